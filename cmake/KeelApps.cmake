@@ -1,0 +1,12 @@
+# The command line. CLI11, fmt and nlohmann-json are header-only here, so the binary adds no shared library.
+keel_glob(app_sources apps/keel)
+if(app_sources)
+  find_package(CLI11 REQUIRED)
+  find_package(fmt REQUIRED)
+  find_package(nlohmann_json REQUIRED)
+  add_executable(keel_cli ${app_sources})
+  keel_compile_options(keel_cli)
+  target_include_directories(keel_cli PRIVATE ${PROJECT_SOURCE_DIR}/apps/keel)
+  target_link_libraries(keel_cli PRIVATE keel::keel CLI11::CLI11 fmt::fmt-header-only nlohmann_json::nlohmann_json)
+  set_target_properties(keel_cli PROPERTIES OUTPUT_NAME keel RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/apps/keel)
+endif()
