@@ -255,7 +255,7 @@ int64_t threads_under(const std::string& environment) {
   return std::atoll(line);
 }
 TEST(CpuLimit, Print) {
-  if (std::getenv("KEEL_TEST_PRINT_THREADS") == nullptr) GTEST_SKIP() << "helper of the next test";
+  if (std::getenv("KEEL_TEST_PRINT_THREADS") == nullptr) return;  // helper of the next test
   std::printf("threads %lld\n", static_cast<long long>(num_threads()));
 }
 TEST(CpuLimit, EnvironmentSetsTheDefault) {
