@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#pragma GCC visibility push(default)
 /// The thread pool that Keel's kernels share with a program's own loops.
 namespace keel {
 
@@ -43,3 +44,4 @@ void parallel_for(int64_t begin, int64_t end, F&& f) {
 }
 
 }  // namespace keel
+#pragma GCC visibility pop

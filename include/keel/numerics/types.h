@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#pragma GCC visibility push(default)
 /// Sixteen- and eight-bit floating point scalars. Each is its bit pattern; arithmetic and comparison happen in float, through the implicit conversion, and rounding back is explicit.
 /// All conversions work on bits, so neither the rounding mode nor flush-to-zero of the host changes a result, and all are constexpr.
 namespace keel {
@@ -177,3 +178,4 @@ static_assert(sizeof(float16) == 2 && sizeof(bfloat16) == 2 && sizeof(float8_e4m
 static_assert(std::is_trivially_copyable_v<float16> && std::is_trivially_default_constructible_v<float8_e5m2>);
 
 }  // namespace keel
+#pragma GCC visibility pop

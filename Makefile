@@ -1,0 +1,29 @@
+# Two commands: `make demo` and `make test`. Everything else is in ./dev.
+export KEEL_DATA ?= $(abspath ../shared/data)
+BUILD := build/release
+
+.PHONY: all demo test install clean
+all: configure
+	cmake --build $(BUILD)
+
+.PHONY: configure
+configure:
+	@tools/packages.sh build
+	@cmake -S . -B $(BUILD) --preset release --log-level=WARNING -DKEEL_BUILD_TESTS=OFF
+
+# Trains a small network, evaluates it, saves it, loads it in a new process and predicts; leaves runs/demo/.
+demo: configure
+	@cmake --build $(BUILD) --target keel_cli
+	@$(BUILD)/apps/keel/keel demo --out runs/demo
+
+test:
+	@tools/packages.sh test
+	@cmake -S . -B $(BUILD) --preset release --log-level=WARNING -DKEEL_BUILD_TESTS=ON
+	@cmake --build $(BUILD)
+	@ctest --test-dir $(BUILD) --output-on-failure -j $$(nproc)
+
+install: all
+	cmake --install $(BUILD) $(if $(PREFIX),--prefix $(PREFIX))
+
+clean:
+	rm -rf build runs

@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""Checks that includes point down the module graph, and that the graph below has no cycle."""
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+# module: what it may include, beside itself and everything below that
+BELOW = {
+    "numerics": [], "base": ["numerics"], "core": ["base"], "op": ["core"], "backend": ["op"], "ops": ["op"], "layers": ["ops"], "graph": ["layers"], "nn": ["graph"],
+    "optim": ["nn"], "io": ["core"], "text": ["base"], "data": ["io", "text", "ops"], "train": ["optim", "data"], "vision": ["train"],
+    "everything": ["vision", "backend"],
+}
+# public headers that are not in a folder named after their module, and private ones that belong elsewhere
+HOME = {
+    "op": ["op", "scope", "src/backend/*"],
+    "base": ["parallel", "log", "version", "result", "env"],
+    "core": ["tensor", "dtype", "device", "error", "shape", "scalar", "index", "random", "literal", "allocator", "memory", "storage", "print", "tensor_of", "generator", "operand", "tensor_api"],
+    "layers": ["autograd", "autocast", "trace", "monitor", "guards", "checkpoint", "function"],
+    "everything": ["keel"],
+}
+
+
+def module(path):
+    parts = path.parts
+    if parts[:2] == ("include", "keel"):
+        if len(parts) > 3:
+            return parts[2]
+        for name, stems in HOME.items():
+            if path.stem in stems:
+                return name
+        return None
+    if parts[0] == "src":
+        if parts[1] == "backend" and len(parts) == 3:
+            return "op"  # the contract between dispatch and the backends
+        return parts[1]
+    return "everything"
+
+
+def reach(name, seen=()):
+    if name in seen:
+        sys.exit(f"cycle in the module graph: {' -> '.join(seen + (name,))}")
+    return {name}.union(*(reach(n, seen + (name,)) for n in BELOW[name]))
+
+
+def main():
+    allowed = {name: reach(name) for name in BELOW}
+    files = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard", "include", "src"], cwd=ROOT, text=True).split()
+    bad = []
+    for file in sorted(f for f in files if f.endswith((".h", ".cpp"))):
+        path = pathlib.Path(file)
+        home = module(path)
+        if home not in allowed:
+            bad.append(f"{file}: module {home} is not known; name it in tools/check_layers.py")
+            continue
+        for number, line in enumerate((ROOT / path).read_text().splitlines(), 1):
+            found = re.match(r'\s*#\s*include\s+["<]([^">]+)[">]', line)
+            if not found:
+                continue
+            name = found[1]
+            target = next((p for p in (pathlib.Path("include") / name, pathlib.Path("src") / name, path.parent / name) if (ROOT / p).exists()), None)
+            if target is None or target.parts[0] not in ("include", "src"):
+                continue
+            there = module(target)
+            if file.startswith("include/") and target.parts[0] != "include":
+                bad.append(f"{file}:{number}: a public header includes {name}, which is not installed")
+            elif there not in allowed[home]:
+                bad.append(f"{file}:{number}: {home} may not include {name} ({there})")
+    print("\n".join(bad) if bad else f"layers: {len(files)} files, includes point down")
+    return bool(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
