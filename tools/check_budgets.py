@@ -79,7 +79,10 @@ def units():
         start, end, _, output, _ = line.split("\t")
         if output.endswith(".o"):
             taken[output] = (int(end) - int(start)) / 1000
-    known = {e["output"]: e for e in json.loads(commands.read_text())} if commands.exists() else {}
+    known = {}
+    for entry in json.loads(commands.read_text()):
+        words = shlex.split(entry["command"])
+        known[words[words.index("-o") + 1]] = entry
     largest = sorted(((pathlib.Path(e["file"]).stat().st_size, o) for o, e in known.items() if pathlib.Path(e["file"]).exists()), reverse=True)[:3]
     slow = dict.fromkeys([o for o, _ in sorted(taken.items(), key=lambda t: -t[1])[:6]] + [o for _, o in largest])
     for output in slow:
