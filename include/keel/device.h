@@ -1,0 +1,22 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace keel {
+
+enum class DeviceType : uint8_t { cpu, cuda, webgpu };
+
+/// Where a tensor's bytes live.
+struct Device {
+  DeviceType type = DeviceType::cpu;
+  uint8_t index = 0;
+  constexpr bool operator==(const Device&) const = default;
+};
+inline constexpr Device cpu{};
+
+/// Parses "cpu", "cuda", "cuda:1" or "auto" (the best device present; the choice is logged). Raises DeviceError for a device that is not there, and says why.
+Device device(std::string_view name);
+std::string to_string(Device d);
+
+}  // namespace keel

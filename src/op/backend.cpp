@@ -1,0 +1,195 @@
+// The last stage of the pipeline: a view, a kernel, or the decomposition, in that order. Gives kernels the memory layout that they demand.
+#include <atomic>
+
+#include "backend/kernel.h"
+#include "backend/cpu/stat_pass.h"
+#include "core/allocator.h"
+#include "core/impl.h"
+#include "op/checks.h"
+#include "op/scope.h"
+
+namespace keel {
+
+extern OpDef op_copy;
+
+bool cpu_has_kernel(const OpDef& op) { return cpu_kernels().first(op) != nullptr || op.view; }
+
+namespace {
+
+std::atomic<int64_t> fallbacks{0};
+
+TensorView view_of(const Tensor& t) {
+  const TensorImpl& x = impl(t);
+  return {x.data, x.spec.dtype, &x.spec.shape, &x.strides};
+}
+
+bool fits(const Tensor& t, Layout l) {
+  const TensorImpl& x = impl(t);
+  switch (l) {
+    case Layout::strided: case Layout::like_inputs: return true;
+    case Layout::contiguous: return is_contiguous(x.spec.shape, x.strides);
+    case Layout::rows: return x.spec.shape.rank() == 0 || x.spec.shape[-1] <= 1 || x.strides[-1] == 1;
+    case Layout::channels_last: return x.spec.shape.rank() == 4 && is_contiguous(Shape({x.spec.shape[0], x.spec.shape[2], x.spec.shape[3], x.spec.shape[1]}), Strides({x.strides[0], x.strides[2], x.strides[3], x.strides[1]}));
+  }
+  return false;
+}
+
+Tensor copy_with_strides(const Tensor& x, const Strides& st) {
+  const TensorImpl& xi = impl(x);
+  Tensor y = make_tensor(xi.spec.dtype, xi.spec.shape, st, xi.device);
+  const KernelEntry* k = cpu_kernels().first(op_copy);
+  KEEL_ASSERT(k);
+  const TensorView in = view_of(x), out = view_of(y);
+  KernelArgs a;
+  a.in = &in, a.out = &out, a.n_in = a.n_out = 1;
+  k->run(a);
+  return y;
+}
+
+Strides strides_for(Layout l, const Spec& s, Inputs in) {
+  if (l == Layout::channels_last && s.shape.rank() == 4) return channels_last_strides(s.shape);
+  if (l == Layout::like_inputs)
+    for (int i = 0; i < in.size(); ++i) {
+      if (!in[i].defined()) continue;
+      const TensorImpl& x = impl(in[i]);
+      if (!(x.spec.shape == s.shape)) continue;
+      if (is_contiguous(x.spec.shape, x.strides)) break;
+      if (is_dense(x.spec.shape, x.strides)) return x.strides;
+    }
+  return contiguous_strides(s.shape);
+}
+
+Device device_of(Call& c) {
+  for (int i = 0; i < c.in.size(); ++i)
+    if (c.in[i].defined() && !impl(c.in[i]).weak) return impl(c.in[i]).device;
+  if (c.op.params.device_offset >= 0) return *reinterpret_cast<const Device*>(static_cast<const char*>(c.params) + c.op.params.device_offset);
+  return cpu;
+}
+
+const KernelEntry* find_kernel(const KernelTable& table, Call& c) {
+  SmallVector<const Spec*, 10> specs;
+  static constexpr Spec absent{};
+  for (int i = 0; i < c.in.size(); ++i) specs.push_back(c.in[i].defined() ? &impl(c.in[i]).spec : &absent);
+  const DType t = c.in.size() && c.in[0].defined() ? specs[0]->dtype : c.out[0].dtype;
+  for (const KernelEntry* k = table.first(c.op); k; k = k->next)
+    if (contains(k->dtypes, t) && !(k->refuses && k->refuses(c.params, Specs(specs.data(), int(specs.size()))))) return k;
+  return nullptr;
+}
+
+[[noreturn]] void raise_status(const KernelStatus& s) {
+  if (s.code == KernelStatus::bad_index)
+    fail(ErrorCode::index, std::string(s.what) + " " + std::to_string(s.got) + " is out of range [" + std::to_string(-s.limit) + ", " + std::to_string(s.limit - 1) + "]");
+  fail(ErrorCode::value, std::string(s.what) + ", got " + std::to_string(s.got));
+}
+
+struct Workspace {
+  void* p = nullptr;
+  size_t bytes;
+  explicit Workspace(size_t n) : bytes(n) {
+    if (n && !(p = cpu_allocate(n, scope().path))) raise(op_error(ErrorCode::memory, "out of memory: " + std::to_string(n) + " bytes of workspace wanted").note(memory_report(n)));
+  }
+  ~Workspace() {
+    if (p) cpu_free(p, bytes);
+  }
+};
+
+Tensors run_kernel(const KernelEntry& k, Call& c, StatSlot* stats) {
+  const int n_in = c.in.size(), n_out = int(c.out.size());
+  SmallVector<TensorView, 10> in;
+  SmallVector<Tensor, 2> copies;
+  for (int i = 0; i < n_in; ++i) {
+    if (!c.in[i].defined()) {
+      in.push_back({});
+      continue;
+    }
+    const Layout want = k.in_layout[std::min(i, int(std::size(k.in_layout)) - 1)];
+    if (fits(c.in[i], want)) {
+      in.push_back(view_of(c.in[i]));
+    } else {
+      const Spec& s = impl(c.in[i]).spec;
+      copies.push_back(copy_with_strides(c.in[i], want == Layout::channels_last ? channels_last_strides(s.shape) : contiguous_strides(s.shape)));
+      in.push_back(view_of(copies.back()));
+    }
+  }
+  KernelArgs a;
+  a.params = c.params, a.in = in.data(), a.n_in = n_in, a.n_out = n_out;
+  Shape counted[4];
+  bool unknown = false;
+  for (int i = 0; i < n_out; ++i) unknown |= c.out[i].shape.unknown();
+  if (unknown) {
+    KEEL_ASSERT(k.count && n_out <= 4);
+    if (KernelStatus s = k.count(a, counted); s.code) raise_status(s);
+  }
+  const Device d = device_of(c);
+  Tensors out;
+  SmallVector<TensorView, 4> views;
+  Tensor into_temp;
+  for (int i = 0; i < n_out; ++i) {
+    if (c.op.out[std::min(i, c.op.out.size() - 1)].only_when_recording && !c.recording) {
+      out.push_back(Tensor());
+      views.push_back({});
+      continue;
+    }
+    const Layout l = k.out_layout[std::min(i, 3)];
+    if (i == 0 && c.into && k.inplace && l == Layout::like_inputs) out.push_back(*c.into);
+    else if (unknown) out.push_back(make_tensor(c.out[i].dtype, counted[i], d));
+    else out.push_back(make_tensor(c.out[i].dtype, c.out[i].shape, strides_for(l, c.out[i], c.in), d));
+    views.push_back(view_of(out[i]));
+  }
+  a.out = views.data();
+  if (stats && k.stats)
+    for (int i = 0; i < n_out && i < 4; ++i) a.stats[i] = out[i].defined() ? &stats[i] : nullptr;
+  Workspace w(k.workspace ? k.workspace(a) : 0);
+  a.workspace = w.p;
+  if (KernelStatus s = k.run(a); s.code) raise_status(s);
+  if (stats && !k.stats)
+    for (int i = 0; i < n_out && i < 4; ++i)
+      if (out[i].defined()) cpu::stat_pass(views[i], stats[i]);
+  return out;
+}
+
+}  // namespace
+
+int64_t fallback_calls() { return fallbacks.load(std::memory_order_relaxed); }
+
+Tensor contiguous_copy(const Tensor& x) { return copy_with_strides(x, contiguous_strides(impl(x).spec.shape)); }
+Tensor channels_last_copy(const Tensor& x) { return copy_with_strides(x, channels_last_strides(impl(x).spec.shape)); }
+bool is_channels_last(const Tensor& x) { return fits(x, Layout::channels_last); }
+
+Tensors run_backend(Call& c, StatSlot* stats) {
+  if (c.op.view) {
+    ViewSpec v;
+    if (c.op.view(c.params, c.in[0], c.out[0], v)) return {make_view(c.in[0], c.out[0].shape, v.strides, v.offset)};
+    const Tensor dense = contiguous_copy(c.in[0]);
+    KEEL_ASSERT(c.op.view(c.params, dense, c.out[0], v));
+    return {make_view(dense, c.out[0].shape, v.strides, v.offset)};
+  }
+  if (const KernelEntry* k = find_kernel(cpu_kernels(), c)) {
+    Tensors out = run_kernel(*k, c, stats);
+    if (c.into && !out[0].is(*c.into)) Tensor(*c.into).copy_(out[0]);
+    return out;
+  }
+  Tensors out;
+  if (c.op.decompose) {
+    if (c.op.fallback == Fallback::refuse && c.out[0].shape.numel() * int64_t(size_of(c.out[0].dtype)) > c.op.refuse_above)
+      fail(ErrorCode::unsupported, "has no kernel for this dtype here, and its decomposition would need too much memory");
+    fallbacks.fetch_add(1, std::memory_order_relaxed);
+    ScopeGuard below;
+    Scope& s = scope();
+    s.grad = false, s.autocast = DType::none, s.trace = nullptr, s.monitor = nullptr;
+    c.op.decompose(c.params, c.in, out);
+  } else if (const KernelEntry* k = find_kernel(reference_kernels(), c)) {
+    fallbacks.fetch_add(1, std::memory_order_relaxed);
+    out = run_kernel(*k, c, nullptr);
+  } else {
+    const DType t = c.in.size() ? c.in[0].dtype() : c.out[0].dtype;
+    fail(ErrorCode::unsupported, std::string("has no kernel for ") + name_of(t) + " on " + to_string(device_of(c)));
+  }
+  if (stats)
+    for (int i = 0; i < out.size() && i < 4; ++i)
+      if (out[i].defined()) cpu::stat_pass(view_of(out[i]), stats[i]);
+  if (c.into) Tensor(*c.into).copy_(out[0]);
+  return out;
+}
+
+}  // namespace keel

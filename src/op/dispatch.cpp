@@ -1,0 +1,211 @@
+// The choke point: every op of every backend passes here, in the order normalise, autocast, promote, infer, autograd, trace, monitor, backend.
+#include "core/impl.h"
+#include "keel/ops/cast.h"
+#include "op/checks.h"
+#include "op/scope.h"
+
+namespace keel {
+namespace {
+
+constexpr Spec kAbsent{};
+
+const ArgDef& arg_of(const OpDef& op, int i) { return op.in[std::min(i, op.in.size() - 1)]; }
+
+std::string set_text(DTypeSet s) {
+  std::string out;
+  for (int t = 1; t < kDTypes; ++t)
+    if (contains(s, DType(t))) out += (out.empty() ? "" : ", ") + std::string(name_of(DType(t)));
+  return out;
+}
+
+[[noreturn]] void refuse_dtype(const ArgDef& a, DType got) {
+  std::string hint = "cast it first, as in x.astype(f32)";
+  if (is_integer(got) && a.kinds & kinds::floating) hint = "cast it to a floating dtype first, as in x.astype(f32)";
+  fail(ErrorCode::dtype, std::string("'") + a.name + "' has dtype " + name_of(got) + "; supported: " + set_text(a.kinds), hint);
+}
+
+/// Counts, presence and devices of what the caller passed.
+void normalise(const OpDef& op, Inputs in) {
+  const int defs = op.in.size();
+  const bool variadic = defs && op.in[defs - 1].variadic;
+  if (in.size() > defs && !variadic) fail(ErrorCode::value, "takes " + std::to_string(defs) + " inputs, got " + std::to_string(in.size()));
+  Device device;
+  bool known = false;
+  for (int i = 0; i < in.size(); ++i) {
+    if (!in[i].defined()) {
+      if (!arg_of(op, i).optional) fail(ErrorCode::value, std::string("'") + arg_of(op, i).name + "' is an empty tensor", "a default-constructed Tensor has no value yet");
+      continue;
+    }
+    const TensorImpl& t = impl(in[i]);
+    if (t.weak) continue;
+    if (known && t.device != device) fail(ErrorCode::device, "inputs are on different devices (" + to_string(device) + " and " + to_string(t.device) + ")", "x.to(device) moves a tensor; nothing moves by itself");
+    device = t.device, known = true;
+  }
+}
+
+/// The dtype that the grouped inputs share, or none where there are no grouped inputs.
+DType common_dtype(const OpDef& op, const Tensor* const* in, int n) {
+  DType t = DType::none;
+  DType weakest = DType::none;  // the strongest kind among weak numbers
+  for (int i = 0; i < n; ++i) {
+    if (!in[i]->defined() || !arg_of(op, i).grouped) continue;
+    const TensorImpl& x = impl(*in[i]);
+    if (x.weak) {
+      if (weakest == DType::none || x.spec.dtype == f64 || weakest == DType::boolean) weakest = x.spec.dtype;
+      continue;
+    }
+    if (t == DType::none || t == x.spec.dtype) {
+      t = x.spec.dtype;
+      continue;
+    }
+    const DType both = promote(t, x.spec.dtype);
+    if (both == DType::none)
+      fail(ErrorCode::dtype, std::string("no common dtype for ") + name_of(t) + " and " + name_of(x.spec.dtype), "cast(x, dtype) chooses one, as in x.astype(f32)");
+    t = both;
+  }
+  if (weakest == DType::none) return t;
+  if (t == DType::none) return weakest == f64 ? f32 : weakest;
+  if (weakest == f64 && !is_inexact(t)) return f32;
+  if (weakest != DType::boolean && t == DType::boolean) return weakest == f64 ? f32 : i64;
+  return t;
+}
+
+}  // namespace
+
+struct Prepared {
+  SmallVector<const Tensor*, 10> in;
+  SmallVector<Tensor, 4> keep;  // what autocast and promotion made
+};
+
+namespace {
+
+/// Rewrites grouped inputs to one dtype that the row accepts.
+void promote_inputs(const OpDef& op, Prepared& p) {
+  const int n = int(p.in.size());
+  DType target = DType::none;
+  if (op.promote != Promote::none) target = common_dtype(op, p.in.data(), n);
+  for (int i = 0; i < n; ++i) {
+    if (!p.in[i]->defined()) continue;
+    const ArgDef& a = arg_of(op, i);
+    const TensorImpl& x = impl(*p.in[i]);
+    DType want = target;
+    if (!a.grouped || op.promote == Promote::none) want = x.weak && x.spec.dtype == f64 ? f32 : x.spec.dtype;
+    else if (op.promote == Promote::to_float && !is_inexact(want)) want = f32;
+    if (!contains(a.kinds, want)) {
+      if (!a.grouped || !x.weak || !contains(a.kinds, f32)) refuse_dtype(a, want);
+    }
+    if (x.spec.dtype == want && !x.weak) continue;
+    if (x.weak) {
+      if (x.spec.dtype != want) {
+        TensorImpl* s = TensorImpl::create();
+        s->refs.store(1, std::memory_order_relaxed);
+        s->spec.dtype = want, s->weak = true, s->data = s->value;
+        write_scalar(s->value, want, scalar_of(*p.in[i]));
+        p.keep.push_back(Tensor::adopt(s));
+        p.in[i] = &p.keep.back();
+      }
+    } else {
+      p.keep.push_back(cast(*p.in[i], want));
+      p.in[i] = &p.keep.back();
+    }
+  }
+}
+
+bool uniform(const OpDef& op, Inputs in) {
+  if (op.promote != Promote::common) return false;
+  DType t = DType::none;
+  for (int i = 0; i < in.size(); ++i) {
+    if (!in[i].defined()) continue;
+    const TensorImpl& x = impl(in[i]);
+    const ArgDef& a = arg_of(op, i);
+    if (x.weak || !contains(a.kinds, x.spec.dtype)) return false;
+    if (!a.grouped) continue;
+    if (t != DType::none && t != x.spec.dtype) return false;
+    t = x.spec.dtype;
+  }
+  return true;
+}
+
+bool any_tracked(Inputs in) {
+  for (int i = 0; i < in.size(); ++i)
+    if (in[i].defined() && impl(in[i]).tracked()) return true;
+  return false;
+}
+
+bool any_inexact(const OpDef& op, const SpecList& out) {
+  for (int i = 0; i < out.size(); ++i)
+    if (is_inexact(out[i].dtype) && !op.out[std::min(i, op.out.size() - 1)].only_when_recording) return true;
+  return false;
+}
+
+Tensors run_pipeline(const OpDef& op, const void* params, Inputs given, const void* site, const Tensor* into) {
+  if (!op.name) registry();  // the first op of the program
+  Scope& s = scope();
+  Frame frame{&op, params, given.data(), given.size(), s.frame ? s.frame->site : site, s.frame};
+  struct Pop {
+    Scope& s;
+    const Frame* up;
+    ~Pop() { s.frame = up; }
+  } pop{s, s.frame};
+  s.frame = &frame;
+
+  normalise(op, given);
+  Prepared p;
+  Inputs in = given;
+  const bool casting = s.autocast != DType::none && op.cast != Cast::keep;
+  if (casting || !uniform(op, given)) {
+    for (int i = 0; i < given.size(); ++i) p.in.push_back(&given[i]);
+    p.keep.reserve(2 * given.size());  // pointers into it must stay good
+    if (casting) layer::autocast(op, p.in.data(), int(p.in.size()), p.keep);
+    promote_inputs(op, p);
+    in = Inputs(p.in.data(), int(p.in.size()));
+  }
+
+  SmallVector<const Spec*, 10> specs;
+  for (int i = 0; i < in.size(); ++i) specs.push_back(in[i].defined() ? &impl(in[i]).spec : &kAbsent);
+  for (int i = in.size(); i < op.in.size(); ++i) specs.push_back(&kAbsent);
+  SpecList out;
+  op.infer(params, Specs(specs.data(), int(specs.size())), out);
+
+  const bool wants_grad = s.grad && !into && any_tracked(in) && any_inexact(op, out);
+  Call c{op, params, in, out, frame.site, into};
+  if (wants_grad) {
+    if (op.vjp) return layer::autograd(c);
+    if (!op.decompose)
+      raise(op_error(ErrorCode::autograd, "is not differentiable: the row has neither a gradient nor a decomposition").hint("x.detach() or NoGrad says that no gradient is wanted"));
+  }
+  if (!op.vjp && op.decompose && (wants_grad || !cpu_has_kernel(op))) {
+    Tensors made;
+    op.decompose(params, in, made);
+    if (into) Tensor(*into).copy_(made[0]);
+    return made;
+  }
+  return run_below_autograd(c);
+}
+
+}  // namespace
+
+Tensors run_below_autograd(Call& c) { return scope().trace ? layer::trace(c) : run_below_trace(c); }
+Tensors run_below_trace(Call& c) { return scope().monitor ? layer::monitor(c) : run_backend(c, nullptr); }
+
+Tensors dispatch(const OpDef& op, const void* params, Inputs in, const void* site) { return run_pipeline(op, params, in, site, nullptr); }
+Tensor dispatch_one(const OpDef& op, const void* params, Inputs in, const void* site) {
+  Tensors out = run_pipeline(op, params, in, site, nullptr);
+  return std::move(out[0]);
+}
+
+void dispatch_into(const OpDef& op, const void* params, Inputs in, const Tensor& into) {
+  note_write(into, op.name ? op.name : "");
+  run_pipeline(op, params, in, __builtin_return_address(0), &into);
+}
+
+void note_write(const Tensor& t, const char* writer) {
+  const TensorImpl& ti = impl(t);
+  if (!ti.storage) raise(Error(ErrorCode::value, "a number cannot be written in place").op(writer));
+  if (ti.storage->readonly)
+    raise(Error(ErrorCode::value, "the tensor's memory is read-only").op(writer).arg("x", to_string(ti.spec)).hint("x.clone() gives a writable copy").path(scope().path));
+  ti.storage->version.fetch_add(1, std::memory_order_relaxed);
+  ti.storage->writer = writer;
+}
+
+}  // namespace keel
