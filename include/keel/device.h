@@ -13,7 +13,7 @@ struct Device {
   uint8_t index = 0;
   constexpr bool operator==(const Device&) const = default;
 };
-inline constexpr Device cpu{};
+inline constexpr Device cpu_device{};
 
 /// Parses "cpu", "cuda", "cuda:1" or "auto" (the best device present; the choice is logged). Raises DeviceError for a device that is not there, and says why.
 Device device(std::string_view name);

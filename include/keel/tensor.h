@@ -273,7 +273,7 @@ Tensor operator!(const Tensor& x);
 struct TensorOptions {
   [[no_unique_address]] ByName by_name = ByName();
   DType dtype = DType::none;  // none: f32, or what the values call for
-  Device device = cpu;
+  Device device = cpu_device;
   bool requires_grad = false;
 };
 

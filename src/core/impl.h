@@ -24,7 +24,7 @@ struct Storage : RefCounted {
 };
 
 /// New memory of the caching allocator; raises MemoryError with a report where there is none.
-Ref<Storage> allocate_storage(size_t bytes, Device device = cpu);
+Ref<Storage> allocate_storage(size_t bytes, Device device = cpu_device);
 /// Memory that somebody else owns; `release(context)` runs when the last view goes. It may be null.
 Ref<Storage> borrow_storage(void* data, size_t bytes, bool readonly, void* context, void (*release)(void* context));
 
@@ -67,8 +67,8 @@ inline TensorImpl& impl(const Tensor& t) { return *t.impl(); }
 /// Raises ValueError where the product of extents, times the element size, overflows int64 or an extent is negative.
 void check_extents(const Shape& s, DType t);
 /// Uninitialised tensor with the given layout; an empty `strides` means row-major.
-Tensor make_tensor(DType t, const Shape& s, Device d = cpu);
-Tensor make_tensor(DType t, const Shape& s, const Strides& st, Device d = cpu);
+Tensor make_tensor(DType t, const Shape& s, Device d = cpu_device);
+Tensor make_tensor(DType t, const Shape& s, const Strides& st, Device d = cpu_device);
 /// Another window on `x`'s storage.
 Tensor make_view(const Tensor& x, const Shape& s, const Strides& st, int64_t offset);
 Tensor make_view(Ref<Storage> storage, DType t, const Shape& s, const Strides& st, int64_t offset);

@@ -10,7 +10,7 @@
 namespace keel {
 namespace {
 
-const TensorImpl& defined(const Tensor& t, const char* what) {
+const TensorImpl& given(const Tensor& t, const char* what) {
   if (!t.defined()) raise(Error(ErrorCode::value, std::string(what) + " of an empty tensor").hint("a default-constructed Tensor has no value yet"));
   return *t.impl();
 }
@@ -31,14 +31,14 @@ void require_single(const Tensor& t) {
 
 }  // namespace
 
-DType Tensor::dtype() const { return defined(*this, "dtype").spec.dtype; }
-Device Tensor::device() const { return defined(*this, "device").device; }
-const Shape& Tensor::shape() const& { return defined(*this, "shape").spec.shape; }
-Shape Tensor::shape() && { return defined(*this, "shape").spec.shape; }
-const Strides& Tensor::strides() const& { return defined(*this, "strides").strides; }
-Strides Tensor::strides() && { return defined(*this, "strides").strides; }
-int64_t Tensor::rank() const { return defined(*this, "rank").spec.shape.rank(); }
-int64_t Tensor::size() const { return defined(*this, "size").spec.shape.numel(); }
+DType Tensor::dtype() const { return given(*this, "dtype").spec.dtype; }
+Device Tensor::device() const { return given(*this, "device").device; }
+const Shape& Tensor::shape() const& { return given(*this, "shape").spec.shape; }
+Shape Tensor::shape() && { return given(*this, "shape").spec.shape; }
+const Strides& Tensor::strides() const& { return given(*this, "strides").strides; }
+Strides Tensor::strides() && { return given(*this, "strides").strides; }
+int64_t Tensor::rank() const { return given(*this, "rank").spec.shape.rank(); }
+int64_t Tensor::size() const { return given(*this, "size").spec.shape.numel(); }
 int64_t Tensor::size(int64_t axis) const {
   const Shape& s = shape();
   if (axis < -s.rank() || axis >= s.rank())
@@ -48,17 +48,17 @@ int64_t Tensor::size(int64_t axis) const {
 size_t Tensor::nbytes() const { return size_t(size()) * size_of(dtype()); }
 bool Tensor::is_contiguous() const { return keel::is_contiguous(shape(), strides()); }
 bool Tensor::shares_storage(const Tensor& o) const {
-  const TensorImpl &a = defined(*this, "storage"), &b = defined(o, "storage");
+  const TensorImpl &a = given(*this, "storage"), &b = given(o, "storage");
   return a.storage && a.storage == b.storage;
 }
 uint32_t Tensor::version() const {
-  const TensorImpl& t = defined(*this, "version");
+  const TensorImpl& t = given(*this, "version");
   return t.storage ? t.storage->version.load(std::memory_order_relaxed) : 0;
 }
 
 const void* Tensor::bytes(DType expected) const {
-  const TensorImpl& t = defined(*this, "data");
-  if (t.device.type != DeviceType::cpu) raise(Error(ErrorCode::device, "data of a tensor on " + to_string(t.device) + " cannot be read here").hint("x.to(cpu) copies it"));
+  const TensorImpl& t = given(*this, "data");
+  if (t.device.type != DeviceType::cpu) raise(Error(ErrorCode::device, "data of a tensor on " + to_string(t.device) + " cannot be read here").hint("x.to(device(\"cpu\")) copies it"));
   if (expected != DType::none && expected != t.spec.dtype)
     raise(Error(ErrorCode::dtype, std::string("data<T>() of type ") + name_of(expected) + " asked of a tensor of " + name_of(t.spec.dtype)).arg("x", to_string(t.spec)).hint("x.astype(...) converts"));
   return t.data;
@@ -70,12 +70,12 @@ void* Tensor::mutable_bytes(DType expected) {
 }
 
 double Tensor::item() const {
-  defined(*this, "item");
+  given(*this, "item");
   require_single(*this);
   return read_double(bytes(DType::none), dtype());
 }
 int64_t Tensor::item_int() const {
-  defined(*this, "item");
+  given(*this, "item");
   require_single(*this);
   return read_int(bytes(DType::none), dtype());
 }
@@ -170,7 +170,7 @@ std::string to_string(Device d) {
 }
 
 Device device(std::string_view name) {
-  if (name == "cpu" || name == "auto") return cpu;
+  if (name == "cpu" || name == "auto") return cpu_device;
   const std::string n(name);
   if (name.starts_with("cuda") || name.starts_with("webgpu"))
     raise(Error(ErrorCode::device, "device " + n + " is not available: this build has no such backend").hint("device(\"auto\") takes the best one present"));

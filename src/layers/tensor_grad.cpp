@@ -30,7 +30,7 @@ Tensor& Tensor::requires_grad_(bool on) {
 }
 Tensor Tensor::grad() const { return p_ && p_->grad ? p_->grad->grad : Tensor(); }
 void Tensor::set_grad(const Tensor& g) {
-  if (g.defined() && !(g.shape() == shape())) raise(Error(ErrorCode::shape, "the gradient's shape differs").op("set_grad").arg("x", to_string(p_->spec)).arg("grad", to_string(impl(g).spec)));
+  if (g.defined() && !(g.shape() == shape())) raise(Error(ErrorCode::shape, "the gradient's shape differs").op("set_grad").arg("x", to_string(p_->spec)).arg("grad", to_string(g.impl()->spec)));
   grad_meta(*this).grad = g;
 }
 void Tensor::zero_grad() {

@@ -63,7 +63,7 @@ Device device_of(Call& c) {
   for (int i = 0; i < c.in.size(); ++i)
     if (c.in[i].defined() && !impl(c.in[i]).weak) return impl(c.in[i]).device;
   if (c.op.params.device_offset >= 0) return *reinterpret_cast<const Device*>(static_cast<const char*>(c.params) + c.op.params.device_offset);
-  return cpu;
+  return cpu_device;
 }
 
 const KernelEntry* find_kernel(const KernelTable& table, Call& c) {
@@ -128,6 +128,12 @@ Tensors run_kernel(const KernelEntry& k, Call& c, StatSlot* stats) {
     if (c.op.out[std::min(i, c.op.out.size() - 1)].only_when_recording && !c.recording) {
       out.push_back(Tensor());
       views.push_back({});
+      continue;
+    }
+    const OutDef& def = c.op.out[std::min(i, c.op.out.size() - 1)];
+    if (def.alias_of >= 0 && c.op.in[def.alias_of].written) {
+      out.push_back(c.in[def.alias_of]);
+      views.push_back(view_of(out[i]));
       continue;
     }
     const Layout l = k.out_layout[std::min(i, 3)];

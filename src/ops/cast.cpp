@@ -16,6 +16,22 @@ KEEL_OP(copy, NoParams) {
       .vjp([](auto&, const VjpArgs& a) -> Tensors { return {a.g[0]}; });
 }
 
+KEEL_OP(relayout, RelayoutParams) {
+  def.doc("The same values in another order in memory.").in("x", kinds::any).out("y").promote(Promote::none).fallback(Fallback::ok)
+      .infer([](auto& p, Specs in) {
+        if (p.order == MemoryOrder::channels_last) check_rank(in[0], 4, "x");
+        return in[0];
+      })
+      .decompose([](auto& p, Inputs in) { return p.order == MemoryOrder::channels_last ? channels_last_copy(in[0]) : contiguous_copy(in[0]); })
+      .saves()
+      .vjp([](auto&, const VjpArgs& a) -> Tensors { return {a.g[0]}; });
+}
+Tensor contiguous(const Tensor& x) { return x.is_contiguous() ? x : call(op_relayout, RelayoutParams{}, x); }
+Tensor channels_last(const Tensor& x) {
+  if (x.rank() == 4 && is_channels_last(x)) return x;
+  return call(op_relayout, RelayoutParams{.order = MemoryOrder::channels_last}, x);
+}
+
 Tensor cast(const Tensor& x, DType to) {
   if (to == DType::none) raise(Error(ErrorCode::value, "no dtype given").op("cast"));
   if (x.defined() && x.dtype() == to && !impl(x).weak) return x;

@@ -14,4 +14,18 @@ Tensor cast(const Tensor& x, DType to);
 /// A dense copy, in the order of axes that `x` has where it is dense, else row-major.
 Tensor copy(const Tensor& x);
 
+enum class MemoryOrder : int32_t { row_major, channels_last };
+inline const char* const* enum_names(MemoryOrder) {
+  static const char* const names[] = {"row_major", "channels_last", nullptr};
+  return names;
+}
+struct RelayoutParams {
+  [[no_unique_address]] ByName by_name = ByName();
+  MemoryOrder order = MemoryOrder::row_major;
+  static constexpr void fields(auto& p, auto&& f) { f("order", p.order, "how elements lie in memory"); }
+};
+/// The same tensor laid out row-major, or with channels innermost (rank 4); itself where it lies so already.
+Tensor contiguous(const Tensor& x);
+Tensor channels_last(const Tensor& x);
+
 }  // namespace keel

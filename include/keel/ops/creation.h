@@ -8,7 +8,7 @@ struct FullParams {
   Shape shape = {};
   Scalar value = 0;
   DType dtype = DType::none;
-  Device device = cpu;
+  Device device = cpu_device;
   static constexpr void fields(auto& p, auto&& f) {
     f("shape", p.shape, "extents of the result");
     f("value", p.value, "what every element is");
@@ -22,7 +22,7 @@ struct ArangeParams {
   Scalar stop = 0;
   Scalar step = 1;
   DType dtype = DType::none;
-  Device device = cpu;
+  Device device = cpu_device;
   static constexpr void fields(auto& p, auto&& f) {
     f("start", p.start, "first value");
     f("stop", p.stop, "end, not included");
@@ -37,7 +37,7 @@ struct LinspaceParams {
   double stop = 1;
   int64_t count = 50;
   DType dtype = DType::none;
-  Device device = cpu;
+  Device device = cpu_device;
   static constexpr void fields(auto& p, auto&& f) {
     f("start", p.start, "first value");
     f("stop", p.stop, "last value, included");
@@ -51,7 +51,7 @@ struct EyeParams {
   int64_t rows = 0;
   int64_t columns = -1;
   DType dtype = DType::none;
-  Device device = cpu;
+  Device device = cpu_device;
   static constexpr void fields(auto& p, auto&& f) {
     f("rows", p.rows, "number of rows");
     f("columns", p.columns, "number of columns; -1 stands for as many as rows");

@@ -4,8 +4,8 @@
 namespace keel {
 
 enum class Gelu : int32_t { none, tanh };
-constexpr const char* const* enum_names(Gelu) {
-  constexpr static const char* names[] = {"none", "tanh", nullptr};
+inline const char* const* enum_names(Gelu) {
+  static const char* const names[] = {"none", "tanh", nullptr};
   return names;
 }
 

@@ -1,0 +1,149 @@
+// operator[]: turns Python's index notation into slices, reshapes and integer arrays.
+#include <vector>
+
+#include "keel/ops/index.h"
+#include "ops/common.h"
+
+namespace keel {
+namespace {
+
+[[noreturn]] void index_error(const Tensor& x, ErrorCode code, const std::string& message, const char* hint = "") {
+  Error e(code, message);
+  e.op("index").arg("x", to_string(impl(x).spec)).path(scope().path);
+  if (*hint) e.hint(hint);
+  raise(e);
+}
+
+/// An index spread over the axes of its tensor.
+struct Plan {
+  SliceParams slices;
+  Shape shape;            // after slicing: integers gone, new axes in
+  Dims array_axes;        // axes of `shape` that integer arrays replace
+  Tensors arrays;
+};
+
+int64_t clamp_bound(int64_t v, int64_t lo, int64_t hi) { return v < lo ? lo : v > hi ? hi : v; }
+
+Plan make_plan(const Tensor& x, const Index* at, int64_t n) {
+  Plan p;
+  const Shape& s = x.shape();
+  int used = 0;
+  bool dots = false;
+  for (int64_t i = 0; i < n; ++i) {
+    if (at[i].kind() == Index::Kind::ellipsis) {
+      if (dots) index_error(x, ErrorCode::index, "an index may hold one ellipsis only");
+      dots = true;
+    } else if (at[i].kind() == Index::Kind::array) {
+      if (!at[i].array().defined()) index_error(x, ErrorCode::value, "an index array is an empty tensor");
+      used += at[i].array().dtype() == DType::boolean ? int(at[i].array().rank()) : 1;
+    } else if (at[i].kind() != Index::Kind::newaxis) {
+      ++used;
+    }
+  }
+  if (used > s.rank()) index_error(x, ErrorCode::index, "too many indices: " + std::to_string(used) + " for a tensor of rank " + std::to_string(s.rank()));
+  int axis = 0;
+  auto whole = [&] {
+    p.slices.start.push_back(0), p.slices.stop.push_back(s[axis]), p.slices.step.push_back(1);
+    p.shape.push_back(s[axis++]);
+  };
+  for (int64_t i = 0; i < n; ++i) {
+    const Index& e = at[i];
+    switch (e.kind()) {
+      case Index::Kind::newaxis: p.shape.push_back(1); break;
+      case Index::Kind::ellipsis:
+        for (int k = s.rank() - used; k > 0; --k) whole();
+        break;
+      case Index::Kind::integer: {
+        const int64_t v = e.value() < 0 ? e.value() + s[axis] : e.value();
+        if (v < 0 || v >= s[axis])
+          index_error(x, ErrorCode::index, "index " + std::to_string(e.value()) + " is out of range [" + std::to_string(-s[axis]) + ", " + std::to_string(s[axis] - 1) + "] on axis " + std::to_string(axis));
+        p.slices.start.push_back(v), p.slices.stop.push_back(v + 1), p.slices.step.push_back(1);
+        ++axis;
+        break;
+      }
+      case Index::Kind::slice: {
+        const Slice& c = e.slice();
+        const int64_t extent = s[axis];
+        if (c.step == 0) index_error(x, ErrorCode::value, "a slice's step must not be 0");
+        auto bound = [&](const Slice::Bound& b, int64_t otherwise, int64_t lo, int64_t hi) {
+          if (!b.given) return otherwise;
+          return clamp_bound(b.value < 0 ? b.value + extent : b.value, lo, hi);
+        };
+        const bool forward = c.step > 0;
+        int64_t start = forward ? bound(c.start, 0, 0, extent) : bound(c.start, extent - 1, -1, extent - 1);
+        int64_t stop = forward ? bound(c.stop, extent, 0, extent) : bound(c.stop, -1, -1, extent - 1);
+        int64_t count = forward ? (stop > start ? (stop - start + c.step - 1) / c.step : 0) : (start > stop ? (start - stop - c.step - 1) / -c.step : 0);
+        if (count == 0) start = stop = 0;
+        p.slices.start.push_back(start), p.slices.stop.push_back(stop), p.slices.step.push_back(count == 0 ? 1 : c.step);
+        p.shape.push_back(count);
+        ++axis;
+        break;
+      }
+      case Index::Kind::array: {
+        const Tensor& a = e.array();
+        if (a.dtype() == DType::boolean) {
+          for (int k = 0; k < a.rank(); ++k)
+            if (a.shape()[k] != s[axis + k])
+              index_error(x, ErrorCode::index, "the mask's extent " + std::to_string(a.shape()[k]) + " differs from " + std::to_string(s[axis + k]) + " on axis " + std::to_string(axis + k));
+          const Tensor where = nonzero(a);  // i64[count, rank]
+          for (int k = 0; k < a.rank(); ++k) {
+            p.array_axes.push_back(p.shape.rank());
+            p.arrays.push_back(where[{all, k}]);
+            whole();
+          }
+        } else {
+          if (!is_integer(a.dtype())) index_error(x, ErrorCode::dtype, std::string("an index array must be of integers or bools, got ") + name_of(a.dtype()));
+          p.array_axes.push_back(p.shape.rank());
+          p.arrays.push_back(cast(a, i64));
+          whole();
+        }
+        break;
+      }
+    }
+  }
+  while (axis < s.rank()) whole();
+  return p;
+}
+
+Tensor basic(const Tensor& x, const Plan& p) {
+  Tensor y = x;
+  const Shape& s = x.shape();
+  bool trivial = true;
+  for (int i = 0; i < s.rank(); ++i) trivial &= p.slices.start[i] == 0 && p.slices.stop[i] == s[i] && p.slices.step[i] == 1;
+  if (!trivial) y = slice_view(y, p.slices);
+  if (!(y.shape() == p.shape) || (trivial && y.is(x))) y = reshape(y, p.shape);
+  return y;
+}
+
+}  // namespace
+
+Indexed::Indexed(Tensor result, Tensor base, SmallVector<Index, 4> at) : Tensor(std::move(result)), base_(std::move(base)), at_(std::move(at)) {}
+
+static Indexed take(const Tensor& x, const Index* at, int64_t n) {
+  if (!x.defined()) raise(Error(ErrorCode::value, "an empty tensor cannot be indexed").op("index"));
+  const Plan p = make_plan(x, at, n);
+  Tensor y = basic(x, p);
+  if (p.arrays.empty()) return Indexed(std::move(y));
+  return Indexed(index_get(y, p.arrays, {.axis = p.array_axes}), x, SmallVector<Index, 4>(at, at + n));
+}
+
+Indexed Tensor::operator[](const Index& i) const { return take(*this, &i, 1); }
+Indexed Tensor::operator[](std::initializer_list<Index> i) const { return take(*this, i.begin(), int64_t(i.size())); }
+Tensor Tensor::index(std::initializer_list<Index> i) const { return take(*this, i.begin(), int64_t(i.size())); }
+
+void Indexed::operator=(const Operand& v) && {
+  if (!base_.defined()) {
+    copy_(v);
+    return;
+  }
+  const Plan p = make_plan(base_, at_.data(), at_.size());
+  Tensor window = basic(base_, p);
+  Tensor value = v.tensor();
+  if (value.impl()->weak) value = full(Shape(), scalar_of(value), {.dtype = window.dtype()});
+  value = cast(value, window.dtype());
+  window.copy_(index_put(window, p.arrays, value, {.axis = p.array_axes}));
+}
+void Indexed::operator=(const Indexed& v) && { static_cast<Indexed&&>(*this) = Operand(static_cast<const Tensor&>(v)); }
+void Indexed::operator=(Indexed&& v) && { static_cast<Indexed&&>(*this) = Operand(static_cast<const Tensor&>(v)); }
+
+}  // namespace keel

@@ -1,0 +1,87 @@
+// Writing into existing memory. An in-place op is its ordinary op followed by `assign`; with gradients about, the written tensor takes over the node of the result. Where nothing is tracked,
+// an elementwise op writes straight into its operand.
+#include "ops/common.h"
+
+namespace keel {
+
+KEEL_OP(assign, NoParams) {
+  def.doc("Writes `value`, broadcast and cast, into the memory of `x`.").in("x", kinds::any).alone().written().in("value", kinds::any).alone().out("y").alias(0).primitive().promote(Promote::none)
+      .no_oracle("writes in place")
+      .infer([](auto&, Specs in) {
+        check_shape(broadcast(in[0].shape, in[1].shape) == in[0].shape, "a value of shape " + to_string(in[1].shape) + " does not fit into " + to_string(in[0].shape));
+        return in[0];
+      });
+}
+
+namespace {
+
+void refuse(const Tensor& self, const char* name, const char* why, const char* hint) {
+  raise(Error(ErrorCode::autograd, why).op(name).arg("x", to_string(impl(self).spec)).hint(hint).path(scope().path));
+}
+
+/// Makes `y`, computed from `self`, the value of `self`.
+Tensor& write_back(Tensor& self, const Tensor& y, const char* name) {
+  const bool linked = scope().grad && (self.tracked() || y.tracked());
+  if (linked) {
+    const TensorImpl& s = impl(self);
+    if (self.tracked() && self.is_leaf())
+      refuse(self, name, "a leaf that requires a gradient cannot be written in place while gradients are recorded", "inside NoGrad it can; or compute a new tensor");
+    if (s.grad && s.grad->is_view) refuse(self, name, "a tracked view cannot be written in place", "where(mask, value, x) or scatter makes a new tensor with the right gradient");
+    if (!self.tracked() && s.storage && s.storage.use_count() > 1) refuse(self, name, "a tracked value cannot be written into memory that other tensors share", "where(mask, value, x) or concat makes a new tensor with the right gradient");
+  }
+  if (!(broadcast(self.shape(), y.shape()) == self.shape()))
+    raise(Error(ErrorCode::shape, "a result of shape " + to_string(y.shape()) + " does not fit into the tensor").op(name).arg("x", to_string(impl(self).spec)).path(scope().path));
+  {
+    ScopeGuard guard;
+    scope().grad = false;
+    note_write(self, name);
+    Tensor value = y;
+    if (impl(y).spec.dtype != impl(self).spec.dtype) value = impl(y).weak ? full(Shape(), scalar_of(y), {.dtype = self.dtype()}) : cast(y, self.dtype());
+    call(op_assign, NoParams{}, self, value);
+  }
+  if (linked) {
+    const Tensor fit = y.dtype() == self.dtype() && y.shape() == self.shape() ? y : expand(cast(y, self.dtype()), self.shape());
+    GradMeta& m = grad_meta(self);
+    m.node = impl(fit).grad->node, m.slot = impl(fit).grad->slot, m.requires_grad = false, m.is_view = false;
+  }
+  return self;
+}
+
+bool quiet(const Tensor& self, const Tensor& other) { return !scope().grad || (!self.tracked() && !(other.defined() && other.tracked())); }
+
+template <class P>
+Tensor& in_place(Tensor& self, const OpDef& op, const P& params, const Tensor& other, const char* name) {
+  if (!self.defined()) raise(Error(ErrorCode::value, "empty tensor").op(name));
+  const TensorImpl& s = impl(self);
+  const Tensor* in[] = {&self, &other};
+  const int n = other.defined() ? 2 : 1;
+  if (!op.name) registry();
+  if (quiet(self, other) && op.elementwise && s.storage && !scope().trace) {
+    const TensorImpl* o = other.defined() ? other.impl() : nullptr;
+    const bool fits = !o || (o->weak ? !(is_integer(s.spec.dtype) && o->spec.dtype == f64) && s.spec.dtype != DType::boolean : o->spec.dtype == s.spec.dtype && o->spec.shape == s.spec.shape && o->storage.get() != s.storage.get());
+    if (fits && is_dense(s.spec.shape, s.strides) && contains(op.in[0].kinds, s.spec.dtype)) {
+      ScopeGuard guard;
+      scope().grad = false;
+      dispatch_into(op, &params, Inputs(in, n), self);
+      return self;
+    }
+  }
+  const Tensor y = dispatch_one(op, &params, Inputs(in, n), __builtin_return_address(0));
+  return write_back(self, y, name);
+}
+
+}  // namespace
+
+extern OpDef op_add, op_sub, op_mul, op_div;
+
+Tensor& Tensor::copy_(const Operand& src) { return write_back(*this, src.tensor(), "copy_"); }
+Tensor& Tensor::fill_(Scalar v) { return write_back(*this, Operand(v).tensor(), "fill_"); }
+Tensor& Tensor::zero_() { return fill_(0); }
+Tensor& Tensor::add_(const Operand& o) { return in_place(*this, op_add, NoParams{}, o.tensor(), "add_"); }
+Tensor& Tensor::sub_(const Operand& o) { return in_place(*this, op_sub, NoParams{}, o.tensor(), "sub_"); }
+Tensor& Tensor::mul_(const Operand& o) { return in_place(*this, op_mul, NoParams{}, o.tensor(), "mul_"); }
+Tensor& Tensor::div_(const Operand& o) { return in_place(*this, op_div, NoParams{}, o.tensor(), "div_"); }
+
+void Tensor::operator=(const Operand& v) && { copy_(v); }
+
+}  // namespace keel
