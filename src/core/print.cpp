@@ -45,7 +45,9 @@ struct Formatter {
     char text[400];
     std::snprintf(text, sizeof text, exponent ? "%.*e" : "%.*f", precision, v);
     std::string s = text;
-    if (precision == 0) s += exponent ? "" : ".";
+    if (exponent) return s;
+    if (precision == 0) return s + ".";
+    for (size_t i = s.size(); i-- > 0 && s[i] == '0';) s[i] = ' ';  // columns keep their points aligned
     return s;
   }
 };
@@ -133,7 +135,7 @@ std::string to_string(const Tensor& t) {
   }
   p.visit(0, ti.data, [&](const std::byte* e) { p.cells.push_back(element(e, ti.spec.dtype, p.format)); });
   for (const std::string& c : p.cells) p.width = std::max(p.width, c.size());
-  if (ti.spec.shape.rank() == 0) return p.cells[0];
+  if (ti.spec.shape.rank() == 0) return p.cells[0].substr(0, p.cells[0].find_last_not_of(' ') + 1);
   std::string out;
   p.block(out, 0);
   return out;

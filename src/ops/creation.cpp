@@ -107,7 +107,7 @@ struct LiteralReader {
       raise(Error(ErrorCode::shape, "rows of different length (" + std::to_string(shape[depth]) + " vs " + std::to_string(n) + ") at depth " + std::to_string(depth)).op("tensor"));
     for (int64_t i = 0; i < n; ++i) {
       if (l[i].n_ >= 0) {
-        measure(l[i].list_, l[i].n_, depth + 1);
+        measure(l[i].list_.begin(), l[i].n_, depth + 1);
       } else {
         if (shape.rank() != depth + 1) raise(Error(ErrorCode::shape, "a number stands where a list is expected, at depth " + std::to_string(depth + 1)).op("tensor"));
         kind(l[i]);
@@ -120,7 +120,7 @@ struct LiteralReader {
   }
   static void fill(const Literal* l, int64_t n, std::byte*& at, DType t) {
     for (int64_t i = 0; i < n; ++i) {
-      if (l[i].n_ >= 0) fill(l[i].list_, l[i].n_, at, t);
+      if (l[i].n_ >= 0) fill(l[i].list_.begin(), l[i].n_, at, t);
       else write_scalar(at, t, l[i].value_), at += size_of(t);
     }
   }
@@ -133,7 +133,7 @@ struct LiteralReader {
     return finish(x.to(o.device), o);
   }
   Tensor read(const Literal& v, const TensorOptions& o) {
-    if (v.n_ >= 0) return read(v.list_, v.n_, o);
+    if (v.n_ >= 0) return read(v.list_.begin(), v.n_, o);
     kind(v);
     const DType t = o.dtype != DType::none ? o.dtype : floating ? f32 : integral ? i64 : DType::boolean;
     Tensor x = make_tensor(t, Shape());

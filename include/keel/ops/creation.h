@@ -65,11 +65,11 @@ class Literal {
  public:
   template <Arithmetic T>
   Literal(T v) : value_(v) {}
-  Literal(std::initializer_list<Literal> l) : list_(l.begin()), n_(int64_t(l.size())) {}
+  Literal(std::initializer_list<Literal> l) : list_(l), n_(int64_t(l.size())) {}
 
  private:
   Scalar value_;
-  const Literal* list_ = nullptr;
+  std::initializer_list<Literal> list_;  // lives as long as the full expression that holds the literal
   int64_t n_ = -1;  // -1: a number
   friend struct LiteralReader;
 };
