@@ -2,9 +2,11 @@
 #include <cstdint>
 #include <string_view>
 
-/// What Keel says beside its results. By default nothing: no library function writes to a stream unless a sink is set or the environment variable KEEL_VERBOSE asks, and none ever writes to
-/// standard output. KEEL_VERBOSE is a comma-separated list of words: `error`, `warning`, `info` (also `1`) or `debug` (also `2`) for the level, `json` for one JSON object a line, `all` for
-/// everything, and any other word names a topic, such as `dispatch`. Its messages go to standard error.
+#pragma GCC visibility push(default)
+/// What Keel says beside its results. By default nothing: no library function writes to a stream unless a sink is set or the environment
+/// variable KEEL_VERBOSE asks, and none ever writes to standard output. KEEL_VERBOSE is a comma-separated list of words: `error`,
+/// `warning`, `info` (also `1`) or `debug` (also `2`) for the level, `json` for one JSON object a line, `all` for everything, and any other
+/// word names a topic, such as `dispatch`. Its messages go to standard error.
 namespace keel {
 
 enum class LogLevel : uint8_t { off, error, warning, info, debug };
@@ -29,3 +31,4 @@ LogLevel log_level();
 std::string_view to_string(LogLevel level);
 
 }  // namespace keel
+#pragma GCC visibility pop

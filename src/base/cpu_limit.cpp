@@ -36,7 +36,8 @@ int64_t limit_v2(const std::string& dir) {
   return whole(leading_int(text).value_or(0), leading_int(std::string_view(text).substr(space)).value_or(0));
 }
 int64_t limit_v1(const std::string& dir) {
-  return whole(leading_int(read_small(dir + "/cpu.cfs_quota_us")).value_or(0), leading_int(read_small(dir + "/cpu.cfs_period_us")).value_or(0));
+  return whole(leading_int(read_small(dir + "/cpu.cfs_quota_us")).value_or(0),
+               leading_int(read_small(dir + "/cpu.cfs_period_us")).value_or(0));
 }
 
 // The tightest limit of a group and all above it.

@@ -13,7 +13,8 @@ inline std::string_view env_string(const char* name) {
   return v == nullptr ? std::string_view() : std::string_view(v);
 }
 
-/// The decimal integer at the start of `text`, ended by the end, a comma or white space; nothing where there is none or it leaves [0, 2^31).
+/// The decimal integer at the start of `text`, ended by the end, a comma or white space; nothing where there is none or it leaves [0,
+/// 2^31).
 inline std::optional<int64_t> leading_int(std::string_view text) {
   size_t i = 0;
   while (i < text.size() && (text[i] == ' ' || text[i] == '\t')) ++i;

@@ -6,7 +6,8 @@
 
 namespace keel::base {
 
-/// Sets rounding to nearest, subnormals on and exceptions masked while it lives, and restores what was there. Costs a register read where that already holds, which is nearly always.
+/// Sets rounding to nearest, subnormals on and exceptions masked while it lives, and restores what was there. Costs a register read where
+/// that already holds, which is nearly always.
 class DefaultFpEnv {
  public:
 #if defined(__SSE__) || defined(_M_X64)

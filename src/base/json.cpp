@@ -26,10 +26,14 @@ size_t utf8_length(std::string_view s) {
 
 void append_utf8(std::string& s, uint32_t c) {
   const auto put = [&](uint32_t byte) { s += static_cast<char>(byte); };
-  if (c < 0x80) put(c);
-  else if (c < 0x800) put(0xc0 | c >> 6), put(0x80 | (c & 0x3f));
-  else if (c < 0x10000) put(0xe0 | c >> 12), put(0x80 | (c >> 6 & 0x3f)), put(0x80 | (c & 0x3f));
-  else put(0xf0 | c >> 18), put(0x80 | (c >> 12 & 0x3f)), put(0x80 | (c >> 6 & 0x3f)), put(0x80 | (c & 0x3f));
+  if (c < 0x80)
+    put(c);
+  else if (c < 0x800)
+    put(0xc0 | c >> 6), put(0x80 | (c & 0x3f));
+  else if (c < 0x10000)
+    put(0xe0 | c >> 12), put(0x80 | (c >> 6 & 0x3f)), put(0x80 | (c & 0x3f));
+  else
+    put(0xf0 | c >> 18), put(0x80 | (c >> 12 & 0x3f)), put(0x80 | (c >> 6 & 0x3f)), put(0x80 | (c & 0x3f));
 }
 
 // The double of a text that has the form of a JSON number; not finite where it is too large.
@@ -41,7 +45,8 @@ double to_double(const char* first, const char* last) {
   int64_t digits = 0, exponent = 0;
   bool point = false, seen = false;
   for (const char* p = first; p < last; ++p) {
-    if (*p == '.') point = true;
+    if (*p == '.')
+      point = true;
     else if (*p == 'e' || *p == 'E') {
       const bool negative = p[1] == '-';
       for (++p; p < last; ++p)
@@ -75,7 +80,8 @@ class JsonParser {
   JsonParser(std::string_view text, const JsonLimits& limits) : text_(text), limits_(limits) {}
 
   Result<JsonDocument> parse() {
-    // What may come next: a value, a value or the end of an array, a key or the end of an object, a key, a separator or the end of the container.
+    // What may come next: a value, a value or the end of an array, a key or the end of an object, a key, a separator or the end of the
+    // container.
     enum class Want { value, value_or_end, key_or_end, key, more } want = Want::value;
     for (;;) {
       skip_space();
@@ -134,7 +140,8 @@ class JsonParser {
   Failure fail(const char* why) const {
     size_t line = 1, column = 1;
     for (size_t i = 0; i < at_ && i < text_.size(); ++i) text_[i] == '\n' ? (++line, column = 1) : ++column;
-    return {std::string(at_ >= text_.size() ? "unexpected end of text: " : "") + why + " at line " + std::to_string(line) + ", column " + std::to_string(column)};
+    return {std::string(at_ >= text_.size() ? "unexpected end of text: " : "") + why + " at line " + std::to_string(line) + ", column " +
+            std::to_string(column)};
   }
   bool push(Node n) {
     if (doc_.nodes_.size() >= limits_.nodes || doc_.nodes_.size() >= UINT32_MAX) return refuse("too many values");
@@ -157,7 +164,8 @@ class JsonParser {
   bool scalar(char c) {
     if (c == '"') return string();
     if (c == '-' || digit()) return number();
-    constexpr std::pair<std::string_view, Node> kWords[] = {{"null", {JsonType::null, 0, 0}}, {"true", {JsonType::boolean, 0, 1}}, {"false", {JsonType::boolean, 0, 0}}};
+    constexpr std::pair<std::string_view, Node> kWords[] = {
+        {"null", {JsonType::null, 0, 0}}, {"true", {JsonType::boolean, 0, 1}}, {"false", {JsonType::boolean, 0, 0}}};
     for (const auto& [word, node] : kWords)
       if (text_.substr(at_, word.size()) == word) {
         at_ += word.size();
@@ -171,7 +179,8 @@ class JsonParser {
     bool real = false;
     if (peek() == '-') ++at_;
     if (!digit()) return refuse("expected a digit");
-    if (peek() == '0') ++at_;
+    if (peek() == '0')
+      ++at_;
     else
       while (digit()) ++at_;
     if (peek() == '.') {
@@ -208,7 +217,9 @@ class JsonParser {
     const size_t offset = doc_.strings_.size();
     for (;;) {
       size_t run = at_;
-      while (run < text_.size() && text_[run] != '"' && text_[run] != '\\' && static_cast<uint8_t>(text_[run]) >= 0x20 && static_cast<uint8_t>(text_[run]) < 0x80) ++run;
+      while (run < text_.size() && text_[run] != '"' && text_[run] != '\\' && static_cast<uint8_t>(text_[run]) >= 0x20 &&
+             static_cast<uint8_t>(text_[run]) < 0x80)
+        ++run;
       doc_.strings_.append(text_, at_, run - at_);
       at_ = run;
       if (at_ >= text_.size()) return refuse("a string is not closed");
@@ -268,7 +279,9 @@ Result<JsonDocument> parse_json(std::string_view text, const JsonLimits& limits)
 JsonType JsonValue::type() const { return doc_ == nullptr ? JsonType::null : doc_->nodes_[at_].type; }
 bool JsonValue::as_bool() const { return is(JsonType::boolean) && doc_->nodes_[at_].value != 0; }
 int64_t JsonValue::as_int() const { return is(JsonType::integer) ? static_cast<int64_t>(doc_->nodes_[at_].value) : 0; }
-double JsonValue::as_double() const { return is(JsonType::real) ? std::bit_cast<double>(doc_->nodes_[at_].value) : static_cast<double>(as_int()); }
+double JsonValue::as_double() const {
+  return is(JsonType::real) ? std::bit_cast<double>(doc_->nodes_[at_].value) : static_cast<double>(as_int());
+}
 std::string_view JsonValue::as_string() const { return is(JsonType::string) ? doc_->text_of(at_) : std::string_view(); }
 size_t JsonValue::size() const { return type() >= JsonType::array ? doc_->nodes_[at_].size : 0; }
 

@@ -12,9 +12,9 @@ namespace keel::base {
 enum class JsonType : uint8_t { null, boolean, integer, real, string, array, object };
 
 struct JsonLimits {
-  int depth = 512;                  ///< nesting of arrays and objects
-  size_t nodes = size_t(1) << 24;   ///< values and keys in all
-  bool unique_keys = false;         ///< refuse an object that names a key twice
+  int depth = 512;                 ///< nesting of arrays and objects
+  size_t nodes = size_t(1) << 24;  ///< values and keys in all
+  bool unique_keys = false;        ///< refuse an object that names a key twice
 };
 
 class JsonDocument;
@@ -28,13 +28,14 @@ class JsonValue {
   JsonType type() const;
   bool is(JsonType t) const { return !missing() && type() == t; }
   bool as_bool() const;
-  int64_t as_int() const;      ///< integers only; exact
-  double as_double() const;    ///< reals and integers
+  int64_t as_int() const;    ///< integers only; exact
+  double as_double() const;  ///< reals and integers
   std::string_view as_string() const;
-  size_t size() const;         ///< elements of an array, members of an object
+  size_t size() const;                               ///< elements of an array, members of an object
   JsonValue operator[](std::string_view key) const;  ///< the first member of that name
 
-  /// Walks the elements of an array or the members of an object in file order: `for (JsonValue v = a.first(); v; v = v.next())`. The key of a member is `v.key()`.
+  /// Walks the elements of an array or the members of an object in file order: `for (JsonValue v = a.first(); v; v = v.next())`. The key of
+  /// a member is `v.key()`.
   JsonValue first() const;
   JsonValue next() const;
   std::string_view key() const;
@@ -66,7 +67,8 @@ class JsonDocument {
   std::string strings_;
 };
 
-/// Parses a whole text. The message of a failure ends in "at line L, column C". A number that no double can hold, invalid UTF-8, lone surrogates and a byte order mark are refused.
+/// Parses a whole text. The message of a failure ends in "at line L, column C". A number that no double can hold, invalid UTF-8, lone
+/// surrogates and a byte order mark are refused.
 Result<JsonDocument> parse_json(std::string_view text, const JsonLimits& limits = {});
 
 /// Whether `text` is valid UTF-8: no overlong forms, no surrogates, nothing above U+10FFFF.

@@ -1,6 +1,7 @@
 #include "base/log.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -43,10 +44,14 @@ void configure(State& s, std::string_view words) {
     if (w.empty() || w == "0" || w == "off") continue;
     any = true;
     const auto set = [&](LogLevel l) { level = l, explicit_level = true; };
-    if (w == "1") set(LogLevel::info);
-    else if (w == "2") set(LogLevel::debug);
-    else if (w == "json") s.json = true;
-    else if (w == "all") s.all = true, set(LogLevel::debug);
+    if (w == "1")
+      set(LogLevel::info);
+    else if (w == "2")
+      set(LogLevel::debug);
+    else if (w == "json")
+      s.json = true;
+    else if (w == "all")
+      s.all = true, set(LogLevel::debug);
     else {
       bool known = false;
       for (LogLevel l : {LogLevel::error, LogLevel::warning, LogLevel::info, LogLevel::debug})
@@ -103,6 +108,12 @@ void log(LogLevel level, std::string_view topic, std::string_view text) {
   std::fwrite(line.data(), 1, line.size(), stderr);
 }
 
+void abort_with(std::string_view text) {
+  const std::string line = "keel: " + std::string(text) + "\n";
+  std::fwrite(line.data(), 1, line.size(), stderr);
+  std::abort();
+}
+
 void configure_log(std::string_view words) {
   State& s = state();
   const std::lock_guard lock(s.mutex);
@@ -116,7 +127,8 @@ void set_log_sink(LogSink sink, void* context) {
   const std::lock_guard lock(s.mutex);
   base::ensure_configured(s);
   s.sink = sink, s.context = context;
-  if (sink != nullptr && base::detail::g_log_level.load(std::memory_order_relaxed) == 0) base::detail::g_log_level.store(static_cast<int>(LogLevel::info), std::memory_order_relaxed);
+  if (sink != nullptr && base::detail::g_log_level.load(std::memory_order_relaxed) == 0)
+    base::detail::g_log_level.store(static_cast<int>(LogLevel::info), std::memory_order_relaxed);
 }
 
 void set_log_level(LogLevel level) {

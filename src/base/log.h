@@ -23,6 +23,10 @@ bool log_topic(std::string_view topic);
 /// Writes a record if its level or its topic is enabled.
 void log(LogLevel level, std::string_view topic, std::string_view text);
 
+/// Ends the program after writing `text` to standard error, whatever the level: for a fault of the program itself, after which nothing can
+/// be trusted.
+[[noreturn]] void abort_with(std::string_view text);
+
 /// For tests: behaves as if KEEL_VERBOSE were `words` from now on.
 void configure_log(std::string_view words);
 

@@ -1,7 +1,8 @@
-// The thread pool. A loop is split once, into as many ranges as there are threads; the caller takes the first and posts each other one into the slot of its worker, a single cache line that holds
-// the range and a state word. A worker spins on its own word for about 20 us after its last range, then sleeps on a futex. A caller that has finished its own range runs what no worker has
-// begun yet, so a late or sleeping worker costs its wake-up call, not the loop; which thread runs a range cannot change a result, because the ranges do not change.
-// One loop at a time has the workers: a second caller, like a nested loop, runs its whole range itself instead of waiting.
+// The thread pool. A loop is split once, into as many ranges as there are threads; the caller takes the first and posts each other one into
+// the slot of its worker, a single cache line that holds the range and a state word. A worker spins on its own word for about 20 us after
+// its last range, then sleeps on a futex. A caller that has finished its own range runs what no worker has begun yet, so a late or sleeping
+// worker costs its wake-up call, not the loop; which thread runs a range cannot change a result, because the ranges do not change. One loop
+// at a time has the workers: a second caller, like a nested loop, runs its whole range itself instead of waiting.
 #include "keel/parallel.h"
 
 #include <algorithm>
@@ -70,8 +71,12 @@ inline void relax() {
 }
 
 #if defined(__linux__)
-void futex_wait(std::atomic<uint32_t>& word, uint32_t expected) { syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAIT_PRIVATE, expected, nullptr, nullptr, 0); }
-void futex_wake(std::atomic<uint32_t>& word) { syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0); }
+void futex_wait(std::atomic<uint32_t>& word, uint32_t expected) {
+  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAIT_PRIVATE, expected, nullptr, nullptr, 0);
+}
+void futex_wake(std::atomic<uint32_t>& word) {
+  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
+}
 #else
 void futex_wait(std::atomic<uint32_t>& word, uint32_t expected) { word.wait(expected); }
 void futex_wake(std::atomic<uint32_t>& word) { word.notify_all(); }
@@ -79,7 +84,8 @@ void futex_wake(std::atomic<uint32_t>& word) { word.notify_all(); }
 
 enum State : uint32_t { kIdle, kPosted, kRunning };
 
-// Caller: idle -> posted, posted -> idle to take the range back. Worker: posted -> running -> idle. Everything but the word belongs to whoever moved it last.
+// Caller: idle -> posted, posted -> idle to take the range back. Worker: posted -> running -> idle. Everything but the word belongs to
+// whoever moved it last.
 struct alignas(128) Slot {
   std::atomic<uint32_t> word{kIdle};
   std::atomic<bool> worker_sleeps{false}, caller_sleeps{false};
@@ -183,7 +189,8 @@ void run_on_pool(int64_t begin, int64_t end, int64_t chunk, int64_t tasks, detai
   for (int64_t i = threads - 1; i > 0; --i) {
     Slot& slot = *g_slots[i];
     uint32_t expected = kPosted;
-    if (slot.word.load(std::memory_order_relaxed) == kPosted && slot.word.compare_exchange_strong(expected, kIdle, std::memory_order_acq_rel, std::memory_order_relaxed))
+    if (slot.word.load(std::memory_order_relaxed) == kPosted &&
+        slot.word.compare_exchange_strong(expected, kIdle, std::memory_order_acq_rel, std::memory_order_relaxed))
       run_range(fn, context, slot.lo, slot.hi);
   }
   for (int64_t i = 1; i < threads; ++i) {
@@ -221,7 +228,8 @@ int64_t num_threads() {
     n = default_threads();
     if (!g_target.compare_exchange_strong(expected, n, std::memory_order_relaxed)) n = expected;
 #if KEEL_THREADS
-    else g_spin.store(n <= usable() ? kSpinNanoseconds : 0, std::memory_order_relaxed);
+    else
+      g_spin.store(n <= usable() ? kSpinNanoseconds : 0, std::memory_order_relaxed);
 #endif
   }
   return n;
@@ -231,7 +239,8 @@ void set_num_threads(int64_t n) {
   n = std::clamp<int64_t>(n, 1, kMaxThreads);
   g_target.store(n, std::memory_order_relaxed);
 #if KEEL_THREADS
-  g_spin.store(n <= usable() ? kSpinNanoseconds : 0, std::memory_order_relaxed);  // more threads than processors: spinning would keep the others from running
+  // With more threads than processors, spinning would keep the others from running.
+  g_spin.store(n <= usable() ? kSpinNanoseconds : 0, std::memory_order_relaxed);
 #endif
 }
 

@@ -1,8 +1,10 @@
 // The caching allocator of host memory. Three parts:
-// - Small blocks (up to 64 KiB): 36 size classes, a free list of each in every thread, refilled from and spilled to one shared list of the class; memory comes in slabs of 1 MiB, cut as needed.
-// - Large blocks: address space is reserved in segments of 256 MiB and more, whose pages cost nothing until touched. Blocks carry a 64-byte header with boundary tags, split and merge, and free ones hang in
-//   bins by size (two-level segregated fit, Masmano et al. 2004), so that a freed 40 MB result serves the next op whatever its size, without a page fault. Each free block knows the hull of its pages
-//   that may have been touched; giving them back is one madvise.
+// - Small blocks (up to 64 KiB): 36 size classes, a free list of each in every thread, refilled from and spilled to one shared list of the
+//   class; memory comes in slabs of 1 MiB, cut as needed.
+// - Large blocks: address space is reserved in segments of 256 MiB and more, whose pages cost nothing until touched. Blocks carry a 64-byte
+//   header with boundary tags, split and merge, and free ones hang in bins by size (two-level segregated fit, Masmano et al. 2004), so that
+//   a freed 40 MB result serves the next op whatever its size, without a page fault. Each free block knows the hull of its pages that may
+//   have been touched; giving them back is one madvise.
 // - Test mode: guard zones around each block.
 // `bytes_reserved` is live blocks + cut small blocks + touched hulls: what the limit bounds.
 #include "core/allocator.h"
@@ -18,6 +20,8 @@
 #include <unordered_map>
 #include <utility>
 #include <vector>
+
+#include "base/log.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define KEEL_ASAN 1
@@ -52,7 +56,8 @@ std::atomic<int64_t> g_allocations{0}, g_frees{0}, g_misses{0};
 
 void count_in_use(int64_t delta) {
   const int64_t now = g_in_use.fetch_add(delta, std::memory_order_relaxed) + delta;
-  for (int64_t old = g_peak.load(std::memory_order_relaxed); old < now && !g_peak.compare_exchange_weak(old, now, std::memory_order_relaxed);) {}
+  for (int64_t old = g_peak.load(std::memory_order_relaxed);
+       old < now && !g_peak.compare_exchange_weak(old, now, std::memory_order_relaxed);) {}
 }
 
 // Takes `bytes` of what the limit leaves; false where it leaves less.
@@ -68,12 +73,12 @@ bool reserve(int64_t bytes) {
 
 // In front of the bytes of each large block. Sizes are multiples of 64, so headers and bytes stay aligned.
 struct Block {
-  size_t size;         // bytes after this header
-  Block* before;       // the block that ends where this one begins; null for the first of a segment
-  Block *next, *prev;  // the other blocks of its bin, or the other live ones
+  size_t size;                      // bytes after this header
+  Block* before;                    // the block that ends where this one begins; null for the first of a segment
+  Block *next, *prev;               // the other blocks of its bin, or the other live ones
   size_t touched_from, touched_to;  // of a free block: no byte outside has been touched
   const char* tag;
-  bool free, last;     // last: the end mark of a segment
+  bool free, last;  // last: the end mark of a segment
 
   char* bytes() { return reinterpret_cast<char*>(this + 1); }
   Block* after() { return reinterpret_cast<Block*>(bytes() + size); }
@@ -105,7 +110,7 @@ constexpr size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; 
 constexpr int kFirstBits = 13, kBinRows = 64 - kFirstBits, kBinColumns = 8;
 
 constinit List g_bins[kBinRows][kBinColumns];
-constinit uint64_t g_rows = 0;             // bit i: row i has a block
+constinit uint64_t g_rows = 0;  // bit i: row i has a block
 constinit uint8_t g_columns[kBinRows] = {};
 constinit size_t g_next_segment = size_t(256) << 20;
 
@@ -192,7 +197,8 @@ int64_t release_large() {
           continue;
         }
         if (b->touched() == 0) continue;
-        const auto from = round_up(reinterpret_cast<uintptr_t>(b->bytes() + b->touched_from), kPage), to = reinterpret_cast<uintptr_t>(b->bytes() + b->touched_to) / kPage * kPage;
+        const auto from = round_up(reinterpret_cast<uintptr_t>(b->bytes() + b->touched_from), kPage),
+                   to = reinterpret_cast<uintptr_t>(b->bytes() + b->touched_to) / kPage * kPage;
         if (to > from) madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED);
         released += b->touched(), g_reserved.fetch_sub(b->touched(), std::memory_order_relaxed);
         b->touched_from = b->touched_to = 0;
@@ -259,8 +265,10 @@ void large_free(void* p) {
     remove_free(n);
     const size_t shift = b->size + sizeof(Block);
     grown -= b->touched() + n->touched();
-    if (n->touched() > 0) b->touched_to = shift + n->touched_to;
-    else b->touched_to = b->size;
+    if (n->touched() > 0)
+      b->touched_to = shift + n->touched_to;
+    else
+      b->touched_to = b->size;
     b->size = shift + n->size;
     grown += b->touched();
   }
@@ -340,7 +348,8 @@ constinit Cache* g_caches = nullptr;
 
 // Initial-exec: read straight off the thread pointer, also from a shared library; nine bytes of the loader's reserve.
 [[gnu::tls_model("initial-exec")]] thread_local constinit Cache* t_cache = nullptr;
-[[gnu::tls_model("initial-exec")]] thread_local constinit bool t_gone = false;  // this thread's cache has been given back; it allocates from the shared lists
+// This thread's cache has been given back; it allocates from the shared lists.
+[[gnu::tls_model("initial-exec")]] thread_local constinit bool t_gone = false;
 
 void publish(Cache& c) {
   count_in_use(c.in_use.get());
@@ -539,7 +548,9 @@ int64_t release_small() {
   return released;
 }
 
-inline void* plain_allocate(size_t bytes, const char* tag) { return bytes <= kSmallLimit ? small_allocate(bytes) : large_allocate(bytes, tag); }
+inline void* plain_allocate(size_t bytes, const char* tag) {
+  return bytes <= kSmallLimit ? small_allocate(bytes) : large_allocate(bytes, tag);
+}
 inline void plain_free(void* p, size_t bytes) { bytes <= kSmallLimit ? small_free(p, bytes) : large_free(p); }
 
 #else  // Every block from the C library: under AddressSanitizer, which then sees each of them, and where there is no mmap.
@@ -547,7 +558,8 @@ inline void plain_free(void* p, size_t bytes) { bytes <= kSmallLimit ? small_fre
 void* plain_allocate(size_t bytes, const char* tag) {
   void* p = nullptr;
   const auto size = static_cast<int64_t>(bytes);
-  if (bytes > (size_t(1) << (sizeof(size_t) > 4 ? 38 : 30)) || !reserve(size)) return nullptr;  // AddressSanitizer would end the program where the C library refuses
+  // AddressSanitizer would end the program where the C library refuses, hence a bound of our own.
+  if (bytes > (size_t(1) << (sizeof(size_t) > 4 ? 38 : 30)) || !reserve(size)) return nullptr;
   if (posix_memalign(&p, kAlign, sizeof(Block) + bytes) != 0) {
     g_reserved.fetch_sub(size, std::memory_order_relaxed);
     return nullptr;
@@ -602,8 +614,8 @@ Guards& guards() {
 constinit std::atomic<bool> g_checked{false};  // zones are on, or guarded blocks are live
 
 [[noreturn]] void die(const char* what, size_t at, const Guarded& g) {
-  std::fprintf(stderr, "keel: red zone: block of %zu bytes (%s) %s, %zu bytes away\n", g.bytes, g.tag != nullptr ? g.tag : "no tag", what, at);
-  std::abort();
+  base::abort_with("red zone: block of " + std::to_string(g.bytes) + " bytes (" + (g.tag != nullptr ? g.tag : "no tag") + ") " + what +
+                   ", " + std::to_string(at) + " bytes away");
 }
 
 void verify(const void* p, const Guarded& g) {
@@ -649,10 +661,14 @@ void guarded_free(void* p, size_t bytes) {
 
 std::string size_text(int64_t bytes) {
   char text[32];
-  if (bytes < 1024) std::snprintf(text, sizeof text, "%lld B", static_cast<long long>(bytes));
-  else if (bytes < (int64_t(1) << 20)) std::snprintf(text, sizeof text, "%.1f KiB", static_cast<double>(bytes) / 0x1p10);
-  else if (bytes < (int64_t(1) << 30)) std::snprintf(text, sizeof text, "%.1f MiB", static_cast<double>(bytes) / 0x1p20);
-  else std::snprintf(text, sizeof text, "%.2f GiB", static_cast<double>(bytes) / 0x1p30);
+  if (bytes < 1024)
+    std::snprintf(text, sizeof text, "%lld B", static_cast<long long>(bytes));
+  else if (bytes < (int64_t(1) << 20))
+    std::snprintf(text, sizeof text, "%.1f KiB", static_cast<double>(bytes) / 0x1p10);
+  else if (bytes < (int64_t(1) << 30))
+    std::snprintf(text, sizeof text, "%.1f MiB", static_cast<double>(bytes) / 0x1p20);
+  else
+    std::snprintf(text, sizeof text, "%.2f GiB", static_cast<double>(bytes) / 0x1p30);
   return text;
 }
 
@@ -675,7 +691,8 @@ MemoryStats memory_stats() {
   MemoryStats s;
 #if !defined(KEEL_DIRECT_ALLOCATION)
   const std::lock_guard lock(g_caches_mutex);
-  for (const Cache* c = g_caches; c != nullptr; c = c->next) s.bytes_in_use += c->in_use.get(), s.allocations += c->allocations.get(), s.frees += c->frees.get();
+  for (const Cache* c = g_caches; c != nullptr; c = c->next)
+    s.bytes_in_use += c->in_use.get(), s.allocations += c->allocations.get(), s.frees += c->frees.get();
 #endif
   s.bytes_in_use += g_in_use.load(std::memory_order_relaxed);
   s.bytes_reserved = g_reserved.load(std::memory_order_relaxed);
@@ -718,12 +735,16 @@ std::string memory_report(size_t wanted) {
     }
   }
   std::vector<std::pair<std::string, Sum>> order(sums.begin(), sums.end());
-  std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.second.bytes != b.second.bytes ? a.second.bytes > b.second.bytes : a.first < b.first; });
-  std::string text = "wanted " + size_text(static_cast<int64_t>(std::min<size_t>(wanted, INT64_MAX))) + "; in use " + size_text(s.bytes_in_use) + ", kept for reuse " + size_text(std::max<int64_t>(0, s.bytes_reserved - s.bytes_in_use)) +
+  std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
+    return a.second.bytes != b.second.bytes ? a.second.bytes > b.second.bytes : a.first < b.first;
+  });
+  std::string text = "wanted " + size_text(static_cast<int64_t>(std::min<size_t>(wanted, INT64_MAX))) + "; in use " +
+                     size_text(s.bytes_in_use) + ", kept for reuse " + size_text(std::max<int64_t>(0, s.bytes_reserved - s.bytes_in_use)) +
                      (s.limit > 0 ? ", limit " + size_text(s.limit) : ", no limit set");
   constexpr size_t kMostLines = 10;
   for (size_t i = 0; i < std::min(order.size(), kMostLines); ++i)
-    text += "\n    " + size_text(order[i].second.bytes) + " in " + std::to_string(order[i].second.blocks) + (order[i].second.blocks == 1 ? " block: " : " blocks: ") + order[i].first;
+    text += "\n    " + size_text(order[i].second.bytes) + " in " + std::to_string(order[i].second.blocks) +
+            (order[i].second.blocks == 1 ? " block: " : " blocks: ") + order[i].first;
   if (order.size() > kMostLines) text += "\n    and " + std::to_string(order.size() - kMostLines) + " more";
   return text;
 }

@@ -43,7 +43,7 @@ Held hold(size_t bytes, unsigned char mark) {
   return {p, bytes, mark};
 }
 bool intact(const Held& h) {
-  for (size_t i = 0; i < h.bytes; i += h.bytes > 4096 ? 509 : 1)
+  for (size_t i = 0; i<h.bytes; i += h.bytes> 4096 ? 509 : 1)
     if (h.p[i] != h.mark) return false;
   return h.bytes == 0 || h.p[h.bytes - 1] == h.mark;
 }
@@ -51,7 +51,8 @@ bool intact(const Held& h) {
 TEST(Allocator, AlignedAndDisjointAtEverySize) {
   const MemoryStats before = memory_stats();
   std::vector<Held> held;
-  for (size_t bytes : {size_t(0), size_t(1), size_t(63), size_t(64), size_t(65), size_t(511), size_t(512), size_t(513), size_t(1025), size_t(4096), size_t(65535), size_t(65536), size_t(65537), size_t(100000), size_t(1) << 20, size_t(5000001)})
+  for (size_t bytes : {size_t(0), size_t(1), size_t(63), size_t(64), size_t(65), size_t(511), size_t(512), size_t(513), size_t(1025),
+                       size_t(4096), size_t(65535), size_t(65536), size_t(65537), size_t(100000), size_t(1) << 20, size_t(5000001)})
     for (int i = 0; i < 3; ++i) held.push_back(hold(bytes, static_cast<unsigned char>(held.size() + 1)));
   int64_t asked = 0;
   for (const Held& h : held) {
@@ -98,9 +99,7 @@ TEST(Allocator, RandomLifetimesNeverOverlap) {
   }
   EXPECT_EQ(memory_stats().bytes_in_use, before);
   release_cached_memory();
-  if (!kSanitized) {
-    EXPECT_LT(memory_stats().bytes_reserved - before, 1 << 20);
-  }
+  if (!kSanitized) { EXPECT_LT(memory_stats().bytes_reserved - before, 1 << 20); }
 }
 
 TEST(Allocator, ThreadsShareAndGiveBack) {
@@ -222,7 +221,8 @@ TEST(Allocator, LimitIsHard) {
 }
 
 TEST(Allocator, ImpossibleSizesAreRefused) {
-  for (const size_t bytes : {SIZE_MAX, SIZE_MAX - 63, SIZE_MAX / 2, size_t(1) << 62, size_t(1) << 50}) EXPECT_EQ(cpu_allocate(bytes, nullptr), nullptr);
+  for (const size_t bytes : {SIZE_MAX, SIZE_MAX - 63, SIZE_MAX / 2, size_t(1) << 62, size_t(1) << 50})
+    EXPECT_EQ(cpu_allocate(bytes, nullptr), nullptr);
 }
 
 TEST(Allocator, ReportNamesTheLargestHolders) {
@@ -237,7 +237,8 @@ TEST(Allocator, ReportNamesTheLargestHolders) {
   set_memory_limit(0);
   EXPECT_EQ(report.find("wanted 5.00 GiB; in use "), 0u) << report;
   EXPECT_NE(report.find("limit 1024.00 GiB"), std::string::npos) << report;
-  const size_t a = report.find("6.0 MiB in 3 blocks: model.layers.0.attn"), b = report.find("3.0 MiB in 1 block: model.head"), c = report.find("in 1 block: (outside of any module)");
+  const size_t a = report.find("6.0 MiB in 3 blocks: model.layers.0.attn"), b = report.find("3.0 MiB in 1 block: model.head"),
+               c = report.find("in 1 block: (outside of any module)");
   EXPECT_TRUE(a < b && b < c && c != std::string::npos) << report;
   EXPECT_EQ(report.find("too.small"), std::string::npos);
   for (const auto& [p, n] : held) cpu_free(p, n);

@@ -19,7 +19,8 @@ namespace {
 
 TEST(Philox, KnownAnswers) {
   static_assert(philox4x32({0, 0, 0, 0}, {0, 0}) == std::array<uint32_t, 4>{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8});
-  static_assert(philox(0x85a308d3243f6a88, 0x0370734413198a2e, 0x299f31d0a4093822) == std::array<uint32_t, 4>{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1});
+  static_assert(philox(0x85a308d3243f6a88, 0x0370734413198a2e, 0x299f31d0a4093822) ==
+                std::array<uint32_t, 4>{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1});
   SKIP_WITHOUT_DATA();
   std::istringstream lines(slurp(data_dir() + "/random123/kat_vectors"));
   int checked = 0;
@@ -45,7 +46,8 @@ TEST(Sha256, KnownAnswers) {  // FIPS 180-4 examples
     Sha256::use_hardware(hardware);
     EXPECT_EQ(sha(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     EXPECT_EQ(sha("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-    EXPECT_EQ(sha("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"), "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+    EXPECT_EQ(sha("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"),
+              "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
     EXPECT_EQ(sha(std::string(1000000, 'a')), "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
   }
 }
@@ -88,7 +90,9 @@ TEST(Crc32c, KnownAnswers) {  // RFC 3720, B.4
 
 struct Heard {
   std::vector<std::string> lines;
-  static void listen(void* self, const LogRecord& r) { static_cast<Heard*>(self)->lines.push_back(std::string(to_string(r.level)) + '/' + std::string(r.topic) + '/' + std::string(r.text)); }
+  static void listen(void* self, const LogRecord& r) {
+    static_cast<Heard*>(self)->lines.push_back(std::string(to_string(r.level)) + '/' + std::string(r.topic) + '/' + std::string(r.text));
+  }
 };
 
 TEST(Log, SilentByDefault) {

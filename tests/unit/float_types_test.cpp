@@ -42,7 +42,8 @@ double value_of(uint32_t code) {
 }
 template <class T>
 uint32_t largest_code() {
-  return Format<T>::inf ? (((1u << Format<T>::exponent) - 1) << Format<T>::mantissa) - 1 : (1u << (Format<T>::exponent + Format<T>::mantissa)) - 2;
+  return Format<T>::inf ? (((1u << Format<T>::exponent) - 1) << Format<T>::mantissa) - 1
+                        : (1u << (Format<T>::exponent + Format<T>::mantissa)) - 2;
 }
 
 template <class T>
@@ -74,7 +75,8 @@ TYPED_TEST(FloatTypes, EveryCodeDecodesAndComesBack) {
   }
 }
 
-// Between each two neighbours: the midpoint goes to the even code, one step of double (and of float, where it has one) beside it to the near one.
+// Between each two neighbours: the midpoint goes to the even code, one step of double (and of float, where it has one) beside it to the
+// near one.
 TYPED_TEST(FloatTypes, RoundsToNearestEven) {
   using T = TypeParam;
   const uint32_t top = largest_code<T>();
@@ -99,7 +101,7 @@ TYPED_TEST(FloatTypes, RoundsToNearestEven) {
 TYPED_TEST(FloatTypes, Overflow) {
   using T = TypeParam;
   const uint32_t top = largest_code<T>(), sign = 1u << (sizeof(T) * 8 - 1);
-  const double max = value_of<T>(top), edge = max + (max - value_of<T>(top - 1)) / 2;   // rounds up on the tie where the largest code is odd
+  const double max = value_of<T>(top), edge = max + (max - value_of<T>(top - 1)) / 2;  // rounds up on the tie where the largest code is odd
   const uint32_t beyond = Format<T>::inf ? top + 1 : sign - 1, clipped = Format<T>::eight ? top : beyond;
   ASSERT_EQ(T(std::nextafter(edge, 0.0)).bits, top);
   ASSERT_EQ(T(std::nextafter(edge, 0.0), Overflow::nan_or_inf).bits, top);
@@ -176,7 +178,8 @@ TEST(FloatTypesUse, IntegersRoundOnce) {
 
 TEST(FloatTypesUse, NativeTraits) {
   static_assert(FloatTraits<float>::max() == 3.40282346638528859812e+38f && FloatTraits<double>::epsilon() == 0x1p-52);
-  static_assert(FloatTraits<float>::epsilon() == 0x1p-23f && FloatTraits<float>::min_normal() == 0x1p-126f && FloatTraits<double>::lowest() == -0x1.fffffffffffffp1023);
+  static_assert(FloatTraits<float>::epsilon() == 0x1p-23f && FloatTraits<float>::min_normal() == 0x1p-126f &&
+                FloatTraits<double>::lowest() == -0x1.fffffffffffffp1023);
   EXPECT_TRUE(std::isnan(FloatTraits<double>::quiet_nan()) && std::isinf(FloatTraits<float>::infinity()));
 }
 

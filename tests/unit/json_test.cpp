@@ -97,7 +97,19 @@ TEST(Json, Utf8) {
 TEST(Json, WritesWhatItReads) {
   std::string s;
   JsonWriter w(s);
-  w.begin_object().key("k\"\n\x01").value("v\\\xc3\xa9").key("n").begin_array().value(int64_t(-5)).value(0.1).value(1e300).value(true).null().value(uint64_t(1) << 63).begin_array().end_array();
+  w.begin_object()
+      .key("k\"\n\x01")
+      .value("v\\\xc3\xa9")
+      .key("n")
+      .begin_array()
+      .value(int64_t(-5))
+      .value(0.1)
+      .value(1e300)
+      .value(true)
+      .null()
+      .value(uint64_t(1) << 63)
+      .begin_array()
+      .end_array();
   w.begin_object().end_object().end_array().key("z").value(std::numeric_limits<double>::infinity()).end_object();
   EXPECT_EQ(s, "{\"k\\\"\\n\\u0001\":\"v\\\\\xc3\xa9\",\"n\":[-5,0.1,1e+300,true,null,9223372036854775808,[],{}],\"z\":null}");
   const JsonDocument d = parsed(s);
@@ -108,7 +120,8 @@ TEST(Json, Suite) {
   SKIP_WITHOUT_DATA();
   std::string dir = ::testing::TempDir() + "keel_json_XXXXXX";
   ASSERT_NE(mkdtemp(dir.data()), nullptr);
-  if (std::system(("tar --zstd -xf '" + data_dir() + "/json-suite/JSONTestSuite-test_parsing.tar.zst' -C '" + dir + "'").c_str()) != 0) GTEST_SKIP() << "needs tar with zstd";
+  if (std::system(("tar --zstd -xf '" + data_dir() + "/json-suite/JSONTestSuite-test_parsing.tar.zst' -C '" + dir + "'").c_str()) != 0)
+    GTEST_SKIP() << "needs tar with zstd";
   int yes = 0, no = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(dir)) {
     const std::string name = entry.path().filename().string();

@@ -240,7 +240,8 @@ TEST(CpuLimit, ReadsCgroupQuotas) {
   put(dir + "/cpu/cpu.cfs_quota_us", "-1\n");
   EXPECT_EQ(base::cgroup_quota("12:memory:/m\n3:cpu,cpuacct:/x/y\n", dir), 2);
   EXPECT_EQ(base::cgroup_quota("12:cpuset:/x\n", dir), 0);
-  for (const char* text : {"", "nonsense", "0::", ":::", "0::/../../..\n\n\n"}) EXPECT_LE(base::cgroup_quota(text, dir + "/none"), 0) << text;
+  for (const char* text : {"", "nonsense", "0::", ":::", "0::/../../..\n\n\n"})
+    EXPECT_LE(base::cgroup_quota(text, dir + "/none"), 0) << text;
   EXPECT_GE(base::usable_cpus(), 1);
 }
 
@@ -248,7 +249,8 @@ TEST(CpuLimit, ReadsCgroupQuotas) {
 int64_t threads_under(const std::string& environment) {
   char self[4096] = {};
   if (readlink("/proc/self/exe", self, sizeof self - 1) < 0) return -1;
-  const std::string command = "env -u KEEL_NUM_THREADS -u OMP_NUM_THREADS " + environment + " KEEL_TEST_PRINT_THREADS=1 '" + self + "' --gtest_filter=CpuLimit.Print 2>/dev/null | sed -n 's/^threads //p'";
+  const std::string command = "env -u KEEL_NUM_THREADS -u OMP_NUM_THREADS " + environment + " KEEL_TEST_PRINT_THREADS=1 '" + self +
+                              "' --gtest_filter=CpuLimit.Print 2>/dev/null | sed -n 's/^threads //p'";
   std::unique_ptr<FILE, int (*)(FILE*)> pipe(popen(command.c_str(), "r"), pclose);
   char line[64] = {};
   if (!pipe || std::fgets(line, sizeof line, pipe.get()) == nullptr) return -1;

@@ -3,6 +3,7 @@
 #include <string>
 #include <utility>
 
+#pragma GCC visibility push(default)
 /// The outcome of something that may fail for reasons outside the program: a file that is missing or malformed.
 namespace keel {
 
@@ -55,3 +56,4 @@ class [[nodiscard]] Result<void> {
 };
 
 }  // namespace keel
+#pragma GCC visibility pop

@@ -4,12 +4,14 @@
 #include <type_traits>
 
 #pragma GCC visibility push(default)
-/// Sixteen- and eight-bit floating point scalars. Each is its bit pattern; arithmetic and comparison happen in float, through the implicit conversion, and rounding back is explicit.
-/// All conversions work on bits, so neither the rounding mode nor flush-to-zero of the host changes a result, and all are constexpr.
+/// Sixteen- and eight-bit floating point scalars. Each is its bit pattern; arithmetic and comparison happen in float, through the implicit
+/// conversion, and rounding back is explicit. All conversions work on bits, so neither the rounding mode nor flush-to-zero of the host
+/// changes a result, and all are constexpr.
 namespace keel {
 
-/// What a cast to an 8-bit float does with a finite value that rounds beyond the largest one: `saturate` gives the largest value with its sign, `nan_or_inf` gives NaN in float8_e4m3fn,
-/// which has no infinity, and infinity in float8_e5m2. An infinity is no overflow: in both modes it becomes NaN in float8_e4m3fn and stays infinity in float8_e5m2.
+/// What a cast to an 8-bit float does with a finite value that rounds beyond the largest one: `saturate` gives the largest value with its
+/// sign, `nan_or_inf` gives NaN in float8_e4m3fn, which has no infinity, and infinity in float8_e5m2. An infinity is no overflow: in both
+/// modes it becomes NaN in float8_e4m3fn and stays infinity in float8_e5m2.
 enum class Overflow : uint8_t { saturate, nan_or_inf };
 
 namespace detail {
@@ -27,7 +29,8 @@ struct FloatBits<double> {
   static constexpr int mantissa = 52, bias = 1023;
 };
 
-/// Rounds `value` to nearest, ties to even, into Exp exponent and Man mantissa bits; one rounding whatever the source. A NaN keeps its sign and upper payload and becomes quiet, as the hardware conversions do.
+/// Rounds `value` to nearest, ties to even, into Exp exponent and Man mantissa bits; one rounding whatever the source. A NaN keeps its sign
+/// and upper payload and becomes quiet, as the hardware conversions do.
 template <int Exp, int Man, bool HasInf, class From>
 constexpr uint32_t encode_float(From value, Overflow overflow) {
   using Source = FloatBits<From>;
@@ -66,14 +69,16 @@ constexpr float decode_float(uint32_t bits) {
   constexpr uint32_t kSign = 1u << (Exp + Man), kTop = ((1u << Exp) - 1) << Man, kRebase = static_cast<uint32_t>(127 - kBias) << 23;
   const uint32_t sign = (bits & kSign) << (31 - Exp - Man), u = bits & (kSign - 1);
   if constexpr (Exp == 8) return std::bit_cast<float>(sign | (u << (23 - Man)));
-  if (HasInf ? u >= kTop : u == kSign - 1) return std::bit_cast<float>(sign | 0x7f800000u | ((HasInf ? u & ~kTop : 1u << (Man - 1)) << (23 - Man)));
+  if (HasInf ? u >= kTop : u == kSign - 1)
+    return std::bit_cast<float>(sign | 0x7f800000u | ((HasInf ? u & ~kTop : 1u << (Man - 1)) << (23 - Man)));
   if (u >= (1u << Man)) return std::bit_cast<float>(sign | ((u << (23 - Man)) + kRebase));
   if (u == 0) return std::bit_cast<float>(sign);
   const int lead = static_cast<int>(std::bit_width(u)) - 1;
   return std::bit_cast<float>(sign | (static_cast<uint32_t>(128 - kBias - Man + lead) << 23) | ((u << (23 - lead)) & 0x7fffffu));
 }
 
-/// An integer as a double that rounds to any format of at most 24 digits as the integer itself would: what does not fit is kept as a sticky bit.
+/// An integer as a double that rounds to any format of at most 24 digits as the integer itself would: what does not fit is kept as a sticky
+/// bit.
 template <class Int>
 constexpr double sticky_double(Int v) {
   if constexpr (sizeof(Int) < 8) {
@@ -92,9 +97,10 @@ struct SmallFloat {
 
   SmallFloat() = default;
   explicit constexpr SmallFloat(float v, Overflow o = Overflow::saturate) : bits(static_cast<Bits>(encode_float<Exp, Man, HasInf>(v, o))) {}
-  explicit constexpr SmallFloat(double v, Overflow o = Overflow::saturate) : bits(static_cast<Bits>(encode_float<Exp, Man, HasInf>(v, o))) {}
+  explicit constexpr SmallFloat(double v, Overflow o = Overflow::saturate)
+      : bits(static_cast<Bits>(encode_float<Exp, Man, HasInf>(v, o))) {}
   template <class Int>
-    requires std::is_integral_v<Int>
+  requires std::is_integral_v<Int>
   explicit constexpr SmallFloat(Int v, Overflow o = Overflow::saturate) : SmallFloat(sticky_double(v), o) {}
 
   static constexpr Self from_bits(Bits b) {
@@ -137,12 +143,14 @@ struct float8_e5m2 : detail::SmallFloat<float8_e5m2, uint8_t, 5, 2> {
 namespace detail {
 template <class T, int Digits, int MaxExponent, int MinExponent, bool HasInf, auto MaxBits, auto InfBits, auto NanBits>
 struct TraitsOf {
-  static constexpr int digits = Digits;              ///< significant bits, the hidden one included
-  static constexpr int max_exponent = MaxExponent;   ///< exponent of the largest binade: values there are in [2^e, 2^(e+1))
-  static constexpr int min_exponent = MinExponent;   ///< exponent of the smallest normal value
+  static constexpr int digits = Digits;             ///< significant bits, the hidden one included
+  static constexpr int max_exponent = MaxExponent;  ///< exponent of the largest binade: values there are in [2^e, 2^(e+1))
+  static constexpr int min_exponent = MinExponent;  ///< exponent of the smallest normal value
   static constexpr bool has_infinity = HasInf;
   static constexpr T max() { return std::bit_cast<T>(MaxBits); }
-  static constexpr T lowest() { return std::bit_cast<T>(static_cast<decltype(MaxBits)>(MaxBits | (decltype(MaxBits)(1) << (sizeof(T) * 8 - 1)))); }
+  static constexpr T lowest() {
+    return std::bit_cast<T>(static_cast<decltype(MaxBits)>(MaxBits | (decltype(MaxBits)(1) << (sizeof(T) * 8 - 1))));
+  }
   static constexpr T min_normal() { return std::bit_cast<T>(static_cast<decltype(MaxBits)>(decltype(MaxBits)(1) << (Digits - 1))); }
   static constexpr T min_subnormal() { return std::bit_cast<T>(decltype(MaxBits)(1)); }
   /// Distance from 1 to the next larger value.
@@ -161,10 +169,11 @@ struct TraitsOf {
 template <class T>
 struct FloatTraits;
 template <>
-struct FloatTraits<double>
-    : detail::TraitsOf<double, 53, 1023, -1022, true, uint64_t(0x7fefffffffffffff), uint64_t(0x7ff0000000000000), uint64_t(0x7ff8000000000000)> {};
+struct FloatTraits<double> : detail::TraitsOf<double, 53, 1023, -1022, true, uint64_t(0x7fefffffffffffff), uint64_t(0x7ff0000000000000),
+                                              uint64_t(0x7ff8000000000000)> {};
 template <>
-struct FloatTraits<float> : detail::TraitsOf<float, 24, 127, -126, true, uint32_t(0x7f7fffff), uint32_t(0x7f800000), uint32_t(0x7fc00000)> {};
+struct FloatTraits<float> : detail::TraitsOf<float, 24, 127, -126, true, uint32_t(0x7f7fffff), uint32_t(0x7f800000), uint32_t(0x7fc00000)> {
+};
 template <>
 struct FloatTraits<float16> : detail::TraitsOf<float16, 11, 15, -14, true, uint16_t(0x7bff), uint16_t(0x7c00), uint16_t(0x7e00)> {};
 template <>
