@@ -14,6 +14,17 @@ struct IndexParams {
 Tensor index_get(const Tensor& x, const Tensors& arrays, const IndexParams& p);
 /// `x` with `value`, broadcast, written where `index_get` would read. Repeated positions: the last one wins, or with `accumulate` all are added.
 Tensor index_put(const Tensor& x, const Tensors& arrays, const Tensor& value, const IndexParams& p, bool accumulate = false);
+struct GatherParams {
+  [[no_unique_address]] ByName by_name = ByName();
+  int64_t axis = 0;
+  static constexpr void fields(auto& p, auto&& f) { f("axis", p.axis, "axis that the index runs over"); }
+};
+/// y[i][j].. = x[i][index[i][j]].. along `axis`; index has the rank of x and is at most as long on other axes.
+Tensor gather(const Tensor& x, const Tensor& index, const GatherParams& p = {});
+/// Slices of `x` along `axis` picked by a 1-d index.
+Tensor index_select(const Tensor& x, const Tensor& index, const GatherParams& p = {});
+/// `x` with `source` added where `gather` with the same index would read; repeated positions add up in a fixed order.
+Tensor scatter_add(const Tensor& x, const Tensor& index, const Tensor& source, const GatherParams& p = {});
 /// Positions of the elements that are not zero: i64[count, rank].
 Tensor nonzero(const Tensor& x);
 

@@ -1,0 +1,39 @@
+#pragma once
+#include "keel/op.h"
+
+namespace keel {
+
+struct LayerNormParams {
+  [[no_unique_address]] ByName by_name = ByName();
+  double eps = 1e-5;
+  int64_t axes = 1;
+  static constexpr void fields(auto& p, auto&& f) {
+    f("eps", p.eps, "added to the variance");
+    f("axes", p.axes, "how many trailing axes are normalised together");
+  }
+};
+struct BatchNormParams {
+  [[no_unique_address]] ByName by_name = ByName();
+  double eps = 1e-5;
+  static constexpr void fields(auto& p, auto&& f) { f("eps", p.eps, "added to the variance"); }
+};
+
+/// (x - mean) / sqrt(var + eps) over the trailing axes, times weight, plus bias. Mean and variance in two passes in f32 or f64.
+Tensor layer_norm(const Tensor& x, const LayerNormParams& p = {});
+Tensor layer_norm(const Tensor& x, const Tensor& weight, const LayerNormParams& p = {});
+Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const LayerNormParams& p = {});
+/// x / sqrt(mean(x^2) + eps) over the trailing axes, times weight.
+Tensor rms_norm(const Tensor& x, const LayerNormParams& p = {});
+Tensor rms_norm(const Tensor& x, const Tensor& weight, const LayerNormParams& p = {});
+
+struct BatchNormResult {
+  Tensor y;     // normalised
+  Tensor mean;  // of the batch, one a channel
+  Tensor var;   // of the batch, biased, one a channel
+};
+/// Training form: normalises x [n, c, ...] per channel by the batch's own mean and biased variance; weight and bias [c] may be undefined.
+BatchNormResult batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const BatchNormParams& p = {});
+/// Evaluation form: by the given mean and variance.
+Tensor batch_norm_eval(const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& weight, const Tensor& bias, const BatchNormParams& p = {});
+
+}  // namespace keel
