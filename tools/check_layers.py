@@ -8,17 +8,24 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # module: what it may include, beside itself and everything below that
 BELOW = {
-    "numerics": [], "base": ["numerics"], "core": ["base"], "op": ["core"], "backend": ["op"], "ops": ["op"], "layers": ["ops"], "graph": ["layers"], "nn": ["graph"],
+    "numerics": [], "base": ["numerics"], "core": ["base"], "op": ["core"], "params": ["op"], "backend": ["params"], "ops": ["params"], "layers": ["ops"], "graph": ["layers"], "nn": ["graph"],
     "optim": ["nn"], "io": ["core"], "text": ["base"], "data": ["io", "text", "ops"], "train": ["optim", "data"], "vision": ["train"],
     "everything": ["vision", "backend"],
 }
+# `params` is include/keel/ops: parameter structs and declarations, which kernels need; the definitions of ops are in src/ops
 # public headers that are not in a folder named after their module, and private ones that belong elsewhere
 HOME = {
     "op": ["op", "scope", "src/backend/*"],
     "base": ["parallel", "log", "version", "result", "env"],
-    "core": ["tensor", "dtype", "device", "error", "shape", "scalar", "index", "random", "literal", "allocator", "memory", "storage", "print", "tensor_of", "generator", "operand", "tensor_api"],
+    "core": ["tensor", "dtype", "device", "error", "shape", "scalar", "index", "random", "spec", "literal", "allocator", "memory", "storage", "print", "tensor_of", "generator", "operand", "tensor_api"],
     "layers": ["autograd", "autocast", "trace", "monitor", "guards", "checkpoint", "function"],
+    "params": ["ops"],
     "everything": ["keel"],
+}
+# single includes that point up, with the reason
+EXCEPTIONS = {
+    ("src/op/dispatch.cpp", "keel/ops/cast.h"): "autocast and promotion go through the public cast",
+    ("src/op/backend.cpp", "backend/cpu/stat_pass.h"): "the batched statistics pass for kernels without statistics of their own",
 }
 
 
@@ -26,7 +33,7 @@ def module(path):
     parts = path.parts
     if parts[:2] == ("include", "keel"):
         if len(parts) > 3:
-            return parts[2]
+            return "params" if parts[2] == "ops" else parts[2]
         for name, stems in HOME.items():
             if path.stem in stems:
                 return name
@@ -65,7 +72,7 @@ def main():
             there = module(target)
             if file.startswith("include/") and target.parts[0] != "include":
                 bad.append(f"{file}:{number}: a public header includes {name}, which is not installed")
-            elif there not in allowed[home]:
+            elif there not in allowed[home] and (file, name) not in EXCEPTIONS:
                 bad.append(f"{file}:{number}: {home} may not include {name} ({there})")
     print("\n".join(bad) if bad else f"layers: {len(files)} files, includes point down")
     return bool(bad)

@@ -14,7 +14,7 @@ RULES = [
     ("std::function", r"std::function\b", OPS, r"$^"),
     ("virtual function", r"\bvirtual\b", OPS, r"$^"),
     ("RTTI", r"\b(dynamic_cast|typeid)\b", r"src/|include/", r"$^"),
-    ("output from library code", r"\bstd::(cout|cerr)\b|\b(printf|puts|fprintf)\s*\(", r"src/|include/", r"src/base/(log|env|assert)|src/train/progress"),
+    ("output from library code", r"\bstd::(cout|cerr)\b|\b(printf|puts|fprintf)\s*\(", r"src/|include/", r"src/base/log|src/core/error|src/train/progress"),
     ("getenv outside base/env.h", r"\bgetenv\b", r"src/|include/", r"src/base/env"),
     ("a dtype inside a decomposition", r"\.decompose\([^;]*?DType::", r"src/ops/", r"$^"),
     ("fast math", r"ffast-math|fp-contract=fast|#pragma STDC FP_CONTRACT ON", r"src/|include/|cmake/|CMakeLists", r"$^"),

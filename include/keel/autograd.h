@@ -5,6 +5,7 @@
 #include "keel/base/callback.h"
 #include "keel/tensor.h"
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 namespace detail {
@@ -141,3 +142,4 @@ template <class F>
 bool gradgradcheck(F f, const Tensors& inputs, const GradcheckOptions& o = {}) { return detail::gradgradcheck(detail::tested(f), inputs, o); }
 
 }  // namespace keel
+#pragma GCC visibility pop

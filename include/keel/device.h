@@ -3,6 +3,7 @@
 #include <string>
 #include <string_view>
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 enum class DeviceType : uint8_t { cpu, cuda, webgpu };
@@ -20,3 +21,4 @@ Device device(std::string_view name);
 std::string to_string(Device d);
 
 }  // namespace keel
+#pragma GCC visibility pop

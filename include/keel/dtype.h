@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 struct float16;
@@ -83,3 +84,4 @@ constexpr DType accumulate_dtype(DType t) {
 DType promote(DType a, DType b);
 
 }  // namespace keel
+#pragma GCC visibility pop

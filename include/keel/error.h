@@ -5,6 +5,7 @@
 
 #include "keel/base/ref.h"
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 enum class ErrorCode : uint8_t { shape, dtype, index, value, device, autograd, io, memory, unsupported, numeric, interrupted, internal };
@@ -63,3 +64,4 @@ class Error : public std::exception {
 [[noreturn]] void raise(const Error& e);
 
 }  // namespace keel
+#pragma GCC visibility pop

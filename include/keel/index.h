@@ -4,6 +4,7 @@
 #include "keel/base/ref.h"
 #include "keel/scalar.h"
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 class Tensor;
@@ -78,3 +79,4 @@ class Index {
 };
 
 }  // namespace keel
+#pragma GCC visibility pop

@@ -2,20 +2,13 @@
 #include <cstring>
 #include <type_traits>
 
+#include "keel/spec.h"
 #include "keel/tensor.h"
 
+#pragma GCC visibility push(default)
 /// The op row: how an op is defined, for Keel's own ops and for a program's. An op is a struct of parameters and a row of pure functions, its columns.
 /// See docs/guide/add-an-op.md.
 namespace keel {
-
-struct Spec {
-  DType dtype = DType::none;
-  Shape shape;
-  bool operator==(const Spec&) const = default;
-};
-using SpecList = SmallVector<Spec, 2>;
-/// "f32[2, 3]"
-std::string to_string(const Spec& s);
 
 /// The inputs of a call, as pointers, so that passing them costs no reference count. An optional input that is absent is an undefined tensor.
 class Inputs {
@@ -364,6 +357,7 @@ template <class P, class... T>
 }
 
 }  // namespace keel
+#pragma GCC visibility pop
 
 /// Defines the row of op `NAME`; the body adds columns to `def`. The row is the object `keel::op_NAME`. Found by the build, which lists every row at file scope that starts a line.
 #define KEEL_OP(NAME, PARAMS)                                                                                              \

@@ -3,6 +3,7 @@
 
 #include "keel/tensor.h"
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 /// A stream of random numbers: Philox4x32-10 by counter, the same on every device. The `key` tensor u64[2] = {seed, base} is an input of every random op; `offset` is the op's static param, so that a recompute
@@ -38,3 +39,4 @@ Generator& default_generator();
 void manual_seed(uint64_t seed);
 
 }  // namespace keel
+#pragma GCC visibility pop

@@ -5,6 +5,7 @@
 
 #include "keel/dtype.h"
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 template <class T>
@@ -39,3 +40,4 @@ class Scalar {
 std::string to_string(const Scalar& s);
 
 }  // namespace keel
+#pragma GCC visibility pop

@@ -6,6 +6,7 @@
 #include <string>
 #include <type_traits>
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 inline constexpr int kMaxRank = 8;
@@ -137,3 +138,4 @@ bool is_contiguous(const Shape& s, const Strides& st);
 bool is_dense(const Shape& s, const Strides& st);
 
 }  // namespace keel
+#pragma GCC visibility pop

@@ -13,6 +13,7 @@
 #include "keel/scalar.h"
 #include "keel/shape.h"
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 struct TensorImpl;
@@ -278,3 +279,4 @@ struct TensorOptions {
 };
 
 }  // namespace keel
+#pragma GCC visibility pop

@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "keel/base/ref.h"
-#include "keel/op.h"
+#include "keel/spec.h"
 #include "keel/tensor.h"
 
 namespace keel {

@@ -1,11 +1,12 @@
 // Memory blocks and the tensor objects that look at them. Both kinds of object come from per-thread free lists: making a small tensor must cost tens of nanoseconds.
 #include <cstdlib>
+#include <cstring>
 #include <new>
 
 #include "core/allocator.h"
 #include "core/impl.h"
 #include "keel/error.h"
-#include "op/scope.h"
+#include "core/scope.h"
 
 namespace keel {
 namespace {

@@ -1,7 +1,6 @@
 #include <cmath>
 #include <cstring>
 
-#include "keel/autograd.h"
 #include "ops/common.h"
 
 namespace keel {

@@ -4,6 +4,7 @@
 
 #include "keel/base/ref.h"
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 /// A shared callable: any function object with that signature, kept on the heap and counted. Copies share it.
@@ -38,3 +39,4 @@ class Callback<R(A...)> {
 };
 
 }  // namespace keel
+#pragma GCC visibility pop

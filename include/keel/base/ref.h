@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <utility>
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 /// Base of everything that is shared by count. `destroy` frees the object, so no virtual destructor is needed.
@@ -48,3 +49,4 @@ class Ref {
 };
 
 }  // namespace keel
+#pragma GCC visibility pop

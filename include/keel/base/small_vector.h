@@ -5,6 +5,7 @@
 #include <new>
 #include <utility>
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 /// A vector whose first `N` elements live inside the object; more go to the heap. Moves are cheap only for the heap part.
@@ -102,3 +103,4 @@ class SmallVector {
 };
 
 }  // namespace keel
+#pragma GCC visibility pop

@@ -1,6 +1,7 @@
 #pragma once
 #include "keel/op.h"
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 struct CastParams {
@@ -29,3 +30,4 @@ Tensor contiguous(const Tensor& x);
 Tensor channels_last(const Tensor& x);
 
 }  // namespace keel
+#pragma GCC visibility pop

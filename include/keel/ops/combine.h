@@ -1,6 +1,7 @@
 #pragma once
 #include "keel/op.h"
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 struct ConcatParams {
@@ -52,3 +53,4 @@ Tensor pad(const Tensor& x, const PadParams& p);
 Tensor repeat(const Tensor& x, const Dims& repeats);
 
 }  // namespace keel
+#pragma GCC visibility pop

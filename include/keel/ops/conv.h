@@ -1,6 +1,7 @@
 #pragma once
 #include "keel/op.h"
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 struct Conv2dParams {
@@ -21,3 +22,4 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Conv2dParams& p = {})
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dParams& p = {});
 
 }  // namespace keel
+#pragma GCC visibility pop

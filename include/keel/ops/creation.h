@@ -1,6 +1,7 @@
 #pragma once
 #include "keel/op.h"
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 struct FullParams {
@@ -111,3 +112,4 @@ template <class Span>
 Tensor from_span(Span s) { return from_span(s, Shape({int64_t(s.size())})); }
 
 }  // namespace keel
+#pragma GCC visibility pop

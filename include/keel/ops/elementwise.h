@@ -1,6 +1,7 @@
 #pragma once
 #include "keel/op.h"
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 enum class Gelu : int32_t { none, tanh };
@@ -113,3 +114,4 @@ Tensor lerp(const Tensor& a, const Tensor& b, const Operand& t);
 Tensor masked_fill(const Tensor& x, const Tensor& mask, const Operand& v);
 
 }  // namespace keel
+#pragma GCC visibility pop

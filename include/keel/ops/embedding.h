@@ -1,6 +1,7 @@
 #pragma once
 #include "keel/op.h"
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 struct EmbeddingParams {
@@ -12,3 +13,4 @@ struct EmbeddingParams {
 Tensor embedding(const Tensor& ids, const Tensor& weight, const EmbeddingParams& p = {});
 
 }  // namespace keel
+#pragma GCC visibility pop

@@ -1,6 +1,7 @@
 #pragma once
 #include "keel/op.h"
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 struct IndexParams {
@@ -29,3 +30,4 @@ Tensor scatter_add(const Tensor& x, const Tensor& index, const Tensor& source, c
 Tensor nonzero(const Tensor& x);
 
 }  // namespace keel
+#pragma GCC visibility pop

@@ -1,6 +1,7 @@
 #pragma once
 #include "keel/op.h"
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 enum class Reduction : int32_t { none, mean, sum };
@@ -47,3 +48,4 @@ Tensor l1_loss(const Tensor& x, const Tensor& target, const LossParams& p = {});
 Tensor bce_with_logits(const Tensor& logits, const Tensor& target, const LossParams& p = {});
 
 }  // namespace keel
+#pragma GCC visibility pop

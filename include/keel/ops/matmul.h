@@ -1,6 +1,7 @@
 #pragma once
 #include "keel/op.h"
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 /// Matrix product as NumPy: [.., m, k] x [.., k, n] with broadcast batch axes; a 1-d operand is a row (left) or column (right) vector and its axis is dropped from the result. Sub-f32 floats accumulate in f32.
@@ -14,3 +15,4 @@ Tensor dot(const Tensor& a, const Tensor& b);
 Tensor outer(const Tensor& a, const Tensor& b);
 
 }  // namespace keel
+#pragma GCC visibility pop

@@ -1,6 +1,7 @@
 #pragma once
 #include "keel/op.h"
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 struct LayerNormParams {
@@ -37,3 +38,4 @@ BatchNormResult batch_norm(const Tensor& x, const Tensor& weight, const Tensor& 
 Tensor batch_norm_eval(const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& weight, const Tensor& bias, const BatchNormParams& p = {});
 
 }  // namespace keel
+#pragma GCC visibility pop

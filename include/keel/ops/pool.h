@@ -1,6 +1,7 @@
 #pragma once
 #include "keel/op.h"
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 struct Pool2dParams {
@@ -27,3 +28,4 @@ Tensor avg_pool2d(const Tensor& x, const Pool2dParams& p = {});
 Tensor adaptive_avg_pool2d(const Tensor& x, const AdaptivePool2dParams& p = {});
 
 }  // namespace keel
+#pragma GCC visibility pop

@@ -2,6 +2,7 @@
 #include "keel/op.h"
 #include "keel/random.h"
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 // Random tensors. All draw from `default_generator()`, by counter: the same seed gives the same numbers at any thread count and on every device.
@@ -32,3 +33,4 @@ Tensor multinomial(const Tensor& weights, int64_t count, bool replacement = fals
 Tensor dropout(const Tensor& x, const DropoutParams& p = {});
 
 }  // namespace keel
+#pragma GCC visibility pop

@@ -1,6 +1,7 @@
 #pragma once
 #include "keel/op.h"
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 struct SumParams {
@@ -101,3 +102,4 @@ Tensor logsumexp(const Tensor& x, const ReduceParams& p = {});
 Tensor cumsum(const Tensor& x, const CumsumParams& p);
 
 }  // namespace keel
+#pragma GCC visibility pop

@@ -1,6 +1,7 @@
 #pragma once
 #include "keel/op.h"
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 struct SoftmaxParams {
@@ -14,3 +15,4 @@ Tensor softmax(const Tensor& x, const SoftmaxParams& p = {});
 Tensor log_softmax(const Tensor& x, const SoftmaxParams& p = {});
 
 }  // namespace keel
+#pragma GCC visibility pop

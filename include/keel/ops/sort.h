@@ -1,6 +1,7 @@
 #pragma once
 #include "keel/op.h"
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 struct SortParams {
@@ -32,3 +33,4 @@ Sorted sort(const Tensor& x, const SortParams& p = {});
 Sorted topk(const Tensor& x, int64_t k, const TopkParams& p = {});
 
 }  // namespace keel
+#pragma GCC visibility pop

@@ -1,6 +1,7 @@
 #pragma once
 #include "keel/op.h"
 
+#pragma GCC visibility push(default)
 namespace keel {
 
 struct ShapeParams {
@@ -69,3 +70,4 @@ Tensor slice_backward(const Tensor& g, const SliceBackwardParams& p);
 bool can_broadcast(const Shape& a, const Shape& b);
 
 }  // namespace keel
+#pragma GCC visibility pop

@@ -3,8 +3,9 @@
 // compute the same word. AVX-512 BF16 is used on AMD only: Intel's vdpbf16ps runs at half the rate of f32 FMA, and has AMX for the purpose.
 #include "backend/cpu/isa.h"
 
-#include <cstdlib>
 #include <cstring>
+
+#include "base/env.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
 #define KEEL_X86 1
@@ -144,7 +145,7 @@ const char* isa_name(Isa isa) {
 }
 
 uint32_t detail::init_isa() {
-  const char* env = std::getenv("KEEL_ISA");
+  const char* env = base::env_string("KEEL_ISA").data();
   Isa want;
   const uint32_t w = word(env && parse(env, want) ? lowered(want) : best());
   uint32_t none = 0;
@@ -165,7 +166,7 @@ CpuReport describe_cpu() {
   const Found& f = found();
   CpuReport r;
   r.model = f.model, r.isa = active_isa(), r.l1d_bytes = f.l1d, r.l2_bytes = f.l2, r.l3_bytes = f.l3;
-  if (const char* env = std::getenv("KEEL_ISA")) {
+  if (const char* env = base::env_string("KEEL_ISA").data()) {
     Isa want = Isa::scalar;
     const bool known = parse(env, want);
     if (!known) r.note = std::string("KEEL_ISA=") + env + " is not one of scalar, avx2, avx512, amx; ignored";

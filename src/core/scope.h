@@ -1,0 +1,54 @@
+#pragma once
+#include <cstdint>
+#include <string_view>
+
+#include "keel/dtype.h"
+
+namespace keel {
+
+class Tensor;
+struct OpDef;
+
+/// The call in progress, for errors and attribution. Frames form a list from the innermost op outwards.
+struct Frame {
+  const OpDef* op = nullptr;
+  const void* params = nullptr;
+  const Tensor* const* inputs = nullptr;  // as the caller passed them
+  int n_inputs = 0;
+  const void* site = nullptr;  // code address of the outermost caller
+  const Frame* up = nullptr;
+};
+
+enum class Phase : uint8_t { forward, backward, optimiser };
+
+/// Everything that surrounds a call, one value a thread. Guards save and restore the whole of it.
+struct Scope {
+  bool grad = true;
+  bool deterministic = true;
+  Phase phase = Phase::forward;
+  DType autocast = DType::none;     // none: off
+  void* autocast_cache = nullptr;   // owned by the guard
+  void* trace = nullptr;            // the recorder, or null
+  void* monitor = nullptr;          // the watcher, or null
+  const char* path = "";            // interned module path, outermost first, joined by dots
+  const Frame* frame = nullptr;
+};
+
+Scope& scope();
+
+/// Restores the thread's Scope when it goes.
+class ScopeGuard {
+ public:
+  ScopeGuard() : saved_(scope()) {}
+  ~ScopeGuard() { scope() = saved_; }
+  ScopeGuard(const ScopeGuard&) = delete;
+  ScopeGuard& operator=(const ScopeGuard&) = delete;
+
+ private:
+  Scope saved_;
+};
+
+/// One interned copy of a text, alive until the process ends.
+const char* intern(std::string_view text);
+
+}  // namespace keel
