@@ -25,6 +25,7 @@ enum class Phase : uint8_t { forward, backward, optimiser };
 struct Scope {
   bool grad = true;
   bool deterministic = true;
+  bool oracle = false;           // only reference kernels and decompositions run: the judges' side
   Phase phase = Phase::forward;
   DType autocast = DType::none;     // none: off
   void* autocast_cache = nullptr;   // owned by the guard

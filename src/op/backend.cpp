@@ -12,7 +12,7 @@ namespace keel {
 
 extern OpDef op_copy;
 
-bool cpu_has_kernel(const OpDef& op) { return cpu_kernels().first(op) != nullptr || op.view; }
+bool cpu_has_kernel(const OpDef& op) { return op.view || (!scope().oracle && cpu_kernels().first(op) != nullptr); }
 
 namespace {
 
@@ -170,7 +170,9 @@ Tensors run_backend(Call& c, StatSlot* stats) {
     KEEL_ASSERT(c.op.view(c.params, dense, c.out[0], v));
     return {make_view(dense, c.out[0].shape, v.strides, v.offset)};
   }
-  if (const KernelEntry* k = find_kernel(cpu_kernels(), c)) {
+  const bool oracle = scope().oracle;
+  if (const KernelEntry* k = oracle && c.op.is_primitive ? find_kernel(reference_kernels(), c) : nullptr) return run_kernel(*k, c, nullptr);
+  if (const KernelEntry* k = oracle && c.op.decompose ? nullptr : find_kernel(cpu_kernels(), c)) {
     Tensors out = run_kernel(*k, c, stats);
     if (c.into && !out[0].is(*c.into)) Tensor(*c.into).copy_(out[0]);
     return out;
