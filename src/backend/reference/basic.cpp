@@ -42,6 +42,12 @@ KEEL_REFERENCE_KERNEL(eye) {
 KEEL_REFERENCE_KERNEL(cast) {
   k.run([](const KernelArgs& a) -> KernelStatus { return unary(a, [](double x) { return x; }, [](int64_t x) { return x; }); }).inputs(Layout::strided);
 }
+KEEL_REFERENCE_KERNEL(copy) {
+  k.run([](const KernelArgs& a) -> KernelStatus {
+    each_index(a.out[0].shape(), [&](const int64_t* at) { std::memcpy(element(a.out[0], at, a.out[0].rank()), element(a.in[0], at, a.out[0].rank()), size_of(a.in[0].dtype)); });
+    return {};
+  });
+}
 KEEL_REFERENCE_KERNEL(add) {
   k.run([](const KernelArgs& a) -> KernelStatus { return binary(a, [](double x, double y) { return x + y; }, [](int64_t x, int64_t y) { return int64_t(uint64_t(x) + uint64_t(y)); }); });
 }
