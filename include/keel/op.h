@@ -325,7 +325,7 @@ class Registry {
   const OpDef& op(int64_t id) const;
   const OpDef* find(const char* name) const;
   /// Checks every row added since the last call: `infer` present, a gradient or a decomposition or `primitive()`.
-  void check();
+  void validate();
 
  private:
   void enroll(OpDef& d, const char* name, ParamsType params);

@@ -101,7 +101,7 @@ Symbol::Symbol(const char* text) : text_(intern(text)) {}
 
 Registry& registry() {
   static Registry r;
-  static const bool filled = (register_builtin_ops(r), r.check(), true);
+  static const bool filled = (register_builtin_ops(r), r.validate(), true);
   (void)filled;
   return r;
 }
@@ -123,7 +123,7 @@ const OpDef* Registry::find(const char* name) const {
   return nullptr;
 }
 
-void Registry::check() {
+void Registry::validate() {
   RegistryState& s = state();
   for (; s.checked < s.ops.size(); ++s.checked) {
     const OpDef& d = *s.ops[s.checked];

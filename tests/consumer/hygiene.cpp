@@ -28,4 +28,4 @@
 #define far @a_macro_of_the_program@
 #define small @a_macro_of_the_program@
 #define I @a_macro_of_the_program@
-#include <keel/version.h>
+#include <keel/keel.h>

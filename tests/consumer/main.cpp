@@ -1,5 +1,15 @@
+#include <keel/keel.h>
 #include <keel/version.h>
 
 #include <cstring>
 
-int main() { return std::strcmp(keel::version(), "0.1.0"); }
+int main() {
+  try {
+    const keel::Tensor x = keel::ones({2, 5});
+    if (keel::sum(x).item<float>() != 10 || std::strcmp(keel::version(), "0.1.0")) return 1;
+    reshape(x, {3, 3});
+  } catch (const keel::Error& e) {  // the error's type crosses the library's border
+    return std::strstr(e.what(), "reshape") == nullptr;
+  }
+  return 1;
+}
