@@ -29,7 +29,7 @@ struct Arg {
 inline Arg absent() { return {}; }
 /// Normal numbers, deterministic by position and sample.
 inline Arg normal(Shape s) { return {Arg::Fill::normal, s, DType::none, 0, 1, {}, true}; }
-inline Arg uniform(Shape s, double lo, double hi) { return {Arg::Fill::uniform, s, DType::none, lo, hi, {}, true}; }
+inline Arg between(Shape s, double lo, double hi) { return {Arg::Fill::uniform, s, DType::none, lo, hi, {}, true}; }
 /// Integers in [lo, hi).
 inline Arg integers(Shape s, double lo, double hi, DType t = i64) { return {Arg::Fill::integers, s, t, lo, hi, {}, false}; }
 inline Arg bools(Shape s) { return {Arg::Fill::bools, s, DType::boolean, 0, 2, {}, false}; }

@@ -13,7 +13,7 @@ KEEL_CASES(view) {
   c.op("slice_view").sample(SliceParams{.start = {1, 3}, .stop = {4, -1}, .step = {2, -1}}, {normal({5, 4})}).sample(SliceParams{.start = {0}, .stop = {0}, .step = {1}}, {normal({3})})
       .error(SliceParams{.start = {0}, .stop = {9}, .step = {1}}, {normal({3})}, ErrorCode::index, "leaves axis 0");
   c.op("slice_backward").sample(SliceBackwardParams{.shape = {5, 4}, .start = {1, 3}, .stop = {4, -1}, .step = {2, -1}}, {normal({2, 4})});
-  c.op("cast").sample(CastParams{.to = f32}, {normal({3, 4})}).sample(CastParams{.to = f64}, {normal({3, 4})}).sample(CastParams{.to = i32}, {uniform({3, 4}, -99, 99)}, false)
+  c.op("cast").sample(CastParams{.to = f32}, {normal({3, 4})}).sample(CastParams{.to = f64}, {normal({3, 4})}).sample(CastParams{.to = i32}, {between({3, 4}, -99, 99)}, false)
       .sample(CastParams{.to = f16}, {normal({40})}, false).sample(CastParams{.to = bf16}, {normal({40})}, false).sample(CastParams{.to = DType::boolean}, {normal({5})}, false)
       .tolerance(f64, 1e-2, 1e-2).tolerance(f32, 1e-2, 1e-2);
   c.op("copy").sample({normal({3, 4})}).sample({special({16})}, false);
