@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#pragma GCC visibility push(default)  // the io library uses it too
 namespace keel::base {
 
 /// CRC-32C (Castagnoli, RFC 3720). `crc` is the value of what came before, so that pieces can follow each other; 0 to begin.
@@ -14,3 +15,4 @@ uint32_t crc32c_portable(const void* data, size_t bytes, uint32_t crc = 0);
 constexpr uint32_t mask_crc32c(uint32_t crc) { return ((crc >> 15) | (crc << 17)) + 0xa282ead8u; }
 
 }  // namespace keel::base
+#pragma GCC visibility pop

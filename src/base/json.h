@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#pragma GCC visibility push(default)  // the io library uses it too
 /// Strict JSON (RFC 8259): a reader for headers and small files, and a writer.
 namespace keel::base {
 
@@ -105,3 +106,4 @@ class JsonWriter {
 };
 
 }  // namespace keel::base
+#pragma GCC visibility pop

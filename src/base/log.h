@@ -4,6 +4,7 @@
 #include <atomic>
 #include <string_view>
 
+#pragma GCC visibility push(default)  // the io library uses it too
 namespace keel::base {
 
 namespace detail {
@@ -31,3 +32,4 @@ void log(LogLevel level, std::string_view topic, std::string_view text);
 void configure_log(std::string_view words);
 
 }  // namespace keel::base
+#pragma GCC visibility pop

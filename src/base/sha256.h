@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#pragma GCC visibility push(default)  // the io library uses it too
 namespace keel::base {
 
 /// SHA-256 (FIPS 180-4), in pieces. Uses the processor's SHA instructions where it has them.
@@ -33,3 +34,4 @@ std::string hex(const uint8_t* data, size_t bytes);
 inline std::string hex(const Sha256::Digest& d) { return hex(d.data(), d.size()); }
 
 }  // namespace keel::base
+#pragma GCC visibility pop
