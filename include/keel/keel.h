@@ -7,4 +7,5 @@
 #include "keel/ops.h"
 #include "keel/parallel.h"
 #include "keel/random.h"
+#include "keel/state_dict.h"
 #include "keel/tensor.h"
