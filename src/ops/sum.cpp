@@ -16,6 +16,5 @@ KEEL_OP(sum, SumParams) {
 }
 
 Tensor sum(const Tensor& x, const SumParams& p) { return call(op_sum, p, x); }
-Tensor sum(const Tensor& x, const Axes& axes) { return sum(x, SumParams{.axis = axes}); }
 
 }  // namespace keel

@@ -80,5 +80,14 @@ TEST(Spine, ReshapeOfStridedViews) {
   EXPECT_EQ(sum(x.flip({0}) - x).item(), 0);
 }
 
+TEST(Spine, AxesByListAndByName) {  // both forms must resolve on every compiler
+  const Tensor x = ones({2, 3});
+  EXPECT_EQ(sum(x, {.axis = 1}).shape(), Shape({2}));
+  EXPECT_EQ(sum(x, {.axis = {0, 1}}).rank(), 0);
+  EXPECT_EQ(sum(x, {.keepdim = true}).shape(), Shape({1, 1}));
+  EXPECT_EQ(sum(x, {0, 1}).rank(), 0);
+  EXPECT_EQ(sum(x, {0}).shape(), Shape({3}));
+}
+
 }  // namespace
 }  // namespace keel

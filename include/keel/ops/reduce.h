@@ -80,11 +80,12 @@ struct CumsumParams {
   static constexpr void fields(auto& p, auto&& f) { f("axis", p.axis, "axis along which to add up"); }
 };
 
-// Reductions. 16-bit floats accumulate in f32, f32 in f32 by a fixed tree, integers in 64 bits. `sum(x, {0, 1})` takes axes as a plain list.
+// Reductions. 16-bit floats accumulate in f32, f32 in f32 by a fixed tree, integers in 64 bits. `sum(x, {0, 1})` takes axes as a plain list; that overload is a
+// template, because g++ 12 also converts {.axis = 1} to Axes and then prefers the function that is none.
 Tensor sum(const Tensor& x, const SumParams& p = {});
-Tensor sum(const Tensor& x, const Axes& axes);
+template <class = void> Tensor sum(const Tensor& x, const Axes& axes) { return sum(x, SumParams{.axis = axes}); }
 Tensor mean(const Tensor& x, const MeanParams& p = {});
-Tensor mean(const Tensor& x, const Axes& axes);
+template <class = void> Tensor mean(const Tensor& x, const Axes& axes) { return mean(x, MeanParams{.axis = axes}); }
 /// Two passes: the mean first. Correction 0.
 Tensor var(const Tensor& x, const VarParams& p = {});
 Tensor stddev(const Tensor& x, const VarParams& p = {});
