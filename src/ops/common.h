@@ -17,6 +17,14 @@ inline constexpr auto same_as_first = [](auto&, Specs in) { return in[0]; };
 inline constexpr auto broadcast_same = [](auto&, Specs in) { return Spec{in[0].dtype, broadcast_all(in)}; };
 /// The broadcast shape of all inputs, bool.
 inline constexpr auto broadcast_bool = [](auto&, Specs in) { return Spec{DType::boolean, broadcast_all(in)}; };
+/// Shape of input 0, bool.
+inline constexpr auto bool_like_first = [](auto&, Specs in) { return Spec{DType::boolean, in[0].shape}; };
+
+// Decompositions of functions on floats compute in the dtype that accumulates the input's, so that a 16-bit result is rounded once.
+/// `x` in the dtype in which its sums are kept.
+inline Tensor acc(const Tensor& x) { return accumulate_dtype(x.dtype()) == x.dtype() ? x : cast(x, accumulate_dtype(x.dtype())); }
+/// `y` in the dtype of `x`.
+inline Tensor like(const Tensor& y, const Tensor& x) { return cast(y, x.dtype()); }
 
 /// `s` with another extent along one axis.
 inline Shape with_axis(Shape s, int axis, int64_t extent) {
