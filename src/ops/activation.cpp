@@ -157,7 +157,7 @@ KEEL_OP(hardswish, NoParams) {
   activation(def, "x * clamp(x + 3, 0, 6) / 6").onnx("HardSwish").saves(In{0})
       .decompose([](auto&, Inputs in) {
         const Tensor x = acc(in[0]);
-        return like(div(mul(x, clamp(add(x, 3), 0, 6)), 6), in[0]);
+        return like(mul(x, div(clamp(add(x, 3), 0, 6), 6)), in[0]);
       })
       .vjp([](auto&, const VjpArgs& a) -> Tensors { return {hardswish_backward(a.g[0], a.in[0])}; });
 }

@@ -47,40 +47,46 @@ Tensor& write_back(Tensor& self, const Tensor& y, const char* name) {
   return self;
 }
 
-bool quiet(const Tensor& self, const Tensor& other) { return !scope().grad || (!self.tracked() && !(other.defined() && other.tracked())); }
+/// Whether `o` can be an operand of an op that writes straight into a tensor like `s`: a number of no higher kind, or a tensor of the same dtype and shape in other memory.
+bool can_join(const TensorImpl& s, const TensorImpl& o) {
+  if (o.weak) return !(is_integer(s.spec.dtype) && o.spec.dtype == f64) && s.spec.dtype != DType::boolean;
+  return o.spec.dtype == s.spec.dtype && o.spec.shape == s.spec.shape && o.storage.get() != s.storage.get();
+}
 
-template <class P>
-Tensor& in_place(Tensor& self, const OpDef& op, const P& params, const Tensor& other, const char* name) {
+template <class P, class... T>
+Tensor& in_place(Tensor& self, const OpDef& op, const P& params, const char* name, const T&... others) {
   if (!self.defined()) raise(Error(ErrorCode::value, "empty tensor").op(name));
   const TensorImpl& s = impl(self);
-  const Tensor* in[] = {&self, &other};
-  const int n = other.defined() ? 2 : 1;
+  const Tensor* in[] = {&self, &others...};
+  const Inputs inputs(in, 1 + int(sizeof...(T)));
   if (!op.name) registry();
-  if (quiet(self, other) && op.elementwise && s.storage && !scope().trace) {
-    const TensorImpl* o = other.defined() ? other.impl() : nullptr;
-    const bool fits = !o || (o->weak ? !(is_integer(s.spec.dtype) && o->spec.dtype == f64) && s.spec.dtype != DType::boolean : o->spec.dtype == s.spec.dtype && o->spec.shape == s.spec.shape && o->storage.get() != s.storage.get());
-    if (fits && is_dense(s.spec.shape, s.strides) && contains(op.in[0].kinds, s.spec.dtype)) {
+  const bool tracked = scope().grad && (self.tracked() || ... || (others.defined() && others.tracked()));
+  if (!tracked && op.elementwise && s.storage && !scope().trace) {
+    if ((true && ... && (others.defined() && can_join(s, impl(others)))) && is_dense(s.spec.shape, s.strides) && contains(op.in[0].kinds, s.spec.dtype)) {
       ScopeGuard guard;
       scope().grad = false;
-      dispatch_into(op, &params, Inputs(in, n), self);
+      dispatch_into(op, &params, inputs, self);
       return self;
     }
   }
-  const Tensor y = dispatch_one(op, &params, Inputs(in, n), __builtin_return_address(0));
+  const Tensor y = dispatch_one(op, &params, inputs, __builtin_return_address(0));
   return write_back(self, y, name);
 }
 
 }  // namespace
 
-extern OpDef op_add, op_sub, op_mul, op_div;
+extern OpDef op_add, op_sub, op_mul, op_div, op_relu, op_clamp;
 
 Tensor& Tensor::copy_(const Operand& src) { return write_back(*this, src.tensor(), "copy_"); }
 Tensor& Tensor::fill_(Scalar v) { return write_back(*this, Operand(v).tensor(), "fill_"); }
 Tensor& Tensor::zero_() { return fill_(0); }
-Tensor& Tensor::add_(const Operand& o) { return in_place(*this, op_add, NoParams{}, o.tensor(), "add_"); }
-Tensor& Tensor::sub_(const Operand& o) { return in_place(*this, op_sub, NoParams{}, o.tensor(), "sub_"); }
-Tensor& Tensor::mul_(const Operand& o) { return in_place(*this, op_mul, NoParams{}, o.tensor(), "mul_"); }
-Tensor& Tensor::div_(const Operand& o) { return in_place(*this, op_div, NoParams{}, o.tensor(), "div_"); }
+Tensor& Tensor::add_(const Operand& o) { return in_place(*this, op_add, NoParams{}, "add_", o.tensor()); }
+Tensor& Tensor::sub_(const Operand& o) { return in_place(*this, op_sub, NoParams{}, "sub_", o.tensor()); }
+Tensor& Tensor::mul_(const Operand& o) { return in_place(*this, op_mul, NoParams{}, "mul_", o.tensor()); }
+Tensor& Tensor::div_(const Operand& o) { return in_place(*this, op_div, NoParams{}, "div_", o.tensor()); }
+Tensor& Tensor::relu_() { return in_place(*this, op_relu, NoParams{}, "relu_"); }
+Tensor& Tensor::clamp_(Scalar lo, Scalar hi) { return in_place(*this, op_clamp, NoParams{}, "clamp_", make_scalar(lo), make_scalar(hi)); }
+Tensor& Tensor::masked_fill_(const Tensor& mask, Scalar v) { return write_back(*this, keel::masked_fill(*this, mask, v), "masked_fill_"); }
 
 void Tensor::operator=(const Operand& v) && { copy_(v); }
 

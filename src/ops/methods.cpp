@@ -1,4 +1,5 @@
 // Tensor's methods and operators: each one is the free function of the same name.
+#include "keel/ops/softmax.h"
 #include "ops/common.h"
 
 namespace keel {
@@ -24,6 +25,20 @@ Tensor Tensor::flip(const Axes& axes) const { return keel::flip(*this, axes); }
 Tensor Tensor::sum() const { return keel::sum(*this); }
 Tensor Tensor::sum(const SumParams& p) const { return keel::sum(*this, p); }
 
+Tensor Tensor::abs() const { return keel::abs(*this); }
+Tensor Tensor::exp() const { return keel::exp(*this); }
+Tensor Tensor::log() const { return keel::log(*this); }
+Tensor Tensor::sqrt() const { return keel::sqrt(*this); }
+Tensor Tensor::square() const { return keel::square(*this); }
+Tensor Tensor::sin() const { return keel::sin(*this); }
+Tensor Tensor::cos() const { return keel::cos(*this); }
+Tensor Tensor::tanh() const { return keel::tanh(*this); }
+Tensor Tensor::sigmoid() const { return keel::sigmoid(*this); }
+Tensor Tensor::relu() const { return keel::relu(*this); }
+Tensor Tensor::pow(const Operand& e) const { return keel::pow(*this, e); }
+Tensor Tensor::clamp(Scalar lo, Scalar hi) const { return keel::clamp(*this, lo, hi); }
+Tensor Tensor::masked_fill(const Tensor& mask, Scalar v) const { return keel::masked_fill(*this, mask, v); }
+
 Tensor Tensor::to(DType t) const { return cast(*this, t); }
 Tensor Tensor::astype(DType t) const { return cast(*this, t); }
 Tensor Tensor::to(Device d) const {
@@ -42,7 +57,19 @@ KEEL_DEFINE_OPERATOR(+, add)
 KEEL_DEFINE_OPERATOR(-, sub)
 KEEL_DEFINE_OPERATOR(*, mul)
 KEEL_DEFINE_OPERATOR(/, div)
+KEEL_DEFINE_OPERATOR(%, remainder)
+KEEL_DEFINE_OPERATOR(==, equal)
+KEEL_DEFINE_OPERATOR(!=, not_equal)
+KEEL_DEFINE_OPERATOR(<, less)
+KEEL_DEFINE_OPERATOR(<=, less_equal)
+KEEL_DEFINE_OPERATOR(>, greater)
+KEEL_DEFINE_OPERATOR(>=, greater_equal)
+KEEL_DEFINE_OPERATOR(&, bitwise_and)
+KEEL_DEFINE_OPERATOR(|, bitwise_or)
+KEEL_DEFINE_OPERATOR(^, bitwise_xor)
 #undef KEEL_DEFINE_OPERATOR
 Tensor operator-(const Tensor& x) { return neg(x); }
+Tensor operator~(const Tensor& x) { return bitwise_not(x); }
+Tensor operator!(const Tensor& x) { return logical_not(x); }
 
 }  // namespace keel

@@ -67,8 +67,8 @@ class OpCase {
   const char* no_grad = nullptr;  // why gradients are not judged
 
   /// What computes the same in PyTorch (names: the inputs' and params' names), for the live judge.
-  OpCase& torch(const char* t) { return torch_text = t, *this; }
-  OpCase& numpy(const char* t) { return numpy_text = t, *this; }
+  OpCase& torch(std::string t) { return torch_text = t, *this; }
+  OpCase& numpy(std::string t) { return numpy_text = t, *this; }
   template <class P>
   OpCase& sample(const P& p, std::vector<Arg> in, bool grad = true) { return samples.push_back({bytes(p), std::move(in), grad}), *this; }
   OpCase& sample(std::vector<Arg> in, bool grad = true) { return sample(NoParams{}, std::move(in), grad); }
