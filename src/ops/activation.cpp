@@ -36,7 +36,9 @@ Tensor gelu_inner(const Tensor& x) { return mul(mul(x, add(mul(square(x), kGeluC
 }  // namespace
 
 KEEL_OP(tanh, NoParams) {
-  activation(def, "Hyperbolic tangent.").primitive().onnx("Tanh").saves(Out{0}).vjp([](auto&, const VjpArgs& a) -> Tensors { return {tanh_backward(a.g[0], a.out[0])}; });
+  activation(def, "Hyperbolic tangent.").primitive().onnx("Tanh").saves(Out{0}).vjp([](auto&, const VjpArgs& a) -> Tensors {
+    return {tanh_backward(a.g[0], a.out[0])};
+  });
 }
 KEEL_OP(tanh_backward, NoParams) {
   backward(def, "g (1 - y^2), from y = tanh(x).", "y").decompose([](auto&, Inputs in) {
@@ -46,7 +48,9 @@ KEEL_OP(tanh_backward, NoParams) {
 }
 
 KEEL_OP(sigmoid, NoParams) {
-  activation(def, "1 / (1 + exp(-x))").onnx("Sigmoid").saves(Out{0})
+  activation(def, "1 / (1 + exp(-x))")
+      .onnx("Sigmoid")
+      .saves(Out{0})
       .decompose([](auto&, Inputs in) { return like(logistic(acc(in[0])), in[0]); })
       .vjp([](auto&, const VjpArgs& a) -> Tensors { return {sigmoid_backward(a.g[0], a.out[0])}; });
 }
@@ -58,25 +62,39 @@ KEEL_OP(sigmoid_backward, NoParams) {
 }
 
 KEEL_OP(relu, NoParams) {
-  def.doc("max(x, 0)").in("x", kinds::real).out("y").elementwise().onnx("Relu").infer(same_as_first).saves(Out{0})
+  def.doc("max(x, 0)")
+      .in("x", kinds::real)
+      .out("y")
+      .elementwise()
+      .onnx("Relu")
+      .infer(same_as_first)
+      .saves(Out{0})
       .decompose([](auto&, Inputs in) { return maximum(in[0], 0); })
       .vjp([](auto&, const VjpArgs& a) -> Tensors { return {relu_backward(a.g[0], a.out[0])}; });
 }
 KEEL_OP(relu_backward, NoParams) {
-  backward(def, "g where y = relu(x) is not 0; the slope at 0 is 0.", "y").decompose([](auto&, Inputs in) { return where(less_equal(in[1], 0), 0, in[0]); });
+  backward(def, "g where y = relu(x) is not 0; the slope at 0 is 0.", "y").decompose([](auto&, Inputs in) {
+    return where(less_equal(in[1], 0), 0, in[0]);
+  });
 }
 
 KEEL_OP(leaky_relu, LeakyReluParams) {
-  activation(def, "x above 0, slope * x below.").onnx("LeakyRelu").saves(In{0})
+  activation(def, "x above 0, slope * x below.")
+      .onnx("LeakyRelu")
+      .saves(In{0})
       .decompose([](auto& p, Inputs in) { return where(greater(in[0], 0), in[0], mul(in[0], p.slope)); })
       .vjp([](auto& p, const VjpArgs& a) -> Tensors { return {leaky_relu_backward(a.g[0], a.in[0], p)}; });
 }
 KEEL_OP(leaky_relu_backward, LeakyReluParams) {
-  backward(def, "g where x is above 0, slope * g elsewhere.", "x").decompose([](auto& p, Inputs in) { return where(greater(in[1], 0), in[0], mul(in[0], p.slope)); });
+  backward(def, "g where x is above 0, slope * g elsewhere.", "x").decompose([](auto& p, Inputs in) {
+    return where(greater(in[1], 0), in[0], mul(in[0], p.slope));
+  });
 }
 
 KEEL_OP(elu, EluParams) {
-  activation(def, "x above 0, alpha * (exp(x) - 1) below.").onnx("Elu").saves(In{0})
+  activation(def, "x above 0, alpha * (exp(x) - 1) below.")
+      .onnx("Elu")
+      .saves(In{0})
       .decompose([](auto& p, Inputs in) {
         const Tensor x = acc(in[0]), above = greater(x, 0);
         return like(where(above, x, mul(expm1(where(above, 0, x)), p.alpha)), in[0]);
@@ -91,7 +109,9 @@ KEEL_OP(elu_backward, EluParams) {
 }
 
 KEEL_OP(selu, NoParams) {
-  activation(def, "scale * (x above 0, alpha * (exp(x) - 1) below), with the constants that keep mean 0 and variance 1.").onnx("Selu").saves(In{0})
+  activation(def, "scale * (x above 0, alpha * (exp(x) - 1) below), with the constants that keep mean 0 and variance 1.")
+      .onnx("Selu")
+      .saves(In{0})
       .decompose([](auto&, Inputs in) { return like(mul(elu(acc(in[0]), {.alpha = kSeluAlpha}), kSeluScale), in[0]); })
       .vjp([](auto&, const VjpArgs& a) -> Tensors { return {selu_backward(a.g[0], a.in[0])}; });
 }
@@ -102,7 +122,9 @@ KEEL_OP(selu_backward, NoParams) {
 }
 
 KEEL_OP(gelu, GeluParams) {
-  activation(def, "x times the normal distribution function of x, or its tanh form.").onnx("Gelu").saves(In{0})
+  activation(def, "x times the normal distribution function of x, or its tanh form.")
+      .onnx("Gelu")
+      .saves(In{0})
       .decompose([](auto& p, Inputs in) {
         const Tensor x = acc(in[0]);
         const Tensor t = p.approximate == Gelu::tanh ? tanh(gelu_inner(x)) : erf(mul(x, std::numbers::sqrt2 / 2));
@@ -124,7 +146,8 @@ KEEL_OP(gelu_backward, GeluParams) {
 }
 
 KEEL_OP(silu, NoParams) {
-  activation(def, "x * sigmoid(x)").saves(In{0})
+  activation(def, "x * sigmoid(x)")
+      .saves(In{0})
       .decompose([](auto&, Inputs in) {
         const Tensor x = acc(in[0]);
         return like(mul(x, sigmoid(x)), in[0]);
@@ -139,7 +162,9 @@ KEEL_OP(silu_backward, NoParams) {
 }
 
 KEEL_OP(softplus, SoftplusParams) {
-  activation(def, "log(1 + exp(beta x)) / beta; x itself where beta x is above the threshold.").saves(In{0}).risk(Risk::exp_range)
+  activation(def, "log(1 + exp(beta x)) / beta; x itself where beta x is above the threshold.")
+      .saves(In{0})
+      .risk(Risk::exp_range)
       .decompose([](auto& p, Inputs in) {
         const Tensor x = acc(in[0]), bx = mul(x, p.beta), straight = greater(bx, p.threshold);
         return like(where(straight, x, div(soft(where(straight, 0, bx)), p.beta)), in[0]);
@@ -154,7 +179,9 @@ KEEL_OP(softplus_backward, SoftplusParams) {
 }
 
 KEEL_OP(hardswish, NoParams) {
-  activation(def, "x * clamp(x + 3, 0, 6) / 6").onnx("HardSwish").saves(In{0})
+  activation(def, "x * clamp(x + 3, 0, 6) / 6")
+      .onnx("HardSwish")
+      .saves(In{0})
       .decompose([](auto&, Inputs in) {
         const Tensor x = acc(in[0]);
         return like(mul(x, div(clamp(add(x, 3), 0, 6), 6)), in[0]);
@@ -169,7 +196,9 @@ KEEL_OP(hardswish_backward, NoParams) {
 }
 
 KEEL_OP(mish, NoParams) {
-  activation(def, "x * tanh(log(1 + exp(x)))").onnx("Mish").saves(In{0})
+  activation(def, "x * tanh(log(1 + exp(x)))")
+      .onnx("Mish")
+      .saves(In{0})
       .decompose([](auto&, Inputs in) {
         const Tensor x = acc(in[0]);
         return like(mul(x, tanh(softplus(x, kNoThreshold))), in[0]);

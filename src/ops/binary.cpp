@@ -22,7 +22,10 @@ Tensor pow_slope(const Tensor& a, const Tensor& b) {
 }  // namespace
 
 KEEL_OP(pow, NoParams) {
-  binary(def, "a to the power b. Integers: a negative power of anything but 1 and -1 is 0.", kinds::real).onnx("Pow").cast(Cast::fp32).risk(Risk::exp_range | Risk::domain)
+  binary(def, "a to the power b. Integers: a negative power of anything but 1 and -1 is 0.", kinds::real)
+      .onnx("Pow")
+      .cast(Cast::fp32)
+      .risk(Risk::exp_range | Risk::domain)
       .saves([](auto&, Needs n) {
         Saves s(In{0}, In{1});
         if (n[1]) s.add(Out{0});
@@ -45,32 +48,47 @@ Tensor winner_share(const Tensor& g, const Tensor& lost, const Tensor& tie) { re
 }  // namespace
 
 KEEL_OP(maximum, NoParams) {
-  binary(def, "The larger of a and b; NaN where either is NaN.", kinds::ordered).onnx("Max").saves(In{0}, In{1}).vjp([](auto&, const VjpArgs& a) -> Tensors {
-    const Tensor tie = equal(a.in[0], a.in[1]);
-    return {a.needs[0] ? winner_share(a.g[0], less(a.in[0], a.in[1]), tie) : Tensor(), a.needs[1] ? winner_share(a.g[0], less(a.in[1], a.in[0]), tie) : Tensor()};
-  });
+  binary(def, "The larger of a and b; NaN where either is NaN.", kinds::ordered)
+      .onnx("Max")
+      .saves(In{0}, In{1})
+      .vjp([](auto&, const VjpArgs& a) -> Tensors {
+        const Tensor tie = equal(a.in[0], a.in[1]);
+        return {a.needs[0] ? winner_share(a.g[0], less(a.in[0], a.in[1]), tie) : Tensor(),
+                a.needs[1] ? winner_share(a.g[0], less(a.in[1], a.in[0]), tie) : Tensor()};
+      });
 }
 KEEL_OP(minimum, NoParams) {
-  binary(def, "The smaller of a and b; NaN where either is NaN.", kinds::ordered).onnx("Min").saves(In{0}, In{1}).vjp([](auto&, const VjpArgs& a) -> Tensors {
-    const Tensor tie = equal(a.in[0], a.in[1]);
-    return {a.needs[0] ? winner_share(a.g[0], less(a.in[1], a.in[0]), tie) : Tensor(), a.needs[1] ? winner_share(a.g[0], less(a.in[0], a.in[1]), tie) : Tensor()};
-  });
+  binary(def, "The smaller of a and b; NaN where either is NaN.", kinds::ordered)
+      .onnx("Min")
+      .saves(In{0}, In{1})
+      .vjp([](auto&, const VjpArgs& a) -> Tensors {
+        const Tensor tie = equal(a.in[0], a.in[1]);
+        return {a.needs[0] ? winner_share(a.g[0], less(a.in[1], a.in[0]), tie) : Tensor(),
+                a.needs[1] ? winner_share(a.g[0], less(a.in[0], a.in[1]), tie) : Tensor()};
+      });
 }
 
 KEEL_OP(floor_divide, NoParams) {
-  binary(def, "a / b rounded towards minus infinity, as Python's //; an integer divided by zero gives 0.", kinds::real).risk(Risk::divides).saves().vjp([](auto&, const VjpArgs& a) -> Tensors {
-    const Tensor zero = zeros_like(a.g[0]);
-    return {zero, zero};
-  });
+  binary(def, "a / b rounded towards minus infinity, as Python's //; an integer divided by zero gives 0.", kinds::real)
+      .risk(Risk::divides)
+      .saves()
+      .vjp([](auto&, const VjpArgs& a) -> Tensors {
+        const Tensor zero = zeros_like(a.g[0]);
+        return {zero, zero};
+      });
 }
 KEEL_OP(remainder, NoParams) {
-  binary(def, "a - b * floor(a / b), with the sign of b, as Python's %; an integer modulo zero gives 0.", kinds::real).onnx("Mod").risk(Risk::cancels)
+  binary(def, "a - b * floor(a / b), with the sign of b, as Python's %; an integer modulo zero gives 0.", kinds::real)
+      .onnx("Mod")
+      .risk(Risk::cancels)
       .saves([](auto&, Needs n) {
         Saves s;
         if (n[1]) s = Saves(In{0}, In{1});
         return s;
       })
-      .vjp([](auto&, const VjpArgs& a) -> Tensors { return {a.g[0], a.needs[1] ? neg(mul(a.g[0], floor_divide(a.in[0], a.in[1]))) : Tensor()}; });
+      .vjp([](auto&, const VjpArgs& a) -> Tensors {
+        return {a.g[0], a.needs[1] ? neg(mul(a.g[0], floor_divide(a.in[0], a.in[1]))) : Tensor()};
+      });
 }
 
 Tensor pow(const Operand& a, const Operand& b) { return call(op_pow, NoParams{}, a.tensor(), b.tensor()); }

@@ -9,7 +9,13 @@ Def<P>& compare(Def<P>& def, const char* doc) {
 }
 template <class P>
 Def<P>& bits(Def<P>& def, const char* doc) {
-  return def.doc(doc).in("a", kinds::integer | kinds::boolean).in("b", kinds::integer | kinds::boolean).out("y").primitive().elementwise().infer(broadcast_same);
+  return def.doc(doc)
+      .in("a", kinds::integer | kinds::boolean)
+      .in("b", kinds::integer | kinds::boolean)
+      .out("y")
+      .primitive()
+      .elementwise()
+      .infer(broadcast_same);
 }
 }  // namespace
 

@@ -4,8 +4,18 @@
 namespace keel {
 
 KEEL_OP(where, NoParams) {
-  def.doc("Elements of a where condition is true, of b elsewhere.").in("condition", kinds::boolean).alone().in("a", kinds::any).in("b", kinds::any).out("y").primitive().elementwise().onnx("Where")
-      .infer([](auto&, Specs in) { return Spec{in[1].dtype, broadcast_all(in)}; })
+  def.doc("Elements of a where condition is true, of b elsewhere.")
+      .in("condition", kinds::boolean)
+      .alone()
+      .in("a", kinds::any)
+      .in("b", kinds::any)
+      .out("y")
+      .primitive()
+      .elementwise()
+      .onnx("Where")
+      .infer([](auto&, Specs in) {
+        return Spec{in[1].dtype, broadcast_all(in)};
+      })
       .saves(In{0})
       .vjp([](auto&, const VjpArgs& a) -> Tensors {
         return {Tensor(), a.needs[1] ? where(a.in[0], a.g[0], 0) : Tensor(), a.needs[2] ? where(a.in[0], 0, a.g[0]) : Tensor()};
@@ -13,13 +23,26 @@ KEEL_OP(where, NoParams) {
 }
 
 KEEL_OP(masked_fill, NoParams) {
-  def.doc("value where mask is true, x elsewhere.").in("x", kinds::any).in("mask", kinds::boolean).alone().in("value", kinds::any).out("y").elementwise().fallback(Fallback::ok)
+  def.doc("value where mask is true, x elsewhere.")
+      .in("x", kinds::any)
+      .in("mask", kinds::boolean)
+      .alone()
+      .in("value", kinds::any)
+      .out("y")
+      .elementwise()
+      .fallback(Fallback::ok)
       .infer(broadcast_same)
       .decompose([](auto&, Inputs in) { return where(in[1], in[2], in[0]); });
 }
 
 KEEL_OP(clamp, NoParams) {
-  def.doc("min(max(x, lo), hi); NaN stays.").in("x", kinds::ordered).in("lo", kinds::ordered).in("hi", kinds::ordered).out("y").elementwise().onnx("Clip")
+  def.doc("min(max(x, lo), hi); NaN stays.")
+      .in("x", kinds::ordered)
+      .in("lo", kinds::ordered)
+      .in("hi", kinds::ordered)
+      .out("y")
+      .elementwise()
+      .onnx("Clip")
       .infer(broadcast_same)
       .decompose([](auto&, Inputs in) { return minimum(maximum(in[0], in[1]), in[2]); })
       .saves(In{0}, In{1}, In{2})
@@ -34,7 +57,14 @@ KEEL_OP(clamp, NoParams) {
 }
 
 KEEL_OP(lerp, NoParams) {
-  def.doc("a + t * (b - a)").in("a", kinds::floating).in("b", kinds::floating).in("t", kinds::floating).out("y").promote(Promote::to_float).elementwise().risk(Risk::cancels)
+  def.doc("a + t * (b - a)")
+      .in("a", kinds::floating)
+      .in("b", kinds::floating)
+      .in("t", kinds::floating)
+      .out("y")
+      .promote(Promote::to_float)
+      .elementwise()
+      .risk(Risk::cancels)
       .infer(broadcast_same)
       .decompose([](auto&, Inputs in) {
         const Tensor a = acc(in[0]);
@@ -55,7 +85,9 @@ KEEL_OP(lerp, NoParams) {
       });
 }
 
-Tensor where(const Tensor& condition, const Operand& a, const Operand& b) { return call(op_where, NoParams{}, condition, a.tensor(), b.tensor()); }
+Tensor where(const Tensor& condition, const Operand& a, const Operand& b) {
+  return call(op_where, NoParams{}, condition, a.tensor(), b.tensor());
+}
 Tensor masked_fill(const Tensor& x, const Tensor& mask, const Operand& v) { return call(op_masked_fill, NoParams{}, x, mask, v.tensor()); }
 Tensor clamp(const Tensor& x, const Operand& lo, const Operand& hi) { return call(op_clamp, NoParams{}, x, lo.tensor(), hi.tensor()); }
 Tensor lerp(const Tensor& a, const Tensor& b, const Operand& t) { return call(op_lerp, NoParams{}, a, b, t.tensor()); }

@@ -5,14 +5,26 @@ namespace {
 DType sum_dtype(const SumParams& p, DType t) { return p.dtype != DType::none ? p.dtype : is_inexact(t) ? t : accumulate_dtype(t); }
 
 /// `g` with the reduced axes put back as extent 1.
-Tensor unreduce(const Tensor& g, const Spec& x, const Axes& axes, bool keepdim) { return keepdim ? g : reshape(g, reduced_shape(x.shape, check_axes(axes, x), true)); }
+Tensor unreduce(const Tensor& g, const Spec& x, const Axes& axes, bool keepdim) {
+  return keepdim ? g : reshape(g, reduced_shape(x.shape, check_axes(axes, x), true));
+}
 }  // namespace
 
 KEEL_OP(sum, SumParams) {
-  def.doc("Sum over axes.").in("x", kinds::any).out("y").primitive().onnx("ReduceSum").cast(Cast::fp32).risk(Risk::accumulates)
-      .infer([](auto& p, Specs in) { return Spec{sum_dtype(p, in[0].dtype), reduced_shape(in[0].shape, check_axes(p.axis, in[0]), p.keepdim)}; })
+  def.doc("Sum over axes.")
+      .in("x", kinds::any)
+      .out("y")
+      .primitive()
+      .onnx("ReduceSum")
+      .cast(Cast::fp32)
+      .risk(Risk::accumulates)
+      .infer([](auto& p, Specs in) {
+        return Spec{sum_dtype(p, in[0].dtype), reduced_shape(in[0].shape, check_axes(p.axis, in[0]), p.keepdim)};
+      })
       .saves()
-      .vjp([](auto& p, const VjpArgs& a) -> Tensors { return {expand(unreduce(a.g[0], a.in_specs[0], p.axis, p.keepdim), a.in_specs[0].shape)}; });
+      .vjp([](auto& p, const VjpArgs& a) -> Tensors {
+        return {expand(unreduce(a.g[0], a.in_specs[0], p.axis, p.keepdim), a.in_specs[0].shape)};
+      });
 }
 
 Tensor sum(const Tensor& x, const SumParams& p) { return call(op_sum, p, x); }

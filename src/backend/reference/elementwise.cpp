@@ -15,9 +15,12 @@ KernelStatus map(const KernelArgs& a, F f) {
   const TensorView &x = a.in[0], &y = a.out[0];
   const int r = y.rank();
   each_index(y.shape(), [&](const int64_t* at) {
-    if (is_inexact(x.dtype)) put(y, at, Scalar(f(get(x, at, r))));
-    else if (x.dtype == u64) put(y, at, Scalar(f(uint64_t(get_int(x, at, r)))));
-    else put(y, at, Scalar(f(get_int(x, at, r))));
+    if (is_inexact(x.dtype))
+      put(y, at, Scalar(f(get(x, at, r))));
+    else if (x.dtype == u64)
+      put(y, at, Scalar(f(uint64_t(get_int(x, at, r)))));
+    else
+      put(y, at, Scalar(f(get_int(x, at, r))));
   });
   return {};
 }
@@ -26,15 +29,22 @@ KernelStatus map2(const KernelArgs& a, F f) {
   const TensorView &p = a.in[0], &q = a.in[1], &y = a.out[0];
   const int r = y.rank();
   each_index(y.shape(), [&](const int64_t* at) {
-    if (is_inexact(p.dtype)) put(y, at, Scalar(f(get(p, at, r), get(q, at, r))));
-    else if (p.dtype == u64) put(y, at, Scalar(f(uint64_t(get_int(p, at, r)), uint64_t(get_int(q, at, r)))));
-    else put(y, at, Scalar(f(get_int(p, at, r), get_int(q, at, r))));
+    if (is_inexact(p.dtype))
+      put(y, at, Scalar(f(get(p, at, r), get(q, at, r))));
+    else if (p.dtype == u64)
+      put(y, at, Scalar(f(uint64_t(get_int(p, at, r)), uint64_t(get_int(q, at, r)))));
+    else
+      put(y, at, Scalar(f(get_int(p, at, r), get_int(q, at, r))));
   });
   return {};
 }
 
-template <class T> constexpr bool real = std::is_floating_point_v<T>;
-template <class T> bool truth(T v) { return v != 0; }
+template <class T>
+constexpr bool real = std::is_floating_point_v<T>;
+template <class T>
+bool truth(T v) {
+  return v != 0;
+}
 
 template <class T>
 T floor_divided(T a, T b) {
@@ -87,62 +97,75 @@ T power(T a, T b) {
 
 }  // namespace
 
-#define KEEL_MAP(...)                                                                                         \
-  k.run([](const KernelArgs& a) -> KernelStatus {                                                                   \
-    return map(a, [](auto x) {                                                                                      \
-      using T [[maybe_unused]] = decltype(x);                                                                       \
-      return __VA_ARGS__;                                                                                           \
-    });                                                                                                             \
+#define KEEL_MAP(...)                             \
+  k.run([](const KernelArgs& a) -> KernelStatus { \
+    return map(a, [](auto x) {                    \
+      using T [[maybe_unused]] = decltype(x);     \
+      return __VA_ARGS__;                         \
+    });                                           \
   })
-#define KEEL_MAP2(...)                                                                                        \
-  k.run([](const KernelArgs& a) -> KernelStatus {                                                                   \
-    return map2(a, [](auto x, auto y) {                                                                             \
-      using T [[maybe_unused]] = decltype(x);                                                                       \
-      return __VA_ARGS__;                                                                                           \
-    });                                                                                                             \
+#define KEEL_MAP2(...)                            \
+  k.run([](const KernelArgs& a) -> KernelStatus { \
+    return map2(a, [](auto x, auto y) {           \
+      using T [[maybe_unused]] = decltype(x);     \
+      return __VA_ARGS__;                         \
+    });                                           \
   })
 
 KEEL_REFERENCE_KERNEL(abs) {
   k.run([](const KernelArgs& a) -> KernelStatus {
     return map(a, [](auto x) {
-      if constexpr (real<decltype(x)>) return std::fabs(x);
-      else if constexpr (std::is_signed_v<decltype(x)>) return x < 0 ? int64_t(-uint64_t(x)) : x;
-      else return x;
+      if constexpr (real<decltype(x)>)
+        return std::fabs(x);
+      else if constexpr (std::is_signed_v<decltype(x)>)
+        return x < 0 ? int64_t(-uint64_t(x)) : x;
+      else
+        return x;
     });
   });
 }
 KEEL_REFERENCE_KERNEL(sign) {
-  k.run([](const KernelArgs& a) -> KernelStatus { return map(a, [](auto x) { return x != x ? x : decltype(x)(x > 0) - decltype(x)(x < 0); }); });
+  k.run([](const KernelArgs& a) -> KernelStatus {
+    return map(a, [](auto x) { return x != x ? x : decltype(x)(x > 0) - decltype(x)(x < 0); });
+  });
 }
 KEEL_REFERENCE_KERNEL(floor) {
   k.run([](const KernelArgs& a) -> KernelStatus {
     return map(a, [](auto x) {
-      if constexpr (real<decltype(x)>) return std::floor(x);
-      else return x;
+      if constexpr (real<decltype(x)>)
+        return std::floor(x);
+      else
+        return x;
     });
   });
 }
 KEEL_REFERENCE_KERNEL(ceil) {
   k.run([](const KernelArgs& a) -> KernelStatus {
     return map(a, [](auto x) {
-      if constexpr (real<decltype(x)>) return std::ceil(x);
-      else return x;
+      if constexpr (real<decltype(x)>)
+        return std::ceil(x);
+      else
+        return x;
     });
   });
 }
 KEEL_REFERENCE_KERNEL(round) {
   k.run([](const KernelArgs& a) -> KernelStatus {
     return map(a, [](auto x) {
-      if constexpr (real<decltype(x)>) return std::nearbyint(x);
-      else return x;
+      if constexpr (real<decltype(x)>)
+        return std::nearbyint(x);
+      else
+        return x;
     });
   });
 }
 KEEL_REFERENCE_KERNEL(trunc) {
   k.run([](const KernelArgs& a) -> KernelStatus {
     return map(a, [](auto x) {
-      if constexpr (real<decltype(x)>) return std::trunc(x);
-      else return x;
+      if constexpr (real<decltype(x)>)
+        return std::trunc(x);
+      else
+        return x;
     });
   });
 }
@@ -166,7 +189,8 @@ KEEL_REFERENCE_KERNEL(logical_not) { KEEL_MAP(!truth(x)); }
 KEEL_REFERENCE_KERNEL(bitwise_not) {
   k.run([](const KernelArgs& a) -> KernelStatus {
     const bool logical = a.in[0].dtype == DType::boolean;
-    return unary(a, [](double x) { return x; }, [logical](int64_t x) { return logical ? int64_t(!x) : ~x; });
+    return unary(
+        a, [](double x) { return x; }, [logical](int64_t x) { return logical ? int64_t(!x) : ~x; });
   });
 }
 
