@@ -153,11 +153,12 @@ class JsonParser {
     const uint32_t container = open_.back();
     open_.pop_back();
     doc_.nodes_[container].value = doc_.nodes_.size();
+    if (limits_.unique_keys && doc_.nodes_[container].type == JsonType::object) {
+      std::unordered_set<std::string_view> keys;
+      for (uint32_t k = container + 1; k < doc_.nodes_.size(); k = doc_.after(k + 1))
+        if (!keys.insert(doc_.text_of(k)).second) return refuse("a key appears twice in the object that ends");
+    }
     ++at_;
-    if (!limits_.unique_keys || doc_.nodes_[container].type != JsonType::object) return true;
-    std::unordered_set<std::string_view> keys;
-    for (uint32_t k = container + 1; k < doc_.nodes_.size(); k = doc_.after(k + 1))
-      if (!keys.insert(doc_.text_of(k)).second) return refuse("a key appears twice in the object that ends");
     return true;
   }
 

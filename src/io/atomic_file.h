@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "keel/base/result.h"
+#include "keel/io/file.h"
 
 namespace keel::io {
 
@@ -30,8 +31,5 @@ class AtomicFile {
   int fd_ = -1;
   uint64_t written_ = 0;
 };
-
-/// The whole of a small file at once.
-Result<void> write_file(const std::string& path, std::string_view content);
 
 }  // namespace keel::io

@@ -11,8 +11,8 @@ namespace keel::io {
 
 struct CsvOptions {
   char delimiter = ',';
-  bool header = false;       ///< the first record names the columns
-  bool same_width = true;    ///< refuse records that differ from the first in their number of fields
+  bool header = false;            ///< the first record names the columns
+  bool same_width = true;         ///< refuse records that differ from the first in their number of fields
   std::string_view comment = {};  ///< records that begin with this are skipped; empty: none are
 };
 

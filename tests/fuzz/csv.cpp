@@ -1,0 +1,12 @@
+#include "keel/io/csv.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const auto r = keel::io::parse_csv(std::string_view(reinterpret_cast<const char*>(data), size));
+  if (!r && r.message().empty()) __builtin_trap();
+  if (r) (void)r->numbers().ok();
+  return 0;
+}
