@@ -43,7 +43,10 @@ class Dims {
   void erase(int at);
   void resize(int n, int64_t fill = 0) {
     if (n > kMaxRank) too_long(n);
-    for (int i = n_; i < n; ++i) d_[i] = fill;
+    for (int i = n_; i < kMaxRank; ++i) {
+      if (i >= n) break;
+      d_[i] = fill;
+    }
     n_ = n;
   }
   constexpr bool operator==(const Dims& o) const {
@@ -56,7 +59,11 @@ class Dims {
  private:
   constexpr void assign(const int64_t* p, int64_t n) {
     if (n > kMaxRank) too_long(n);
-    for (n_ = 0; n_ < n; ++n_) d_[n_] = p[n_];
+    for (int i = 0; i < kMaxRank; ++i) {  // two ways out, so that no compiler makes a call or a string move of it
+      if (i >= n) break;
+      d_[i] = p[i];
+    }
+    n_ = int(n);
   }
   [[noreturn]] static void too_long(int64_t n);
   int64_t d_[kMaxRank] = {};

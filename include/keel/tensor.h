@@ -231,16 +231,20 @@ class Indexed : public Tensor {
 };
 
 /// A tensor or a weak number: what elementwise ops take.
+/// A type of parameters: it looks at an lvalue that it is made from, which must outlive it.
 class Operand {
  public:
-  Operand(const Tensor& t) : t_(t) {}
-  Operand(Tensor&& t) : t_(static_cast<Tensor&&>(t)) {}
+  Operand(const Tensor& t) : at_(&t) {}
+  Operand(Tensor&& t) : own_(static_cast<Tensor&&>(t)), at_(&own_) {}
   Operand(Scalar s);
   template <Arithmetic T> Operand(T v) : Operand(Scalar(v)) {}
-  const Tensor& tensor() const { return t_; }
+  Operand(const Operand& o) : own_(o.own_), at_(o.at_ == &o.own_ ? &own_ : o.at_) {}
+  Operand& operator=(const Operand&) = delete;
+  const Tensor& tensor() const { return *at_; }
 
  private:
-  Tensor t_;  // numbers are 0-d tensors marked weak, with the value inside the object
+  Tensor own_;  // numbers are 0-d tensors marked weak, with the value inside the object
+  const Tensor* at_;
 };
 
 std::string to_string(const Tensor& t);

@@ -76,6 +76,7 @@ struct KernelEntry {
 class KernelTable {
  public:
   static constexpr int kMaxOps = 1024;
+  constexpr KernelTable() = default;
   void add(const OpDef& op, KernelEntry& e) {
     const KernelEntry** at = &first_[op.id];
     while (*at) at = const_cast<const KernelEntry**>(&(*at)->next);
@@ -117,6 +118,9 @@ class KernelDef {
 /// The tables; filled at first use.
 KernelTable& cpu_kernels();
 KernelTable& reference_kernels();
+namespace detail {
+extern constinit KernelTable cpu_table, reference_table;  // for the choke point, which has seen that the registry is filled
+}  // namespace detail
 
 /// Calls served by a decomposition or the reference because the backend has no kernel, since the process began; by op.
 struct FallbackCount {

@@ -59,7 +59,10 @@ struct TensorImpl : RefCounted {
   alignas(16) std::byte value[16];
 
   bool tracked() const { return grad && (grad->requires_grad || grad->node); }
+  TensorImpl() = default;
+  TensorImpl(DType t, const Shape& s, const Strides& st) : spec{t, s}, strides(st) {}
   static TensorImpl* create();
+  static TensorImpl* create(DType t, const Shape& s, const Strides& st);
   static void destroy(TensorImpl* p);
 };
 

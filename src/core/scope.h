@@ -35,7 +35,10 @@ struct Scope {
   const Frame* frame = nullptr;
 };
 
-Scope& scope();
+namespace detail {
+[[gnu::tls_model("initial-exec")]] extern thread_local constinit Scope thread_scope;
+}
+inline Scope& scope() { return detail::thread_scope; }
 
 /// Restores the thread's Scope when it goes.
 class ScopeGuard {

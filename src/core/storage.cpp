@@ -1,63 +1,67 @@
-// Memory blocks and the tensor objects that look at them. Both kinds of object come from per-thread free lists: making a small tensor must cost tens of nanoseconds.
+// Memory blocks and the tensor objects that look at them.
 #include <cstdlib>
 #include <cstring>
 #include <new>
 
 #include "core/allocator.h"
 #include "core/impl.h"
+#include "core/pool.h"
 #include "keel/error.h"
 #include "core/scope.h"
 
 namespace keel {
 namespace {
 
-/// Freed objects of one type, kept by the thread that freed them.
-template <class T>
-class FreeList {
- public:
-  ~FreeList() {
-    while (head_) {
-      Link* l = head_;
-      head_ = l->next;
-      std::free(l);
-    }
-    closed_ = true;
-  }
-  void* take() {
-    if (head_) {
-      Link* l = head_;
-      head_ = l->next, --count_;
-      return l;
-    }
-    void* p = std::aligned_alloc(64, (sizeof(T) + 63) / 64 * 64);
-    if (!p) raise(Error(ErrorCode::memory, "out of memory for tensor objects"));
-    return p;
-  }
-  void give(void* p) {
-    if (closed_ || count_ >= 4096) return std::free(p);
-    auto* l = static_cast<Link*>(p);
-    l->next = head_, head_ = l, ++count_;
-  }
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kPooled = false;  // so that a use after free shows
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+constexpr bool kPooled = false;
+#else
+constexpr bool kPooled = true;
+#endif
+#else
+constexpr bool kPooled = true;
+#endif
 
- private:
-  struct Link {
-    Link* next;
-  };
-  Link* head_ = nullptr;
-  int count_ = 0;
-  bool closed_ = false;
+thread_local constinit bool pools_made = false;
+struct PoolsEnd {
+  bool armed = false;
+  ~PoolsEnd() {
+    ObjectPools* pools = std::exchange(detail::object_pools, nullptr);
+    if (!pools) return;
+    for (ObjectList& l : pools->lists)
+      while (void* p = l.take()) std::free(p);
+    delete pools;
+  }
 };
-thread_local FreeList<TensorImpl> free_impls;
-thread_local FreeList<Storage> free_storages;
+thread_local PoolsEnd pools_end;
 
-Ref<Storage> new_storage() { return Ref<Storage>(new (free_storages.take()) Storage); }
+Ref<Storage> new_storage() {
+  auto* s = new (take_object<Storage>(PoolKind::storage)) Storage;
+  s->refs.store(1, std::memory_order_relaxed);
+  return Ref<Storage>::adopt(s);
+}
 
 }  // namespace
+
+[[gnu::tls_model("initial-exec")]] thread_local constinit ObjectPools* detail::object_pools = nullptr;
+
+void* detail::new_object(PoolKind, size_t bytes) {
+  if (kPooled && !pools_made) {  // made and gone: the thread is ending
+    pools_made = pools_end.armed = true;
+    object_pools = new ObjectPools;
+  }
+  void* p = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+  if (!p) raise(Error(ErrorCode::memory, "out of memory for tensor objects"));
+  return p;
+}
+void detail::free_object(void* p) { std::free(p); }
 
 void Storage::destroy(Storage* s) {
   if (s->release) s->release(s);
   s->~Storage();
-  free_storages.give(s);
+  give_object(PoolKind::storage, s);
 }
 
 Ref<Storage> allocate_storage(size_t bytes, Device device) {
@@ -89,11 +93,12 @@ Ref<Storage> borrow_storage(void* data, size_t bytes, bool readonly, void* conte
   return s;
 }
 
-TensorImpl* TensorImpl::create() { return new (free_impls.take()) TensorImpl; }
+TensorImpl* TensorImpl::create() { return new (take_object<TensorImpl>(PoolKind::impl)) TensorImpl; }
+TensorImpl* TensorImpl::create(DType t, const Shape& s, const Strides& st) { return new (take_object<TensorImpl>(PoolKind::impl)) TensorImpl(t, s, st); }
 void TensorImpl::destroy(TensorImpl* p) {
-  delete p->grad;
+  if (p->grad) p->grad->~GradMeta(), give_object(PoolKind::grad, p->grad);
   p->~TensorImpl();
-  free_impls.give(p);
+  give_object(PoolKind::impl, p);
 }
 
 namespace detail {
@@ -110,25 +115,28 @@ Tensor wrap(TensorImpl* p) {
 }
 }  // namespace
 
-void check_extents(const Shape& s, DType t) {
-  int64_t n = int64_t(size_of(t));
+namespace {
+/// Bytes of a tensor.
+size_t checked_bytes(const Shape& s, DType t) {
+  int64_t n = int64_t(size_of(t)), zero = 1;
   for (int64_t e : s) {
     if (e < 0) raise(Error(ErrorCode::value, "shape " + to_string(s) + " has a negative extent"));
-    if (e != 0 && __builtin_mul_overflow(n, e, &n)) raise(Error(ErrorCode::value, "shape " + to_string(s) + " overflows: more bytes than an address can count"));
+    if (e == 0) zero = 0;
+    else if (__builtin_mul_overflow(n, e, &n)) raise(Error(ErrorCode::value, "shape " + to_string(s) + " overflows: more bytes than an address can count"));
   }
+  return size_t(n * zero);
 }
+}  // namespace
+
+void check_extents(const Shape& s, DType t) { checked_bytes(s, t); }
 
 Tensor make_tensor(DType t, const Shape& s, Device d) { return make_tensor(t, s, contiguous_strides(s), d); }
 
-Tensor make_tensor(DType t, const Shape& s, const Strides& st, Device d) {
-  check_extents(s, t);
-  Ref<Storage> storage = allocate_storage(size_t(s.numel()) * size_of(t), d);
-  return make_view(std::move(storage), t, s, st, 0);
-}
+Tensor make_tensor(DType t, const Shape& s, const Strides& st, Device d) { return make_view(allocate_storage(checked_bytes(s, t), d), t, s, st, 0); }
 
 Tensor make_view(Ref<Storage> storage, DType t, const Shape& s, const Strides& st, int64_t offset) {
-  TensorImpl* p = TensorImpl::create();
-  p->spec = {t, s}, p->strides = st, p->offset = offset, p->device = storage->device;
+  TensorImpl* p = TensorImpl::create(t, s, st);
+  p->offset = offset, p->device = storage->device;
   p->data = storage->data + offset * int64_t(size_of(t));
   p->storage = std::move(storage);
   return wrap(p);
@@ -137,8 +145,8 @@ Tensor make_view(Ref<Storage> storage, DType t, const Shape& s, const Strides& s
 Tensor make_view(const Tensor& x, const Shape& s, const Strides& st, int64_t offset) {
   const TensorImpl& xi = impl(x);
   if (xi.weak) {  // a number has no storage; a window on it is the number
-    TensorImpl* p = TensorImpl::create();
-    p->spec = {xi.spec.dtype, s}, p->strides = st, p->device = xi.device, p->data = p->value;
+    TensorImpl* p = TensorImpl::create(xi.spec.dtype, s, st);
+    p->device = xi.device, p->data = p->value;
     std::memcpy(p->value, xi.value, sizeof p->value);
     return wrap(p);
   }
@@ -166,7 +174,7 @@ Scalar scalar_of(const Tensor& t) {
 
 GradMeta& grad_meta(const Tensor& t) {
   TensorImpl& ti = impl(t);
-  if (!ti.grad) ti.grad = new GradMeta;
+  if (!ti.grad) ti.grad = new (take_object<GradMeta>(PoolKind::grad)) GradMeta;
   return *ti.grad;
 }
 

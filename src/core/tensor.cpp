@@ -138,7 +138,7 @@ void write_scalar(void* p, DType t, Scalar v) {
   }
 }
 
-Operand::Operand(Scalar s) : t_(make_scalar(s)) {}
+Operand::Operand(Scalar s) : own_(make_scalar(s)), at_(&own_) {}
 
 Index::Index(const Tensor& t) : kind_(Kind::array), array_(t.impl()) {
   if (array_) detail::retain(array_);

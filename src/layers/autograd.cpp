@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "core/pool.h"
 #include "keel/error.h"
 #include "op/checks.h"
 
@@ -11,35 +12,22 @@ namespace {
 
 std::atomic<uint64_t> next_seq{1};
 
-/// Nodes waiting to be freed on this thread, so that freeing one never recurses into the next.
-struct Graveyard {
-  std::vector<Node*> waiting;
-  bool digging = false;
-};
-thread_local Graveyard graveyard;
-
-struct NodePool {
-  std::vector<void*> free;
-  ~NodePool() {
-    for (void* p : free) ::operator delete(p);
-  }
-};
-thread_local NodePool pool;
+/// Nodes waiting to be freed on this thread, linked through `next_dead`, so that freeing one never recurses into the next.
+thread_local constinit Node* waiting = nullptr;
+thread_local constinit bool digging = false;
 
 void free_node(NodeBase* base) {
   auto* n = static_cast<Node*>(base);
-  graveyard.waiting.push_back(n);
-  if (graveyard.digging) return;
-  graveyard.digging = true;
-  while (!graveyard.waiting.empty()) {
-    Node* dead = graveyard.waiting.back();
-    graveyard.waiting.pop_back();
+  n->next_dead = waiting, waiting = n;
+  if (digging) return;
+  digging = true;
+  while (Node* dead = waiting) {
+    waiting = dead->next_dead;
     if (dead->params != dead->inline_params) delete[] dead->params;
     dead->~Node();
-    if (pool.free.size() < 1024) pool.free.push_back(dead);
-    else ::operator delete(dead);
+    give_object(PoolKind::node, dead);
   }
-  graveyard.digging = false;
+  digging = false;
 }
 
 void check_view_fresh(const Tensor& t) {
@@ -52,16 +40,13 @@ void check_view_fresh(const Tensor& t) {
 }  // namespace
 
 Ref<Node> Node::create(const char* name) {
-  void* p;
-  if (!pool.free.empty()) p = pool.free.back(), pool.free.pop_back();
-  else p = ::operator new(sizeof(Node));
-  auto* n = new (p) Node;
+  auto* n = new (take_object<Node>(PoolKind::node)) Node;
+  n->refs.store(1, std::memory_order_relaxed);
   n->free_self = free_node;
   n->seq = next_seq.fetch_add(1, std::memory_order_relaxed);
   n->name = name;
-  const Scope& s = scope();
-  n->path = s.path;
-  return Ref<Node>(n);
+  n->path = scope().path;
+  return Ref<Node>::adopt(n);
 }
 
 void Node::set_params(const OpDef& def, const void* p) {

@@ -51,6 +51,8 @@ struct Node : NodeBase {
   alignas(16) std::byte inline_params[kInlineParams];
   std::byte* params = inline_params;
 
+  Node* next_dead = nullptr;  // in the list of nodes to free
+
   static Ref<Node> create(const char* name);
   void set_params(const OpDef& op, const void* p);
   /// Gradients of the inputs; undefined where none flows.

@@ -12,7 +12,7 @@ namespace keel {
 
 extern OpDef op_copy;
 
-bool cpu_has_kernel(const OpDef& op) { return op.view || (!scope().oracle && cpu_kernels().first(op) != nullptr); }
+bool cpu_has_kernel(const OpDef& op) { return op.view || (!scope().oracle && detail::cpu_table.first(op) != nullptr); }
 
 namespace {
 
@@ -37,7 +37,7 @@ bool fits(const Tensor& t, Layout l) {
 Tensor copy_with_strides(const Tensor& x, const Strides& st) {
   const TensorImpl& xi = impl(x);
   Tensor y = make_tensor(xi.spec.dtype, xi.spec.shape, st, xi.device);
-  const KernelEntry* k = cpu_kernels().first(op_copy);
+  const KernelEntry* k = detail::cpu_table.first(op_copy);
   KEEL_ASSERT(k);
   const TensorView in = view_of(x), out = view_of(y);
   KernelArgs a;
@@ -67,12 +67,9 @@ Device device_of(Call& c) {
 }
 
 const KernelEntry* find_kernel(const KernelTable& table, Call& c) {
-  SmallVector<const Spec*, 10> specs;
-  static constexpr Spec absent{};
-  for (int i = 0; i < c.in.size(); ++i) specs.push_back(c.in[i].defined() ? &impl(c.in[i]).spec : &absent);
-  const DType t = c.in.size() && c.in[0].defined() ? specs[0]->dtype : c.out[0].dtype;
+  const DType t = c.in.size() && c.in[0].defined() ? c.specs[0].dtype : c.out[0].dtype;
   for (const KernelEntry* k = table.first(c.op); k; k = k->next)
-    if (contains(k->dtypes, t) && !(k->refuses && k->refuses(c.params, Specs(specs.data(), int(specs.size()))))) return k;
+    if (contains(k->dtypes, t) && !(k->refuses && k->refuses(c.params, c.specs))) return k;
   return nullptr;
 }
 
@@ -80,6 +77,12 @@ const KernelEntry* find_kernel(const KernelTable& table, Call& c) {
   if (s.code == KernelStatus::bad_index)
     fail(ErrorCode::index, std::string(s.what) + " " + std::to_string(s.got) + " is out of range [" + std::to_string(-s.limit) + ", " + std::to_string(s.limit - 1) + "]");
   fail(ErrorCode::value, std::string(s.what) + ", got " + std::to_string(s.got));
+}
+
+/// Statistics of results whose kernel took none; results beyond the last declared output share its slot.
+void watch_outputs(Call& c, const Tensors& out, StatSlot* stats) {
+  for (int i = 0; i < out.size(); ++i)
+    if (out[i].defined()) cpu::stat_pass(view_of(out[i]), stats[std::min(i, c.op.out.size() - 1)]);
 }
 
 struct Workspace {
@@ -92,6 +95,18 @@ struct Workspace {
     if (p) cpu_free(p, bytes);
   }
 };
+
+const OutDef& out_of(const OpDef& op, int i) { return op.out[std::min(i, op.out.size() - 1)]; }
+
+/// Fills extents that only the data can tell.
+[[gnu::noinline]] SpecList count_extents(const KernelEntry& k, Call& c, const KernelArgs& a) {
+  Shape counted[4];
+  KEEL_ASSERT(k.count && a.n_out <= 4);
+  if (KernelStatus s = k.count(a, counted); s.code) raise_status(s);
+  SpecList out = c.out;
+  for (int i = 0; i < a.n_out; ++i) out[i].shape = counted[i];
+  return out;
+}
 
 Tensors run_kernel(const KernelEntry& k, Call& c, StatSlot* stats) {
   const int n_in = c.in.size(), n_out = int(c.out.size());
@@ -113,44 +128,35 @@ Tensors run_kernel(const KernelEntry& k, Call& c, StatSlot* stats) {
   }
   KernelArgs a;
   a.params = c.params, a.in = in.data(), a.n_in = n_in, a.n_out = n_out;
-  Shape counted[4];
   bool unknown = false;
-  for (int i = 0; i < n_out; ++i) unknown |= c.out[i].shape.unknown();
-  if (unknown) {
-    KEEL_ASSERT(k.count && n_out <= 4);
-    if (KernelStatus s = k.count(a, counted); s.code) raise_status(s);
-  }
+  for (const Spec& s : c.out) unknown |= s.shape.unknown();
+  SpecList counted;
+  if (unknown) [[unlikely]]
+    counted = count_extents(k, c, a);
+  const SpecList& specs = unknown ? counted : c.out;
   const Device d = device_of(c);
   Tensors out;
   SmallVector<TensorView, 4> views;
-  Tensor into_temp;
   for (int i = 0; i < n_out; ++i) {
-    if (c.op.out[std::min(i, c.op.out.size() - 1)].only_when_recording && !c.recording) {
+    const OutDef& def = out_of(c.op, i);
+    if (def.only_when_recording && !c.recording) {
       out.push_back(Tensor());
       views.push_back({});
       continue;
     }
-    const OutDef& def = c.op.out[std::min(i, c.op.out.size() - 1)];
-    if (def.alias_of >= 0 && c.op.in[def.alias_of].written) {
-      out.push_back(c.in[def.alias_of]);
-      views.push_back(view_of(out[i]));
-      continue;
-    }
     const Layout l = k.out_layout[std::min(i, 3)];
-    if (i == 0 && c.into && k.inplace && l == Layout::like_inputs) out.push_back(*c.into);
-    else if (unknown) out.push_back(make_tensor(c.out[i].dtype, counted[i], d));
-    else out.push_back(make_tensor(c.out[i].dtype, c.out[i].shape, strides_for(l, c.out[i], c.in), d));
+    if (def.alias_of >= 0 && c.op.in[def.alias_of].written) out.push_back(c.in[def.alias_of]);
+    else if (i == 0 && c.into && k.inplace && l == Layout::like_inputs) out.push_back(*c.into);
+    else out.push_back(make_tensor(specs[i].dtype, specs[i].shape, strides_for(l, specs[i], c.in), d));
     views.push_back(view_of(out[i]));
   }
   a.out = views.data();
   if (stats && k.stats)
-    for (int i = 0; i < n_out && i < 4; ++i) a.stats[i] = out[i].defined() ? &stats[i] : nullptr;
+    for (int i = 0; i < n_out && i < c.op.out.size(); ++i) a.stats[i] = out[i].defined() ? &stats[i] : nullptr;
   Workspace w(k.workspace ? k.workspace(a) : 0);
   a.workspace = w.p;
   if (KernelStatus s = k.run(a); s.code) raise_status(s);
-  if (stats && !k.stats)
-    for (int i = 0; i < n_out && i < 4; ++i)
-      if (out[i].defined()) cpu::stat_pass(views[i], stats[i]);
+  if (stats && !k.stats) watch_outputs(c, out, stats);
   return out;
 }
 
@@ -170,9 +176,9 @@ Tensors run_backend(Call& c, StatSlot* stats) {
     KEEL_ASSERT(c.op.view(c.params, dense, c.out[0], v));
     return {make_view(dense, c.out[0].shape, v.strides, v.offset)};
   }
-  const bool oracle = scope().oracle;
-  if (const KernelEntry* k = oracle && c.op.is_primitive ? find_kernel(reference_kernels(), c) : nullptr) return run_kernel(*k, c, nullptr);
-  if (const KernelEntry* k = oracle && c.op.decompose ? nullptr : find_kernel(cpu_kernels(), c)) {
+  const bool oracle = c.scope.oracle;
+  if (const KernelEntry* k = oracle && c.op.is_primitive ? find_kernel(detail::reference_table, c) : nullptr) return run_kernel(*k, c, nullptr);
+  if (const KernelEntry* k = oracle && c.op.decompose ? nullptr : find_kernel(detail::cpu_table, c)) {
     Tensors out = run_kernel(*k, c, stats);
     if (c.into && !out[0].is(*c.into)) Tensor(*c.into).copy_(out[0]);
     return out;
@@ -183,19 +189,17 @@ Tensors run_backend(Call& c, StatSlot* stats) {
       fail(ErrorCode::unsupported, "has no kernel for this dtype here, and its decomposition would need too much memory");
     fallbacks.fetch_add(1, std::memory_order_relaxed);
     ScopeGuard below;
-    Scope& s = scope();
+    Scope& s = c.scope;
     s.grad = false, s.autocast = DType::none, s.trace = nullptr, s.monitor = nullptr;
     c.op.decompose(c.params, c.in, out);
-  } else if (const KernelEntry* k = find_kernel(reference_kernels(), c)) {
+  } else if (const KernelEntry* k = find_kernel(detail::reference_table, c)) {
     fallbacks.fetch_add(1, std::memory_order_relaxed);
     out = run_kernel(*k, c, nullptr);
   } else {
     const DType t = c.in.size() ? c.in[0].dtype() : c.out[0].dtype;
     fail(ErrorCode::unsupported, std::string("has no kernel for ") + name_of(t) + " on " + to_string(device_of(c)));
   }
-  if (stats)
-    for (int i = 0; i < out.size() && i < 4; ++i)
-      if (out[i].defined()) cpu::stat_pass(view_of(out[i]), stats[i]);
+  if (stats) watch_outputs(c, out, stats);
   if (c.into) Tensor(*c.into).copy_(out[0]);
   return out;
 }

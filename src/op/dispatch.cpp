@@ -111,19 +111,26 @@ void promote_inputs(const OpDef& op, Prepared& p) {
   }
 }
 
-bool uniform(const OpDef& op, Inputs in) {
-  if (op.promote != Promote::common) return false;
+/// Whether the inputs are as the row wants them: checks presence, dtypes and devices in one go. False sends the call through `normalise` and promotion, which also know what to say.
+bool uniform(const OpDef& op, Inputs in, bool& tracked) {
+  if (op.promote != Promote::common || in.size() > op.in.size()) return false;
   DType t = DType::none;
+  bool same = true;
   for (int i = 0; i < in.size(); ++i) {
-    if (!in[i].defined()) continue;
-    const TensorImpl& x = impl(in[i]);
-    const ArgDef& a = arg_of(op, i);
-    if (x.weak || !contains(a.kinds, x.spec.dtype)) return false;
-    if (!a.grouped) continue;
-    if (t != DType::none && t != x.spec.dtype) return false;
-    t = x.spec.dtype;
+    const ArgDef& a = op.in[i];
+    const TensorImpl* x = in[i].impl();
+    if (!x) {
+      if (!a.optional) return false;
+      continue;
+    }
+    tracked |= x->tracked();
+    if (a.grouped) {
+      same &= t == DType::none || t == x->spec.dtype;
+      t = x->spec.dtype;
+    }
+    same &= !x->weak && contains(a.kinds, x->spec.dtype) && x->device == cpu_device;
   }
-  return true;
+  return same;
 }
 
 bool any_tracked(Inputs in) {
@@ -139,7 +146,7 @@ bool any_inexact(const OpDef& op, const SpecList& out) {
 }
 
 Tensors run_pipeline(const OpDef& op, const void* params, Inputs given, const void* site, const Tensor* into) {
-  if (!op.name) registry();  // the first op of the program
+  need_registry();
   Scope& s = scope();
   Frame frame{&op, params, given.data(), given.size(), s.frame ? s.frame->site : site, s.frame};
   struct Pop {
@@ -149,44 +156,42 @@ Tensors run_pipeline(const OpDef& op, const void* params, Inputs given, const vo
   } pop{s, s.frame};
   s.frame = &frame;
 
-  normalise(op, given);
   Prepared p;
   Inputs in = given;
+  bool tracked = false;
   const bool casting = s.autocast != DType::none && op.cast != Cast::keep;
-  if (casting || !uniform(op, given)) {
+  if (casting || !uniform(op, given, tracked)) {
+    normalise(op, given);
     for (int i = 0; i < given.size(); ++i) p.in.push_back(&given[i]);
     p.keep.reserve(2 * given.size());  // pointers into it must stay good
     if (casting) layer::autocast(op, p.in.data(), int(p.in.size()), p.keep);
     promote_inputs(op, p);
     in = Inputs(p.in.data(), int(p.in.size()));
+    tracked = any_tracked(in);
   }
 
   SmallVector<const Spec*, 10> specs;
   for (int i = 0; i < in.size(); ++i) specs.push_back(in[i].defined() ? &impl(in[i]).spec : &kAbsent);
   for (int i = in.size(); i < op.in.size(); ++i) specs.push_back(&kAbsent);
   SpecList out;
-  op.infer(params, Specs(specs.data(), int(specs.size())), out);
+  const Specs given_specs(specs.data(), int(specs.size()));
+  op.infer(params, given_specs, out);
 
-  const bool wants_grad = s.grad && !into && any_tracked(in) && any_inexact(op, out);
-  Call c{op, params, in, out, frame.site, into};
-  if (wants_grad) {
+  Call c{op, params, in, given_specs, out, frame.site, s, into};
+  if (tracked && s.grad && !into && any_inexact(op, out)) {
     if (op.vjp) return layer::autograd(c);
     if (!op.decompose)
       raise(op_error(ErrorCode::autograd, "is not differentiable: the row has neither a gradient nor a decomposition").hint("x.detach() or NoGrad says that no gradient is wanted"));
+  } else if (op.vjp || !op.decompose || cpu_has_kernel(op)) {
+    return run_below_autograd(c);
   }
-  if (!op.vjp && op.decompose && (wants_grad || !cpu_has_kernel(op))) {
-    Tensors made;
-    op.decompose(params, in, made);
-    if (into) Tensor(*into).copy_(made[0]);
-    return made;
-  }
-  return run_below_autograd(c);
+  Tensors made;
+  op.decompose(params, in, made);
+  if (into) Tensor(*into).copy_(made[0]);
+  return made;
 }
 
 }  // namespace
-
-Tensors run_below_autograd(Call& c) { return scope().trace ? layer::trace(c) : run_below_trace(c); }
-Tensors run_below_trace(Call& c) { return scope().monitor ? layer::monitor(c) : run_backend(c, nullptr); }
 
 Tensors dispatch(const OpDef& op, const void* params, Inputs in, const void* site) { return run_pipeline(op, params, in, site, nullptr); }
 Tensor dispatch_one(const OpDef& op, const void* params, Inputs in, const void* site) {

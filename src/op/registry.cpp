@@ -1,3 +1,4 @@
+#include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <mutex>
@@ -99,12 +100,27 @@ const char* intern(std::string_view text) {
 
 Symbol::Symbol(const char* text) : text_(intern(text)) {}
 
+namespace detail {
+constinit std::atomic<bool> registry_ready{false};
+constinit KernelTable cpu_table, reference_table;
+}  // namespace detail
+
 Registry& registry() {
   static Registry r;
-  static const bool filled = (register_builtin_ops(r), r.validate(), true);
+  static const bool filled = [] {
+    register_builtin_ops(r);
+    r.validate();
+    register_cpu_kernels(detail::cpu_table);
+    register_reference_kernels(detail::reference_table);
+    detail::registry_ready.store(true, std::memory_order_release);
+    return true;
+  }();
   (void)filled;
   return r;
 }
+
+KernelTable& cpu_kernels() { return registry(), detail::cpu_table; }
+KernelTable& reference_kernels() { return registry(), detail::reference_table; }
 
 void Registry::enroll(OpDef& d, const char* name, ParamsType params) {
   KEEL_ASSERT(state().ops.size() < KernelTable::kMaxOps);
@@ -133,22 +149,6 @@ void Registry::validate() {
   }
 }
 
-KernelTable& cpu_kernels() {
-  static KernelTable t;
-  static const bool filled = (registry(), register_cpu_kernels(t), true);
-  (void)filled;
-  return t;
-}
-KernelTable& reference_kernels() {
-  static KernelTable t;
-  static const bool filled = (registry(), register_reference_kernels(t), true);
-  (void)filled;
-  return t;
-}
-
-Scope& scope() {
-  thread_local Scope s;
-  return s;
-}
+[[gnu::tls_model("initial-exec")]] thread_local constinit Scope detail::thread_scope;
 
 }  // namespace keel

@@ -1,4 +1,5 @@
 #pragma once
+#include <atomic>
 #include <cstdint>
 
 #include "core/scope.h"
@@ -6,15 +7,24 @@
 
 namespace keel {
 
-struct Call;
+namespace detail {
+extern constinit std::atomic<bool> registry_ready;
+}
+/// Before the first look at a row: fills the registry where nobody has yet.
+inline void need_registry() {
+  if (!detail::registry_ready.load(std::memory_order_acquire)) [[unlikely]]
+    registry();
+}
 
 /// The op in flight, as layers and the backend see it: inputs are promoted, outputs inferred.
 struct Call {
   const OpDef& op;
   const void* params;
   Inputs in;
+  Specs specs;  // of the inputs
   const SpecList& out;
   const void* site;
+  Scope& scope;
   const Tensor* into = nullptr;  // write output 0 here instead of into new memory
   bool recording = false;        // a gradient will be wanted: produce aux outputs
 };
@@ -28,13 +38,17 @@ Tensors trace(Call& c);
 Tensors monitor(Call& c);
 }  // namespace layer
 
-/// Runs what stands below autograd: trace, monitor, backend.
-Tensors run_below_autograd(Call& c);
-/// Runs what stands below the trace: monitor, backend.
-Tensors run_below_trace(Call& c);
 /// The kernel of the device, or the decomposition. `stats`, one slot an output, may be null.
 struct StatSlot;
 Tensors run_backend(Call& c, StatSlot* stats);
+/// Runs what stands below the trace: monitor, backend.
+inline Tensors run_below_trace(Call& c) { return c.scope.monitor ? layer::monitor(c) : run_backend(c, nullptr); }
+/// Runs what stands below autograd: trace, monitor, backend.
+inline Tensors run_below_autograd(Call& c) {
+  if (!c.scope.trace && !c.scope.monitor) [[likely]]
+    return run_backend(c, nullptr);
+  return c.scope.trace ? layer::trace(c) : layer::monitor(c);
+}
 
 /// Whether the CPU has any kernel (or view) for `op`.
 bool cpu_has_kernel(const OpDef& op);

@@ -59,7 +59,7 @@ Tensor& in_place(Tensor& self, const OpDef& op, const P& params, const char* nam
   const TensorImpl& s = impl(self);
   const Tensor* in[] = {&self, &others...};
   const Inputs inputs(in, 1 + int(sizeof...(T)));
-  if (!op.name) registry();
+  need_registry();
   const bool tracked = scope().grad && (self.tracked() || ... || (others.defined() && others.tracked()));
   if (!tracked && op.elementwise && s.storage && !scope().trace) {
     if ((true && ... && (others.defined() && can_join(s, impl(others)))) && is_dense(s.spec.shape, s.strides) && contains(op.in[0].kinds, s.spec.dtype)) {

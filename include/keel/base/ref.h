@@ -17,6 +17,12 @@ class Ref {
  public:
   Ref() noexcept = default;
   explicit Ref(T* p) noexcept : p_(p) { retain(); }
+  /// Takes over one reference that the caller holds.
+  static Ref adopt(T* p) noexcept {
+    Ref r;
+    r.p_ = p;
+    return r;
+  }
   Ref(const Ref& o) noexcept : p_(o.p_) { retain(); }
   Ref(Ref&& o) noexcept : p_(std::exchange(o.p_, nullptr)) {}
   Ref& operator=(const Ref& o) noexcept {
