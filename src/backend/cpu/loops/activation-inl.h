@@ -1,0 +1,76 @@
+// Activation functions and their derivatives as vector functions, on top of math-inl.h.
+#if defined(KEEL_CPU_LOOPS_ACTIVATION_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef KEEL_CPU_LOOPS_ACTIVATION_INL_H_
+#undef KEEL_CPU_LOOPS_ACTIVATION_INL_H_
+#else
+#define KEEL_CPU_LOOPS_ACTIVATION_INL_H_
+#endif
+
+#include "backend/cpu/loops/elementwise-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace keel::cpu::HWY_NAMESPACE::math {
+
+inline constexpr double kSeluScale = 1.0507009873554804934193349852946, kSeluAlpha = 1.6732632423543772848170429916717;
+inline constexpr double kGeluBeta = 0.79788456080286535588, kGeluKappa = 0.044715;  // sqrt(2/pi), and the cubic term of the tanh form
+
+/// x Phi(x).
+template <class D>
+HWY_INLINE Vec<D> gelu(D d, Vec<D> x) {
+  return hn::Mul(x, normal_cdf(d, x));
+}
+/// Phi(x) + x phi(x).
+template <class D>
+HWY_INLINE Vec<D> gelu_slope(D d, Vec<D> x) {
+  const Vec<D> c = at_least(d, at_most(d, x, num(d, 45)), num(d, -45));
+  const Vec<D> density = hn::Mul(exp(d, hn::Mul(hn::Mul(c, num(d, -0.5)), c)), num(d, 0.39894228040143267794));
+  return fma(d, c, density, normal_cdf(d, x));
+}
+/// x (1 + tanh(b (x + k x^3))) / 2 = x / (1 + exp(-2 b (x + k x^3))).
+template <class D>
+HWY_INLINE Vec<D> gelu_tanh(D d, Vec<D> x) {
+  const Vec<D> z = hn::Mul(x, fma(d, hn::Mul(x, x), num(d, -2 * kGeluBeta * kGeluKappa), num(d, -2 * kGeluBeta)));
+  return hn::Div(x, hn::Add(num(d, 1), exp(d, z)));
+}
+template <class D>
+HWY_INLINE Vec<D> gelu_tanh_slope(D d, Vec<D> x) {
+  const Vec<D> c = at_least(d, at_most(d, x, num(d, 45)), num(d, -45)), sq = hn::Mul(c, c);
+  const Vec<D> s = sigmoid(d, hn::Mul(c, fma(d, sq, num(d, 2 * kGeluBeta * kGeluKappa), num(d, 2 * kGeluBeta))));
+  const Vec<D> inner = fma(d, sq, num(d, 6 * kGeluBeta * kGeluKappa), num(d, 2 * kGeluBeta));
+  return fma(d, hn::Mul(hn::Mul(c, inner), s), hn::Sub(num(d, 1), s), s);
+}
+/// x sigmoid(x).
+template <class D>
+HWY_INLINE Vec<D> silu(D d, Vec<D> x) {
+  return hn::Div(x, hn::Add(num(d, 1), exp(d, hn::Neg(x))));
+}
+template <class D>
+HWY_INLINE Vec<D> silu_slope(D d, Vec<D> x) {
+  const Vec<D> c = at_least(d, at_most(d, x, num(d, 800)), num(d, -800)), s = sigmoid(d, x);
+  return hn::Mul(s, fma(d, c, hn::Sub(num(d, 1), s), num(d, 1)));
+}
+/// tanh(log(1 + e^x)) = n / (n + 2) with n = e^x (e^x + 2).
+template <class D>
+HWY_INLINE Vec<D> tanh_softplus(D d, Vec<D> x) {
+  const Vec<D> e = exp(d, at_most(d, x, num(d, 30))), n = hn::Mul(e, hn::Add(e, num(d, 2)));
+  return hn::Div(n, hn::Add(n, num(d, 2)));
+}
+template <class D>
+HWY_INLINE Vec<D> mish(D d, Vec<D> x) {
+  return hn::Mul(x, tanh_softplus(d, x));
+}
+template <class D>
+HWY_INLINE Vec<D> mish_slope(D d, Vec<D> x) {
+  const Vec<D> c = at_least(d, at_most(d, x, num(d, 30)), num(d, -800));
+  const Vec<D> t = tanh_softplus(d, x), rest = fnma(d, t, t, num(d, 1));
+  return fma(d, hn::Mul(c, sigmoid(d, c)), rest, t);
+}
+/// scale x above 0, slope (e^x - 1) below.
+template <class D>
+HWY_INLINE Vec<D> elu(D d, Vec<D> x, Vec<D> scale, Vec<D> slope) {
+  return hn::IfThenElse(hn::Gt(x, hn::Zero(d)), hn::Mul(x, scale), hn::Mul(expm1(d, x), slope));
+}
+
+}  // namespace keel::cpu::HWY_NAMESPACE::math
+HWY_AFTER_NAMESPACE();
+#endif

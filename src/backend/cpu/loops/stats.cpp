@@ -1,0 +1,93 @@
+// The monitor's two integer reductions over one block, and copies past the caches. With u the bits without sign: the maximum of u and the
+// minimum of u - 1, as unsigned integers; order does not matter. The compiler vectorises the loops. A second pass counts, only where the
+// extremes show that there is something to count.
+#include "backend/cpu/simd_targets.h"
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backend/cpu/loops/stats.cpp"
+#include "hwy/foreach_target.h"
+
+#include "backend/cpu/loops/elementwise-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace keel::cpu::HWY_NAMESPACE {
+namespace {
+
+template <class U>
+void scan(const void* y, int64_t n, U magnitude, U inf, U min_normal, bool has_inf, StatSlot::Part& part) {
+  const U* p = static_cast<const U*>(y);
+  U most = 0, least = U(~U(0));
+  for (int64_t i = 0; i < n; ++i) {
+    const U u = U(p[i] & magnitude), v = U(u - 1);
+    most = u > most ? u : most;
+    least = v < least ? v : least;
+  }
+  if (most >= inf) {
+    uint64_t nan = 0, infinite = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      const U u = U(p[i] & magnitude);
+      nan += u > inf, infinite += u == inf;
+    }
+    part.nan += has_inf ? nan : infinite, part.inf += has_inf ? infinite : 0;
+  }
+  if (least != U(~U(0)) && U(least + 1) < min_normal) {
+    uint64_t subnormal = 0;
+    for (int64_t i = 0; i < n; ++i) subnormal += U(U(p[i] & magnitude) - 1) < U(min_normal - 1);
+    part.subnormal += subnormal;
+  }
+  // An all-zero block has no nonzero value; its u - 1 is the widest unsigned value of 64 bits.
+  const uint64_t low = least == U(~U(0)) ? ~uint64_t(0) : uint64_t(least);
+  if (uint64_t(most) > part.max_bits) part.max_bits = most;
+  if (low < part.min_bits) part.min_bits = low;
+  part.count += uint64_t(n);
+}
+}  // namespace
+
+void stat_scan(DType t, const void* y, int64_t n, StatSlot::Part& part) {
+  switch (t) {
+    case DType::complex128: return scan<uint64_t>(y, 2 * n, 0x7fffffffffffffff, 0x7ff0000000000000, 0x0010000000000000, true, part);
+    case DType::f64: return scan<uint64_t>(y, n, 0x7fffffffffffffff, 0x7ff0000000000000, 0x0010000000000000, true, part);
+    case DType::complex64: return scan<uint32_t>(y, 2 * n, 0x7fffffff, 0x7f800000, 0x00800000, true, part);
+    case DType::f32: return scan<uint32_t>(y, n, 0x7fffffff, 0x7f800000, 0x00800000, true, part);
+    case DType::f16: return scan<uint16_t>(y, n, 0x7fff, 0x7c00, 0x0400, true, part);
+    case DType::bf16: return scan<uint16_t>(y, n, 0x7fff, 0x7f80, 0x0080, true, part);
+    case DType::f8e5m2: return scan<uint8_t>(y, n, 0x7f, 0x7c, 0x04, true, part);
+    case DType::f8e4m3fn: return scan<uint8_t>(y, n, 0x7f, 0x7f, 0x08, false, part);
+    default: part.count += uint64_t(n);
+  }
+}
+
+void stream_bytes(void* to_, const void* from_, size_t bytes) {
+  uint8_t* to = static_cast<uint8_t*>(to_);
+  const uint8_t* from = static_cast<const uint8_t*>(from_);
+  const hn::ScalableTag<uint32_t> d;
+  constexpr size_t kStep = hn::MaxLanes(hn::ScalableTag<uint32_t>()) * 4;
+  const size_t head = (kStep - reinterpret_cast<uintptr_t>(to) % kStep) % kStep;
+  if (bytes < head + kStep) {
+    std::memcpy(to, from, bytes);
+    return;
+  }
+  std::memcpy(to, from, head);
+  size_t i = head;
+  if (reinterpret_cast<uintptr_t>(from + head) % 4 == 0) {
+    for (; i + kStep <= bytes; i += kStep)
+      hn::Stream(hn::LoadU(d, reinterpret_cast<const uint32_t*>(from + i)), d, reinterpret_cast<uint32_t*>(to + i));
+  }
+  std::memcpy(to + i, from + i, bytes - i);
+}
+}  // namespace keel::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+#include "hwy/cache_control.h"
+namespace keel::cpu {
+KEEL_SIMD_EXPORT(stat_scan);
+KEEL_SIMD_EXPORT(stream_bytes);
+void stat_block(DType t, const void* y, int64_t n, StatSlot::Part& part) {
+  if (n) KEEL_SIMD(stat_scan)(t, y, n, part);
+}
+void stream_copy(void* to, const void* from, size_t bytes) {
+  if (bytes) KEEL_SIMD(stream_bytes)(to, from, bytes);
+}
+void stream_fence() { hwy::FlushStream(); }
+}  // namespace keel::cpu
+#endif
