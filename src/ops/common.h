@@ -26,6 +26,17 @@ inline Tensor acc(const Tensor& x) { return accumulate_dtype(x.dtype()) == x.dty
 /// `y` in the dtype of `x`.
 inline Tensor like(const Tensor& y, const Tensor& x) { return cast(y, x.dtype()); }
 
+/// `t`, the result of a reduction of `x` over `axes`, with the reduced axes put back as extent 1.
+inline Tensor unreduce(const Tensor& t, const Spec& x, const Axes& axes, bool keepdim) {
+  return keepdim ? t : reshape(t, reduced_shape(x.shape, check_axes(axes, x), true));
+}
+/// How many elements of `x` go into one result of a reduction over `axes`.
+inline int64_t reduced_count(const Spec& x, const Axes& axes) {
+  int64_t n = 1;
+  for (int64_t a : check_axes(axes, x)) n *= x.shape[int(a)];
+  return n;
+}
+
 /// `s` with another extent along one axis.
 inline Shape with_axis(Shape s, int axis, int64_t extent) {
   s[axis] = extent;

@@ -25,6 +25,30 @@ Tensor Tensor::flip(const Axes& axes) const { return keel::flip(*this, axes); }
 Tensor Tensor::sum() const { return keel::sum(*this); }
 Tensor Tensor::sum(const SumParams& p) const { return keel::sum(*this, p); }
 
+Tensor Tensor::mean() const { return keel::mean(*this); }
+Tensor Tensor::mean(const MeanParams& p) const { return keel::mean(*this, p); }
+Tensor Tensor::var() const { return keel::var(*this); }
+Tensor Tensor::var(const VarParams& p) const { return keel::var(*this, p); }
+Tensor Tensor::stddev() const { return keel::stddev(*this); }
+Tensor Tensor::stddev(const VarParams& p) const { return keel::stddev(*this, p); }
+Tensor Tensor::max() const { return keel::max(*this); }
+Tensor Tensor::max(const ReduceParams& p) const { return keel::max(*this, p); }
+Tensor Tensor::min() const { return keel::min(*this); }
+Tensor Tensor::min(const ReduceParams& p) const { return keel::min(*this, p); }
+Tensor Tensor::prod() const { return keel::prod(*this); }
+Tensor Tensor::prod(const SumParams& p) const { return keel::prod(*this, p); }
+Tensor Tensor::any() const { return keel::any(*this); }
+Tensor Tensor::any(const AllParams& p) const { return keel::any(*this, p); }
+Tensor Tensor::all() const { return keel::all(*this); }
+Tensor Tensor::all(const AllParams& p) const { return keel::all(*this, p); }
+Tensor Tensor::argmax() const { return keel::argmax(*this); }
+Tensor Tensor::argmax(const ArgParams& p) const { return keel::argmax(*this, p); }
+Tensor Tensor::argmin() const { return keel::argmin(*this); }
+Tensor Tensor::argmin(const ArgParams& p) const { return keel::argmin(*this, p); }
+Tensor Tensor::norm() const { return keel::norm(*this); }
+Tensor Tensor::norm(const NormParams& p) const { return keel::norm(*this, p); }
+Tensor Tensor::cumsum(const CumsumParams& p) const { return keel::cumsum(*this, p); }
+
 Tensor Tensor::abs() const { return keel::abs(*this); }
 Tensor Tensor::exp() const { return keel::exp(*this); }
 Tensor Tensor::log() const { return keel::log(*this); }

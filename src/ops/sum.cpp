@@ -3,11 +3,6 @@
 namespace keel {
 namespace {
 DType sum_dtype(const SumParams& p, DType t) { return p.dtype != DType::none ? p.dtype : is_inexact(t) ? t : accumulate_dtype(t); }
-
-/// `g` with the reduced axes put back as extent 1.
-Tensor unreduce(const Tensor& g, const Spec& x, const Axes& axes, bool keepdim) {
-  return keepdim ? g : reshape(g, reduced_shape(x.shape, check_axes(axes, x), true));
-}
 }  // namespace
 
 KEEL_OP(sum, SumParams) {
