@@ -15,7 +15,10 @@ KEEL_OP(prod, SumParams) {
       .risk(Risk::exp_range)
       .infer([](auto& p, Specs in) {
         const DType t = in[0].dtype;
-        return Spec{p.dtype != DType::none ? p.dtype : is_inexact(t) ? t : accumulate_dtype(t), reduced_shape(in[0].shape, check_axes(p.axis, in[0]), p.keepdim)};
+        return Spec{p.dtype != DType::none ? p.dtype
+                    : is_inexact(t)        ? t
+                                           : accumulate_dtype(t),
+                    reduced_shape(in[0].shape, check_axes(p.axis, in[0]), p.keepdim)};
       })
       .saves(In{0})
       .vjp([](auto& p, const VjpArgs& a) -> Tensors {
@@ -53,7 +56,7 @@ KEEL_OP(prod_backward, AxisParams) {
         back.resize(order.rank());
         for (int i = 0; i < order.rank(); ++i) back[int(order[i])] = i;
         const int64_t n = reduced_count(s, p.axis);
-        const Tensor turned = permute(a.in[1], order), x = reshape(turned, {s.shape.numel() / (n ? n : 1), n});
+        const Tensor turned = permute(a.in[1], order), x = reshape(turned, {a.in_specs[0].shape.numel(), n});
         const Tensor c = reshape(permute(a.g[0], order), x.shape()), g = reshape(a.in[0], {x.shape()[0], 1});
         Tensors out(2);
         if (a.needs[0]) {

@@ -6,7 +6,9 @@
 namespace keel {
 namespace {
 
-constexpr auto reduce_same = [](auto& p, Specs in) { return Spec{in[0].dtype, reduced_shape(in[0].shape, check_axes(p.axis, in[0]), p.keepdim)}; };
+constexpr auto reduce_same = [](auto& p, Specs in) {
+  return Spec{in[0].dtype, reduced_shape(in[0].shape, check_axes(p.axis, in[0]), p.keepdim)};
+};
 
 template <class P>
 Def<P>& statistic(Def<P>& def, const char* doc) {
@@ -78,10 +80,14 @@ KEEL_OP(norm, NormParams) {
         const Tensor x = acc(in[0]);
         const SumParams s{.axis = q.axis, .keepdim = q.keepdim};
         Tensor y;
-        if (std::isinf(q.p)) y = max(abs(x), {.axis = q.axis, .keepdim = q.keepdim});
-        else if (q.p == 1) y = sum(abs(x), s);
-        else if (q.p == 2) y = sqrt(sum(square(x), s));
-        else y = pow(sum(pow(abs(x), q.p), s), 1 / q.p);
+        if (std::isinf(q.p))
+          y = max(abs(x), {.axis = q.axis, .keepdim = q.keepdim});
+        else if (q.p == 1)
+          y = sum(abs(x), s);
+        else if (q.p == 2)
+          y = sqrt(sum(square(x), s));
+        else
+          y = pow(sum(pow(abs(x), q.p), s), 1 / q.p);
         return like(y, in[0]);
       })
       .saves([](auto& q, Needs) { return q.p == 1 ? Saves(In{0}) : Saves(In{0}, Out{0}); })
@@ -124,7 +130,8 @@ KEEL_OP(logsumexp, ReduceParams) {
 namespace {
 constexpr auto extreme_spec = [](auto& p, Specs in) {
   if (reduced_count(in[0], p.axis) == 0)
-    fail(ErrorCode::value, "an empty reduction has no result: shape " + to_string(in[0].shape) + " over axes " + to_string(check_axes(p.axis, in[0])));
+    fail(ErrorCode::value,
+         "an empty reduction has no result: shape " + to_string(in[0].shape) + " over axes " + to_string(check_axes(p.axis, in[0])));
   return reduce_same(p, in);
 };
 /// Equal extremes share the gradient evenly.
@@ -137,14 +144,30 @@ constexpr auto extreme_slope = [](auto& p, const VjpArgs& a) -> Tensors {
 }  // namespace
 
 KEEL_OP(max, ReduceParams) {
-  def.doc("Largest element over axes; NaN where there is one.").in("x", kinds::ordered).out("y").primitive().onnx("ReduceMax").infer(extreme_spec).saves(In{0}, Out{0}).vjp(extreme_slope);
+  def.doc("Largest element over axes; NaN where there is one.")
+      .in("x", kinds::ordered)
+      .out("y")
+      .primitive()
+      .onnx("ReduceMax")
+      .infer(extreme_spec)
+      .saves(In{0}, Out{0})
+      .vjp(extreme_slope);
 }
 KEEL_OP(min, ReduceParams) {
-  def.doc("Smallest element over axes; NaN where there is one.").in("x", kinds::ordered).out("y").primitive().onnx("ReduceMin").infer(extreme_spec).saves(In{0}, Out{0}).vjp(extreme_slope);
+  def.doc("Smallest element over axes; NaN where there is one.")
+      .in("x", kinds::ordered)
+      .out("y")
+      .primitive()
+      .onnx("ReduceMin")
+      .infer(extreme_spec)
+      .saves(In{0}, Out{0})
+      .vjp(extreme_slope);
 }
 
 namespace {
-constexpr auto truth_spec = [](auto& p, Specs in) { return Spec{DType::boolean, reduced_shape(in[0].shape, check_axes(p.axis, in[0]), p.keepdim)}; };
+constexpr auto truth_spec = [](auto& p, Specs in) {
+  return Spec{DType::boolean, reduced_shape(in[0].shape, check_axes(p.axis, in[0]), p.keepdim)};
+};
 constexpr auto index_spec = [](auto& p, Specs in) {
   if (p.axis.size() > 1) fail(ErrorCode::value, "takes one axis or none, got " + to_string(p.axis));
   extreme_spec(p, in);
@@ -152,17 +175,34 @@ constexpr auto index_spec = [](auto& p, Specs in) {
 };
 }  // namespace
 
-KEEL_OP(any, AllParams) { def.doc("Whether any element over axes is not zero.").in("x", kinds::ordered | kinds::fp8).out("y").primitive().infer(truth_spec); }
-KEEL_OP(all, AllParams) { def.doc("Whether all elements over axes are not zero.").in("x", kinds::ordered | kinds::fp8).out("y").primitive().infer(truth_spec); }
+KEEL_OP(any, AllParams) {
+  def.doc("Whether any element over axes is not zero.").in("x", kinds::ordered | kinds::fp8).out("y").primitive().infer(truth_spec);
+}
+KEEL_OP(all, AllParams) {
+  def.doc("Whether all elements over axes are not zero.").in("x", kinds::ordered | kinds::fp8).out("y").primitive().infer(truth_spec);
+}
 KEEL_OP(argmax, ArgParams) {
-  def.doc("Index of the first largest element along an axis, or of the flattened tensor; the first NaN wins.").in("x", kinds::ordered).out("y").primitive().infer(index_spec);
+  def.doc("Index of the first largest element along an axis, or of the flattened tensor; the first NaN wins.")
+      .in("x", kinds::ordered)
+      .out("y")
+      .primitive()
+      .infer(index_spec);
 }
 KEEL_OP(argmin, ArgParams) {
-  def.doc("Index of the first smallest element along an axis, or of the flattened tensor; the first NaN wins.").in("x", kinds::ordered).out("y").primitive().infer(index_spec);
+  def.doc("Index of the first smallest element along an axis, or of the flattened tensor; the first NaN wins.")
+      .in("x", kinds::ordered)
+      .out("y")
+      .primitive()
+      .infer(index_spec);
 }
 
 KEEL_OP(cumsum, CumsumParams) {
-  def.doc("Sum of all elements up to each one along an axis.").in("x", kinds::ordered).out("y").primitive().cast(Cast::fp32).risk(Risk::accumulates)
+  def.doc("Sum of all elements up to each one along an axis.")
+      .in("x", kinds::ordered)
+      .out("y")
+      .primitive()
+      .cast(Cast::fp32)
+      .risk(Risk::accumulates)
       .infer([](auto& p, Specs in) {
         check_axis(p.axis, in[0]);
         return Spec{is_inexact(in[0].dtype) ? in[0].dtype : accumulate_dtype(in[0].dtype), in[0].shape};

@@ -24,11 +24,19 @@ OpCase& axes(OpCase& o) {
 }  // namespace
 
 KEEL_CASES(reduce) {
-  axes<MeanParams>(c.op("mean")).torch("torch.mean(x, dim=axis, keepdim=keepdim)").sample(MeanParams{}, {normal({0, 3})}, false).tolerance(f32, 2e-6, 2e-6);
-  c.op("mean").only(set_of(f32)).sample(MeanParams{.axis = 0}, {integers({7, 3}, -9, 9)}).sample(MeanParams{}, {bools({9})}).sample(MeanParams{}, {special({16})}, false);
+  axes<MeanParams>(c.op("mean"))
+      .torch("torch.mean(x, dim=axis, keepdim=keepdim)")
+      .sample(MeanParams{}, {normal({0, 3})}, false)
+      .tolerance(f32, 2e-6, 2e-6);
+  c.op("mean")
+      .only(set_of(f32))
+      .sample(MeanParams{.axis = 0}, {integers({7, 3}, -9, 9)})
+      .sample(MeanParams{}, {bools({9})})
+      .sample(MeanParams{}, {special({16})}, false);
   for (const char* name : {"var", "stddev"})
     axes<VarParams>(c.op(name))
-        .torch(std::string(name) == "var" ? "torch.var(x, dim=axis, keepdim=keepdim, correction=correction)" : "torch.std(x, dim=axis, keepdim=keepdim, correction=correction)")
+        .torch(std::string(name) == "var" ? "torch.var(x, dim=axis, keepdim=keepdim, correction=correction)"
+                                          : "torch.std(x, dim=axis, keepdim=keepdim, correction=correction)")
         .sample(VarParams{.axis = 1, .correction = 1}, {normal({3, 4})})
         .sample(VarParams{.axis = 1}, {between({3, 40}, 1000, 1001)}, false)
         .sample(VarParams{}, {values({4}, {2})}, false)
@@ -57,11 +65,21 @@ KEEL_CASES(reduce) {
         .sample(ReduceParams{.axis = 1}, {values({2, 3}, {INFINITY, 1, -INFINITY, -INFINITY, -INFINITY, -INFINITY})}, false)
         .error(ReduceParams{}, {normal({0, 3})}, ErrorCode::value, "empty reduction")
         .error(ReduceParams{.axis = 0}, {normal({0, 3})}, ErrorCode::value, "shape [0, 3] over axes [0]");
-    c.op(name).only(kIntegers).sample(ReduceParams{.axis = 1}, {integers({4, 5}, -9, 9, DType::none)}).sample(ReduceParams{}, {bools({4, 5})});
+    c.op(name)
+        .only(kIntegers)
+        .sample(ReduceParams{.axis = 1}, {integers({4, 5}, -9, 9, DType::none)})
+        .sample(ReduceParams{}, {bools({4, 5})});
   }
   for (const char* name : {"any", "all"}) {
-    axes<AllParams>(c.op(name)).torch(std::string("torch.") + name + "(x, dim=axis, keepdim=keepdim)").no_gradient("gives bools").sample(AllParams{.axis = 1}, {values({3, 2}, {0, 0, 0, NAN, 1, -0.0})}, false).sample(AllParams{}, {normal({0, 3})}, false);
-    c.op(name).only(kIntegers).sample(AllParams{.axis = 1}, {integers({9, 2}, 0, 2, DType::none)}).sample(AllParams{.axis = 0}, {bools({4, 5})});
+    axes<AllParams>(c.op(name))
+        .torch(std::string("torch.") + name + "(x, dim=axis, keepdim=keepdim)")
+        .no_gradient("gives bools")
+        .sample(AllParams{.axis = 1}, {values({3, 2}, {0, 0, 0, NAN, 1, -0.0})}, false)
+        .sample(AllParams{}, {normal({0, 3})}, false);
+    c.op(name)
+        .only(kIntegers)
+        .sample(AllParams{.axis = 1}, {integers({9, 2}, 0, 2, DType::none)})
+        .sample(AllParams{.axis = 0}, {bools({4, 5})});
   }
   for (const char* name : {"argmax", "argmin"}) {
     c.op(name)
@@ -87,7 +105,11 @@ KEEL_CASES(reduce) {
       .tolerance(f32, 1e-5, 1e-6)
       .tolerance(f16, 6e-3, 1e-3)
       .tolerance(bf16, 4e-2, 8e-3);
-  c.op("prod").only(kIntegers).sample(SumParams{.axis = 1}, {integers({4, 5}, -3, 4, DType::none)}).sample(SumParams{.dtype = f64}, {integers({5}, 1, 4, DType::none)}).sample(SumParams{}, {bools({3})});
+  c.op("prod")
+      .only(kIntegers)
+      .sample(SumParams{.axis = 1}, {integers({4, 5}, -3, 4, DType::none)})
+      .sample(SumParams{.dtype = f64}, {integers({5}, 1, 4, DType::none)})
+      .sample(SumParams{}, {bools({3})});
   c.op("prod_backward")
       .sample(AxisParams{.axis = 1}, {normal({3, 1}), normal({3, 4})})
       .sample(AxisParams{.axis = {0, 2}}, {normal({1, 3, 1}), normal({2, 3, 2})})
@@ -107,5 +129,8 @@ KEEL_CASES(reduce) {
       .tolerance(f16, 4e-3, 8e-3)
       .tolerance(bf16, 3e-2, 6e-2)
       .error(CumsumParams{.axis = 2}, {normal({2, 3})}, ErrorCode::index, "axis 2 is out of range");
-  c.op("cumsum").only(kIntegers).sample(CumsumParams{.axis = 1}, {integers({4, 5}, -9, 9, DType::none)}).sample(CumsumParams{}, {bools({7})});
+  c.op("cumsum")
+      .only(kIntegers)
+      .sample(CumsumParams{.axis = 1}, {integers({4, 5}, -9, 9, DType::none)})
+      .sample(CumsumParams{}, {bools({7})});
 }

@@ -79,7 +79,8 @@ KernelStatus extreme_value(const KernelArgs& a, bool largest) {
 template <class P>
 KernelStatus extreme_place(const KernelArgs& a, bool largest) {
   const auto& p = a.get<P>();
-  return extreme(a, p.axis, p.keepdim, largest, [](const TensorView& y, const int64_t* to, Scalar, int64_t where) { put(y, to, Scalar(where)); });
+  return extreme(a, p.axis, p.keepdim, largest,
+                 [](const TensorView& y, const int64_t* to, Scalar, int64_t where) { put(y, to, Scalar(where)); });
 }
 
 KernelStatus truth(const KernelArgs& a, bool all) {
@@ -126,8 +127,10 @@ KEEL_REFERENCE_KERNEL(prod) {
     each_reduced(
         x, y, p.axis, p.keepdim, [&] { d = 1, n = 1; },
         [&](const int64_t* at) {
-          if (inexact) d *= get(x, at, x.rank());
-          else n *= uint64_t(get_int(x, at, x.rank()));
+          if (inexact)
+            d *= get(x, at, x.rank());
+          else
+            n *= uint64_t(get_int(x, at, x.rank()));
         },
         [&](const int64_t* to) { put(y, to, inexact ? Scalar(d) : Scalar(int64_t(n))); });
     return {};
@@ -146,8 +149,10 @@ KEEL_REFERENCE_KERNEL(cumsum) {
       uint64_t n = 0;
       for (int64_t i = 0; i < (r ? x.dim(axis) : 1); ++i) {
         if (r) at[axis] = i;
-        if (is_inexact(x.dtype)) d += get(x, at, r);
-        else n += uint64_t(get_int(x, at, r));
+        if (is_inexact(x.dtype))
+          d += get(x, at, r);
+        else
+          n += uint64_t(get_int(x, at, r));
         put(y, at, is_inexact(x.dtype) ? Scalar(d) : Scalar(int64_t(n)));
       }
     });
