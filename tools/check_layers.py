@@ -39,7 +39,8 @@ def module(path):
         for name, stems in HOME.items():
             if path.stem in stems:
                 return name
-        return None
+        homes = {p.parent.name for p in (ROOT / "src").glob(f"*/{path.stem}.cpp")}
+        return homes.pop() if len(homes) == 1 else None
     if parts[0] == "src":
         if parts[1] == "backend" and len(parts) == 3:
             return "op"  # the contract between dispatch and the backends
