@@ -27,10 +27,12 @@ struct TensorView {
 };
 
 struct KernelStatus {
-  enum Code : uint8_t { ok, bad_index, bad_value } code = ok;
+  enum Code : uint8_t { ok, bad_index, bad_place, bad_value } code = ok;
   int64_t got = 0, limit = 0;
   const char* what = "";
   static KernelStatus index(int64_t got, int64_t limit, const char* what = "index") { return {bad_index, got, limit, what}; }
+  /// An index that may not count from the end: a class, a token.
+  static KernelStatus place(int64_t got, int64_t limit, const char* what) { return {bad_place, got, limit, what}; }
 };
 
 struct KernelArgs {

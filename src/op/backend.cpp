@@ -76,6 +76,8 @@ const KernelEntry* find_kernel(const KernelTable& table, Call& c) {
 [[noreturn]] void raise_status(const KernelStatus& s) {
   if (s.code == KernelStatus::bad_index)
     fail(ErrorCode::index, std::string(s.what) + " " + std::to_string(s.got) + " is out of range [" + std::to_string(-s.limit) + ", " + std::to_string(s.limit - 1) + "]");
+  if (s.code == KernelStatus::bad_place)
+    fail(ErrorCode::index, std::string(s.what) + " " + std::to_string(s.got) + " is out of range [0, " + std::to_string(s.limit - 1) + "]");
   fail(ErrorCode::value, std::string(s.what) + ", got " + std::to_string(s.got));
 }
 

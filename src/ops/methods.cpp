@@ -47,6 +47,8 @@ Tensor Tensor::argmin() const { return keel::argmin(*this); }
 Tensor Tensor::argmin(const ArgParams& p) const { return keel::argmin(*this, p); }
 Tensor Tensor::norm() const { return keel::norm(*this); }
 Tensor Tensor::norm(const NormParams& p) const { return keel::norm(*this, p); }
+Tensor Tensor::softmax(const SoftmaxParams& p) const { return keel::softmax(*this, p); }
+Tensor Tensor::log_softmax(const SoftmaxParams& p) const { return keel::log_softmax(*this, p); }
 Tensor Tensor::cumsum(const CumsumParams& p) const { return keel::cumsum(*this, p); }
 
 Tensor Tensor::abs() const { return keel::abs(*this); }
