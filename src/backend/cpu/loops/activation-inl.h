@@ -46,8 +46,8 @@ HWY_INLINE Vec<D> silu(D d, Vec<D> x) {
 }
 template <class D>
 HWY_INLINE Vec<D> silu_slope(D d, Vec<D> x) {
-  const Vec<D> c = at_least(d, at_most(d, x, num(d, 800)), num(d, -800)), s = sigmoid(d, x);
-  return hn::Mul(s, fma(d, c, hn::Sub(num(d, 1), s), num(d, 1)));
+  const Vec<D> s = sigmoid(d, x);
+  return hn::Mul(s, fma(d, x, hn::Sub(num(d, 1), s), num(d, 1)));
 }
 /// tanh(log(1 + e^x)) = n / (n + 2) with n = e^x (e^x + 2).
 template <class D>
@@ -61,9 +61,8 @@ HWY_INLINE Vec<D> mish(D d, Vec<D> x) {
 }
 template <class D>
 HWY_INLINE Vec<D> mish_slope(D d, Vec<D> x) {
-  const Vec<D> c = at_least(d, at_most(d, x, num(d, 30)), num(d, -800));
   const Vec<D> t = tanh_softplus(d, x), rest = fnma(d, t, t, num(d, 1));
-  return fma(d, hn::Mul(c, sigmoid(d, c)), rest, t);
+  return fma(d, hn::Mul(x, sigmoid(d, x)), rest, t);
 }
 /// scale x above 0, slope (e^x - 1) below.
 template <class D>

@@ -81,10 +81,12 @@ KEEL_SIMD_EXPORT(binary_arith);
 BinaryLoop binary_int_loop(BinaryOp op, DType t, BinaryMode mode);
 BinaryLoop binary_compare_loop(BinaryOp op, DType t, BinaryMode mode);
 BinaryLoop binary_grad_loop(BinaryOp op, DType t, BinaryMode mode);
+BinaryLoop binary_complex_loop(BinaryOp op, DType t, BinaryMode mode);
 BinaryLoop binary_loop(BinaryOp op, DType t, BinaryMode mode) {
   if (BinaryLoop f = KEEL_SIMD(binary_arith)(op, t, mode)) return f;
   if (BinaryLoop f = binary_int_loop(op, t, mode)) return f;
   if (BinaryLoop f = binary_compare_loop(op, t, mode)) return f;
+  if (BinaryLoop f = binary_complex_loop(op, t, mode)) return f;
   return mode == BinaryMode::vv ? binary_grad_loop(op, t, mode) : nullptr;
 }
 }  // namespace keel::cpu

@@ -52,7 +52,7 @@ struct Hardswish {
   HWY_INLINE Hardswish(D, const double*) {}
   HWY_INLINE Vec<D> operator()(D d, Vec<D> x) const {
     const Vec<D> six = hn::Set(d, 6), gate = at_most(d, at_least(d, hn::Add(x, hn::Set(d, 3)), hn::Zero(d)), six);
-    return hn::Div(hn::Mul(x, gate), six);
+    return hn::Mul(x, hn::Div(gate, six));
   }
 };
 
@@ -174,10 +174,12 @@ namespace keel::cpu {
 KEEL_SIMD_EXPORT(unary_basic);
 UnaryLoop unary_math_loop(UnaryOp op, DType t);
 UnaryLoop unary_activation_loop(UnaryOp op, DType t);
+UnaryLoop unary_complex_loop(UnaryOp op, DType t);
 UnaryLoop unary_loop(UnaryOp op, DType t) {
   if (UnaryLoop f = KEEL_SIMD(unary_basic)(op, t)) return f;
   if (UnaryLoop f = unary_math_loop(op, t)) return f;
-  return unary_activation_loop(op, t);
+  if (UnaryLoop f = unary_activation_loop(op, t)) return f;
+  return unary_complex_loop(op, t);
 }
 }  // namespace keel::cpu
 #endif

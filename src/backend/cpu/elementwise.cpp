@@ -1,0 +1,294 @@
+// Driver of elementwise kernels. Outputs are dense, so axes are put in the order of the output's memory and merged where all operands
+// allow; then the output is one flat range, cut among threads and into blocks that stay in L1. An operand of a block is a pointer into the
+// tensor, a single element, or a copy gathered (strides, short rows) or converted (16-bit) into scratch. Results leave directly, by
+// conversion, or by streaming stores where the output is larger than the caches. Each finished block gives its statistics. Traffic: every
+// operand once.
+#include "backend/cpu/elementwise.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "keel/parallel.h"
+
+namespace keel::cpu {
+namespace {
+
+constexpr int64_t kBlockBytes = 8192;         // of the widest operand; three inputs and an output stay in L1
+constexpr int64_t kShortRow = 96;             // rows below it are gathered, several to a block
+constexpr int64_t kStreamBytes = 16ll << 20;  // output bytes a thread above which stores go past the caches
+
+struct Operand {
+  const std::byte* data;
+  DType dtype, as;
+  int64_t bytes;      // of one element
+  bool flat, single;  // runs along the output's memory; or is one element throughout
+  bool row_single;    // one element a row
+  int64_t stride[kMaxRank];
+};
+
+struct Plan {
+  int rank = 0;
+  int64_t n = 1, extent[kMaxRank];
+  Operand in[3];
+  bool by_rows = false;  // blocks end at rows, of which every operand is a run or one element
+};
+
+bool same_layout(const TensorView& x, const TensorView& y) {
+  if (!(x.shape() == y.shape())) return false;
+  for (int i = 0; i < y.rank(); ++i)
+    if (y.dim(i) > 1 && x.stride(i) != y.stride(i)) return false;
+  return true;
+}
+
+/// Axes in the order of the output's memory, merged where every operand runs on.
+void order_axes(Plan& p, const KernelArgs& a, int n_in) {
+  const TensorView& y = a.out[0];
+  int order[kMaxRank], n = 0;
+  for (int i = 0; i < y.rank(); ++i) {
+    if (y.dim(i) == 1) continue;
+    int at = n++;
+    while (at > 0 && y.stride(order[at - 1]) < y.stride(i)) order[at] = order[at - 1], --at;
+    order[at] = i;
+  }
+  for (int k = 0; k < n; ++k) {
+    const int axis = order[k];
+    int64_t stride[3];
+    bool joins = p.rank > 0;
+    for (int i = 0; i < n_in; ++i) {
+      const TensorView& x = a.in[i];
+      const int own = axis - (y.rank() - x.rank());
+      stride[i] = own < 0 || x.dim(own) == 1 ? 0 : x.stride(own);
+      joins = joins && p.in[i].stride[p.rank - 1] == stride[i] * y.dim(axis);
+    }
+    if (!joins) p.extent[p.rank++] = 1;
+    p.extent[p.rank - 1] *= y.dim(axis);
+    for (int i = 0; i < n_in; ++i) p.in[i].stride[p.rank - 1] = stride[i];
+  }
+  for (int i = 0; i < n_in; ++i) {
+    Operand& x = p.in[i];
+    int64_t run = 1;
+    x.flat = x.single = true;
+    for (int d = p.rank - 1; d >= 0; --d)
+      x.flat = x.flat && x.stride[d] == run, x.single = x.single && x.stride[d] == 0, run *= p.extent[d];
+    x.row_single = p.rank > 0 && x.stride[p.rank - 1] == 0;
+  }
+}
+
+template <class T>
+void gather(const Plan& p, const Operand& x, int64_t at, int64_t count, T* to) {
+  int64_t index[kMaxRank], offset = 0;
+  const int inner = p.rank - 1;
+  for (int d = inner; d >= 0; --d) index[d] = at % p.extent[d], at /= p.extent[d], offset += index[d] * x.stride[d];
+  const T* from = reinterpret_cast<const T*>(x.data);
+  const int64_t s = x.stride[inner];
+  while (true) {
+    const int64_t run = std::min(count, p.extent[inner] - index[inner]);
+    const T* q = from + offset;
+    if (s == 1)
+      std::copy(q, q + run, to);
+    else if (s == 0)
+      std::fill(to, to + run, *q);
+    else
+      for (int64_t i = 0; i < run; ++i) to[i] = q[i * s];
+    to += run, count -= run;
+    if (count == 0) return;
+    offset -= index[inner] * s, index[inner] = 0;
+    for (int d = inner - 1; d >= 0; --d) {
+      offset += x.stride[d];
+      if (++index[d] < p.extent[d]) break;
+      offset -= index[d] * x.stride[d], index[d] = 0;
+    }
+  }
+}
+struct Wide {
+  uint64_t a, b;
+};
+void gather_any(const Plan& p, const Operand& x, int64_t at, int64_t count, void* to) {
+  switch (x.bytes) {
+    case 1: return gather(p, x, at, count, static_cast<uint8_t*>(to));
+    case 2: return gather(p, x, at, count, static_cast<uint16_t*>(to));
+    case 4: return gather(p, x, at, count, static_cast<uint32_t*>(to));
+    case 8: return gather(p, x, at, count, static_cast<uint64_t*>(to));
+    default: return gather(p, x, at, count, static_cast<Wide*>(to));
+  }
+}
+/// The element offset of operand `x` at flat position `at`.
+int64_t offset_of(const Plan& p, const Operand& x, int64_t at) {
+  int64_t offset = 0;
+  for (int d = p.rank - 1; d >= 0; --d) offset += at % p.extent[d] * x.stride[d], at /= p.extent[d];
+  return offset;
+}
+void spread(const void* one, size_t bytes, void* to, int64_t count) {
+  switch (bytes) {
+    case 1: std::memset(to, *static_cast<const uint8_t*>(one), size_t(count)); break;
+    case 2: std::fill_n(static_cast<uint16_t*>(to), count, *static_cast<const uint16_t*>(one)); break;
+    case 4: std::fill_n(static_cast<uint32_t*>(to), count, *static_cast<const uint32_t*>(one)); break;
+    case 8: std::fill_n(static_cast<uint64_t*>(to), count, *static_cast<const uint64_t*>(one)); break;
+    default: std::fill_n(static_cast<Wide*>(to), count, *static_cast<const Wide*>(one));
+  }
+}
+
+void call(const Elementwise& e, const void* const* in, const bool* one, void* y, int64_t n, size_t bytes) {
+  switch (e.form) {
+    case Elementwise::Form::unary: return e.unary(in[0], y, n, e.args);
+    case Elementwise::Form::binary: return e.binary[one[1] ? 1 : one[0] ? 2 : 0](in[0], in[1], y, n, e.args);
+    case Elementwise::Form::ternary: return e.ternary(in[0], in[1], in[2], y, n, e.args);
+    case Elementwise::Form::where: return where_loop(static_cast<const uint8_t*>(in[0]), in[1], !one[1], in[2], !one[2], y, n, bytes);
+  }
+}
+/// Whether the loop takes operand i as one element, given what it has taken already.
+bool takes_single(const Elementwise& e, int i, const bool* one) {
+  if (e.form == Elementwise::Form::where) return i > 0;
+  return e.form == Elementwise::Form::binary && e.binary[i == 0 ? 2 : 1] && !(i == 1 && one[0]);
+}
+
+struct alignas(64) Scratch {
+  std::byte native[3][kBlockBytes], wide[3][kBlockBytes], out[kBlockBytes], packed[kBlockBytes];
+};
+
+struct Job {
+  const Elementwise& e;
+  const Plan& p;
+  const TensorView& y;
+  UnaryLoop convert_in[3] = {}, convert_out = nullptr;
+  int64_t block = 0, out_bytes = 0;
+  bool direct = false, stream = false;
+  StatSlot* slot = nullptr;
+};
+
+/// Flat positions [lo, hi) of the output.
+void run_range(const Job& j, int64_t lo, int64_t hi) {
+  const Elementwise& e = j.e;
+  const Plan& p = j.p;
+  std::byte* y = static_cast<std::byte*>(j.y.data);
+  const size_t width = size_of(e.out_as);
+  if (j.direct) {  // every operand is a run or one element that the loop takes as such
+    const void* in[3];
+    bool one[3] = {};
+    for (int i = 0; i < e.n_in; ++i) one[i] = p.in[i].single, in[i] = p.in[i].data + (one[i] ? 0 : lo * p.in[i].bytes);
+    return call(e, in, one, y + lo * j.out_bytes, hi - lo, width);
+  }
+  Scratch s;
+  StatSlot::Part part;
+  bool spread_done[3] = {};
+  for (int64_t at = lo; at < hi;) {
+    int64_t n = std::min(j.block, hi - at);
+    if (p.by_rows) n = std::min(n, p.extent[p.rank - 1] - at % p.extent[p.rank - 1]);
+    const void* in[3];
+    bool one[3] = {};
+    for (int i = 0; i < e.n_in; ++i) {
+      const Operand& x = p.in[i];
+      const bool lone = x.single || (p.by_rows && x.row_single);
+      const void* from;
+      int64_t count = lone ? 1 : n;
+      if (spread_done[i]) {
+        in[i] = s.wide[i];
+        continue;
+      }
+      if (x.single)
+        from = x.data;
+      else if (x.flat)
+        from = x.data + at * x.bytes;
+      else if (p.by_rows && (lone || x.stride[p.rank - 1] == 1))
+        from = x.data + offset_of(p, x, at) * x.bytes;
+      else
+        gather_any(p, x, at, n, s.native[i]), from = s.native[i];
+      if (j.convert_in[i]) j.convert_in[i](from, s.wide[i], count, nullptr), from = s.wide[i];
+      if (lone && takes_single(e, i, one)) {
+        one[i] = true;
+      } else if (lone) {
+        alignas(16) std::byte value[16];
+        std::memcpy(value, from, size_of(x.as));
+        spread(value, size_of(x.as), s.wide[i], x.single ? j.block : n), from = s.wide[i];
+        spread_done[i] = x.single;
+      }
+      in[i] = from;
+    }
+    std::byte* to = y + at * j.out_bytes;
+    std::byte* stage = j.convert_out ? s.out : j.stream ? s.packed : to;
+    call(e, in, one, stage, n, width);
+    if (j.convert_out) {
+      std::byte* packed = j.stream ? s.packed : to;
+      j.convert_out(stage, packed, n, nullptr), stage = packed;
+    }
+    if (j.slot) stat_block(j.y.dtype, stage, n, part);
+    if (j.stream) stream_copy(to, stage, size_t(n * j.out_bytes));
+    at += n;
+  }
+  if (j.stream) stream_fence();
+  if (j.slot) j.slot->merge(part);
+}
+
+}  // namespace
+
+KernelStatus run_elementwise(const KernelArgs& a, const Elementwise& e) {
+  const TensorView& y = a.out[0];
+  Plan p;
+  p.n = y.size();
+  if (p.n == 0) return {};
+  bool simple = true;
+  for (int i = 0; i < e.n_in; ++i) {
+    const TensorView& v = a.in[i];
+    Operand& x = p.in[i];
+    x.data = static_cast<const std::byte*>(v.data), x.dtype = v.dtype, x.as = e.in_as[i], x.bytes = int64_t(size_of(v.dtype));
+    x.flat = same_layout(v, y), x.single = !x.flat && v.size() == 1, x.row_single = false;
+    simple = simple && (x.flat || x.single);
+  }
+  Job j{.e = e, .p = p, .y = y};
+  j.slot = a.stats[0], j.out_bytes = int64_t(size_of(y.dtype));
+  bool convert = false, aliased = false;
+  int64_t widest = std::max<int64_t>(j.out_bytes, int64_t(size_of(e.out_as)));
+  bool one[3] = {}, taken = true;
+  for (int i = 0; i < e.n_in; ++i) {
+    const Operand& x = p.in[i];
+    if (x.dtype != x.as) j.convert_in[i] = convert_loop(x.dtype, x.as), convert = true;
+    widest = std::max({widest, x.bytes, int64_t(size_of(x.as))});
+    aliased = aliased || x.data == y.data;
+    if (x.single) taken = taken && takes_single(e, i, one), one[i] = true;
+  }
+  if (e.out_as != y.dtype && !(size_of(e.out_as) == 1 && size_of(y.dtype) == 1 && !is_inexact(y.dtype)))
+    j.convert_out = convert_loop(e.out_as, y.dtype), convert = true;
+  if (!simple) {
+    order_axes(p, a, e.n_in);
+    const int64_t row = p.extent[p.rank - 1];
+    p.by_rows = p.rank > 1 && row >= kShortRow;
+  }
+  const int64_t threads = p.n > e.grain ? num_threads() : 1;
+  j.stream = !aliased && p.n * j.out_bytes > kStreamBytes * threads;
+  j.block = kBlockBytes / widest;
+  j.direct = simple && taken && !convert && !j.stream && !j.slot;
+  parallel_for(0, p.n, e.grain, [&](int64_t lo, int64_t hi) { run_range(j, lo, hi); });
+  return {};
+}
+
+KernelStatus run_unary(const KernelArgs& a, UnaryOp op, const double* args, int64_t grain) {
+  Elementwise e;
+  const DType t = compute_dtype(a.in[0].dtype);
+  e.in_as[0] = t, e.out_as = a.out[0].dtype == DType::boolean ? DType::boolean : t;
+  e.unary = unary_loop(op, t), e.args = args, e.grain = t == f64 && grain == kMath ? kLibm : grain;
+  return run_elementwise(a, e);
+}
+
+KernelStatus run_binary(const KernelArgs& a, BinaryOp op, const double* args, int64_t grain) {
+  Elementwise e;
+  const DType t = compute_dtype(a.in[0].dtype);
+  e.form = Elementwise::Form::binary, e.n_in = 2;
+  e.in_as[0] = e.in_as[1] = t, e.out_as = a.out[0].dtype == DType::boolean ? DType::boolean : t;
+  // The single forms are looked up only where an operand is short.
+  e.binary[0] = binary_loop(op, t);
+  if (a.in[1].size() < a.out[0].size()) e.binary[1] = binary_loop(op, t, BinaryMode::vs);
+  if (a.in[0].size() < a.out[0].size()) e.binary[2] = binary_loop(op, t, BinaryMode::sv);
+  e.args = args, e.grain = t == f64 && grain == kMath ? kLibm : grain;
+  return run_elementwise(a, e);
+}
+
+KernelStatus run_ternary(const KernelArgs& a, TernaryOp op, const double* args, int64_t grain) {
+  Elementwise e;
+  const DType t = compute_dtype(a.in[0].dtype);
+  e.form = Elementwise::Form::ternary, e.n_in = 3;
+  for (DType& as : e.in_as) as = t;
+  e.out_as = t, e.ternary = ternary_loop(op, t), e.args = args, e.grain = grain;
+  return run_elementwise(a, e);
+}
+
+}  // namespace keel::cpu
