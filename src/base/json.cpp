@@ -197,6 +197,7 @@ class JsonParser {
     }
     const char *first = text_.data() + start, *last = text_.data() + at_;
     int64_t i = 0;
+    real = real || text_.substr(start, at_ - start) == "-0";  // no integer has this sign
     if (!real && std::from_chars(first, last, i).ec == std::errc()) return push({JsonType::integer, 0, static_cast<uint64_t>(i)});
     const double d = to_double(first, last);
     if (!std::isfinite(d)) return refuse("number out of range");

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
@@ -59,6 +60,7 @@ TEST(Json, NumbersAreExact) {
   EXPECT_EQ(one("9007199254740993").root().as_int(), 9007199254740993);
   EXPECT_TRUE(one("9223372036854775808").root().is(JsonType::real));
   EXPECT_EQ(one("9223372036854775808").root().as_double(), 0x1p63);
+  EXPECT_TRUE(std::signbit(one("-0").root().as_double()));
   EXPECT_EQ(one("0.1").root().as_double(), 0.1);
   EXPECT_EQ(one("1e-400").root().as_double(), 0.0);
   EXPECT_EQ(one("0e99999").root().as_double(), 0.0);
