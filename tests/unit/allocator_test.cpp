@@ -13,19 +13,12 @@
 #include <vector>
 
 #include "base/philox.h"
+#include "sanitized.h"
 
 #if defined(__linux__)
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#endif
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;
-#elif defined(__has_feature)
-constexpr bool kSanitized = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
-#else
-constexpr bool kSanitized = false;
 #endif
 
 namespace keel {

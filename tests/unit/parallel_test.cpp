@@ -18,6 +18,7 @@
 
 #include "base/cpu_limit.h"
 #include "base/env.h"
+#include "sanitized.h"
 
 #if defined(__linux__)
 #include <sys/stat.h>
@@ -205,6 +206,7 @@ TEST(Parallel, SubnormalsSurviveAHostThatFlushesThem) {
 
 #if defined(__linux__)
 TEST(Parallel, WorksInAForkedChild) {
+  if (kThreadSanitized) GTEST_SKIP() << "ThreadSanitizer does not start threads after a fork";
   const Threads scope(3);
   ranges_of(0, 100, 1);
   const pid_t child = fork();
