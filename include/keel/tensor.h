@@ -224,6 +224,15 @@ class Indexed : public Tensor {
   void operator=(const Operand& v) &&;
   void operator=(const Indexed& v) &&;
   void operator=(Indexed&& v) &&;
+  /// `x[i] += v` reads, adds and writes; a position that an array names twice is written once, as in NumPy.
+  void operator+=(const Operand& v) &&;
+  void operator-=(const Operand& v) &&;
+  void operator*=(const Operand& v) &&;
+  void operator/=(const Operand& v) &&;
+  Tensor& operator+=(const Operand& v) & { return add_(v); }
+  Tensor& operator-=(const Operand& v) & { return sub_(v); }
+  Tensor& operator*=(const Operand& v) & { return mul_(v); }
+  Tensor& operator/=(const Operand& v) & { return div_(v); }
 
  private:
   Tensor base_;  // defined for masks and integer arrays only

@@ -27,12 +27,17 @@ struct TensorView {
 };
 
 struct KernelStatus {
-  enum Code : uint8_t { ok, bad_index, bad_place, bad_value } code = ok;
+  enum Code : uint8_t { ok, bad_index, bad_place, bad_value, bad_element } code = ok;
   int64_t got = 0, limit = 0;
   const char* what = "";
+  int64_t axis = -1;
   static KernelStatus index(int64_t got, int64_t limit, const char* what = "index") { return {bad_index, got, limit, what}; }
+  /// `got` is no index of axis `axis`, whose extent is `limit`.
+  static KernelStatus index_on(int64_t axis, int64_t got, int64_t limit) { return {bad_index, got, limit, "index", axis}; }
   /// An index that may not count from the end: a class, a token.
   static KernelStatus place(int64_t got, int64_t limit, const char* what) { return {bad_place, got, limit, what}; }
+  /// Element `position` breaks the rule `what`.
+  static KernelStatus element(const char* what, int64_t position) { return {bad_element, position, 0, what}; }
 };
 
 struct KernelArgs {

@@ -74,8 +74,12 @@ const KernelEntry* find_kernel(const KernelTable& table, Call& c) {
 }
 
 [[noreturn]] void raise_status(const KernelStatus& s) {
-  if (s.code == KernelStatus::bad_index)
-    fail(ErrorCode::index, std::string(s.what) + " " + std::to_string(s.got) + " is out of range [" + std::to_string(-s.limit) + ", " + std::to_string(s.limit - 1) + "]");
+  if (s.code == KernelStatus::bad_index) {
+    const std::string axis = s.axis < 0 ? "" : " on axis " + std::to_string(s.axis);
+    if (s.limit <= 0) fail(ErrorCode::index, std::string(s.what) + " " + std::to_string(s.got) + " is out of range: there are no elements" + axis);
+    fail(ErrorCode::index, std::string(s.what) + " " + std::to_string(s.got) + " is out of range [" + std::to_string(-s.limit) + ", " + std::to_string(s.limit - 1) + "]" + axis);
+  }
+  if (s.code == KernelStatus::bad_element) fail(ErrorCode::value, std::string(s.what) + "; element " + std::to_string(s.got) + " is not");
   if (s.code == KernelStatus::bad_place)
     fail(ErrorCode::index, std::string(s.what) + " " + std::to_string(s.got) + " is out of range [0, " + std::to_string(s.limit - 1) + "]");
   fail(ErrorCode::value, std::string(s.what) + ", got " + std::to_string(s.got));

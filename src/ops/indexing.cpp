@@ -5,6 +5,9 @@
 #include "ops/common.h"
 
 namespace keel {
+
+void index_write(Tensor& x, const Tensors& arrays, const Tensor& value, const Dims& axis);
+
 namespace {
 
 [[noreturn]] void index_error(const Tensor& x, ErrorCode code, const std::string& message, const char* hint = "") {
@@ -21,6 +24,20 @@ struct Plan {
   Dims array_axes;        // axes of `shape` that integer arrays replace
   Tensors arrays;
 };
+
+/// Whether integers beside arrays must be arrays too. NumPy counts them as such when it asks whether all arrays are neighbours: x[0, :, i] puts the axes of i first, x[0][:, i] does not.
+bool integers_are_arrays(const Index* at, int64_t n) {
+  bool integer = false, array = false, apart = false, gap = false;
+  for (int64_t i = 0; i < n; ++i) {
+    const Index::Kind k = at[i].kind();
+    const bool counts = k == Index::Kind::integer || k == Index::Kind::array;
+    apart |= counts && gap && (integer || array);
+    if (counts) gap = false;
+    else if (integer || array) gap = true;
+    integer |= k == Index::Kind::integer, array |= k == Index::Kind::array;
+  }
+  return integer && array && apart;
+}
 
 int64_t clamp_bound(int64_t v, int64_t lo, int64_t hi) { return v < lo ? lo : v > hi ? hi : v; }
 
@@ -41,6 +58,7 @@ Plan make_plan(const Tensor& x, const Index* at, int64_t n) {
     }
   }
   if (used > s.rank()) index_error(x, ErrorCode::index, "too many indices: " + std::to_string(used) + " for a tensor of rank " + std::to_string(s.rank()));
+  const bool as_arrays = integers_are_arrays(at, n);
   int axis = 0;
   auto whole = [&] {
     p.slices.start.push_back(0), p.slices.stop.push_back(s[axis]), p.slices.step.push_back(1);
@@ -57,6 +75,12 @@ Plan make_plan(const Tensor& x, const Index* at, int64_t n) {
         const int64_t v = e.value() < 0 ? e.value() + s[axis] : e.value();
         if (v < 0 || v >= s[axis])
           index_error(x, ErrorCode::index, "index " + std::to_string(e.value()) + " is out of range [" + std::to_string(-s[axis]) + ", " + std::to_string(s[axis] - 1) + "] on axis " + std::to_string(axis));
+        if (as_arrays) {
+          p.array_axes.push_back(p.shape.rank());
+          p.arrays.push_back(full(Shape(), v, {.dtype = i64}));
+          whole();
+          break;
+        }
         p.slices.start.push_back(v), p.slices.stop.push_back(v + 1), p.slices.step.push_back(1);
         ++axis;
         break;
@@ -85,11 +109,12 @@ Plan make_plan(const Tensor& x, const Index* at, int64_t n) {
           for (int k = 0; k < a.rank(); ++k)
             if (a.shape()[k] != s[axis + k])
               index_error(x, ErrorCode::index, "the mask's extent " + std::to_string(a.shape()[k]) + " differs from " + std::to_string(s[axis + k]) + " on axis " + std::to_string(axis + k));
-          const Tensor where = nonzero(a);  // i64[count, rank]
-          for (int k = 0; k < a.rank(); ++k) {
+          const Tensor positions = nonzero(a.rank() ? a : reshape(a, {1}));  // i64[count, rank]
+          for (int k = 0; k < positions.size(1); ++k) {
             p.array_axes.push_back(p.shape.rank());
-            p.arrays.push_back(where[{all, k}]);
-            whole();
+            p.arrays.push_back(positions[{all, k}]);
+            if (a.rank()) whole();
+            else p.shape.push_back(1);  // true keeps a new axis of extent 1, false makes it empty
           }
         } else {
           if (!is_integer(a.dtype())) index_error(x, ErrorCode::dtype, std::string("an index array must be of integers or bools, got ") + name_of(a.dtype()));
@@ -105,11 +130,15 @@ Plan make_plan(const Tensor& x, const Index* at, int64_t n) {
   return p;
 }
 
+bool is_whole(const Shape& s, const SliceParams& p) {
+  bool whole = true;
+  for (int i = 0; i < s.rank(); ++i) whole &= p.start[i] == 0 && p.stop[i] == s[i] && p.step[i] == 1;
+  return whole;
+}
+
 Tensor basic(const Tensor& x, const Plan& p) {
   Tensor y = x;
-  const Shape& s = x.shape();
-  bool trivial = true;
-  for (int i = 0; i < s.rank(); ++i) trivial &= p.slices.start[i] == 0 && p.slices.stop[i] == s[i] && p.slices.step[i] == 1;
+  const bool trivial = is_whole(x.shape(), p.slices);
   if (!trivial) y = slice_view(y, p.slices);
   if (!(y.shape() == p.shape) || (trivial && y.is(x))) y = reshape(y, p.shape);
   return y;
@@ -136,12 +165,32 @@ void Indexed::operator=(const Operand& v) && {
     copy_(v);
     return;
   }
+  if (!v.tensor().defined()) index_error(base_, ErrorCode::value, "the value to write is an empty tensor");
   const Plan p = make_plan(base_, at_.data(), at_.size());
-  Tensor window = basic(base_, p);
+  const bool whole = p.shape == base_.shape() && is_whole(base_.shape(), p.slices);
+  Tensor window = whole ? base_ : basic(base_, p);  // the tensor itself may be tracked, a view of it not
   Tensor value = v.tensor();
-  if (value.impl()->weak) value = full(Shape(), scalar_of(value), {.dtype = window.dtype()});
+  if (value.impl()->weak) value = full(Shape(), scalar_of(value), {.dtype = window.dtype(), .device = window.device()});
   value = cast(value, window.dtype());
-  window.copy_(index_put(window, p.arrays, value, {.axis = p.array_axes}));
+  const bool recording = scope().grad && (window.tracked() || value.tracked());
+  if (recording || scope().trace || (value.impl()->storage && value.shares_storage(window))) window.copy_(index_put(window, p.arrays, value, {.axis = p.array_axes}));
+  else index_write(window, p.arrays, value, p.array_axes);
+}
+void Indexed::operator+=(const Operand& v) && {
+  if (base_.defined()) static_cast<Indexed&&>(*this) = Operand(add(*this, v));
+  else add_(v);
+}
+void Indexed::operator-=(const Operand& v) && {
+  if (base_.defined()) static_cast<Indexed&&>(*this) = Operand(sub(*this, v));
+  else sub_(v);
+}
+void Indexed::operator*=(const Operand& v) && {
+  if (base_.defined()) static_cast<Indexed&&>(*this) = Operand(mul(*this, v));
+  else mul_(v);
+}
+void Indexed::operator/=(const Operand& v) && {
+  if (base_.defined()) static_cast<Indexed&&>(*this) = Operand(div(*this, v));
+  else div_(v);
 }
 void Indexed::operator=(const Indexed& v) && { static_cast<Indexed&&>(*this) = Operand(static_cast<const Tensor&>(v)); }
 void Indexed::operator=(Indexed&& v) && { static_cast<Indexed&&>(*this) = Operand(static_cast<const Tensor&>(v)); }

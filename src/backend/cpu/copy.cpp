@@ -1,7 +1,7 @@
 // Copies between any two strided layouts of one dtype. Axes that both sides run through alike are merged first; what is left is walked with the innermost axis in a plain loop.
 #include <cstring>
 
-#include "backend/kernel.h"
+#include "backend/cpu/copy.h"
 #include "keel/parallel.h"
 
 namespace keel::cpu {
@@ -63,6 +63,8 @@ struct Wide {
   uint64_t a, b;
 };
 
+}  // namespace
+
 KernelStatus copy_view(const TensorView& x, const TensorView& y) {
   if (y.size() == 0) return {};
   const Walk w = merge(x, y);
@@ -76,7 +78,6 @@ KernelStatus copy_view(const TensorView& x, const TensorView& y) {
   return {};
 }
 
-}  // namespace
 }  // namespace keel::cpu
 
 KEEL_CPU_KERNEL(copy) {
