@@ -9,25 +9,6 @@ extern OpDef op_concat, op_stack, op_split, op_chunk, op_pad, op_repeat;
 
 namespace {
 
-struct SplitSizeParams {
-  [[no_unique_address]] ByName by_name = ByName();
-  int64_t size = 1;
-  int64_t axis = 0;
-  static constexpr void fields(auto& p, auto&& f) {
-    f("size", p.size, "extent of a piece; the last one may be shorter");
-    f("axis", p.axis, "axis along which to split");
-  }
-};
-struct ChunkParams {
-  [[no_unique_address]] ByName by_name = ByName();
-  int64_t count = 1;
-  int64_t axis = 0;
-  static constexpr void fields(auto& p, auto&& f) {
-    f("count", p.count, "how many pieces at most");
-    f("axis", p.axis, "axis along which to split");
-  }
-};
-
 int from_front(int64_t axis, int rank) { return int(axis < 0 ? axis + rank : axis); }
 
 /// start:stop along one axis, everything along the others.

@@ -14,6 +14,24 @@ struct SplitParams {
   int64_t axis = 0;
   static constexpr void fields(auto& p, auto&& f) { f("axis", p.axis, "axis along which to split"); }
 };
+struct SplitSizeParams {
+  [[no_unique_address]] ByName by_name = ByName();
+  int64_t size = 1;
+  int64_t axis = 0;
+  static constexpr void fields(auto& p, auto&& f) {
+    f("size", p.size, "extent of a piece; the last one may be shorter");
+    f("axis", p.axis, "axis along which to split");
+  }
+};
+struct ChunkParams {
+  [[no_unique_address]] ByName by_name = ByName();
+  int64_t count = 1;
+  int64_t axis = 0;
+  static constexpr void fields(auto& p, auto&& f) {
+    f("count", p.count, "how many pieces at most");
+    f("axis", p.axis, "axis along which to split");
+  }
+};
 enum class PadMode : int32_t { constant, reflect, replicate };
 inline const char* const* enum_names(PadMode) {
   static const char* const names[] = {"constant", "reflect", "replicate", nullptr};
