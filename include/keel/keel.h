@@ -1,6 +1,7 @@
 #pragma once
 /// All of Keel.
 #include "keel/autograd.h"
+#include "keel/compare.h"
 #include "keel/error.h"
 #include "keel/io.h"
 #include "keel/log.h"
@@ -12,3 +13,4 @@
 #include "keel/random.h"
 #include "keel/state_dict.h"
 #include "keel/tensor.h"
+#include "keel/tensor_of.h"

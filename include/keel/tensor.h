@@ -215,12 +215,14 @@ using Tensors = SmallVector<Tensor, 3>;
 /// The result of indexing: a tensor that remembers where it came from, so that assigning to it writes there.
 class Indexed : public Tensor {
  public:
-  Indexed(Tensor view) : Tensor(static_cast<Tensor&&>(view)) {}
+  explicit Indexed(Tensor view) : Tensor(static_cast<Tensor&&>(view)) {}
   Indexed(Tensor result, Tensor base, SmallVector<Index, 4> at);
   Indexed(const Indexed&) = default;
   Indexed(Indexed&&) = default;
   Indexed& operator=(const Indexed& o) & = default;
   Indexed& operator=(Indexed&& o) & = default;
+  /// A named variable is bound anew, as any Tensor.
+  Indexed& operator=(const Tensor& t) & { return *this = Indexed(t); }
   void operator=(const Operand& v) &&;
   void operator=(const Indexed& v) &&;
   void operator=(Indexed&& v) &&;
