@@ -19,7 +19,7 @@ HOME = {
     "base": ["parallel", "log", "version", "result", "env"],
     "core": ["tensor", "dtype", "device", "error", "shape", "scalar", "index", "random", "spec", "literal", "allocator", "memory", "storage", "print", "tensor_of", "generator", "operand", "tensor_api", "state_dict"],
     "layers": ["autograd", "autocast", "trace", "monitor", "guards", "checkpoint", "function"],
-    "params": ["ops"],
+    "params": ["ops", "compare"],
     "io": ["io"],
     "everything": ["keel"],
 }
