@@ -26,9 +26,9 @@ struct Checkpoint {
   Metadata metadata;
 };
 
-/// Maps a file: tensors are read-only and keep the mapping alive. `verify` compares the checksum of every tensor, which reads the whole
-/// file; the index is always compared.
-Result<Checkpoint> read_checkpoint(const std::string& path, bool verify = true);
+/// Maps a file: tensors are read-only and keep the mapping alive. `verify_data` compares the checksum of every tensor, which reads the
+/// whole file; the index is always compared.
+Result<Checkpoint> read_checkpoint(const std::string& path, bool verify_data = true);
 /// The same from memory, of which it keeps a copy.
 Result<Checkpoint> parse_checkpoint(std::string_view bytes);
 Result<void> write_checkpoint(const std::string& path, const StateDict& tensors, const Metadata& metadata = {});
