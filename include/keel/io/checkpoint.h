@@ -19,8 +19,9 @@ namespace keel::io {
 ///     16      8      n, bytes of the index; a multiple of 64
 ///     24      8      m, bytes of data
 ///     32      32     SHA-256 of bytes 0 to 32 and the index
-/// 64      n      index: JSON {"metadata": {key: text}, "tensors": [{"name", "dtype", "shape", "offset", "bytes", "sha256"}]}, padded with
-/// spaces 64 + n  m      data: tensors in the order of the index, each at a multiple of 64, zeros between
+///     64      n      index in JSON, padded with spaces:
+///                    {"metadata": {key: text}, "tensors": [{"name", "dtype", "shape", "offset", "bytes", "sha256"}]}
+///     64 + n  m      data: tensors in the order of the index, each at a multiple of 64, zeros between
 struct Checkpoint {
   StateDict tensors;
   Metadata metadata;
