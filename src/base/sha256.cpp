@@ -32,16 +32,20 @@ void compress_portable(uint32_t* state, const uint8_t* p, size_t count) {
   for (; count > 0; --count, p += 64) {
     uint32_t w[64], s[8];
     for (int i = 0; i < 16; ++i) w[i] = big_endian(p + 4 * i);
-    for (int i = 16; i < 64; ++i)
-      w[i] = w[i - 16] + w[i - 7] + (std::rotr(w[i - 15], 7) ^ std::rotr(w[i - 15], 18) ^ (w[i - 15] >> 3)) +
-             (std::rotr(w[i - 2], 17) ^ std::rotr(w[i - 2], 19) ^ (w[i - 2] >> 10));
+    for (int i = 16; i < 64; ++i) {
+      const uint32_t x = w[i - 15], y = w[i - 2];
+      w[i] = w[i - 16] + w[i - 7] + (std::rotr(x, 7) ^ std::rotr(x, 18) ^ (x >> 3)) + (std::rotr(y, 17) ^ std::rotr(y, 19) ^ (y >> 10));
+    }
     std::copy_n(state, 8, s);
-    for (int i = 0; i < 64; ++i) {
-      const uint32_t e = s[4], a = s[0];
-      const uint32_t t1 = s[7] + (std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25)) + ((e & s[5]) ^ (~e & s[6])) + kRound[i] + w[i];
-      const uint32_t t2 = (std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22)) + ((a & s[1]) ^ (a & s[2]) ^ (s[1] & s[2]));
-      for (int k = 7; k > 0; --k) s[k] = s[k - 1];
-      s[4] += t1, s[0] = t1 + t2;
+    for (int i = 0; i < 64; i += 8) {
+#pragma GCC unroll 8
+      for (int j = 0; j < 8; ++j) {  // instead of moving the eight words, their names rotate
+        const uint32_t a = s[-j & 7], b = s[(1 - j) & 7], c = s[(2 - j) & 7], e = s[(4 - j) & 7], f = s[(5 - j) & 7], g = s[(6 - j) & 7];
+        const uint32_t t1 =
+            s[(7 - j) & 7] + (std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25)) + ((e & f) ^ (~e & g)) + kRound[i + j] + w[i + j];
+        s[(3 - j) & 7] += t1;
+        s[(7 - j) & 7] = t1 + (std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+      }
     }
     for (int i = 0; i < 8; ++i) state[i] += s[i];
   }
