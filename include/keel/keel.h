@@ -6,6 +6,7 @@
 #include "keel/io.h"
 #include "keel/log.h"
 #include "keel/memory.h"
+#include "keel/monitor.h"
 #include "keel/numerics/types.h"
 #include "keel/op.h"
 #include "keel/ops.h"

@@ -33,6 +33,7 @@ struct Scope {
   void* monitor = nullptr;          // the watcher, or null
   const char* path = "";            // interned module path, outermost first, joined by dots
   const Frame* frame = nullptr;
+  const void* caller = nullptr;     // who is to count as the caller of the next outermost op, where a function only passes the call on
 };
 
 namespace detail {
@@ -50,6 +51,21 @@ class ScopeGuard {
 
  private:
   Scope saved_;
+};
+
+/// Inside a function that only passes its call on to an op (a method, an operator): the op's site becomes the place that called this function.
+class AtCaller {
+ public:
+  [[gnu::always_inline]] AtCaller() : scope_(scope()), before_(scope_.caller) {
+    if (!before_) scope_.caller = __builtin_return_address(0);
+  }
+  ~AtCaller() { scope_.caller = before_; }
+  AtCaller(const AtCaller&) = delete;
+  AtCaller& operator=(const AtCaller&) = delete;
+
+ private:
+  Scope& scope_;
+  const void* before_;
 };
 
 /// One interned copy of a text, alive until the process ends.

@@ -170,6 +170,8 @@ Tensors run_kernel(const KernelEntry& k, Call& c, StatSlot* stats) {
 
 int64_t fallback_calls() { return fallbacks.load(std::memory_order_relaxed); }
 
+void observe(const Tensor& t, StatSlot& slot) { cpu::stat_pass(view_of(t), slot); }
+
 Tensor contiguous_copy(const Tensor& x) { return copy_with_strides(x, contiguous_strides(impl(x).spec.shape)); }
 Tensor channels_last_copy(const Tensor& x) { return copy_with_strides(x, channels_last_strides(impl(x).spec.shape)); }
 bool is_channels_last(const Tensor& x) { return fits(x, Layout::channels_last); }

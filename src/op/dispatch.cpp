@@ -148,7 +148,7 @@ bool any_inexact(const OpDef& op, const SpecList& out) {
 Tensors run_pipeline(const OpDef& op, const void* params, Inputs given, const void* site, const Tensor* into) {
   need_registry();
   Scope& s = scope();
-  Frame frame{&op, params, given.data(), given.size(), s.frame ? s.frame->site : site, s.frame};
+  Frame frame{&op, params, given.data(), given.size(), s.frame ? s.frame->site : s.caller ? s.caller : site, s.frame};
   struct Pop {
     Scope& s;
     const Frame* up;

@@ -41,6 +41,8 @@ Tensors monitor(Call& c);
 /// The kernel of the device, or the decomposition. `stats`, one slot an output, may be null.
 struct StatSlot;
 Tensors run_backend(Call& c, StatSlot* stats);
+/// Adds the statistics of a whole tensor, in a pass over it.
+void observe(const Tensor& t, StatSlot& slot);
 /// Runs what stands below the trace: monitor, backend.
 inline Tensors run_below_trace(Call& c) { return c.scope.monitor ? layer::monitor(c) : run_backend(c, nullptr); }
 /// Runs what stands below autograd: trace, monitor, backend.

@@ -77,16 +77,16 @@ Tensor& in_place(Tensor& self, const OpDef& op, const P& params, const char* nam
 
 extern OpDef op_add, op_sub, op_mul, op_div, op_relu, op_clamp;
 
-Tensor& Tensor::copy_(const Operand& src) { return write_back(*this, src.tensor(), "copy_"); }
-Tensor& Tensor::fill_(Scalar v) { return write_back(*this, Operand(v).tensor(), "fill_"); }
-Tensor& Tensor::zero_() { return fill_(0); }
-Tensor& Tensor::add_(const Operand& o) { return in_place(*this, op_add, NoParams{}, "add_", o.tensor()); }
-Tensor& Tensor::sub_(const Operand& o) { return in_place(*this, op_sub, NoParams{}, "sub_", o.tensor()); }
-Tensor& Tensor::mul_(const Operand& o) { return in_place(*this, op_mul, NoParams{}, "mul_", o.tensor()); }
-Tensor& Tensor::div_(const Operand& o) { return in_place(*this, op_div, NoParams{}, "div_", o.tensor()); }
-Tensor& Tensor::relu_() { return in_place(*this, op_relu, NoParams{}, "relu_"); }
-Tensor& Tensor::clamp_(Scalar lo, Scalar hi) { return in_place(*this, op_clamp, NoParams{}, "clamp_", make_scalar(lo), make_scalar(hi)); }
-Tensor& Tensor::masked_fill_(const Tensor& mask, Scalar v) { return write_back(*this, keel::masked_fill(*this, mask, v), "masked_fill_"); }
+Tensor& Tensor::copy_(const Operand& src) { return AtCaller(), write_back(*this, src.tensor(), "copy_"); }
+Tensor& Tensor::fill_(Scalar v) { return AtCaller(), write_back(*this, Operand(v).tensor(), "fill_"); }
+Tensor& Tensor::zero_() { return AtCaller(), fill_(0); }
+Tensor& Tensor::add_(const Operand& o) { return AtCaller(), in_place(*this, op_add, NoParams{}, "add_", o.tensor()); }
+Tensor& Tensor::sub_(const Operand& o) { return AtCaller(), in_place(*this, op_sub, NoParams{}, "sub_", o.tensor()); }
+Tensor& Tensor::mul_(const Operand& o) { return AtCaller(), in_place(*this, op_mul, NoParams{}, "mul_", o.tensor()); }
+Tensor& Tensor::div_(const Operand& o) { return AtCaller(), in_place(*this, op_div, NoParams{}, "div_", o.tensor()); }
+Tensor& Tensor::relu_() { return AtCaller(), in_place(*this, op_relu, NoParams{}, "relu_"); }
+Tensor& Tensor::clamp_(Scalar lo, Scalar hi) { return AtCaller(), in_place(*this, op_clamp, NoParams{}, "clamp_", make_scalar(lo), make_scalar(hi)); }
+Tensor& Tensor::masked_fill_(const Tensor& mask, Scalar v) { return AtCaller(), write_back(*this, keel::masked_fill(*this, mask, v), "masked_fill_"); }
 
 void Tensor::operator=(const Operand& v) && { copy_(v); }
 

@@ -1,0 +1,94 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "keel/dtype.h"
+#include "keel/shape.h"
+
+#pragma GCC visibility push(default)
+namespace keel {
+
+/// When a Monitor stops the program's run with a NumericalError, raised by the op that went wrong.
+enum class BreakOn : uint8_t { never, nan, nonfinite };
+
+struct MonitorOptions {
+  [[no_unique_address]] ByName by_name = ByName();
+  BreakOn break_on = BreakOn::never;
+  /// A file that gets one JSON object a line: findings as they come, a summary a step, and the table of sites at the end. Empty: none.
+  std::string log_file = {};
+  /// Share of a step's time that passes over results may take whose kernels gather no statistics themselves. Above it such passes look at every 2nd, 4th ... 16th kilobyte, in rotation. 0: look at everything.
+  double budget = 0;
+};
+
+/// Watches every op of this thread while it lives: what each one wrote, by op, module path, phase and place in the program; and says which one made the first NaN or infinity. Results are the same, bit for bit,
+/// with a monitor or without. Statistics are exact: largest magnitude, smallest magnitude that is not zero, how many values are NaN, infinite, subnormal. Integer results are not watched.
+///
+///     Monitor monitor;
+///     for (...) { monitor.step(); train_one_batch(); }
+///     std::puts(monitor.report().c_str());
+///
+/// Belongs to the thread that made it, and must go before an older one of that thread does; the younger one watches.
+class Monitor {
+ public:
+  explicit Monitor(const MonitorOptions& options = {});
+  ~Monitor();
+  Monitor(const Monitor&) = delete;
+  Monitor& operator=(const Monitor&) = delete;
+
+  /// Something that went wrong, at its first occurrence; `count` says how often since.
+  ///
+  /// Ops that only pass on what is broken already are not reported. An infinity that the program wrote itself (a mask's -inf in `full`, `where`, `masked_fill`) is `info` and comes with `notes()`.
+  struct Finding {
+    std::string op;     ///< the op that produced it
+    std::string path;   ///< module path; empty outside modules
+    std::string site;   ///< where the program called the op: function or module, plus offset; that of the forward call in the backward phase
+    std::string phase;  ///< forward, backward or optimiser
+    std::string kind;   ///< "nan", "inf", or "nan input": a NaN that no watched op made
+    std::string text;   ///< a sentence with numbers
+    int64_t step = 0;   ///< 0 before the first call of `step()`
+    double value = 0;   ///< the worst value: NaN or infinity
+    int64_t elements = 0;  ///< how many values of the result were so
+    int64_t count = 0;     ///< calls at this site with the same finding
+    bool info = false;
+  };
+  /// Totals of one result of one op at one place.
+  struct Statistic {
+    std::string op, output, path, site, phase;
+    DType dtype = DType::none;  // of the last call
+    int64_t calls = 0, elements = 0;
+    double largest = 0;       // magnitude, among finite values
+    double smallest = 0;      // magnitude other than zero; 0 where there is none
+    int64_t nan = 0, inf = 0, subnormal = 0;
+    int64_t first_step = 0, last_step = 0;
+  };
+  /// One call, as the history keeps it.
+  struct Record {
+    int64_t step = 0;
+    std::string op, output, path, phase;
+    DType dtype = DType::none;
+    int64_t elements = 0;
+    double largest = 0, smallest = 0;
+    int64_t nan = 0, inf = 0, subnormal = 0;
+  };
+
+  /// A new step begins. Also writes the log's lines.
+  void step();
+  int64_t current_step() const;
+  /// What went wrong, in order of appearance; at most 1,000.
+  std::vector<Finding> findings() const;
+  /// What is worth knowing but is no fault.
+  std::vector<Finding> notes() const;
+  /// All sites, in order of appearance.
+  std::vector<Statistic> statistics() const;
+  /// The last 4,096 results, oldest first.
+  std::vector<Record> history() const;
+  /// Findings, and the sites that come closest to the limits of their dtype, as text.
+  std::string report() const;
+
+ private:
+  struct MonitorState* state_;
+};
+
+}  // namespace keel
+#pragma GCC visibility pop

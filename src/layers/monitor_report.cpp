@@ -1,0 +1,188 @@
+// The Monitor that a program holds: texts, tables and the log. Nothing here runs while an op runs, but for findings.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "backend/float_bits.h"
+#include "base/json.h"
+#include "base/symbol.h"
+#include "keel/error.h"
+#include "layers/monitor.h"
+
+namespace keel {
+namespace {
+
+std::string number(double v) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3g", v);
+  return text;
+}
+
+double largest_finite(DType t) {
+  const FloatBits f = float_bits(t);
+  return magnitude_of(f.inf - 1, t);
+}
+
+/// Bits between the largest magnitude and the dtype's end; infinite for zeros only.
+double headroom(const WatchedResult& r) { return r.largest > 0 ? std::log2(largest_finite(r.dtype) / r.largest) : INFINITY; }
+
+std::string pad(std::string s, size_t width) {
+  if (s.size() > width) s = s.substr(0, width - 2) + "..";
+  s.resize(width, ' ');
+  return s;
+}
+
+void write_line(std::FILE* f, std::string line) {
+  line += '\n';
+  std::fwrite(line.data(), 1, line.size(), f);
+}
+
+}  // namespace
+
+MonitorState::~MonitorState() {
+  if (!log) return;
+  write_step();
+  write_end();
+  std::fclose(log);
+}
+
+Monitor::Finding MonitorState::finding(const Found& f) const {
+  const WatchedSite& s = sites[f.site];
+  return {s.op->name, s.path, base::describe_code(s.site), phase_name(s.phase), f.kind, f.text, f.step, f.value, f.elements, f.count, f.info};
+}
+
+Monitor::Statistic MonitorState::statistic(const WatchedSite& s, int output) const {
+  const WatchedResult& r = s.results[output];
+  return {s.op->name, s.op->out[output].name, s.path, base::describe_code(s.site), phase_name(s.phase), r.dtype, int64_t(r.calls), int64_t(r.elements), r.largest, r.smallest,
+          int64_t(r.nan), int64_t(r.inf), int64_t(r.subnormal), r.first_step, r.last_step};
+}
+
+Monitor::Record MonitorState::record(const WatchedRow& r) const {
+  const WatchedSite& s = sites[r.site];
+  const FloatBits f = float_bits(r.dtype);
+  return {r.step, s.op->name, s.op->out[r.output].name, s.path, phase_name(s.phase), r.dtype, int64_t(r.elements), r.max_bits < f.inf ? magnitude_of(r.max_bits, r.dtype) : r.nan ? NAN : INFINITY,
+          r.min_bits < f.magnitude ? magnitude_of(r.min_bits + 1, r.dtype) : 0, r.nan, r.inf, r.subnormal};
+}
+
+void MonitorState::write_findings() {
+  if (!log) return;
+  for (; logged < found.size(); ++logged) {
+    const Monitor::Finding f = finding(found[logged]);
+    std::string line;
+    base::JsonWriter w(line);
+    w.begin_object().key("event").value(f.info ? "note" : "finding").key("step").value(f.step).key("op").value(f.op).key("path").value(f.path).key("site").value(f.site).key("phase").value(f.phase);
+    w.key("kind").value(f.kind).key("elements").value(f.elements).key("text").value(f.text).end_object();
+    write_line(log, std::move(line));
+  }
+  std::fflush(log);  // the next op may be the last one of the run
+}
+
+void MonitorState::write_step() {
+  if (!log || step_ops == 0) return;
+  std::string line;
+  base::JsonWriter w(line);
+  w.begin_object().key("event").value("step").key("step").value(step).key("ops").value(step_ops).key("largest").value(step_largest).key("nan").value(step_nan).key("inf").value(step_inf);
+  w.key("subnormal").value(step_subnormal).end_object();
+  write_line(log, std::move(line));
+}
+
+void MonitorState::write_end() {
+  for (const WatchedSite& s : sites)
+    for (int i = 0; i < s.op->out.size(); ++i) {
+      if (!s.results[i].calls) continue;
+      const Monitor::Statistic t = statistic(s, i);
+      std::string line;
+      base::JsonWriter w(line);
+      w.begin_object().key("event").value("site").key("op").value(t.op).key("output").value(t.output).key("path").value(t.path).key("site").value(t.site).key("phase").value(t.phase);
+      w.key("dtype").value(name_of(t.dtype)).key("calls").value(t.calls).key("elements").value(t.elements).key("largest").value(t.largest).key("smallest").value(t.smallest);
+      w.key("nan").value(t.nan).key("inf").value(t.inf).key("subnormal").value(t.subnormal).key("first_step").value(t.first_step).key("last_step").value(t.last_step).end_object();
+      write_line(log, std::move(line));
+    }
+}
+
+std::string MonitorState::report() const {
+  struct Line {
+    const WatchedSite* site;
+    int output;
+    double bits;
+  };
+  std::vector<Line> lines;
+  int64_t calls = 0;
+  for (const WatchedSite& s : sites)
+    for (int i = 0; i < s.op->out.size(); ++i)
+      if (s.results[i].calls) lines.push_back({&s, i, headroom(s.results[i])}), calls += int64_t(s.results[i].calls);
+  int64_t faults = 0;
+  for (const Found& f : found) faults += !f.info;
+  std::string out = "monitor: " + std::to_string(step) + " steps, " + std::to_string(calls) + " results at " + std::to_string(lines.size()) + " sites, " + std::to_string(faults) + " findings";
+  int64_t shown = 0;
+  for (const Found& f : found) {
+    if (f.info) continue;
+    if (++shown > 20) {
+      out += "\n  ... and " + std::to_string(faults - 20) + " more";
+      break;
+    }
+    const Monitor::Finding g = finding(f);
+    out += "\n  step " + std::to_string(g.step) + ", " + g.phase + ": " + g.text + "\n    in " + (g.path.empty() ? std::string("the program") : g.path) + ", at " + g.site;
+    if (g.count > 1) out += " (" + std::to_string(g.count) + " times)";
+  }
+  // Sites with broken values first, then those nearest to the end of their dtype.
+  std::stable_sort(lines.begin(), lines.end(), [](const Line& a, const Line& b) {
+    const WatchedResult &x = a.site->results[a.output], &y = b.site->results[b.output];
+    const bool bad_a = x.nan + x.inf > 0, bad_b = y.nan + y.inf > 0;
+    return bad_a != bad_b ? bad_a : a.bits < b.bits;
+  });
+  if (lines.empty()) return out;
+  out += "\n  " + pad("op", 22) + pad("path", 30) + pad("phase", 10) + pad("dtype", 6) + pad("calls", 9) + pad("largest", 11) + pad("smallest", 11) + pad("bits left", 11) + "nan/inf/subnormal";
+  for (size_t i = 0; i < lines.size() && i < 20; ++i) {
+    const WatchedSite& s = *lines[i].site;
+    const WatchedResult& r = s.results[lines[i].output];
+    const std::string name = lines[i].output == 0 ? s.op->name : std::string(s.op->name) + "." + s.op->out[lines[i].output].name;
+    out += "\n  " + pad(name, 22) + pad(*s.path ? s.path : "-", 30) + pad(phase_name(s.phase), 10) + pad(name_of(r.dtype), 6) + pad(std::to_string(r.calls), 9) + pad(number(r.largest), 11) +
+           pad(number(r.smallest), 11) + pad(number(lines[i].bits), 11) + std::to_string(r.nan) + "/" + std::to_string(r.inf) + "/" + std::to_string(r.subnormal);
+  }
+  if (lines.size() > 20) out += "\n  ... and " + std::to_string(lines.size() - 20) + " more sites";
+  return out;
+}
+
+// ---- the public face ----
+
+Monitor::Monitor(const MonitorOptions& options) : state_(new MonitorState(options)) {
+  Scope& s = scope();
+  state_->above = s.monitor;
+  s.monitor = state_;
+}
+Monitor::~Monitor() {
+  Scope& s = scope();
+  if (s.monitor == state_) s.monitor = state_->above;
+  delete state_;
+}
+void Monitor::step() { state_->begin_step(); }
+int64_t Monitor::current_step() const { return state_->step; }
+std::vector<Monitor::Finding> Monitor::findings() const {
+  std::vector<Finding> out;
+  for (const MonitorState::Found& f : state_->found)
+    if (!f.info) out.push_back(state_->finding(f));
+  return out;
+}
+std::vector<Monitor::Finding> Monitor::notes() const {
+  std::vector<Finding> out;
+  for (const MonitorState::Found& f : state_->found)
+    if (f.info) out.push_back(state_->finding(f));
+  return out;
+}
+std::vector<Monitor::Statistic> Monitor::statistics() const {
+  std::vector<Statistic> out;
+  for (const WatchedSite& s : state_->sites)
+    for (int i = 0; i < s.op->out.size(); ++i)
+      if (s.results[i].calls) out.push_back(state_->statistic(s, i));
+  return out;
+}
+std::vector<Monitor::Record> Monitor::history() const {
+  std::vector<Record> out;
+  const uint64_t n = std::min<uint64_t>(state_->rows, MonitorState::kRing);
+  for (uint64_t i = state_->rows - n; i < state_->rows; ++i) out.push_back(state_->record(state_->ring[i % MonitorState::kRing]));
+  return out;
+}
+std::string Monitor::report() const { return state_->report(); }
+
+}  // namespace keel
