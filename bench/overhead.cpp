@@ -1,4 +1,5 @@
-// What one call costs where the arithmetic is next to nothing: ops on a single element, in nanoseconds. Best and median of many short runs, so that a busy machine shows in the median only.
+// What one call costs where the arithmetic is next to nothing: ops on a single element, in nanoseconds. Best and median of many short runs,
+// so that a busy machine shows in the median only.
 //
 //   keel_bench_overhead [--json] [FILTER]
 #include <algorithm>
@@ -29,16 +30,20 @@ void row(const char* name, F&& f, int batch = 500, int repeats = 800) {
     ns.push_back(std::chrono::duration<double, std::nano>(Clock::now() - t).count() / batch);
   }
   std::sort(ns.begin(), ns.end());
-  if (json) std::printf("{\"name\": \"%s\", \"unit\": \"ns\", \"best\": %.1f, \"median\": %.1f, \"threads\": 1}\n", name, ns[0], ns[ns.size() / 2]);
-  else std::printf("%-28s best %7.1f ns   median %7.1f ns\n", name, ns[0], ns[ns.size() / 2]);
+  if (json)
+    std::printf("{\"name\": \"%s\", \"unit\": \"ns\", \"best\": %.1f, \"median\": %.1f, \"threads\": 1}\n", name, ns[0], ns[ns.size() / 2]);
+  else
+    std::printf("%-28s best %7.1f ns   median %7.1f ns\n", name, ns[0], ns[ns.size() / 2]);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
-    if (!std::strcmp(argv[i], "--json")) json = true;
-    else filter = argv[i];
+    if (!std::strcmp(argv[i], "--json"))
+      json = true;
+    else
+      filter = argv[i];
   }
   Tensor a = ones({1}), b = ones({1}), w = ones({1}, {.requires_grad = true}), m = ones({4, 4});
   {

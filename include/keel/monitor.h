@@ -17,12 +17,15 @@ struct MonitorOptions {
   BreakOn break_on = BreakOn::never;
   /// A file that gets one JSON object a line: findings as they come, a summary a step, and the table of sites at the end. Empty: none.
   std::string log_file = {};
-  /// Share of a step's time that passes over results may take whose kernels gather no statistics themselves. Above it such passes look at every 2nd, 4th ... 16th kilobyte, in rotation. 0: look at everything.
+  /// Share of a step's time that passes over results may take whose kernels gather no statistics themselves. Above it such passes look at
+  /// every 2nd, 4th ... 16th kilobyte, in rotation. 0: look at everything.
   double budget = 0;
 };
 
-/// Watches every op of this thread while it lives: what each one wrote, by op, module path, phase and place in the program; and says which one made the first NaN or infinity. Results are the same, bit for bit,
-/// with a monitor or without. Statistics are exact: largest magnitude, smallest magnitude that is not zero, how many values are NaN, infinite, subnormal. Integer results are not watched.
+/// Watches every op of this thread while it lives: what each one wrote, by op, module path, phase and place in the program; and says which
+/// one made the first NaN or infinity. Results are the same, bit for bit,
+/// with a monitor or without. Statistics are exact: largest magnitude, smallest magnitude that is not zero, how many values are NaN,
+/// infinite, subnormal. Integer results are not watched.
 ///
 ///     Monitor monitor;
 ///     for (...) { monitor.step(); train_one_batch(); }
@@ -38,16 +41,17 @@ class Monitor {
 
   /// Something that went wrong, at its first occurrence; `count` says how often since.
   ///
-  /// Ops that only pass on what is broken already are not reported. An infinity that the program wrote itself (a mask's -inf in `full`, `where`, `masked_fill`) is `info` and comes with `notes()`.
+  /// Ops that only pass on what is broken already are not reported. An infinity that the program wrote itself (a mask's -inf in `full`,
+  /// `where`, `masked_fill`) is `info` and comes with `notes()`.
   struct Finding {
-    std::string op;     ///< the op that produced it
-    std::string path;   ///< module path; empty outside modules
-    std::string site;   ///< where the program called the op: function or module, plus offset; that of the forward call in the backward phase
-    std::string phase;  ///< forward, backward or optimiser
-    std::string kind;   ///< "nan", "inf", or "nan input": a NaN that no watched op made
-    std::string text;   ///< a sentence with numbers
-    int64_t step = 0;   ///< 0 before the first call of `step()`
-    double value = 0;   ///< the worst value: NaN or infinity
+    std::string op;    ///< the op that produced it
+    std::string path;  ///< module path; empty outside modules
+    std::string site;  ///< where the program called the op: function or module, plus offset; that of the forward call in the backward phase
+    std::string phase;     ///< forward, backward or optimiser
+    std::string kind;      ///< "nan", "inf", or "nan input": a NaN that no watched op made
+    std::string text;      ///< a sentence with numbers
+    int64_t step = 0;      ///< 0 before the first call of `step()`
+    double value = 0;      ///< the worst value: NaN or infinity
     int64_t elements = 0;  ///< how many values of the result were so
     int64_t count = 0;     ///< calls at this site with the same finding
     bool info = false;
@@ -57,8 +61,8 @@ class Monitor {
     std::string op, output, path, site, phase;
     DType dtype = DType::none;  // of the last call
     int64_t calls = 0, elements = 0;
-    double largest = 0;       // magnitude, among finite values
-    double smallest = 0;      // magnitude other than zero; 0 where there is none
+    double largest = 0;   // magnitude, among finite values
+    double smallest = 0;  // magnitude other than zero; 0 where there is none
     int64_t nan = 0, inf = 0, subnormal = 0;
     int64_t first_step = 0, last_step = 0;
   };

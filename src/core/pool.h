@@ -1,5 +1,6 @@
 #pragma once
-// Objects that every op makes and drops (tensors, storages, gradient nodes) come from lists that each thread keeps: making one must cost a few nanoseconds.
+// Objects that every op makes and drops (tensors, storages, gradient nodes) come from lists that each thread keeps: making one must cost a
+// few nanoseconds.
 #include <cstddef>
 #include <new>
 

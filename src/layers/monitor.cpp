@@ -1,4 +1,5 @@
-// The monitor layer: gives each op slots for the statistics of its results, and books what comes back. Kernels with cap `stats` fill them while they write; the others are watched by a pass of their own.
+// The monitor layer: gives each op slots for the statistics of its results, and books what comes back. Kernels with cap `stats` fill them
+// while they write; the others are watched by a pass of their own.
 #include "layers/monitor.h"
 
 #include <cerrno>
@@ -16,7 +17,9 @@ namespace {
 
 using Taint = TaintedStorages::Kind;
 
-uint64_t now_ns() { return uint64_t(std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count()); }
+uint64_t now_ns() {
+  return uint64_t(std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count());
+}
 
 uint64_t mix(const void* p) { return uint64_t(reinterpret_cast<uintptr_t>(p)); }
 
@@ -52,11 +55,13 @@ MonitorState::MonitorState(const MonitorOptions& o) : options(o), index(256), ri
 
 uint32_t MonitorState::site_of(const Call& c) {
   const Phase phase = c.scope.phase;
-  const uint64_t h = (mix(&c.op) * 0x9e3779b97f4a7c15 ^ mix(c.scope.path) * 0xc2b2ae3d27d4eb4f ^ mix(c.site) * 0x165667b19e3779f9) + uint64_t(phase);
+  const uint64_t h =
+      (mix(&c.op) * 0x9e3779b97f4a7c15 ^ mix(c.scope.path) * 0xc2b2ae3d27d4eb4f ^ mix(c.site) * 0x165667b19e3779f9) + uint64_t(phase);
   for (size_t at = (h ^ h >> 29) & (index.size() - 1);; at = (at + 1) & (index.size() - 1)) {
     const uint32_t i = index[at];
     if (i == 0) {
-      if (sites.size() >= kMostSites) return uint32_t(sites.size() - 1);  // the table's memory is bounded: what comes later shares the last site
+      if (sites.size() >= kMostSites)
+        return uint32_t(sites.size() - 1);  // the table's memory is bounded: what comes later shares the last site
       sites.push_back({&c.op, c.scope.path, c.site, phase, {}});
       index[at] = uint32_t(sites.size());
       if (sites.size() * 2 > index.size()) grow_index();
@@ -71,7 +76,8 @@ void MonitorState::grow_index() {
   std::vector<uint32_t> wider(index.size() * 4);
   for (size_t i = 0; i < sites.size(); ++i) {
     const WatchedSite& s = sites[i];
-    const uint64_t h = (mix(s.op) * 0x9e3779b97f4a7c15 ^ mix(s.path) * 0xc2b2ae3d27d4eb4f ^ mix(s.site) * 0x165667b19e3779f9) + uint64_t(s.phase);
+    const uint64_t h =
+        (mix(s.op) * 0x9e3779b97f4a7c15 ^ mix(s.path) * 0xc2b2ae3d27d4eb4f ^ mix(s.site) * 0x165667b19e3779f9) + uint64_t(s.phase);
     size_t at = (h ^ h >> 29) & (wider.size() - 1);
     while (wider[at]) at = (at + 1) & (wider.size() - 1);
     wider[at] = uint32_t(i + 1);
@@ -89,8 +95,16 @@ void MonitorState::take(const Call& c, const Tensors& out, const StatSlot* slots
     const DType t = impl(out[i]).spec.dtype;
     const FloatBits f = float_bits(t);
     WatchedRow& row = ring[rows++ % kRing];
-    row = {step, at, uint8_t(i), t, slot.max_bits.load(std::memory_order_relaxed), slot.min_bits.load(std::memory_order_relaxed), n, uint32_t(slot.nan.load(std::memory_order_relaxed)),
-           uint32_t(slot.inf.load(std::memory_order_relaxed)), uint32_t(slot.subnormal.load(std::memory_order_relaxed))};
+    row = {step,
+           at,
+           uint8_t(i),
+           t,
+           slot.max_bits.load(std::memory_order_relaxed),
+           slot.min_bits.load(std::memory_order_relaxed),
+           n,
+           uint32_t(slot.nan.load(std::memory_order_relaxed)),
+           uint32_t(slot.inf.load(std::memory_order_relaxed)),
+           uint32_t(slot.subnormal.load(std::memory_order_relaxed))};
     WatchedResult& r = sites[at].results[i];
     if (r.calls++ == 0) r.first_step = step;
     r.elements += n, r.last_step = step, r.dtype = t;
@@ -124,9 +138,12 @@ void MonitorState::taint(const Call& c, const Tensors& out, int i, Taint kind) {
   }
 }
 
-/// Decides whether an op made the NaN or infinity that its result holds, or passed on what an input held. Rare, so it may look at every input.
-void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t site, uint8_t output, const StatSlot& slot, const Taint* overwritten) {
-  const auto nans = int64_t(slot.nan.load(std::memory_order_relaxed)), infs = int64_t(slot.inf.load(std::memory_order_relaxed)), n = int64_t(slot.count.load(std::memory_order_relaxed));
+/// Decides whether an op made the NaN or infinity that its result holds, or passed on what an input held. Rare, so it may look at every
+/// input.
+void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t site, uint8_t output, const StatSlot& slot,
+                           const Taint* overwritten) {
+  const auto nans = int64_t(slot.nan.load(std::memory_order_relaxed)), infs = int64_t(slot.inf.load(std::memory_order_relaxed)),
+             n = int64_t(slot.count.load(std::memory_order_relaxed));
   bool nan_in = false, inf_in = false, unknown = false, any_input = false;
   std::string inputs;
   for (int k = 0; k < c.in.size(); ++k) {
@@ -137,7 +154,8 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
     const ArgDef& def = c.op.in[std::min(k, c.op.in.size() - 1)];
     bool has_nan = false, has_inf = false;
     const Taint seen = k < 16 && overwritten ? overwritten[k] : x.storage ? tainted.find(x.storage.get()) : TaintedStorages::clean;
-    const bool gone = overwritten && k < 16 && (def.written || (c.into && x.storage == impl(*c.into).storage));  // the result lies where this input was
+    const bool gone =
+        overwritten && k < 16 && (def.written || (c.into && x.storage == impl(*c.into).storage));  // the result lies where this input was
     std::string range;
     if (gone) {
       has_nan = seen == TaintedStorages::nan, has_inf = seen == TaintedStorages::inf;
@@ -148,35 +166,49 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
       unknown |= (has_nan || has_inf) && seen == TaintedStorages::clean && x.storage;
       const FloatBits f = float_bits(x.spec.dtype);
       if (const uint64_t high = s.max_bits.load(), low = s.min_bits.load(); high < f.inf) {
-        range = "magnitudes " + (low < f.magnitude ? number(magnitude_of(low + 1, x.spec.dtype)) + " to " : std::string()) + number(magnitude_of(high, x.spec.dtype));
+        range = "magnitudes " + (low < f.magnitude ? number(magnitude_of(low + 1, x.spec.dtype)) + " to " : std::string()) +
+                number(magnitude_of(high, x.spec.dtype));
       } else {
         range = has_nan ? "holds NaN" : "holds infinities";
       }
     }
     nan_in |= has_nan, inf_in |= has_inf;
     const std::string role = def.variadic ? std::string(def.name) + "[" + std::to_string(k - (c.op.in.size() - 1)) + "]" : def.name;
-    if (!range.empty() && k < 6) inputs += "; " + role + ": " + (x.weak ? number(read_double(x.data, x.spec.dtype)) : to_string(x.spec) + " " + range);
+    if (!range.empty() && k < 6)
+      inputs += "; " + role + ": " + (x.weak ? number(read_double(x.data, x.spec.dtype)) : to_string(x.spec) + " " + range);
   }
   taint(c, out, i, nans ? TaintedStorages::nan : TaintedStorages::inf);
 
   const OutDef& def = c.op.out[i];
   const std::string which = c.op.out.size() > 1 ? std::string(" in '") + def.name + "'" : "";
   const std::string shape = n == 1 ? "1 value" : std::to_string(n) + " values";
-  const auto text = [&](int64_t bad, const char* what, const char* how) { return std::string(c.op.name) + " gave " + std::to_string(bad) + " " + what + which + " of " + shape + how + inputs; };
+  const auto text = [&](int64_t bad, const char* what, const char* how) {
+    return std::string(c.op.name) + " gave " + std::to_string(bad) + " " + what + which + " of " + shape + how + inputs;
+  };
   if (nans) {
-    if (!nan_in) add_found(c, site, output, kNan, false, NAN, nans, text(nans, "NaN", inf_in ? " from infinities" : any_input ? " from finite inputs" : ""));
-    else if (unknown) add_found(c, site, output, kNanInput, false, NAN, nans, text(nans, "NaN", ": an input held them already, and no watched op made them"));
+    if (!nan_in)
+      add_found(c, site, output, kNan, false, NAN, nans,
+                text(nans, "NaN",
+                     inf_in      ? " from infinities"
+                     : any_input ? " from finite inputs"
+                                 : ""));
+    else if (unknown)
+      add_found(c, site, output, kNanInput, false, NAN, nans,
+                text(nans, "NaN", ": an input held them already, and no watched op made them"));
   } else if (!nan_in && !inf_in) {
     // Infinities that the program asks for by name, and those of outputs that only the gradient sees, are no faults.
     const bool meant = !any_input || def.only_when_recording;
     add_found(c, site, output, kInf, meant, INFINITY, infs, text(infs, "infinities", any_input ? " from finite inputs" : ""));
   } else if (unknown) {
-    add_found(c, site, output, kInf, true, INFINITY, infs, text(infs, "infinities", ": an input held some already, and no watched op made them"));
+    add_found(c, site, output, kInf, true, INFINITY, infs,
+              text(infs, "infinities", ": an input held some already, and no watched op made them"));
   }
 }
 
-void MonitorState::add_found(const Call& c, uint32_t site, uint8_t output, const char* kind, bool info, double value, int64_t elements, std::string text) {
-  const uint64_t key = uint64_t(site) << 8 | uint64_t(output) << 4 | uint64_t(kind[0] == 'i') << 1 | uint64_t(info) | uint64_t(kind == kNanInput) << 2;
+void MonitorState::add_found(const Call& c, uint32_t site, uint8_t output, const char* kind, bool info, double value, int64_t elements,
+                             std::string text) {
+  const uint64_t key =
+      uint64_t(site) << 8 | uint64_t(output) << 4 | uint64_t(kind[0] == 'i') << 1 | uint64_t(info) | uint64_t(kind == kNanInput) << 2;
   if (auto it = found_index.find(key); it != found_index.end()) {
     ++found[it->second].count;
   } else if (found.size() < kMostFindings) {
@@ -197,8 +229,10 @@ void MonitorState::begin_step() {
   if (options.budget > 0) {
     const uint64_t now = now_ns();
     const double share = double(pass_ns) / double(now - step_began_ns + 1);
-    if (share > options.budget && every < 16) every *= 2;
-    else if (share < options.budget / 3 && every > 1) every /= 2;
+    if (share > options.budget && every < 16)
+      every *= 2;
+    else if (share < options.budget / 3 && every > 1)
+      every /= 2;
     step_began_ns = now, pass_ns = 0;
   }
   ++step, ++rotation;
@@ -222,7 +256,8 @@ Tensors layer::monitor(Call& c) {
   Taint before[16];
   const bool remember = !m.tainted.empty() || c.into || c.op.out[0].alias_of >= 0;
   if (remember)
-    for (int i = 0; i < c.in.size() && i < 16; ++i) before[i] = c.in[i].defined() && impl(c.in[i]).storage ? m.tainted.find(impl(c.in[i]).storage.get()) : TaintedStorages::clean;
+    for (int i = 0; i < c.in.size() && i < 16; ++i)
+      before[i] = c.in[i].defined() && impl(c.in[i]).storage ? m.tainted.find(impl(c.in[i]).storage.get()) : TaintedStorages::clean;
   Tensors out = run_backend(c, slots);
   m.take(c, out, slots, remember ? before : nullptr);
   if (governed)

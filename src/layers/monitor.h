@@ -120,8 +120,10 @@ struct MonitorState {
  private:
   void grow_index();
   void taint(const Call& c, const Tensors& out, int i, TaintedStorages::Kind kind);
-  void examine(const Call& c, const Tensors& out, int i, uint32_t site, uint8_t output, const StatSlot& slot, const TaintedStorages::Kind* overwritten);
-  void add_found(const Call& c, uint32_t site, uint8_t output, const char* kind, bool info, double value, int64_t elements, std::string text);
+  void examine(const Call& c, const Tensors& out, int i, uint32_t site, uint8_t output, const StatSlot& slot,
+               const TaintedStorages::Kind* overwritten);
+  void add_found(const Call& c, uint32_t site, uint8_t output, const char* kind, bool info, double value, int64_t elements,
+                 std::string text);
 };
 
 /// The value of a bit pattern without its sign.

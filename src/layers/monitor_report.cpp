@@ -48,20 +48,46 @@ MonitorState::~MonitorState() {
 
 Monitor::Finding MonitorState::finding(const Found& f) const {
   const WatchedSite& s = sites[f.site];
-  return {s.op->name, s.path, base::describe_code(s.site), phase_name(s.phase), f.kind, f.text, f.step, f.value, f.elements, f.count, f.info};
+  return {s.op->name, s.path, base::describe_code(s.site), phase_name(s.phase), f.kind, f.text, f.step, f.value, f.elements,
+          f.count,    f.info};
 }
 
 Monitor::Statistic MonitorState::statistic(const WatchedSite& s, int output) const {
   const WatchedResult& r = s.results[output];
-  return {s.op->name, s.op->out[output].name, s.path, base::describe_code(s.site), phase_name(s.phase), r.dtype, int64_t(r.calls), int64_t(r.elements), r.largest, r.smallest,
-          int64_t(r.nan), int64_t(r.inf), int64_t(r.subnormal), r.first_step, r.last_step};
+  return {s.op->name,
+          s.op->out[output].name,
+          s.path,
+          base::describe_code(s.site),
+          phase_name(s.phase),
+          r.dtype,
+          int64_t(r.calls),
+          int64_t(r.elements),
+          r.largest,
+          r.smallest,
+          int64_t(r.nan),
+          int64_t(r.inf),
+          int64_t(r.subnormal),
+          r.first_step,
+          r.last_step};
 }
 
 Monitor::Record MonitorState::record(const WatchedRow& r) const {
   const WatchedSite& s = sites[r.site];
   const FloatBits f = float_bits(r.dtype);
-  return {r.step, s.op->name, s.op->out[r.output].name, s.path, phase_name(s.phase), r.dtype, int64_t(r.elements), r.max_bits < f.inf ? magnitude_of(r.max_bits, r.dtype) : r.nan ? NAN : INFINITY,
-          r.min_bits < f.magnitude ? magnitude_of(r.min_bits + 1, r.dtype) : 0, r.nan, r.inf, r.subnormal};
+  return {r.step,
+          s.op->name,
+          s.op->out[r.output].name,
+          s.path,
+          phase_name(s.phase),
+          r.dtype,
+          int64_t(r.elements),
+          r.max_bits < f.inf ? magnitude_of(r.max_bits, r.dtype)
+          : r.nan            ? NAN
+                             : INFINITY,
+          r.min_bits < f.magnitude ? magnitude_of(r.min_bits + 1, r.dtype) : 0,
+          r.nan,
+          r.inf,
+          r.subnormal};
 }
 
 void MonitorState::write_findings() {
@@ -70,7 +96,19 @@ void MonitorState::write_findings() {
     const Monitor::Finding f = finding(found[logged]);
     std::string line;
     base::JsonWriter w(line);
-    w.begin_object().key("event").value(f.info ? "note" : "finding").key("step").value(f.step).key("op").value(f.op).key("path").value(f.path).key("site").value(f.site).key("phase").value(f.phase);
+    w.begin_object()
+        .key("event")
+        .value(f.info ? "note" : "finding")
+        .key("step")
+        .value(f.step)
+        .key("op")
+        .value(f.op)
+        .key("path")
+        .value(f.path)
+        .key("site")
+        .value(f.site)
+        .key("phase")
+        .value(f.phase);
     w.key("kind").value(f.kind).key("elements").value(f.elements).key("text").value(f.text).end_object();
     write_line(log, std::move(line));
   }
@@ -81,7 +119,19 @@ void MonitorState::write_step() {
   if (!log || step_ops == 0) return;
   std::string line;
   base::JsonWriter w(line);
-  w.begin_object().key("event").value("step").key("step").value(step).key("ops").value(step_ops).key("largest").value(step_largest).key("nan").value(step_nan).key("inf").value(step_inf);
+  w.begin_object()
+      .key("event")
+      .value("step")
+      .key("step")
+      .value(step)
+      .key("ops")
+      .value(step_ops)
+      .key("largest")
+      .value(step_largest)
+      .key("nan")
+      .value(step_nan)
+      .key("inf")
+      .value(step_inf);
   w.key("subnormal").value(step_subnormal).end_object();
   write_line(log, std::move(line));
 }
@@ -93,9 +143,40 @@ void MonitorState::write_end() {
       const Monitor::Statistic t = statistic(s, i);
       std::string line;
       base::JsonWriter w(line);
-      w.begin_object().key("event").value("site").key("op").value(t.op).key("output").value(t.output).key("path").value(t.path).key("site").value(t.site).key("phase").value(t.phase);
-      w.key("dtype").value(name_of(t.dtype)).key("calls").value(t.calls).key("elements").value(t.elements).key("largest").value(t.largest).key("smallest").value(t.smallest);
-      w.key("nan").value(t.nan).key("inf").value(t.inf).key("subnormal").value(t.subnormal).key("first_step").value(t.first_step).key("last_step").value(t.last_step).end_object();
+      w.begin_object()
+          .key("event")
+          .value("site")
+          .key("op")
+          .value(t.op)
+          .key("output")
+          .value(t.output)
+          .key("path")
+          .value(t.path)
+          .key("site")
+          .value(t.site)
+          .key("phase")
+          .value(t.phase);
+      w.key("dtype")
+          .value(name_of(t.dtype))
+          .key("calls")
+          .value(t.calls)
+          .key("elements")
+          .value(t.elements)
+          .key("largest")
+          .value(t.largest)
+          .key("smallest")
+          .value(t.smallest);
+      w.key("nan")
+          .value(t.nan)
+          .key("inf")
+          .value(t.inf)
+          .key("subnormal")
+          .value(t.subnormal)
+          .key("first_step")
+          .value(t.first_step)
+          .key("last_step")
+          .value(t.last_step)
+          .end_object();
       write_line(log, std::move(line));
     }
 }
@@ -113,7 +194,8 @@ std::string MonitorState::report() const {
       if (s.results[i].calls) lines.push_back({&s, i, headroom(s.results[i])}), calls += int64_t(s.results[i].calls);
   int64_t faults = 0;
   for (const Found& f : found) faults += !f.info;
-  std::string out = "monitor: " + std::to_string(step) + " steps, " + std::to_string(calls) + " results at " + std::to_string(lines.size()) + " sites, " + std::to_string(faults) + " findings";
+  std::string out = "monitor: " + std::to_string(step) + " steps, " + std::to_string(calls) + " results at " +
+                    std::to_string(lines.size()) + " sites, " + std::to_string(faults) + " findings";
   int64_t shown = 0;
   for (const Found& f : found) {
     if (f.info) continue;
@@ -122,7 +204,8 @@ std::string MonitorState::report() const {
       break;
     }
     const Monitor::Finding g = finding(f);
-    out += "\n  step " + std::to_string(g.step) + ", " + g.phase + ": " + g.text + "\n    in " + (g.path.empty() ? std::string("the program") : g.path) + ", at " + g.site;
+    out += "\n  step " + std::to_string(g.step) + ", " + g.phase + ": " + g.text + "\n    in " +
+           (g.path.empty() ? std::string("the program") : g.path) + ", at " + g.site;
     if (g.count > 1) out += " (" + std::to_string(g.count) + " times)";
   }
   // Sites with broken values first, then those nearest to the end of their dtype.
@@ -132,13 +215,15 @@ std::string MonitorState::report() const {
     return bad_a != bad_b ? bad_a : a.bits < b.bits;
   });
   if (lines.empty()) return out;
-  out += "\n  " + pad("op", 22) + pad("path", 30) + pad("phase", 10) + pad("dtype", 6) + pad("calls", 9) + pad("largest", 11) + pad("smallest", 11) + pad("bits left", 11) + "nan/inf/subnormal";
+  out += "\n  " + pad("op", 22) + pad("path", 30) + pad("phase", 10) + pad("dtype", 6) + pad("calls", 9) + pad("largest", 11) +
+         pad("smallest", 11) + pad("bits left", 11) + "nan/inf/subnormal";
   for (size_t i = 0; i < lines.size() && i < 20; ++i) {
     const WatchedSite& s = *lines[i].site;
     const WatchedResult& r = s.results[lines[i].output];
     const std::string name = lines[i].output == 0 ? s.op->name : std::string(s.op->name) + "." + s.op->out[lines[i].output].name;
-    out += "\n  " + pad(name, 22) + pad(*s.path ? s.path : "-", 30) + pad(phase_name(s.phase), 10) + pad(name_of(r.dtype), 6) + pad(std::to_string(r.calls), 9) + pad(number(r.largest), 11) +
-           pad(number(r.smallest), 11) + pad(number(lines[i].bits), 11) + std::to_string(r.nan) + "/" + std::to_string(r.inf) + "/" + std::to_string(r.subnormal);
+    out += "\n  " + pad(name, 22) + pad(*s.path ? s.path : "-", 30) + pad(phase_name(s.phase), 10) + pad(name_of(r.dtype), 6) +
+           pad(std::to_string(r.calls), 9) + pad(number(r.largest), 11) + pad(number(r.smallest), 11) + pad(number(lines[i].bits), 11) +
+           std::to_string(r.nan) + "/" + std::to_string(r.inf) + "/" + std::to_string(r.subnormal);
   }
   if (lines.size() > 20) out += "\n  ... and " + std::to_string(lines.size() - 20) + " more sites";
   return out;

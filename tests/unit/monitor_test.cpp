@@ -107,8 +107,8 @@ TEST(Monitor, NamesTheProducerNotThePropagator) {
   Tensor a = tensor({1.0, 2.0}), zero = tensor({0.0, 1.0});
   Monitor m;
   m.step();
-  Tensor q = a / zero;       // inf
-  Tensor r = (q - q) * 3;    // inf - inf is the second producer, the product passes on
+  Tensor q = a / zero;     // inf
+  Tensor r = (q - q) * 3;  // inf - inf is the second producer, the product passes on
   const auto f = m.findings();
   ASSERT_EQ(f.size(), 2u);
   EXPECT_EQ(f[0].op, "div");
@@ -280,7 +280,7 @@ TEST(Monitor, LogIsJsonLines) {
     ASSERT_TRUE(doc.ok()) << line;
     const std::string_view event = doc->root()["event"].as_string();
     findings += event == "finding", steps += event == "step", sites += event == "site";
-    if (event == "finding") EXPECT_EQ(doc->root()["step"].as_int(), 2);
+    if (event == "finding") { EXPECT_EQ(doc->root()["step"].as_int(), 2); }
   }
   EXPECT_EQ(findings, 1);
   EXPECT_EQ(steps, 3);
@@ -302,7 +302,8 @@ TEST(Monitor, RefusesALogThatCannotBeWritten) {
 }
 
 TEST(Symbol, NamesAFunction) {
-  EXPECT_NE(base::describe_code(reinterpret_cast<const char*>(&a_function_of_the_program) + 4).find("a_function_of_the_program"), std::string::npos);
+  EXPECT_NE(base::describe_code(reinterpret_cast<const char*>(&a_function_of_the_program) + 4).find("a_function_of_the_program"),
+            std::string::npos);
   EXPECT_FALSE(base::describe_code(reinterpret_cast<const void*>(16)).empty());
 }
 

@@ -37,7 +37,8 @@ void strided(const TensorView& v, StatSlot& slot) {
     int64_t offset = 0;
     for (int i = 0; i < v.rank(); ++i) offset += at[i] * v.stride(i);
     const auto* p = static_cast<const std::byte*>(v.data) + offset * bytes;
-    if (step == 1) stat_block(v.dtype, p, run, part);
+    if (step == 1)
+      stat_block(v.dtype, p, run, part);
     else
       for (int64_t k = 0; k < run; ++k) stat_block(v.dtype, p + k * step * bytes, 1, part);
     for (int i = v.rank() - 1; i >= 0; --i) {
@@ -49,7 +50,9 @@ void strided(const TensorView& v, StatSlot& slot) {
   slot.merge(part);
 }
 
-uint64_t now_ns() { return uint64_t(std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count()); }
+uint64_t now_ns() {
+  return uint64_t(std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count());
+}
 
 }  // namespace
 
@@ -58,8 +61,10 @@ void stat_pass(const TensorView& v, StatSlot& slot) {
   const int64_t n = v.size();
   if (n == 0) return;
   const uint64_t began = slot.timed ? now_ns() : 0;
-  if (v.rank() == 0 || is_dense(v.shape(), v.strides())) dense(v.dtype, static_cast<const std::byte*>(v.data), n, slot);
-  else strided(v, slot);
+  if (v.rank() == 0 || is_dense(v.shape(), v.strides()))
+    dense(v.dtype, static_cast<const std::byte*>(v.data), n, slot);
+  else
+    strided(v, slot);
   if (slot.timed) slot.pass_ns += now_ns() - began;
 }
 
