@@ -18,6 +18,15 @@ TEST(Registry, EveryOpHasCases) {
   EXPECT_EQ(missing, "") << "ops without cases in tests/ops";
 }
 
+TEST(Registry, SamplesHaveTheParamsOfTheirOp) {
+  for (const auto& c : testing_cases::all_cases().ops) {
+    const OpDef* d = registry().find(c.op.c_str());
+    ASSERT_TRUE(d) << c.op << " has cases but is not registered";
+    for (const auto& s : c.samples) EXPECT_EQ(s.params.size(), d->params.size) << c.op << ": a sample has params of another op";
+    for (const auto& s : c.errors) EXPECT_EQ(s.params.size(), d->params.size) << c.op << ": an error sample has params of another op";
+  }
+}
+
 TEST(Registry, EveryRowIsDocumented) {
   for (int64_t i = 0; i < registry().size(); ++i) {
     const OpDef& d = registry().op(i);

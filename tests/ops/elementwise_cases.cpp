@@ -8,13 +8,13 @@ using namespace keel::testing_cases;
 constexpr DTypeSet kIntegers = set_of(i8, i32, i64, u8, u64);
 
 /// Shapes every function of one tensor is run on, with arguments from `make`.
-template <class F>
-OpCase& shapes(OpCase& o, F make) {
-  return o.sample({make(Shape({3, 4}))})
-      .sample({make(Shape({}))})
-      .sample({make(Shape({0, 3}))})
-      .sample({make(Shape({2, 1, 5}))})
-      .sample({make(Shape({33, 67}))}, false);
+template <class P = NoParams, class F>
+OpCase& shapes(OpCase& o, F make, const P& p = {}) {
+  return o.sample(p, {make(Shape({3, 4}))})
+      .sample(p, {make(Shape({}))})
+      .sample(p, {make(Shape({0, 3}))})
+      .sample(p, {make(Shape({2, 1, 5}))})
+      .sample(p, {make(Shape({33, 67}))}, false);
 }
 }  // namespace
 
@@ -167,7 +167,7 @@ KEEL_CASES(activation) {
         .torch("torch.nn.functional." + std::string(name) + "(x)")
         .sample({special({16})}, false)
         .sample({values({6}, {-100, 100, -30, 30, -3, 3})}, false);
-  shapes(c.op("leaky_relu"), wide)
+  shapes(c.op("leaky_relu"), wide, LeakyReluParams{})
       .torch("torch.nn.functional.leaky_relu(x, slope)")
       .sample(LeakyReluParams{.slope = 0.2}, {normal({3, 4})})
       .sample(LeakyReluParams{.slope = -0.5}, {normal({3, 4})});

@@ -62,6 +62,7 @@ void expect_same_bits(const Tensors& a, const Tensors& b, const std::string& wha
     if (!a[k].defined()) continue;
     ASSERT_EQ(a[k].shape(), b[k].shape()) << what;
     const Tensor x = a[k].contiguous(), y = b[k].contiguous();
+    if (x.size() == 0) continue;
     ASSERT_EQ(std::memcmp(impl(x).data, impl(y).data, x.nbytes()), 0) << what << ", output " << k << " differs in its bits";
   }
 }
