@@ -20,6 +20,9 @@ inline constexpr auto broadcast_bool = [](auto&, Specs in) { return Spec{DType::
 /// Shape of input 0, bool.
 inline constexpr auto bool_like_first = [](auto&, Specs in) { return Spec{DType::boolean, in[0].shape}; };
 
+/// Integers that say a place: a class, a token. Not u64, which has no common dtype with signed ones.
+inline constexpr DTypeSet kPlaces = kinds::signed_integer | set_of(u8, u16, u32);
+
 // Decompositions of functions on floats compute in the dtype that accumulates the input's, so that a 16-bit result is rounded once.
 /// `x` in the dtype in which its sums are kept.
 inline Tensor acc(const Tensor& x) { return accumulate_dtype(x.dtype()) == x.dtype() ? x : cast(x, accumulate_dtype(x.dtype())); }

@@ -1,13 +1,11 @@
 // Losses. `none` keeps one loss an element (or a row); `sum` and `mean` give one number.
-#include "ops/loss.h"
+#include "keel/ops/loss.h"
 
 #include "keel/ops/softmax.h"
 #include "ops/common.h"
 
 namespace keel {
 namespace {
-
-constexpr DTypeSet kClassIndex = kinds::signed_integer | set_of(u8, u16, u32);
 
 Tensor reduce(const Tensor& t, Reduction r) { return r == Reduction::none ? t : r == Reduction::sum ? sum(t) : mean(t); }
 /// The gradient of each of `n` losses from that of the reduced one.
@@ -76,7 +74,7 @@ Tensor smoothed(const Tensor& target, double smoothing, int64_t classes) { retur
 KEEL_OP(nll_loss, NllParams) {
   def.doc("Minus the log-probability at the target class.")
       .in("log_probs", kinds::floating)
-      .in("target", kClassIndex)
+      .in("target", kPlaces)
       .alone()
       .out("loss")
       .primitive()
@@ -96,7 +94,7 @@ KEEL_OP(nll_loss, NllParams) {
 KEEL_OP(nll_loss_backward, NllBackwardParams) {
   def.doc("Minus the row's gradient at the target class, 0 elsewhere.")
       .in("g", kinds::floating)
-      .in("target", kClassIndex)
+      .in("target", kPlaces)
       .alone()
       .out("dx")
       .infer([](auto& p, Specs in) {
@@ -116,7 +114,7 @@ KEEL_OP(nll_loss_backward, NllBackwardParams) {
 KEEL_OP(cross_entropy, CrossEntropyParams) {
   def.doc("Minus log softmax(logits) at the target class, or minus the sum of target probabilities times log softmax(logits).")
       .in("logits", kinds::floating)
-      .in("target", kClassIndex | kinds::floating)
+      .in("target", kPlaces | kinds::floating)
       .alone()
       .out("loss")
       .aux("lse")
@@ -175,7 +173,7 @@ KEEL_OP(cross_entropy_backward, CrossEntropyParams) {
   def.doc("The row's gradient times (softmax(logits) - target), from lse = logsumexp(logits) and class indices.")
       .in("g", kinds::floating)
       .in("logits", kinds::floating)
-      .in("target", kClassIndex)
+      .in("target", kPlaces)
       .alone()
       .in("lse", kinds::floating)
       .alone()

@@ -1,7 +1,6 @@
 #include <cmath>
 
 #include "ops/cases.h"
-#include "ops/loss.h"
 
 using namespace keel;
 

@@ -38,6 +38,20 @@ struct LossParams {
   Reduction reduction = Reduction::mean;
   static constexpr void fields(auto& p, auto&& f) { f("reduction", p.reduction, "mean, sum, or none"); }
 };
+/// For the backward form.
+struct NllBackwardParams {
+  [[no_unique_address]] ByName by_name = ByName();
+  int64_t axis = -1;
+  int64_t ignore_index = -100;
+  Reduction reduction = Reduction::mean;
+  int64_t classes = 0;
+  static constexpr void fields(auto& p, auto&& f) {
+    f("axis", p.axis, "axis of the classes");
+    f("ignore_index", p.ignore_index, "targets with this index do not count");
+    f("reduction", p.reduction, "how the loss was reduced");
+    f("classes", p.classes, "extent of the class axis");
+  }
+};
 /// -log softmax(logits) at the target, stable for any logits. `target` holds class indices (shape of the logits without the class axis) or probabilities (shape of the logits).
 Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyParams& p = {});
 /// The same from log-probabilities, with class indices.

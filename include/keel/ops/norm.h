@@ -32,6 +32,31 @@ struct BatchNormResult {
   Tensor mean;  // of the batch, one a channel
   Tensor var;   // of the batch, biased, one a channel
 };
+/// For the backward forms: `need_*` says which results are wanted; the others come out empty, of shape [0].
+struct NormBackwardParams {
+  [[no_unique_address]] ByName by_name = ByName();
+  int64_t axes = 1;
+  bool need_x = true;
+  bool need_weight = true;
+  bool need_bias = true;
+  static constexpr void fields(auto& p, auto&& f) {
+    f("axes", p.axes, "how many trailing axes are normalised together");
+    f("need_x", p.need_x, "whether dx is wanted");
+    f("need_weight", p.need_weight, "whether dweight is wanted");
+    f("need_bias", p.need_bias, "whether dbias is wanted");
+  }
+};
+struct BatchNormBackwardParams {
+  [[no_unique_address]] ByName by_name = ByName();
+  bool need_x = true;
+  bool need_weight = true;
+  bool need_bias = true;
+  static constexpr void fields(auto& p, auto&& f) {
+    f("need_x", p.need_x, "whether dx is wanted");
+    f("need_weight", p.need_weight, "whether dweight is wanted");
+    f("need_bias", p.need_bias, "whether dbias is wanted");
+  }
+};
 /// Training form: normalises x [n, c, ...] per channel by the batch's own mean and biased variance; weight and bias [c] may be undefined.
 BatchNormResult batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const BatchNormParams& p = {});
 /// Evaluation form: by the given mean and variance.

@@ -20,6 +20,20 @@ struct AdaptivePool2dParams {
   Pair size = 1;
   static constexpr void fields(auto& p, auto&& f) { f("size", p.size, "rows and columns of the result"); }
 };
+/// For the backward form.
+struct Pool2dBackwardParams {
+  [[no_unique_address]] ByName by_name = ByName();
+  Shape shape = {};
+  Pair kernel = 2;
+  Pair stride = 0;
+  Pair padding = 0;
+  static constexpr void fields(auto& p, auto&& f) {
+    f("shape", p.shape, "extents of the input of the pool");
+    f("kernel", p.kernel, "extent of the window, rows and columns");
+    f("stride", p.stride, "step of the window; 0 stands for the kernel's extent");
+    f("padding", p.padding, "border on each side");
+  }
+};
 /// Largest element of each window of x [n, c, h, w]; NaN wins. The gradient goes to the first largest.
 Tensor max_pool2d(const Tensor& x, const Pool2dParams& p = {});
 /// Mean of each window, padding counted.

@@ -1,0 +1,401 @@
+// layer_norm and rms_norm over trailing axes, batch_norm over all axes but the channels'. Statistics are kept with extent 1 on the normalised axes, in the dtype that accumulates.
+#include "keel/ops/norm.h"
+
+#include "ops/common.h"
+
+namespace keel {
+namespace {
+
+// ---- trailing axes ----
+Axes trailing(int rank, int64_t n) {
+  Axes a;
+  for (int i = rank - int(n); i < rank; ++i) a.push_back(i);
+  return a;
+}
+Axes leading(int rank, int64_t n) {
+  Axes a;
+  for (int i = 0; i < rank - int(n); ++i) a.push_back(i);
+  return a;
+}
+Shape trailing_shape(const Shape& s, int64_t n) {
+  Shape t;
+  for (int i = s.rank() - int(n); i < s.rank(); ++i) t.push_back(s[i]);
+  return t;
+}
+Spec statistics(const Spec& x, int64_t n) { return {accumulate_dtype(x.dtype), reduced_shape(x.shape, trailing(x.shape.rank(), n), true)}; }
+
+void check_trailing(const Spec& x, int64_t n) {
+  check_value(n >= 1, "axes", "at least 1", double(n));
+  check_shape(n <= x.shape.rank(), "cannot normalise " + std::to_string(n) + " trailing axes of a tensor of rank " + std::to_string(x.shape.rank()));
+}
+void check_scale(Specs in, int i, const char* role, const Shape& want, const char* what) {
+  if (in.has(i)) check_shape(in[i].shape == want, std::string(role) + " must have shape " + to_string(want) + " (" + what + "), got " + to_string(in[i].shape));
+}
+/// Sum over the axes in front of the last `n`; of a tensor that has none, itself.
+Tensor sum_leading(const Tensor& t, int64_t n) {
+  const Axes a = leading(int(t.rank()), n);
+  return a.empty() ? t : sum(t, a);
+}
+Tensor scaled(Tensor y, const Inputs& in, int weight, int bias) {
+  if (in.has(weight)) y = mul(y, acc(in[weight]));
+  if (in.has(bias)) y = add(y, acc(in[bias]));
+  return y;
+}
+/// The gradients that were asked for, in the places of the inputs they belong to.
+Tensors placed(const VjpArgs& a, const Tensors& made, std::initializer_list<int> inputs) {
+  Tensors out(a.in.size());
+  int64_t k = 0;
+  for (int i : inputs) {
+    if (i < a.in.size() && a.needs[i]) out[i] = made[k];
+    ++k;
+  }
+  return out;
+}
+bool needed(const VjpArgs& a, int i) { return i < a.in.size() && a.needs[i]; }
+Tensor nothing(const Tensor& x) { return full(Shape({0}), 0, {.dtype = x.dtype(), .device = x.device()}); }
+
+Tensors layer_norm_backward(const Tensor& g, const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& weight, const NormBackwardParams& p);
+Tensors rms_norm_backward(const Tensor& g, const Tensor& x, const Tensor& rstd, const Tensor& weight, const NormBackwardParams& p);
+Tensors batch_norm_backward(const Tensor& g, const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& weight, const BatchNormBackwardParams& p);
+
+constexpr auto no_bias_needed = [](auto&, Needs n) {
+  Saves s;
+  if (n[0] || n[1]) s.add(In{0}), s.add(Out{1}), s.add(Out{2});
+  if (n[0]) s.add(In{1});
+  return s;
+};
+
+}  // namespace
+
+KEEL_OP(layer_norm, LayerNormParams) {
+  def.doc("(x - mean) / sqrt(var + eps) over the trailing axes, times weight, plus bias.")
+      .in("x", kinds::floating)
+      .opt("weight", kinds::floating)
+      .opt("bias", kinds::floating)
+      .out("y")
+      .aux("mean")
+      .aux("rstd")
+      .cast(Cast::fp32)
+      .risk(Risk::divides | Risk::accumulates)
+      .infer([](auto& p, Specs in) {
+        check_trailing(in[0], p.axes);
+        const Shape want = trailing_shape(in[0].shape, p.axes);
+        check_scale(in, 1, "weight", want, "the normalised axes");
+        check_scale(in, 2, "bias", want, "the normalised axes");
+        const Spec s = statistics(in[0], p.axes);
+        SpecList out;
+        out.push_back(in[0]), out.push_back(s), out.push_back(s);
+        return out;
+      })
+      .decompose([](auto& p, Inputs in) -> Tensors {
+        const Tensor x = acc(in[0]);
+        const Axes axes = trailing(int(x.rank()), p.axes);
+        const Tensor m = mean(x, {.axis = axes, .keepdim = true}), d = sub(x, m);
+        const Tensor r = rsqrt(add(mean(square(d), {.axis = axes, .keepdim = true}), p.eps));
+        return {like(scaled(mul(d, r), in, 1, 2), in[0]), m, r};
+      })
+      .saves(no_bias_needed)
+      .vjp([](auto& p, const VjpArgs& a) -> Tensors {
+        const int rank = a.in_specs[0].shape.rank();
+        Tensor m = a.out[1], r = a.out[2];
+        if (scope().grad && a.in.has(0)) {  // a gradient of this gradient must reach x through the statistics as well
+          const Tensor x = acc(a.in[0]);
+          const Axes axes = trailing(rank, p.axes);
+          m = mean(x, {.axis = axes, .keepdim = true}), r = rsqrt(add(var(x, {.axis = axes, .keepdim = true}), p.eps));
+        }
+        const bool b = needed(a, 2);
+        if (!a.needs[0] && !needed(a, 1)) return placed(a, {Tensor(), Tensor(), sum_leading(a.g[0], p.axes)}, {0, 1, 2});
+        const Tensor weight = a.in.size() > 1 ? a.in[1] : Tensor();
+        return placed(a, layer_norm_backward(a.g[0], a.in[0], m, r, weight, {.axes = p.axes, .need_x = a.needs[0], .need_weight = needed(a, 1), .need_bias = b}), {0, 1, 2});
+      });
+}
+
+KEEL_OP(layer_norm_backward, NormBackwardParams) {
+  def.doc("Gradients of layer_norm by x, weight and bias, from its mean and 1 / sqrt(var + eps).")
+      .in("g", kinds::floating)
+      .in("x", kinds::floating)
+      .in("mean", kinds::floating)
+      .alone()
+      .in("rstd", kinds::floating)
+      .alone()
+      .opt("weight", kinds::floating)
+      .out("dx")
+      .out("dweight")
+      .out("dbias")
+      .risk(Risk::accumulates)
+      .infer([](auto& p, Specs in) {
+        check_trailing(in[1], p.axes);
+        check_same_shape(in[0], in[1], "g and x");
+        const Spec row{in[1].dtype, trailing_shape(in[1].shape, p.axes)}, none{in[1].dtype, Shape({0})};
+        check_scale(in, 4, "weight", row.shape, "the normalised axes");
+        SpecList out;
+        out.push_back(p.need_x ? in[1] : none), out.push_back(p.need_weight ? row : none), out.push_back(p.need_bias ? row : none);
+        return out;
+      })
+      .decompose([](auto& p, Inputs in) -> Tensors {
+        const Tensor g = acc(in[0]), r = in[3], normal = mul(sub(acc(in[1]), in[2]), r);
+        const MeanParams over{.axis = trailing(int(g.rank()), p.axes), .keepdim = true};
+        Tensor dx = nothing(in[1]), dw = nothing(in[1]), db = nothing(in[1]);
+        if (p.need_x) {
+          const Tensor gw = in.has(4) ? mul(g, acc(in[4])) : g;
+          dx = like(mul(r, sub(sub(gw, mean(gw, over)), mul(normal, mean(mul(gw, normal), over)))), in[1]);
+        }
+        if (p.need_weight) dw = like(sum_leading(mul(g, normal), p.axes), in[1]);
+        if (p.need_bias) db = like(sum_leading(g, p.axes), in[1]);
+        return {dx, dw, db};
+      });
+}
+
+KEEL_OP(rms_norm, LayerNormParams) {
+  def.doc("x / sqrt(mean(x^2) + eps) over the trailing axes, times weight.")
+      .in("x", kinds::floating)
+      .opt("weight", kinds::floating)
+      .out("y")
+      .aux("rstd")
+      .cast(Cast::fp32)
+      .risk(Risk::divides | Risk::accumulates)
+      .infer([](auto& p, Specs in) {
+        check_trailing(in[0], p.axes);
+        check_scale(in, 1, "weight", trailing_shape(in[0].shape, p.axes), "the normalised axes");
+        SpecList out;
+        out.push_back(in[0]), out.push_back(statistics(in[0], p.axes));
+        return out;
+      })
+      .decompose([](auto& p, Inputs in) -> Tensors {
+        const Tensor x = acc(in[0]);
+        const Tensor r = rsqrt(add(mean(square(x), {.axis = trailing(int(x.rank()), p.axes), .keepdim = true}), p.eps));
+        return {like(scaled(mul(x, r), in, 1, 2), in[0]), r};
+      })
+      .saves([](auto&, Needs n) { return n[0] ? Saves(In{0}, In{1}, Out{1}) : Saves(In{0}, Out{1}); })
+      .vjp([](auto& p, const VjpArgs& a) -> Tensors {
+        Tensor r = a.out[1];
+        if (scope().grad) r = rsqrt(add(mean(square(acc(a.in[0])), {.axis = trailing(a.in_specs[0].shape.rank(), p.axes), .keepdim = true}), p.eps));
+        const Tensor weight = a.in.size() > 1 ? a.in[1] : Tensor();
+        return placed(a, rms_norm_backward(a.g[0], a.in[0], r, weight, {.axes = p.axes, .need_x = a.needs[0], .need_weight = needed(a, 1), .need_bias = false}), {0, 1});
+      });
+}
+
+KEEL_OP(rms_norm_backward, NormBackwardParams) {
+  def.doc("Gradients of rms_norm by x and weight, from its 1 / sqrt(mean(x^2) + eps).")
+      .in("g", kinds::floating)
+      .in("x", kinds::floating)
+      .in("rstd", kinds::floating)
+      .alone()
+      .opt("weight", kinds::floating)
+      .out("dx")
+      .out("dweight")
+      .risk(Risk::accumulates)
+      .infer([](auto& p, Specs in) {
+        check_trailing(in[1], p.axes);
+        check_same_shape(in[0], in[1], "g and x");
+        const Spec row{in[1].dtype, trailing_shape(in[1].shape, p.axes)}, none{in[1].dtype, Shape({0})};
+        check_scale(in, 3, "weight", row.shape, "the normalised axes");
+        SpecList out;
+        out.push_back(p.need_x ? in[1] : none), out.push_back(p.need_weight ? row : none);
+        return out;
+      })
+      .decompose([](auto& p, Inputs in) -> Tensors {
+        const Tensor g = acc(in[0]), r = in[2], normal = mul(acc(in[1]), r);
+        Tensor dx = nothing(in[1]), dw = nothing(in[1]);
+        if (p.need_x) {
+          const Tensor gw = in.has(3) ? mul(g, acc(in[3])) : g;
+          dx = like(mul(r, sub(gw, mul(normal, mean(mul(gw, normal), {.axis = trailing(int(g.rank()), p.axes), .keepdim = true})))), in[1]);
+        }
+        if (p.need_weight) dw = like(sum_leading(mul(g, normal), p.axes), in[1]);
+        return {dx, dw};
+      });
+}
+
+Tensor layer_norm(const Tensor& x, const LayerNormParams& p) { return call(op_layer_norm, p, x); }
+Tensor layer_norm(const Tensor& x, const Tensor& weight, const LayerNormParams& p) { return call(op_layer_norm, p, x, weight); }
+Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const LayerNormParams& p) { return call(op_layer_norm, p, x, weight, bias); }
+Tensor rms_norm(const Tensor& x, const LayerNormParams& p) { return call(op_rms_norm, p, x); }
+Tensor rms_norm(const Tensor& x, const Tensor& weight, const LayerNormParams& p) { return call(op_rms_norm, p, x, weight); }
+
+// ---- channels ----
+namespace {
+Axes all_but_channels(int rank) {
+  Axes a = 0;
+  for (int i = 2; i < rank; ++i) a.push_back(i);
+  return a;
+}
+/// A tensor [c] so that it broadcasts along axis 1 of a tensor of that rank.
+Tensor by_channel(const Tensor& t, int rank) {
+  Shape s;
+  s.resize(rank, 1);
+  s[1] = t.shape()[0];
+  return reshape(t, s);
+}
+Shape check_channels(Specs in, int first) {
+  check_min_rank(in[0], 2, "x");
+  const Shape want({in[0].shape[1]});
+  static constexpr const char* roles[] = {"mean", "var", "weight", "bias"};
+  for (int i = 1; i < in.size(); ++i) check_scale(in, i, roles[first + i - 1], want, "one a channel, axis 1 of x");
+  return want;
+}
+Tensor channel_scaled(Tensor y, const Inputs& in, int weight, int rank) {
+  if (in.has(weight)) y = mul(y, by_channel(acc(in[weight]), rank));
+  if (in.has(weight + 1)) y = add(y, by_channel(acc(in[weight + 1]), rank));
+  return y;
+}
+}  // namespace
+
+KEEL_OP(batch_norm, BatchNormParams) {
+  def.doc("(x - mean) / sqrt(var + eps) per channel of x [n, c, ...], times weight, plus bias, with the mean and the biased variance of the batch.")
+      .in("x", kinds::floating)
+      .opt("weight", kinds::floating)
+      .opt("bias", kinds::floating)
+      .out("y")
+      .out("mean")
+      .out("var")
+      .cast(Cast::fp32)
+      .risk(Risk::divides | Risk::accumulates)
+      .infer([](auto&, Specs in) {
+        const Shape channels = check_channels(in, 2);
+        const int64_t count = reduced_count(in[0], all_but_channels(in[0].shape.rank()));
+        if (count == 1)
+          fail(ErrorCode::value, "needs more than one value a channel, got " + to_string(in[0]), "a batch of one has no variance; evaluate with running statistics, or drop the last incomplete batch");
+        const Spec s{accumulate_dtype(in[0].dtype), channels};
+        SpecList out;
+        out.push_back(in[0]), out.push_back(s), out.push_back(s);
+        return out;
+      })
+      .decompose([](auto& p, Inputs in) -> Tensors {
+        const Tensor x = acc(in[0]);
+        const int rank = int(x.rank());
+        const Axes axes = all_but_channels(rank);
+        const Tensor m = mean(x, {.axis = axes}), d = sub(x, by_channel(m, rank)), v = mean(square(d), {.axis = axes});
+        return {like(channel_scaled(mul(d, by_channel(rsqrt(add(v, p.eps)), rank)), in, 1, rank), in[0]), m, v};
+      })
+      .saves([](auto&, Needs n) {
+        Saves s;
+        if (n[0] || n[1]) s = Saves(In{0}, Out{1}, Out{2});
+        if (n[0]) s.add(In{1});
+        return s;
+      })
+      .vjp([](auto& p, const VjpArgs& a) -> Tensors {
+        const Spec& s = a.in_specs[0];
+        const int rank = s.shape.rank();
+        const Axes axes = all_but_channels(rank);
+        Tensors out(a.in.size());
+        if (a.g.has(0)) {
+          if (!a.needs[0] && !needed(a, 1)) {
+            out[2] = sum(a.g[0], axes);
+          } else {
+            const Tensor r = rsqrt(add(a.out[2], p.eps)), weight = a.in.size() > 1 ? a.in[1] : Tensor();
+            out = placed(a, batch_norm_backward(a.g[0], a.in[0], a.out[1], r, weight, {.need_x = a.needs[0], .need_weight = needed(a, 1), .need_bias = needed(a, 2)}), {0, 1, 2});
+          }
+        }
+        if (!a.needs[0]) return out;
+        const double n = double(reduced_count(s, axes));
+        const auto more = [&](const Tensor& t) { out[0] = out[0].defined() ? add(out[0], t) : t; };
+        if (a.g.has(1)) more(expand(by_channel(div(a.g[1], n), rank), s.shape));
+        if (a.g.has(2)) more(mul(sub(acc(a.in[0]), by_channel(a.out[1], rank)), by_channel(mul(a.g[2], 2 / n), rank)));
+        return out;
+      });
+}
+
+KEEL_OP(batch_norm_backward, BatchNormBackwardParams) {
+  def.doc("Gradients of batch_norm by x, weight and bias, from the batch's mean and 1 / sqrt(var + eps).")
+      .in("g", kinds::floating)
+      .in("x", kinds::floating)
+      .in("mean", kinds::floating)
+      .alone()
+      .in("rstd", kinds::floating)
+      .alone()
+      .opt("weight", kinds::floating)
+      .out("dx")
+      .out("dweight")
+      .out("dbias")
+      .risk(Risk::accumulates)
+      .infer([](auto& p, Specs in) {
+        check_min_rank(in[1], 2, "x");
+        check_same_shape(in[0], in[1], "g and x");
+        const Spec row{in[1].dtype, Shape({in[1].shape[1]})}, none{in[1].dtype, Shape({0})};
+        check_scale(in, 2, "mean", row.shape, "one a channel, axis 1 of x");
+        check_scale(in, 3, "rstd", row.shape, "one a channel, axis 1 of x");
+        check_scale(in, 4, "weight", row.shape, "one a channel, axis 1 of x");
+        SpecList out;
+        out.push_back(p.need_x ? in[1] : none), out.push_back(p.need_weight ? row : none), out.push_back(p.need_bias ? row : none);
+        return out;
+      })
+      .decompose([](auto& p, Inputs in) -> Tensors {
+        const Tensor g = acc(in[0]);
+        const int rank = int(g.rank());
+        const Axes axes = all_but_channels(rank);
+        const Tensor r = by_channel(in[3], rank), normal = mul(sub(acc(in[1]), by_channel(in[2], rank)), r);
+        Tensor dx = nothing(in[1]), dw = nothing(in[1]), db = nothing(in[1]);
+        if (p.need_x) {
+          const MeanParams over{.axis = axes, .keepdim = true};
+          const Tensor scale = in.has(4) ? mul(r, by_channel(acc(in[4]), rank)) : r;
+          dx = like(mul(scale, sub(sub(g, mean(g, over)), mul(normal, mean(mul(g, normal), over)))), in[1]);
+        }
+        if (p.need_weight) dw = like(sum(mul(g, normal), axes), in[1]);
+        if (p.need_bias) db = like(sum(g, axes), in[1]);
+        return {dx, dw, db};
+      });
+}
+
+KEEL_OP(batch_norm_eval, BatchNormParams) {
+  def.doc("(x - mean) / sqrt(var + eps) per channel of x [n, c, ...], times weight, plus bias, with a given mean and variance.")
+      .in("x", kinds::floating)
+      .in("mean", kinds::floating)
+      .alone()
+      .in("var", kinds::floating)
+      .alone()
+      .opt("weight", kinds::floating)
+      .opt("bias", kinds::floating)
+      .out("y")
+      .cast(Cast::fp32)
+      .risk(Risk::divides)
+      .infer([](auto&, Specs in) {
+        check_channels(in, 0);
+        return in[0];
+      })
+      .decompose([](auto& p, Inputs in) {
+        const int rank = int(in[0].rank());
+        const Tensor d = sub(acc(in[0]), by_channel(in[1], rank)), r = by_channel(rsqrt(add(acc(in[2]), p.eps)), rank);
+        return like(channel_scaled(mul(d, r), in, 3, rank), in[0]);
+      })
+      .saves(In{0}, In{1}, In{2}, In{3})
+      .vjp([](auto& p, const VjpArgs& a) -> Tensors {
+        const int rank = a.in_specs[0].shape.rank();
+        const Axes axes = all_but_channels(rank);
+        const Tensor g = acc(a.g[0]), r = rsqrt(add(acc(a.in[2]), p.eps)), scale = a.in.has(3) ? mul(r, acc(a.in[3])) : r;
+        Tensors out(a.in.size());
+        if (a.needs[0]) out[0] = mul(g, by_channel(scale, rank));
+        if (a.needs[1] || needed(a, 4)) {
+          const Tensor total = sum(g, axes);
+          if (a.needs[1]) out[1] = neg(mul(total, scale));
+          if (needed(a, 4)) out[4] = total;
+        }
+        if (a.needs[2] || needed(a, 3)) {
+          const Tensor part = sum(mul(g, sub(acc(a.in[0]), by_channel(a.in[1], rank))), axes);
+          if (a.needs[2]) out[2] = mul(mul(part, -0.5), mul(scale, square(r)));
+          if (needed(a, 3)) out[3] = mul(part, r);
+        }
+        return out;
+      });
+}
+
+BatchNormResult batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const BatchNormParams& p) {
+  Tensors t = call_all(op_batch_norm, p, x, weight, bias);
+  return {t[0], t[1], t[2]};
+}
+Tensor batch_norm_eval(const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& weight, const Tensor& bias, const BatchNormParams& p) {
+  return call(op_batch_norm_eval, p, x, mean, var, weight, bias);
+}
+
+namespace {
+Tensors layer_norm_backward(const Tensor& g, const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& weight, const NormBackwardParams& p) {
+  return call_all(op_layer_norm_backward, p, g, x, mean, rstd, weight);
+}
+Tensors rms_norm_backward(const Tensor& g, const Tensor& x, const Tensor& rstd, const Tensor& weight, const NormBackwardParams& p) {
+  return call_all(op_rms_norm_backward, p, g, x, rstd, weight);
+}
+Tensors batch_norm_backward(const Tensor& g, const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& weight, const BatchNormBackwardParams& p) {
+  return call_all(op_batch_norm_backward, p, g, x, mean, rstd, weight);
+}
+}  // namespace
+
+}  // namespace keel
