@@ -42,7 +42,8 @@ KEEL_OP(embedding_backward, EmbeddingBackwardParams) {
         check_value(p.rows >= 0, "rows", "at least 0", double(p.rows));
         Shape want = in[1].shape;
         want.push_back(in[0].shape.rank() ? in[0].shape[-1] : 0);
-        check_shape(in[0].shape == want, "g must have the shape of ids, then the width, got " + to_string(in[0].shape) + " for ids " + to_string(in[1].shape));
+        check_shape(in[0].shape == want,
+                    "g must have the shape of ids, then the width, got " + to_string(in[0].shape) + " for ids " + to_string(in[1].shape));
         return Spec{in[0].dtype, Shape({p.rows, in[0].shape[-1]})};
       })
       .saves(In{1})
@@ -55,7 +56,9 @@ KEEL_OP(embedding_backward, EmbeddingBackwardParams) {
 
 Tensor embedding(const Tensor& ids, const Tensor& weight, const EmbeddingParams& p) { return call(op_embedding, p, ids, weight); }
 namespace {
-Tensor embedding_backward(const Tensor& g, const Tensor& ids, const EmbeddingBackwardParams& p) { return call(op_embedding_backward, p, g, ids); }
+Tensor embedding_backward(const Tensor& g, const Tensor& ids, const EmbeddingBackwardParams& p) {
+  return call(op_embedding_backward, p, g, ids);
+}
 }  // namespace
 
 }  // namespace keel

@@ -15,7 +15,8 @@ Tensor spread(const Tensor& g, Reduction r, int64_t n) { return r == Reduction::
 constexpr auto pair_spec = [](auto& p, Specs in) {
   if (!(in[0].shape == in[1].shape))
     fail(ErrorCode::shape, "x and target must have the same shape, got " + to_string(in[0].shape) + " and " + to_string(in[1].shape),
-         can_broadcast(in[0].shape, in[1].shape) ? "they would broadcast, which is seldom meant in a loss; reshape or expand one of them" : "reshape one of them");
+         can_broadcast(in[0].shape, in[1].shape) ? "they would broadcast, which is seldom meant in a loss; reshape or expand one of them"
+                                                 : "reshape one of them");
   return Spec{in[0].dtype, p.reduction == Reduction::none ? in[0].shape : Shape()};
 };
 template <class P>
@@ -40,8 +41,10 @@ void check_class_target(const Spec& x, const Spec& target, int64_t axis, const c
   const Shape want = without_axis(x, axis);
   if (target.shape == want) return;
   std::string hint = "class indices have the shape of the " + std::string(role) + " without axis " + std::to_string(axis);
-  if (target.shape == x.shape) hint += "; probabilities or one-hot rows must be floats";
-  else if (x.shape.rank() > 1 && without_axis(x, 1) == target.shape) hint += "; axis = 1 takes the classes from axis 1";
+  if (target.shape == x.shape)
+    hint += "; probabilities or one-hot rows must be floats";
+  else if (x.shape.rank() > 1 && without_axis(x, 1) == target.shape)
+    hint += "; axis = 1 takes the classes from axis 1";
   fail(ErrorCode::shape, "target must have shape " + to_string(want) + ", got " + to_string(target.shape), hint);
 }
 void check_classes(const Spec& x, int64_t axis, const char* role) {
@@ -62,12 +65,16 @@ Tensor row_gradient(const Tensor& g, const Tensor& counted, Reduction r, int axi
   const Tensor one = r == Reduction::none ? unsqueeze(g, axis) : r == Reduction::mean ? div(g, sum(counted)) : g;
   return where(unsqueeze(counted, axis), one, 0);
 }
-Tensor reduce_counted(const Tensor& loss, const Tensor& counted, Reduction r) { return r == Reduction::mean ? div(sum(loss), sum(counted)) : reduce(loss, r); }
+Tensor reduce_counted(const Tensor& loss, const Tensor& counted, Reduction r) {
+  return r == Reduction::mean ? div(sum(loss), sum(counted)) : reduce(loss, r);
+}
 
 Tensor nll_loss_backward(const Tensor& g, const Tensor& target, const NllBackwardParams& p);
 Tensor cross_entropy_backward(const Tensor& g, const Tensor& logits, const Tensor& target, const Tensor& lse, const CrossEntropyParams& p);
 
-Tensor smoothed(const Tensor& target, double smoothing, int64_t classes) { return smoothing == 0 ? target : add(mul(target, 1 - smoothing), smoothing / double(classes)); }
+Tensor smoothed(const Tensor& target, double smoothing, int64_t classes) {
+  return smoothing == 0 ? target : add(mul(target, 1 - smoothing), smoothing / double(classes));
+}
 
 }  // namespace
 
@@ -88,7 +95,8 @@ KEEL_OP(nll_loss, NllParams) {
       .vjp([](auto& p, const VjpArgs& a) -> Tensors {
         const Spec& x = a.in_specs[0];
         const int axis = axis_of(x, p.axis);
-        return {nll_loss_backward(a.g[0], a.in[1], {.axis = axis, .ignore_index = p.ignore_index, .reduction = p.reduction, .classes = x.shape[axis]})};
+        return {nll_loss_backward(a.g[0], a.in[1],
+                                  {.axis = axis, .ignore_index = p.ignore_index, .reduction = p.reduction, .classes = x.shape[axis]})};
       });
 }
 KEEL_OP(nll_loss_backward, NllBackwardParams) {
@@ -100,7 +108,8 @@ KEEL_OP(nll_loss_backward, NllBackwardParams) {
       .infer([](auto& p, Specs in) {
         Shape s = in[1].shape;
         s.insert(check_axis(p.axis, s.rank() + 1), p.classes);
-        check_shape(in[0].shape == (p.reduction == Reduction::none ? in[1].shape : Shape()), "g has shape " + to_string(in[0].shape) + ", which is not that of the loss");
+        check_shape(in[0].shape == (p.reduction == Reduction::none ? in[1].shape : Shape()),
+                    "g has shape " + to_string(in[0].shape) + ", which is not that of the loss");
         return Spec{in[0].dtype, s};
       })
       .decompose([](auto& p, Inputs in) {
@@ -124,8 +133,10 @@ KEEL_OP(cross_entropy, CrossEntropyParams) {
         check_classes(in[0], p.axis, "logits");
         check_value(p.label_smoothing >= 0 && p.label_smoothing <= 1, "label_smoothing", "in [0, 1]", p.label_smoothing);
         if (is_floating(in[1].dtype)) {
-          check_shape(in[0].shape == in[1].shape, "target probabilities must have the shape of the logits, " + to_string(in[0].shape) + ", got " + to_string(in[1].shape),
-                      "class indices must be integers, as in target.astype(i64)");
+          check_shape(
+              in[0].shape == in[1].shape,
+              "target probabilities must have the shape of the logits, " + to_string(in[0].shape) + ", got " + to_string(in[1].shape),
+              "class indices must be integers, as in target.astype(i64)");
         } else {
           check_class_target(in[0], in[1], p.axis, "logits");
         }
@@ -190,7 +201,8 @@ KEEL_OP(cross_entropy_backward, CrossEntropyParams) {
         const int64_t classes = x.shape()[axis];
         const Tensor g = row_gradient(acc(in[0]), not_equal(target, p.ignore_index), p.reduction, axis);
         const double rest = p.label_smoothing / double(classes);
-        const Tensor want = where(equal(unsqueeze(target, axis), classes_along(axis, rank, classes)), full(Shape(), 1 - p.label_smoothing + rest, {.dtype = x.dtype()}), rest);
+        const Tensor want = where(equal(unsqueeze(target, axis), classes_along(axis, rank, classes)),
+                                  full(Shape(), 1 - p.label_smoothing + rest, {.dtype = x.dtype()}), rest);
         return like(mul(g, sub(exp(sub(x, unsqueeze(in[3], axis))), want)), in[1]);
       });
 }
@@ -227,12 +239,18 @@ KEEL_OP(bce_with_logits, LossParams) {
 }
 
 Tensor nll_loss(const Tensor& log_probs, const Tensor& target, const NllParams& p) { return call(op_nll_loss, p, log_probs, target); }
-Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyParams& p) { return call(op_cross_entropy, p, logits, target); }
+Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyParams& p) {
+  return call(op_cross_entropy, p, logits, target);
+}
 Tensor mse_loss(const Tensor& x, const Tensor& target, const LossParams& p) { return call(op_mse_loss, p, x, target); }
 Tensor l1_loss(const Tensor& x, const Tensor& target, const LossParams& p) { return call(op_l1_loss, p, x, target); }
-Tensor bce_with_logits(const Tensor& logits, const Tensor& target, const LossParams& p) { return call(op_bce_with_logits, p, logits, target); }
+Tensor bce_with_logits(const Tensor& logits, const Tensor& target, const LossParams& p) {
+  return call(op_bce_with_logits, p, logits, target);
+}
 namespace {
-Tensor nll_loss_backward(const Tensor& g, const Tensor& target, const NllBackwardParams& p) { return call(op_nll_loss_backward, p, g, target); }
+Tensor nll_loss_backward(const Tensor& g, const Tensor& target, const NllBackwardParams& p) {
+  return call(op_nll_loss_backward, p, g, target);
+}
 Tensor cross_entropy_backward(const Tensor& g, const Tensor& logits, const Tensor& target, const Tensor& lse, const CrossEntropyParams& p) {
   return call(op_cross_entropy_backward, p, g, logits, target, lse);
 }

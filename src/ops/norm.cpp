@@ -26,10 +26,13 @@ Spec statistics(const Spec& x, int64_t n) { return {accumulate_dtype(x.dtype), r
 
 void check_trailing(const Spec& x, int64_t n) {
   check_value(n >= 1, "axes", "at least 1", double(n));
-  check_shape(n <= x.shape.rank(), "cannot normalise " + std::to_string(n) + " trailing axes of a tensor of rank " + std::to_string(x.shape.rank()));
+  check_shape(n <= x.shape.rank(),
+              "cannot normalise " + std::to_string(n) + " trailing axes of a tensor of rank " + std::to_string(x.shape.rank()));
 }
 void check_scale(Specs in, int i, const char* role, const Shape& want, const char* what) {
-  if (in.has(i)) check_shape(in[i].shape == want, std::string(role) + " must have shape " + to_string(want) + " (" + what + "), got " + to_string(in[i].shape));
+  if (in.has(i))
+    check_shape(in[i].shape == want,
+                std::string(role) + " must have shape " + to_string(want) + " (" + what + "), got " + to_string(in[i].shape));
 }
 /// Sum over the axes in front of the last `n`; of a tensor that has none, itself.
 Tensor sum_leading(const Tensor& t, int64_t n) {
@@ -54,9 +57,11 @@ Tensors placed(const VjpArgs& a, const Tensors& made, std::initializer_list<int>
 bool needed(const VjpArgs& a, int i) { return i < a.in.size() && a.needs[i]; }
 Tensor nothing(const Tensor& x) { return full(Shape({0}), 0, {.dtype = x.dtype(), .device = x.device()}); }
 
-Tensors layer_norm_backward(const Tensor& g, const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& weight, const NormBackwardParams& p);
+Tensors layer_norm_backward(const Tensor& g, const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& weight,
+                            const NormBackwardParams& p);
 Tensors rms_norm_backward(const Tensor& g, const Tensor& x, const Tensor& rstd, const Tensor& weight, const NormBackwardParams& p);
-Tensors batch_norm_backward(const Tensor& g, const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& weight, const BatchNormBackwardParams& p);
+Tensors batch_norm_backward(const Tensor& g, const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& weight,
+                            const BatchNormBackwardParams& p);
 
 constexpr auto no_bias_needed = [](auto&, Needs n) {
   Saves s;
@@ -106,7 +111,10 @@ KEEL_OP(layer_norm, LayerNormParams) {
         const bool b = needed(a, 2);
         if (!a.needs[0] && !needed(a, 1)) return placed(a, {Tensor(), Tensor(), sum_leading(a.g[0], p.axes)}, {0, 1, 2});
         const Tensor weight = a.in.size() > 1 ? a.in[1] : Tensor();
-        return placed(a, layer_norm_backward(a.g[0], a.in[0], m, r, weight, {.axes = p.axes, .need_x = a.needs[0], .need_weight = needed(a, 1), .need_bias = b}), {0, 1, 2});
+        return placed(a,
+                      layer_norm_backward(a.g[0], a.in[0], m, r, weight,
+                                          {.axes = p.axes, .need_x = a.needs[0], .need_weight = needed(a, 1), .need_bias = b}),
+                      {0, 1, 2});
       });
 }
 
@@ -169,9 +177,13 @@ KEEL_OP(rms_norm, LayerNormParams) {
       .saves([](auto&, Needs n) { return n[0] ? Saves(In{0}, In{1}, Out{1}) : Saves(In{0}, Out{1}); })
       .vjp([](auto& p, const VjpArgs& a) -> Tensors {
         Tensor r = a.out[1];
-        if (scope().grad) r = rsqrt(add(mean(square(acc(a.in[0])), {.axis = trailing(a.in_specs[0].shape.rank(), p.axes), .keepdim = true}), p.eps));
+        if (scope().grad)
+          r = rsqrt(add(mean(square(acc(a.in[0])), {.axis = trailing(a.in_specs[0].shape.rank(), p.axes), .keepdim = true}), p.eps));
         const Tensor weight = a.in.size() > 1 ? a.in[1] : Tensor();
-        return placed(a, rms_norm_backward(a.g[0], a.in[0], r, weight, {.axes = p.axes, .need_x = a.needs[0], .need_weight = needed(a, 1), .need_bias = false}), {0, 1});
+        return placed(a,
+                      rms_norm_backward(a.g[0], a.in[0], r, weight,
+                                        {.axes = p.axes, .need_x = a.needs[0], .need_weight = needed(a, 1), .need_bias = false}),
+                      {0, 1});
       });
 }
 
@@ -208,7 +220,9 @@ KEEL_OP(rms_norm_backward, NormBackwardParams) {
 
 Tensor layer_norm(const Tensor& x, const LayerNormParams& p) { return call(op_layer_norm, p, x); }
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const LayerNormParams& p) { return call(op_layer_norm, p, x, weight); }
-Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const LayerNormParams& p) { return call(op_layer_norm, p, x, weight, bias); }
+Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const LayerNormParams& p) {
+  return call(op_layer_norm, p, x, weight, bias);
+}
 Tensor rms_norm(const Tensor& x, const LayerNormParams& p) { return call(op_rms_norm, p, x); }
 Tensor rms_norm(const Tensor& x, const Tensor& weight, const LayerNormParams& p) { return call(op_rms_norm, p, x, weight); }
 
@@ -241,7 +255,9 @@ Tensor channel_scaled(Tensor y, const Inputs& in, int weight, int rank) {
 }  // namespace
 
 KEEL_OP(batch_norm, BatchNormParams) {
-  def.doc("(x - mean) / sqrt(var + eps) per channel of x [n, c, ...], times weight, plus bias, with the mean and the biased variance of the batch.")
+  def.doc(
+         "(x - mean) / sqrt(var + eps) per channel of x [n, c, ...], times weight, plus bias, with the mean and the biased variance of the "
+         "batch.")
       .in("x", kinds::floating)
       .opt("weight", kinds::floating)
       .opt("bias", kinds::floating)
@@ -254,7 +270,8 @@ KEEL_OP(batch_norm, BatchNormParams) {
         const Shape channels = check_channels(in, 2);
         const int64_t count = reduced_count(in[0], all_but_channels(in[0].shape.rank()));
         if (count == 1)
-          fail(ErrorCode::value, "needs more than one value a channel, got " + to_string(in[0]), "a batch of one has no variance; evaluate with running statistics, or drop the last incomplete batch");
+          fail(ErrorCode::value, "needs more than one value a channel, got " + to_string(in[0]),
+               "a batch of one has no variance; evaluate with running statistics, or drop the last incomplete batch");
         const Spec s{accumulate_dtype(in[0].dtype), channels};
         SpecList out;
         out.push_back(in[0]), out.push_back(s), out.push_back(s);
@@ -283,7 +300,10 @@ KEEL_OP(batch_norm, BatchNormParams) {
             out[2] = sum(a.g[0], axes);
           } else {
             const Tensor r = rsqrt(add(a.out[2], p.eps)), weight = a.in.size() > 1 ? a.in[1] : Tensor();
-            out = placed(a, batch_norm_backward(a.g[0], a.in[0], a.out[1], r, weight, {.need_x = a.needs[0], .need_weight = needed(a, 1), .need_bias = needed(a, 2)}), {0, 1, 2});
+            out = placed(a,
+                         batch_norm_backward(a.g[0], a.in[0], a.out[1], r, weight,
+                                             {.need_x = a.needs[0], .need_weight = needed(a, 1), .need_bias = needed(a, 2)}),
+                         {0, 1, 2});
           }
         }
         if (!a.needs[0]) return out;
@@ -382,18 +402,21 @@ BatchNormResult batch_norm(const Tensor& x, const Tensor& weight, const Tensor& 
   Tensors t = call_all(op_batch_norm, p, x, weight, bias);
   return {t[0], t[1], t[2]};
 }
-Tensor batch_norm_eval(const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& weight, const Tensor& bias, const BatchNormParams& p) {
+Tensor batch_norm_eval(const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& weight, const Tensor& bias,
+                       const BatchNormParams& p) {
   return call(op_batch_norm_eval, p, x, mean, var, weight, bias);
 }
 
 namespace {
-Tensors layer_norm_backward(const Tensor& g, const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& weight, const NormBackwardParams& p) {
+Tensors layer_norm_backward(const Tensor& g, const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& weight,
+                            const NormBackwardParams& p) {
   return call_all(op_layer_norm_backward, p, g, x, mean, rstd, weight);
 }
 Tensors rms_norm_backward(const Tensor& g, const Tensor& x, const Tensor& rstd, const Tensor& weight, const NormBackwardParams& p) {
   return call_all(op_rms_norm_backward, p, g, x, rstd, weight);
 }
-Tensors batch_norm_backward(const Tensor& g, const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& weight, const BatchNormBackwardParams& p) {
+Tensors batch_norm_backward(const Tensor& g, const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& weight,
+                            const BatchNormBackwardParams& p) {
   return call_all(op_batch_norm_backward, p, g, x, mean, rstd, weight);
 }
 }  // namespace

@@ -17,9 +17,11 @@ Shape pooled_shape(const P& p, const Shape& x) {
   for (int i = 0; i < 2; ++i) {
     check_value(p.kernel[i] >= 1, "kernel", "at least 1", double(p.kernel[i]));
     check_value(p.stride[i] >= 0, "stride", "positive, or 0 for the kernel's extent", double(p.stride[i]));
-    check_value(p.padding[i] >= 0 && p.padding[i] <= p.kernel[i] / 2, "padding", "at least 0 and at most half the kernel", double(p.padding[i]));
+    check_value(p.padding[i] >= 0 && p.padding[i] <= p.kernel[i] / 2, "padding", "at least 0 and at most half the kernel",
+                double(p.padding[i]));
     const int64_t extent = x[2 + i] + 2 * p.padding[i];
-    check_shape(extent >= p.kernel[i], "a window of " + std::to_string(p.kernel[i]) + " " + sides[i] + " does not fit into " + std::to_string(x[2 + i]) + " with padding " + std::to_string(p.padding[i]));
+    check_shape(extent >= p.kernel[i], "a window of " + std::to_string(p.kernel[i]) + " " + sides[i] + " does not fit into " +
+                                           std::to_string(x[2 + i]) + " with padding " + std::to_string(p.padding[i]));
     s.push_back((extent - p.kernel[i]) / step_of(p.stride, p.kernel, i) + 1);
   }
   return s;
@@ -35,20 +37,24 @@ void each_place(const P& p, const Shape& out, F f) {
   for (int64_t i = 0; i < p.kernel[0]; ++i)
     for (int64_t j = 0; j < p.kernel[1]; ++j) {
       const int64_t sh = step_of(p.stride, p.kernel, 0), sw = step_of(p.stride, p.kernel, 1);
-      f(SliceParams{.start = {0, 0, i, j}, .stop = {out[0], out[1], i + (out[2] - 1) * sh + 1, j + (out[3] - 1) * sw + 1}, .step = {1, 1, sh, sw}});
+      f(SliceParams{
+          .start = {0, 0, i, j}, .stop = {out[0], out[1], i + (out[2] - 1) * sh + 1, j + (out[3] - 1) * sw + 1}, .step = {1, 1, sh, sw}});
     }
 }
 /// Where the input lies in the padded one.
 template <class P>
 SliceParams inside(const P& p, const Shape& x) {
-  return {.start = {0, 0, p.padding[0], p.padding[1]}, .stop = {x[0], x[1], x[2] + p.padding[0], x[3] + p.padding[1]}, .step = {1, 1, 1, 1}};
+  return {
+      .start = {0, 0, p.padding[0], p.padding[1]}, .stop = {x[0], x[1], x[2] + p.padding[0], x[3] + p.padding[1]}, .step = {1, 1, 1, 1}};
 }
 template <class P>
 Shape padded(const P& p, Shape x) {
   x[2] += 2 * p.padding[0], x[3] += 2 * p.padding[1];
   return x;
 }
-Tensor scatter_slice(const Tensor& g, const Shape& shape, const SliceParams& at) { return slice_backward(g, {.shape = shape, .start = at.start, .stop = at.stop, .step = at.step}); }
+Tensor scatter_slice(const Tensor& g, const Shape& shape, const SliceParams& at) {
+  return slice_backward(g, {.shape = shape, .start = at.start, .stop = at.stop, .step = at.step});
+}
 
 Tensor max_pool2d_backward(const Tensor& g, const Tensor& indices, const ShapeParams& p);
 Tensor max_pool2d_pick(const Tensor& x, const Tensor& indices);
@@ -82,7 +88,8 @@ KEEL_OP(max_pool2d_backward, ShapeParams) {
       .infer([](auto& p, Specs in) {
         check_rank(in[0], 4, "g");
         check_same_shape(in[0], in[1], "g and indices");
-        check_shape(p.shape.rank() == 4 && p.shape[0] == in[0].shape[0] && p.shape[1] == in[0].shape[1], "shape " + to_string(p.shape) + " does not belong to " + to_string(in[0]));
+        check_shape(p.shape.rank() == 4 && p.shape[0] == in[0].shape[0] && p.shape[1] == in[0].shape[1],
+                    "shape " + to_string(p.shape) + " does not belong to " + to_string(in[0]));
         return Spec{in[0].dtype, p.shape};
       })
       .saves(In{1})
@@ -98,7 +105,8 @@ KEEL_OP(max_pool2d_pick, NoParams) {
       .infer([](auto&, Specs in) {
         check_rank(in[0], 4, "x");
         check_rank(in[1], 4, "indices");
-        check_shape(in[0].shape[0] == in[1].shape[0] && in[0].shape[1] == in[1].shape[1], "indices " + to_string(in[1]) + " do not belong to " + to_string(in[0]));
+        check_shape(in[0].shape[0] == in[1].shape[0] && in[0].shape[1] == in[1].shape[1],
+                    "indices " + to_string(in[1]) + " do not belong to " + to_string(in[0]));
         return Spec{in[0].dtype, in[1].shape};
       })
       .saves(In{1})
@@ -146,7 +154,9 @@ KEEL_OP(avg_pool2d_backward, Pool2dBackwardParams) {
         return like(slice_view(total, inside(p, p.shape)), in[0]);
       })
       .saves()
-      .vjp([](auto& p, const VjpArgs& a) -> Tensors { return {avg_pool2d(a.g[0], {.kernel = p.kernel, .stride = p.stride, .padding = p.padding})}; });
+      .vjp([](auto& p, const VjpArgs& a) -> Tensors {
+        return {avg_pool2d(a.g[0], {.kernel = p.kernel, .stride = p.stride, .padding = p.padding})};
+      });
 }
 
 namespace {
@@ -189,7 +199,9 @@ Tensor max_pool2d(const Tensor& x, const Pool2dParams& p) { return call(op_max_p
 Tensor avg_pool2d(const Tensor& x, const Pool2dParams& p) { return call(op_avg_pool2d, p, x); }
 Tensor adaptive_avg_pool2d(const Tensor& x, const AdaptivePool2dParams& p) { return call(op_adaptive_avg_pool2d, p, x); }
 namespace {
-Tensor max_pool2d_backward(const Tensor& g, const Tensor& indices, const ShapeParams& p) { return call(op_max_pool2d_backward, p, g, indices); }
+Tensor max_pool2d_backward(const Tensor& g, const Tensor& indices, const ShapeParams& p) {
+  return call(op_max_pool2d_backward, p, g, indices);
+}
 Tensor max_pool2d_pick(const Tensor& x, const Tensor& indices) { return call(op_max_pool2d_pick, NoParams{}, x, indices); }
 Tensor avg_pool2d_backward(const Tensor& g, const Pool2dBackwardParams& p) { return call(op_avg_pool2d_backward, p, g); }
 }  // namespace

@@ -38,8 +38,10 @@ KEEL_CASES(class_loss) {
   constexpr Reduction none = Reduction::none, total = Reduction::sum;
   const Arg ignoring = values({5}, {0, -100, 2, 2, -100}, i64);
   c.op("cross_entropy")
-      .torch("torch.nn.functional.cross_entropy(logits.movedim(axis, 1) if logits.ndim > 1 else logits, target if not target.is_floating_point() or target.ndim < 2 else target.movedim(axis, 1), "
-             "label_smoothing=label_smoothing, ignore_index=ignore_index, reduction=reduction)")
+      .torch(
+          "torch.nn.functional.cross_entropy(logits.movedim(axis, 1) if logits.ndim > 1 else logits, target if not "
+          "target.is_floating_point() or target.ndim < 2 else target.movedim(axis, 1), "
+          "label_smoothing=label_smoothing, ignore_index=ignore_index, reduction=reduction)")
       .sample(CrossEntropyParams{}, {normal({5, 4}), integers({5}, 0, 4)})
       .sample(CrossEntropyParams{.reduction = none}, {normal({5, 4}), integers({5}, 0, 4, i32)})
       .sample(CrossEntropyParams{.reduction = total}, {normal({5, 4}), integers({5}, 0, 4, u8)})
@@ -62,19 +64,24 @@ KEEL_CASES(class_loss) {
       .error(CrossEntropyParams{}, {normal({5, 4}), integers({5}, -1, 0)}, ErrorCode::index, "target -1 is out of range [0, 3]")
       .error(CrossEntropyParams{}, {normal({5, 4}), integers({4}, 0, 3)}, ErrorCode::shape, "target must have shape [5], got [4]")
       .error(CrossEntropyParams{}, {normal({5, 4}), integers({5, 4}, 0, 3)}, ErrorCode::shape, "one-hot rows must be floats")
-      .error(CrossEntropyParams{}, {normal({2, 3, 4, 4}), integers({2, 4, 4}, 0, 3)}, ErrorCode::shape, "axis = 1 takes the classes from axis 1")
+      .error(CrossEntropyParams{}, {normal({2, 3, 4, 4}), integers({2, 4, 4}, 0, 3)}, ErrorCode::shape,
+             "axis = 1 takes the classes from axis 1")
       .error(CrossEntropyParams{}, {normal({5, 4}), normal({5})}, ErrorCode::shape, "class indices must be integers")
       .error(CrossEntropyParams{}, {normal({}), integers({}, 0, 3)}, ErrorCode::shape, "at least rank 1")
-      .error(CrossEntropyParams{.label_smoothing = 1.5}, {normal({5, 4}), integers({5}, 0, 4)}, ErrorCode::value, "label_smoothing must be in [0, 1], got 1.5")
+      .error(CrossEntropyParams{.label_smoothing = 1.5}, {normal({5, 4}), integers({5}, 0, 4)}, ErrorCode::value,
+             "label_smoothing must be in [0, 1], got 1.5")
       .error(CrossEntropyParams{}, {normal({5, 0}), integers({5}, 0, 4)}, ErrorCode::value, "there are no classes")
       .error(CrossEntropyParams{.axis = 2}, {normal({5, 4}), integers({5}, 0, 4)}, ErrorCode::index, "axis 2 is out of range");
   c.op("cross_entropy_backward")
       .sample(CrossEntropyParams{}, {normal({}), normal({5, 4}), integers({5}, 0, 4), between({5}, 1, 2)})
       .sample(CrossEntropyParams{.label_smoothing = 0.2, .reduction = none}, {normal({5}), normal({5, 4}), ignoring, between({5}, 1, 2)})
-      .sample(CrossEntropyParams{.axis = 1, .reduction = total}, {normal({}), normal({2, 3, 2}), integers({2, 2}, 0, 3, u8), between({2, 2}, 1, 2)})
+      .sample(CrossEntropyParams{.axis = 1, .reduction = total},
+              {normal({}), normal({2, 3, 2}), integers({2, 2}, 0, 3, u8), between({2, 2}, 1, 2)})
       .sample(CrossEntropyParams{}, {normal({}), normal({4}), integers({}, 0, 4), between({}, 1, 2)});
   c.op("nll_loss")
-      .torch("torch.nn.functional.nll_loss(log_probs.movedim(axis, 1) if log_probs.ndim > 1 else log_probs, target, ignore_index=ignore_index, reduction=reduction)")
+      .torch(
+          "torch.nn.functional.nll_loss(log_probs.movedim(axis, 1) if log_probs.ndim > 1 else log_probs, target, "
+          "ignore_index=ignore_index, reduction=reduction)")
       .sample(NllParams{}, {normal({5, 4}), integers({5}, 0, 4)})
       .sample(NllParams{.reduction = none}, {normal({5, 4}), ignoring})
       .sample(NllParams{}, {normal({5, 4}), ignoring})
@@ -95,7 +102,8 @@ KEEL_CASES(pair_loss) {
     const bool bce = std::string(name) == "bce_with_logits";
     const auto target = [&](Shape s) { return bce ? between(s, 0, 1) : normal(s); };
     c.op(name)
-        .torch(std::string("torch.nn.functional.") + (bce ? "binary_cross_entropy_with_logits(logits" : std::string(name) + "(x") + ", target, reduction=reduction)")
+        .torch(std::string("torch.nn.functional.") + (bce ? "binary_cross_entropy_with_logits(logits" : std::string(name) + "(x") +
+               ", target, reduction=reduction)")
         .sample(LossParams{}, {normal({3, 4}), target({3, 4})})
         .sample(LossParams{.reduction = Reduction::none}, {normal({3, 4}), target({3, 4})})
         .sample(LossParams{.reduction = Reduction::sum}, {normal({3, 4}), target({3, 4})})

@@ -21,22 +21,26 @@ KEEL_CASES(norm) {
       .tolerance(f16, 2e-3, 4e-3)
       .tolerance(bf16, 1.6e-2, 3e-2)
       .tolerance(f64, 1e-11, 1e-11)
-      .error(LayerNormParams{}, {normal({3, 5}), normal({4}), absent()}, ErrorCode::shape, "weight must have shape [5] (the normalised axes), got [4]")
+      .error(LayerNormParams{}, {normal({3, 5}), normal({4}), absent()}, ErrorCode::shape,
+             "weight must have shape [5] (the normalised axes), got [4]")
       .error(LayerNormParams{}, {normal({3, 5}), absent(), normal({1})}, ErrorCode::shape, "bias must have shape [5]")
       .error(LayerNormParams{.axes = 3}, {normal({3, 5}), absent(), absent()}, ErrorCode::shape, "3 trailing axes of a tensor of rank 2")
       .error(LayerNormParams{.axes = 0}, {normal({3, 5}), absent(), absent()}, ErrorCode::value, "axes must be at least 1");
   c.op("layer_norm_backward")
       .sample(NormBackwardParams{}, {normal({3, 5}), normal({3, 5}), normal({3, 1}), between({3, 1}, 0.5, 2), normal({5})})
-      .sample(NormBackwardParams{.need_weight = false, .need_bias = false}, {normal({3, 5}), normal({3, 5}), normal({3, 1}), between({3, 1}, 0.5, 2), absent()})
+      .sample(NormBackwardParams{.need_weight = false, .need_bias = false},
+              {normal({3, 5}), normal({3, 5}), normal({3, 1}), between({3, 1}, 0.5, 2), absent()})
       .sample(NormBackwardParams{.need_x = false}, {normal({3, 5}), normal({3, 5}), normal({3, 1}), between({3, 1}, 0.5, 2), absent()})
-      .sample(NormBackwardParams{.axes = 2}, {normal({3, 2, 4}), normal({3, 2, 4}), normal({3, 1, 1}), between({3, 1, 1}, 0.5, 2), normal({2, 4})})
+      .sample(NormBackwardParams{.axes = 2},
+              {normal({3, 2, 4}), normal({3, 2, 4}), normal({3, 1, 1}), between({3, 1, 1}, 0.5, 2), normal({2, 4})})
       .sample(NormBackwardParams{}, {normal({6}), normal({6}), normal({1}), between({1}, 0.5, 2), normal({6})})
       .sample(NormBackwardParams{}, {normal({33, 130}), normal({33, 130}), normal({33, 1}), between({33, 1}, 0.5, 2), normal({130})}, false)
       .tolerance(f32, 4e-6, 2e-5)
       .tolerance(f16, 4e-3, 3e-2)
       .tolerance(bf16, 3e-2, 0.2)
       .tolerance(f64, 1e-12, 1e-12)
-      .error(NormBackwardParams{}, {normal({3, 4}), normal({3, 5}), normal({3, 1}), normal({3, 1}), absent()}, ErrorCode::shape, "g and x must have the same shape");
+      .error(NormBackwardParams{}, {normal({3, 4}), normal({3, 5}), normal({3, 1}), normal({3, 1}), absent()}, ErrorCode::shape,
+             "g and x must have the same shape");
   c.op("rms_norm")
       .torch("torch.nn.functional.rms_norm(x, x.shape[x.ndim - axes:], weight, eps)")
       .sample(LayerNormParams{}, {normal({3, 5}), normal({5})})
@@ -51,8 +55,10 @@ KEEL_CASES(norm) {
       .error(LayerNormParams{}, {normal({3, 5}), normal({4})}, ErrorCode::shape, "weight must have shape [5]");
   c.op("rms_norm_backward")
       .sample(NormBackwardParams{.need_bias = false}, {normal({3, 5}), normal({3, 5}), between({3, 1}, 0.5, 2), normal({5})})
-      .sample(NormBackwardParams{.need_weight = false, .need_bias = false}, {normal({3, 5}), normal({3, 5}), between({3, 1}, 0.5, 2), absent()})
-      .sample(NormBackwardParams{.axes = 2, .need_x = false}, {normal({3, 2, 4}), normal({3, 2, 4}), between({3, 1, 1}, 0.5, 2), normal({2, 4})})
+      .sample(NormBackwardParams{.need_weight = false, .need_bias = false},
+              {normal({3, 5}), normal({3, 5}), between({3, 1}, 0.5, 2), absent()})
+      .sample(NormBackwardParams{.axes = 2, .need_x = false},
+              {normal({3, 2, 4}), normal({3, 2, 4}), between({3, 1, 1}, 0.5, 2), normal({2, 4})})
       .sample(NormBackwardParams{}, {normal({33, 130}), normal({33, 130}), between({33, 1}, 0.5, 2), normal({130})}, false)
       .tolerance(f32, 4e-6, 2e-5)
       .tolerance(f16, 4e-3, 3e-2)
@@ -77,17 +83,21 @@ KEEL_CASES(batch_norm) {
       .tolerance(f64, 1e-11, 1e-11)
       .error(BatchNormParams{}, {normal({1, 3}), absent(), absent()}, ErrorCode::value, "needs more than one value a channel")
       .error(BatchNormParams{}, {normal({3}), absent(), absent()}, ErrorCode::shape, "x must have at least rank 2")
-      .error(BatchNormParams{}, {normal({4, 3}), normal({4}), absent()}, ErrorCode::shape, "weight must have shape [3] (one a channel, axis 1 of x), got [4]");
+      .error(BatchNormParams{}, {normal({4, 3}), normal({4}), absent()}, ErrorCode::shape,
+             "weight must have shape [3] (one a channel, axis 1 of x), got [4]");
   c.op("batch_norm_backward")
       .sample(BatchNormBackwardParams{}, {normal({4, 3}), normal({4, 3}), normal({3}), between({3}, 0.5, 2), normal({3})})
-      .sample(BatchNormBackwardParams{.need_weight = false, .need_bias = false}, {normal({2, 3, 2}), normal({2, 3, 2}), normal({3}), between({3}, 0.5, 2), absent()})
+      .sample(BatchNormBackwardParams{.need_weight = false, .need_bias = false},
+              {normal({2, 3, 2}), normal({2, 3, 2}), normal({3}), between({3}, 0.5, 2), absent()})
       .sample(BatchNormBackwardParams{.need_x = false}, {normal({2, 3, 2}), normal({2, 3, 2}), normal({3}), between({3}, 0.5, 2), absent()})
-      .sample(BatchNormBackwardParams{}, {normal({4, 35, 9, 11}), normal({4, 35, 9, 11}), normal({35}), between({35}, 0.5, 2), normal({35})}, false)
+      .sample(BatchNormBackwardParams{},
+              {normal({4, 35, 9, 11}), normal({4, 35, 9, 11}), normal({35}), between({35}, 0.5, 2), normal({35})}, false)
       .tolerance(f32, 4e-6, 6e-5)
       .tolerance(f16, 4e-3, 6e-2)
       .tolerance(bf16, 3e-2, 0.5)
       .tolerance(f64, 1e-12, 1e-12)
-      .error(BatchNormBackwardParams{}, {normal({4, 3}), normal({4, 3}), normal({2}), normal({3}), absent()}, ErrorCode::shape, "mean must have shape [3]");
+      .error(BatchNormBackwardParams{}, {normal({4, 3}), normal({4, 3}), normal({2}), normal({3}), absent()}, ErrorCode::shape,
+             "mean must have shape [3]");
   c.op("batch_norm_eval")
       .torch("torch.nn.functional.batch_norm(x, mean, var, weight, bias, False, 0.1, eps)")
       .sample(BatchNormParams{}, {normal({4, 3}), normal({3}), between({3}, 0.5, 2), normal({3}), normal({3})})
@@ -98,7 +108,8 @@ KEEL_CASES(batch_norm) {
       .tolerance(f32, 4e-6, 4e-6)
       .tolerance(f16, 4e-3, 8e-3)
       .tolerance(bf16, 3e-2, 6e-2)
-      .error(BatchNormParams{}, {normal({4, 3}), normal({4}), normal({3}), absent(), absent()}, ErrorCode::shape, "mean must have shape [3]");
+      .error(BatchNormParams{}, {normal({4, 3}), normal({4}), normal({3}), absent(), absent()}, ErrorCode::shape,
+             "mean must have shape [3]");
 }
 
 KEEL_CASES(embedding) {
@@ -113,7 +124,8 @@ KEEL_CASES(embedding) {
       .error(EmbeddingParams{}, {integers({3}, -1, 0), normal({5, 4})}, ErrorCode::index, "id -1 is out of range [0, 4]")
       .error(EmbeddingParams{}, {normal({3}), normal({5, 4})}, ErrorCode::dtype, "'ids' has dtype f32")
       .error(EmbeddingParams{}, {integers({3}, 0, 2), normal({5})}, ErrorCode::shape, "weight must have rank 2")
-      .error(EmbeddingParams{.padding_index = 5}, {integers({3}, 0, 2), normal({5, 4})}, ErrorCode::value, "padding_index must be -1 or one of the 5 rows, got 5");
+      .error(EmbeddingParams{.padding_index = 5}, {integers({3}, 0, 2), normal({5, 4})}, ErrorCode::value,
+             "padding_index must be -1 or one of the 5 rows, got 5");
   c.op("embedding_backward")
       .sample(EmbeddingBackwardParams{.rows = 5}, {normal({2, 3, 4}), integers({2, 3}, 0, 5)})
       .sample(EmbeddingBackwardParams{.rows = 3, .padding_index = 1}, {normal({9, 4}), integers({9}, 0, 3, i32)})

@@ -7,7 +7,8 @@ using namespace keel;
 KEEL_CASES(pool) {
   for (const char* name : {"max_pool2d", "avg_pool2d"})
     c.op(name)
-        .torch(std::string("torch.nn.functional.") + name + "(x, tuple(kernel), tuple(s or k for s, k in zip(stride, kernel)), tuple(padding))")
+        .torch(std::string("torch.nn.functional.") + name +
+               "(x, tuple(kernel), tuple(s or k for s, k in zip(stride, kernel)), tuple(padding))")
         .sample(Pool2dParams{}, {normal({2, 3, 4, 6})})
         .sample(Pool2dParams{.kernel = 3, .stride = 2, .padding = 1}, {normal({1, 2, 5, 6})})
         .sample(Pool2dParams{.kernel = {2, 3}, .stride = {1, 2}}, {normal({1, 2, 4, 5})})
@@ -20,7 +21,8 @@ KEEL_CASES(pool) {
         .error(Pool2dParams{}, {normal({3, 4, 4})}, ErrorCode::shape, "x must have rank 4")
         .error(Pool2dParams{.kernel = 5}, {normal({1, 1, 4, 8})}, ErrorCode::shape, "a window of 5 rows does not fit into 4 with padding 0")
         .error(Pool2dParams{.kernel = 0}, {normal({1, 1, 4, 8})}, ErrorCode::value, "kernel must be at least 1, got 0")
-        .error(Pool2dParams{.padding = 2}, {normal({1, 1, 4, 8})}, ErrorCode::value, "padding must be at least 0 and at most half the kernel, got 2")
+        .error(Pool2dParams{.padding = 2}, {normal({1, 1, 4, 8})}, ErrorCode::value,
+               "padding must be at least 0 and at most half the kernel, got 2")
         .error(Pool2dParams{.stride = -1}, {normal({1, 1, 4, 8})}, ErrorCode::value, "stride must be positive");
   c.op("max_pool2d").only(set_of(i32, i64, u8, u64)).sample(Pool2dParams{}, {integers({1, 2, 4, 6}, -9, 9, DType::none)});
   c.op("max_pool2d_backward")
@@ -28,8 +30,10 @@ KEEL_CASES(pool) {
       .sample(ShapeParams{.shape = {0, 1, 3, 4}}, {normal({0, 1, 2, 3}), integers({0, 1, 2, 3}, 0, 12, i32)})
       .sample(ShapeParams{.shape = {3, 19, 17, 23}}, {normal({3, 19, 8, 11}), integers({3, 19, 8, 11}, 0, 391, i32)}, false)
       .tolerance(f32, 2e-6, 2e-6)
-      .error(ShapeParams{.shape = {1, 1, 2, 2}}, {normal({1, 1, 1, 1}), integers({1, 1, 1, 1}, 4, 5, i32)}, ErrorCode::index, "index 4 is out of range [0, 3]")
-      .error(ShapeParams{.shape = {1, 2, 2, 2}}, {normal({1, 1, 1, 1}), integers({1, 1, 1, 1}, 0, 1, i32)}, ErrorCode::shape, "does not belong");
+      .error(ShapeParams{.shape = {1, 1, 2, 2}}, {normal({1, 1, 1, 1}), integers({1, 1, 1, 1}, 4, 5, i32)}, ErrorCode::index,
+             "index 4 is out of range [0, 3]")
+      .error(ShapeParams{.shape = {1, 2, 2, 2}}, {normal({1, 1, 1, 1}), integers({1, 1, 1, 1}, 0, 1, i32)}, ErrorCode::shape,
+             "does not belong");
   c.op("max_pool2d_pick")
       .sample({normal({2, 1, 3, 4}), integers({2, 1, 2, 3}, 0, 12, i32)})
       .error({normal({1, 1, 2, 2}), integers({1, 1, 1, 1}, -1, 0, i32)}, ErrorCode::index, "index -1 is out of range [0, 3]");

@@ -1,5 +1,5 @@
-#include "backend/reference/walk.h"
 #include "keel/ops/pool.h"
+#include "backend/reference/walk.h"
 
 using namespace keel;
 using namespace keel::reference;
