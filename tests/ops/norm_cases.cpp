@@ -114,7 +114,7 @@ KEEL_CASES(batch_norm) {
 
 KEEL_CASES(embedding) {
   c.op("embedding")
-      .torch("torch.nn.functional.embedding(ids.long(), weight)")
+      .torch("torch.nn.functional.embedding(ids.long(), weight, None if padding_index < 0 else padding_index)")
       .sample(EmbeddingParams{}, {integers({2, 3}, 0, 5), normal({5, 4})})
       .sample(EmbeddingParams{}, {integers({7}, 0, 3, i32), normal({3, 2})})
       .sample(EmbeddingParams{}, {integers({}, 0, 3, u8), normal({3, 2})})

@@ -116,5 +116,10 @@ TEST(IntegerRules, FloorDivideRemainderPow) {
   EXPECT_TRUE((big > 6)[{0}].item<bool>());
 }
 
+TEST(PlainNumbers, AbsIsNotTheIntegerOne) {
+  EXPECT_EQ(abs(-0.5), 0.5);
+  EXPECT_EQ(abs(tensor(2.25).item() - 3), 0.75);
+}
+
 }  // namespace
 }  // namespace keel

@@ -77,6 +77,13 @@ Tensor logical_not(const Tensor& x);
 /// Bitwise on integers, logical on bools.
 Tensor bitwise_not(const Tensor& x);
 
+/// |v| of a plain number: without it `abs(y.item() - 1)` would be C's abs(int) wherever namespace keel is open.
+template <class T>
+  requires std::is_floating_point_v<T>
+constexpr T abs(T v) {
+  return v < 0 ? -v : v == 0 ? T(0) : v;
+}
+
 // Two arguments, broadcast. A number takes the tensor's dtype where its kind allows.
 Tensor add(const Operand& a, const Operand& b);
 Tensor sub(const Operand& a, const Operand& b);
