@@ -1,0 +1,208 @@
+// One thread's rectangle of a GEMM, once a Highway target: blocks of columns (B packed, half of L2), then of k, then stripes of kMr rows (A packed, in L1) against
+// all column panels. Memory traffic: B is read once a rectangle, A once a column block, C once a k block. Small or narrow operands are read where they lie
+// (A: few column panels use it; B: few row stripes, or it fits in L1), and up to 4 rows against a k-contiguous B (a Linear weight) stream B through a
+// transposition in registers. Which path runs cannot be seen in the result: each element is the same chain of FMAs (kernel-inl.h).
+#if defined(KEEL_GEMM_DRIVER_INL) == defined(HWY_TARGET_TOGGLE)
+#ifdef KEEL_GEMM_DRIVER_INL
+#undef KEEL_GEMM_DRIVER_INL
+#else
+#define KEEL_GEMM_DRIVER_INL
+#endif
+
+#include <algorithm>
+#include <type_traits>
+
+#include "backend/cpu/gemm/epilogue-inl.h"
+#include "backend/cpu/gemm/kernel-inl.h"
+#include "backend/cpu/gemm/pack-inl.h"
+#include "backend/cpu/gemm/task.h"
+#include "backend/cpu/isa.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace keel::cpu::HWY_NAMESPACE {
+
+template <class T>
+struct Blocking {
+  static constexpr int64_t kN = HWY_LANES(T), kNr = kNv * kN, kMost = kKBlockBytes / int64_t(sizeof(T));
+  static constexpr int64_t kStripe = round_up(kMr * kMost + kN, 64);  // elements of packed A
+  static constexpr int64_t kHeldRows = 32 * kMr, kHeldColumns = 8 * kNr;  // block of sums held in the working type where C has another
+  static int64_t b_elements() { return round_up(std::max<int64_t>(l2_bytes() / 2 / int64_t(sizeof(T)), kNr * kMost), 64); }
+  static int64_t columns(int64_t kc) { return std::max<int64_t>(b_elements() / std::max<int64_t>(kc, 1) / kNr, 1) * kNr; }
+  static int64_t bytes(bool converts) { return (kStripe + b_elements() + kN + (converts ? kHeldRows * kHeldColumns : 0)) * int64_t(sizeof(T)) + 256; }
+};
+
+// Up to 4 rows of A against columns of B that are contiguous along k. Per step a vector of columns x kSteps of B is transposed in registers.
+template <class T, int M>
+HWY_NOINLINE void stream_transposed(const GemmTask& t, const T* a, const T* b, T* c, int64_t kc) {
+  const hn::ScalableTag<T> d;
+  using V = hn::Vec<decltype(d)>;
+  using Tr = Transpose<T>;
+  constexpr int kN = Tr::kN, kSteps = Tr::kSteps;
+  for (int64_t j = 0; j < t.n; j += kN) {
+    const int64_t cols = std::min<int64_t>(kN, t.n - j);
+    int64_t off[kN];
+    for (int r = 0; r < kN; ++r) off[r] = (j + std::min<int64_t>(r, cols - 1)) * t.b_cs;
+    for (int64_t p = 0; p < t.k; p += kc) {
+      const int64_t len = std::min(kc, t.k - p);
+      V acc[M];
+      for (int i = 0; i < M; ++i) acc[i] = hn::Zero(d);
+      int64_t k = 0;
+      for (; k + kSteps <= len; k += kSteps) {
+        const T* bk = b + p + k;
+#pragma GCC unroll 16
+        for (int r = 0; r < kN; ++r) __builtin_prefetch(bk + off[r] + 512 / sizeof(T));
+        V out[kSteps];
+        Tr::run(bk, off, out);
+        const T* ak = a + (p + k) * t.a_cs;
+#pragma GCC unroll 16
+        for (int s = 0; s < kSteps; ++s)
+#pragma GCC unroll 4
+          for (int i = 0; i < M; ++i) acc[i] = hn::MulAdd(hn::Set(d, ak[i * t.a_rs + s * t.a_cs]), out[s], acc[i]);
+      }
+      for (; k < len; ++k) {
+        HWY_ALIGN T column[kN];
+        for (int r = 0; r < kN; ++r) column[r] = b[off[r] + p + k];
+        const V bv = hn::Load(d, column);
+        for (int i = 0; i < M; ++i) acc[i] = hn::MulAdd(hn::Set(d, a[i * t.a_rs + (p + k) * t.a_cs]), bv, acc[i]);
+      }
+      const V alpha = hn::Set(d, T(t.alpha));
+      const T beta = p ? T(1) : T(t.beta);
+      const auto mask = hn::FirstN(d, size_t(cols));
+      for (int i = 0; i < M; ++i) {
+        V r = hn::Mul(alpha, acc[i]);
+        T* ci = c + i * t.ldc + j;
+        if (beta != T(0)) r = hn::MulAdd(hn::Set(d, beta), hn::MaskedLoad(mask, d, ci), r);
+        hn::BlendedStore(r, mask, d, ci);
+      }
+    }
+  }
+}
+
+// Up to 4 rows of A against rows of B that are contiguous along n: wide tiles, so that B is read in runs.
+template <class T, int M, int NV>
+void stream_rows(const GemmTask& t, const T* a, const T* b, T* c, int64_t kc) {
+  constexpr int64_t kW = NV * int64_t(HWY_LANES(T));
+  int64_t j = 0;
+  for (; j < t.n; j += kW) {
+    const int64_t cols = std::min(kW, t.n - j);
+    for (int64_t p = 0; p < std::max<int64_t>(t.k, 1); p += kc) {
+      TileArgs<T> g{std::min(kc, t.k - p), a + p * t.a_cs, t.a_rs, t.a_cs, b + p * t.b_rs + j, t.b_rs, c + j, t.ldc, T(t.alpha), p ? T(1) : T(t.beta), cols};
+      if (cols == kW) {
+        tile<T, M, NV, false, false>(g);
+        continue;
+      }
+      constexpr int64_t kN = HWY_LANES(T), kTwo = 2 * kN;
+      for (int64_t x = 0; x < cols; x += kTwo) {
+        g.cols = std::min(kTwo, cols - x);
+        Tiles<T, false, true>::get(M, g.cols > kN ? 2 : 1)(g);
+        g.b += kTwo, g.c += kTwo;
+      }
+    }
+  }
+}
+
+template <class S, class T, class O>
+void run_task(const GemmTask& t) {
+  using B = Blocking<T>;
+  constexpr bool kPlain = std::is_same_v<S, T>, kDirectC = std::is_same_v<O, T>;
+  constexpr int64_t kN = B::kN, kNr = B::kNr;
+  const int64_t kc_most = k_block(t.k, sizeof(T));
+  const S *a = static_cast<const S*>(t.a), *b = static_cast<const S*>(t.b);
+  O* c = static_cast<O*>(t.c);
+  const bool finish = !kDirectC || t.epilogue->bias || t.epilogue->act != Act::none || t.epilogue->pre || t.epilogue->on_block;
+
+  if constexpr (kPlain && kDirectC) {
+    if (!t.packed_b && t.m <= 4 && t.k > 0) {
+      bool done = true;
+      if (t.b_rs == 1 && t.b_cs != 1) {
+        t.m == 1 ? stream_transposed<T, 1>(t, a, b, c, kc_most) : t.m == 2 ? stream_transposed<T, 2>(t, a, b, c, kc_most)
+        : t.m == 3 ? stream_transposed<T, 3>(t, a, b, c, kc_most) : stream_transposed<T, 4>(t, a, b, c, kc_most);
+      } else if (t.b_cs == 1) {
+        t.m == 1 ? stream_rows<T, 1, 8 * kNv>(t, a, b, c, kc_most) : t.m == 2 ? stream_rows<T, 2, 4 * kNv>(t, a, b, c, kc_most)
+        : t.m == 3 ? stream_rows<T, 3, 2 * kNv>(t, a, b, c, kc_most) : stream_rows<T, 4, 2 * kNv>(t, a, b, c, kc_most);
+      } else {
+        done = false;
+      }
+      if (done) {
+        if (finish) finish_block<T, O>(t, c, t.ldc, 0, t.m, 0, t.n);
+        return;
+      }
+    }
+  }
+
+  char* w = reinterpret_cast<char*>(round_up(reinterpret_cast<intptr_t>(t.workspace), 64));
+  T* const pa = reinterpret_cast<T*>(w);
+  T* const pb = pa + B::kStripe;
+  T* const held = pb + B::b_elements() + kN;
+
+  const bool direct_a = kPlain && (t.n <= 3 * kNr || t.k * t.m * int64_t(sizeof(T)) <= 8192) && (t.a_cs == 1 || t.a_rs == 1) &&
+                        ((t.a_cs == 1 ? t.a_rs : t.a_cs) * int64_t(sizeof(T)) % 1024 != 0 || t.k * t.m * int64_t(sizeof(T)) <= 16384);
+  const bool direct_b = kPlain && !t.packed_b && t.b_cs == 1 && (t.m <= kMr || t.k * t.n * int64_t(sizeof(T)) <= 24576);
+  int64_t nc_most = direct_b || t.packed_b ? t.n : B::columns(kc_most), mc_most = t.m;
+  if (t.packed_b) nc_most = std::max<int64_t>(B::columns(kc_most), kNr);
+  if constexpr (!kDirectC) nc_most = std::min(nc_most, B::kHeldColumns), mc_most = std::min(mc_most, B::kHeldRows);
+
+  for (int64_t jc = 0; jc < t.n; jc += nc_most) {
+    const int64_t nc = std::min(nc_most, t.n - jc);
+    for (int64_t ic = 0; ic < t.m; ic += mc_most) {
+      const int64_t mc = std::min(mc_most, t.m - ic);
+      for (int64_t p = 0; p == 0 || p < t.k; p += kc_most) {
+        const int64_t kc = std::min(kc_most, t.k - p);
+        const bool first = p == 0, last = p + kc >= t.k;
+        const T* panels = nullptr;
+        if (t.packed_b) {
+          panels = reinterpret_cast<const T*>(t.packed_b) + p * t.packed_n + (t.col0 + jc) * kc;
+        } else if (!direct_b) {
+          for (int64_t j = 0; j < nc; j += kNr) pack_panel<T, int(kNr)>(b + p * t.b_rs + (jc + j) * t.b_cs, t.b_cs, t.b_rs, std::min(kNr, nc - j), kc, pb + j * kc);
+          panels = pb;
+        }
+        for (int64_t i = 0; i < mc; i += kMr) {
+          const int64_t rows = std::min<int64_t>(kMr, mc - i);
+          TileArgs<T> g{};
+          g.k = kc, g.alpha = T(t.alpha);
+          g.beta = !first ? T(1) : kDirectC ? T(t.beta) : T(0);
+          if constexpr (kPlain) g.a = a + (ic + i) * t.a_rs + p * t.a_cs, g.ars = t.a_rs, g.acs = t.a_cs;
+          if (!direct_a) {
+            pack_panel<T, kMr>(a + (ic + i) * t.a_rs + p * t.a_cs, t.a_rs, t.a_cs, rows, kc, pa);
+            g.a = pa;
+          }
+          T* out;
+          if constexpr (kDirectC) out = c + (ic + i) * t.ldc + jc, g.ldc = t.ldc;
+          else out = held + i * nc_most, g.ldc = nc_most;
+          const auto full = direct_a ? Tiles<T, false, false>::get(rows, 2) : Tiles<T, true, false>::get(rows, 2);
+          int64_t j = 0;
+          if (direct_b) {
+            if constexpr (kPlain) g.b = b + p * t.b_rs + jc, g.ldb = t.b_rs;
+            for (g.cols = kNr; j + kNr <= nc; j += kNr, g.b += kNr) g.c = out + j, full(g);
+          } else {
+            g.b = panels, g.ldb = kNr;
+            for (g.cols = kNr; j + kNr <= nc; j += kNr, g.b += kNr * kc) g.c = out + j, full(g);
+          }
+          if (j < nc) {
+            g.cols = nc - j, g.c = out + j;
+            const int64_t nv = g.cols > kN ? 2 : 1;
+            const bool mask = direct_b;
+            (direct_a ? (mask ? Tiles<T, false, true>::get(rows, nv) : Tiles<T, false, false>::get(rows, nv))
+                      : (mask ? Tiles<T, true, true>::get(rows, nv) : Tiles<T, true, false>::get(rows, nv)))(g);
+          }
+          if (last && finish) finish_block<T, O>(t, out, g.ldc, ic + i, rows, jc, nc);
+        }
+      }
+    }
+  }
+}
+
+template <class S, class T>
+void pack_whole_b(int64_t k, int64_t n, const void* b, int64_t rs, int64_t cs, void* packed) {
+  constexpr int64_t kNr = Blocking<T>::kNr;
+  const int64_t kc_most = k_block(k, sizeof(T)), wide = round_up(n, kNr);
+  for (int64_t p = 0; p < k; p += kc_most) {
+    const int64_t kc = std::min(kc_most, k - p);
+    for (int64_t j = 0; j < n; j += kNr)
+      pack_panel<T, int(kNr)>(static_cast<const S*>(b) + p * rs + j * cs, cs, rs, std::min(kNr, n - j), kc, static_cast<T*>(packed) + p * wide + j * kc);
+  }
+}
+
+}  // namespace keel::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif

@@ -1,0 +1,50 @@
+#pragma once
+#include "backend/cpu/gemm/gemm.h"
+
+// What gemm.cpp (planning, threads) and the per-target code share. Not for other folders.
+namespace keel::cpu {
+
+/// One rectangle of C of one batch entry, with everything a thread needs to compute it.
+struct GemmTask {
+  int64_t m, n, k;  // of the rectangle
+  const void* a;
+  int64_t a_rs, a_cs;
+  const void* b;
+  int64_t b_rs, b_cs;
+  void* c;
+  int64_t ldc;
+  double alpha, beta;
+  const char* packed_b;            // whole packed B, or null
+  int64_t packed_n, col0;          // its columns rounded up; first column of the rectangle (a multiple of the panel width)
+  int64_t row0, batch;             // for the hook
+  const GemmEpilogue* epilogue;
+  int64_t bias_offset, pre_offset;  // elements, to the rectangle's first in `bias` (also its first column) and in `pre`
+  char* workspace;
+};
+
+/// Tile and scratch sizes of one pair of dtypes on one target.
+struct GemmShape {
+  int64_t mr, nr;     // rows and columns of a register tile; panels of packed B are nr wide
+  int64_t workspace;  // bytes a task
+};
+
+inline constexpr int64_t kKBlockBytes = 2048;  // k block: 512 of f32, 256 of f64; fixes the order of summation, so it never depends on the machine
+
+/// Length of the k blocks for a given k and size of the computing type: equal parts, a multiple of 8.
+constexpr int64_t k_block(int64_t k, int64_t bytes) {
+  const int64_t most = kKBlockBytes / bytes, parts = (k + most - 1) / most;
+  return k <= most ? k : ((k + parts - 1) / parts + 7) / 8 * 8;
+}
+constexpr int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
+
+GemmShape gemm_shape_f32(Elem in, Elem out);
+void gemm_task_f32(Elem in, Elem out, const GemmTask& t);
+void gemm_pack_b_f32(Elem in, int64_t k, int64_t n, const void* b, int64_t rs, int64_t cs, void* packed);
+GemmShape gemm_shape_f64(Elem in, Elem out);
+void gemm_task_f64(Elem in, Elem out, const GemmTask& t);
+void gemm_pack_b_f64(Elem in, int64_t k, int64_t n, const void* b, int64_t rs, int64_t cs, void* packed);
+GemmShape gemm_shape_half(Elem in, Elem out);
+void gemm_task_half(Elem in, Elem out, const GemmTask& t);
+void gemm_pack_b_half(Elem in, int64_t k, int64_t n, const void* b, int64_t rs, int64_t cs, void* packed);
+
+}  // namespace keel::cpu
