@@ -36,7 +36,7 @@ template <class T, int M>
 HWY_NOINLINE void stream_transposed(const GemmTask& t, const T* a, const T* b, T* c, int64_t kc) {
   const hn::ScalableTag<T> d;
   using V = hn::Vec<decltype(d)>;
-  using Tr = Transpose<T>;
+  using Tr = LineTranspose<T>;
   constexpr int kN = Tr::kN, kSteps = Tr::kSteps;
   for (int64_t j = 0; j < t.n; j += kN) {
     const int64_t cols = std::min<int64_t>(kN, t.n - j);
@@ -52,7 +52,7 @@ HWY_NOINLINE void stream_transposed(const GemmTask& t, const T* a, const T* b, T
 #pragma GCC unroll 16
         for (int r = 0; r < kN; ++r) __builtin_prefetch(bk + off[r] + 512 / sizeof(T));
         V out[kSteps];
-        Tr::run(bk, off, out);
+        Tr::run(bk, ListedRows{off}, out);
         const T* ak = a + (p + k) * t.a_cs;
 #pragma GCC unroll 16
         for (int s = 0; s < kSteps; ++s)
@@ -101,12 +101,38 @@ void stream_rows(const GemmTask& t, const T* a, const T* b, T* c, int64_t kc) {
   }
 }
 
+// Rows of stripe i of `count` nearly equal ones: a short last stripe would leave the FMA units waiting for its few accumulators.
+HWY_INLINE int64_t stripe_begin(int64_t rows, int64_t count, int64_t i) { return i * (rows / count) + std::min(i, rows % count); }
+
+// All rows against one column panel after the other: for A read in place and few rows. A panel of B is packed into the same L1-sized buffer each time.
+template <class T>
+void run_panels(const GemmTask& t, const T* a, const T* b, T* c, T* pb, int64_t kc_most, bool finish) {
+  constexpr int64_t kN = HWY_LANES(T), kNr = kNv * kN;
+  const int64_t stripes = (t.m + kMr - 1) / kMr;
+  for (int64_t p = 0; p == 0 || p < t.k; p += kc_most) {
+    TileArgs<T> g{};
+    g.k = std::min(kc_most, t.k - p), g.alpha = T(t.alpha), g.beta = p ? T(1) : T(t.beta);
+    g.ars = t.a_rs, g.acs = t.a_cs, g.b = pb, g.ldb = kNr, g.ldc = t.ldc;
+    for (int64_t j = 0; j < t.n; j += kNr) {
+      g.cols = std::min(kNr, t.n - j);
+      pack_block<T, int(kNr)>(b + p * t.b_rs + j * t.b_cs, t.b_rs, t.b_cs, g.k, g.cols, pb);
+      const int64_t nv = g.cols > kN ? 2 : 1;
+      for (int64_t s = 0; s < stripes; ++s) {
+        const int64_t i = stripe_begin(t.m, stripes, s);
+        g.a = a + i * t.a_rs + p * t.a_cs, g.c = c + i * t.ldc + j;
+        Tiles<T, false, false>::get(stripe_begin(t.m, stripes, s + 1) - i, nv)(g);
+      }
+      if (p + kc_most >= t.k && finish) finish_block<T, T>(t, c + j, t.ldc, 0, t.m, j, g.cols);
+    }
+  }
+}
+
 template <class S, class T, class O>
 void run_task(const GemmTask& t) {
   using B = Blocking<T>;
   constexpr bool kPlain = std::is_same_v<S, T>, kDirectC = std::is_same_v<O, T>;
   constexpr int64_t kN = B::kN, kNr = B::kNr;
-  const int64_t kc_most = k_block(t.k, sizeof(T));
+  const int64_t kc_most = std::max<int64_t>(k_block(t.k, sizeof(T)), 1);
   const S *a = static_cast<const S*>(t.a), *b = static_cast<const S*>(t.b);
   O* c = static_cast<O*>(t.c);
   const bool finish = !kDirectC || t.epilogue->bias || t.epilogue->act != Act::none || t.epilogue->pre || t.epilogue->on_block;
@@ -135,9 +161,12 @@ void run_task(const GemmTask& t) {
   T* const pb = pa + B::kStripe;
   T* const held = pb + B::b_elements() + kN;
 
-  const bool direct_a = kPlain && (t.n <= 3 * kNr || t.k * t.m * int64_t(sizeof(T)) <= 8192) && (t.a_cs == 1 || t.a_rs == 1) &&
-                        ((t.a_cs == 1 ? t.a_rs : t.a_cs) * int64_t(sizeof(T)) % 1024 != 0 || t.k * t.m * int64_t(sizeof(T)) <= 16384);
+  // Rows a multiple of 4 KiB apart would compete for the same lines of L1.
+  const bool direct_a = kPlain && ((t.a_cs == 1 && (t.a_rs * int64_t(sizeof(T)) % 4096 != 0 || t.k * int64_t(sizeof(T)) <= 256)) || (t.a_rs == 1 && t.n <= 2 * kNr));
   const bool direct_b = kPlain && !t.packed_b && t.b_cs == 1 && (t.m <= kMr || t.k * t.n * int64_t(sizeof(T)) <= 24576);
+  if constexpr (kPlain && kDirectC) {
+    if (direct_a && !direct_b && !t.packed_b && t.m <= 512) return run_panels<T>(t, a, b, c, pb, kc_most, finish);
+  }
   int64_t nc_most = direct_b || t.packed_b ? t.n : B::columns(kc_most), mc_most = t.m;
   if (t.packed_b) nc_most = std::max<int64_t>(B::columns(kc_most), kNr);
   if constexpr (!kDirectC) nc_most = std::min(nc_most, B::kHeldColumns), mc_most = std::min(mc_most, B::kHeldRows);
@@ -145,7 +174,7 @@ void run_task(const GemmTask& t) {
   for (int64_t jc = 0; jc < t.n; jc += nc_most) {
     const int64_t nc = std::min(nc_most, t.n - jc);
     for (int64_t ic = 0; ic < t.m; ic += mc_most) {
-      const int64_t mc = std::min(mc_most, t.m - ic);
+      const int64_t mc = std::min(mc_most, t.m - ic), stripes = (mc + kMr - 1) / kMr;
       for (int64_t p = 0; p == 0 || p < t.k; p += kc_most) {
         const int64_t kc = std::min(kc_most, t.k - p);
         const bool first = p == 0, last = p + kc >= t.k;
@@ -153,11 +182,11 @@ void run_task(const GemmTask& t) {
         if (t.packed_b) {
           panels = reinterpret_cast<const T*>(t.packed_b) + p * t.packed_n + (t.col0 + jc) * kc;
         } else if (!direct_b) {
-          for (int64_t j = 0; j < nc; j += kNr) pack_panel<T, int(kNr)>(b + p * t.b_rs + (jc + j) * t.b_cs, t.b_cs, t.b_rs, std::min(kNr, nc - j), kc, pb + j * kc);
+          pack_block<T, int(kNr)>(b + p * t.b_rs + jc * t.b_cs, t.b_rs, t.b_cs, kc, nc, pb);
           panels = pb;
         }
-        for (int64_t i = 0; i < mc; i += kMr) {
-          const int64_t rows = std::min<int64_t>(kMr, mc - i);
+        for (int64_t s = 0; s < stripes; ++s) {
+          const int64_t i = stripe_begin(mc, stripes, s), rows = stripe_begin(mc, stripes, s + 1) - i;
           TileArgs<T> g{};
           g.k = kc, g.alpha = T(t.alpha);
           g.beta = !first ? T(1) : kDirectC ? T(t.beta) : T(0);
@@ -181,9 +210,12 @@ void run_task(const GemmTask& t) {
           if (j < nc) {
             g.cols = nc - j, g.c = out + j;
             const int64_t nv = g.cols > kN ? 2 : 1;
-            const bool mask = direct_b;
-            (direct_a ? (mask ? Tiles<T, false, true>::get(rows, nv) : Tiles<T, false, false>::get(rows, nv))
-                      : (mask ? Tiles<T, true, true>::get(rows, nv) : Tiles<T, true, false>::get(rows, nv)))(g);
+            if (direct_b) {
+              if constexpr (kPlain) g.a = a + (ic + i) * t.a_rs + p * t.a_cs;
+              Tiles<T, false, true>::get(rows, nv)(g);
+            } else {
+              (direct_a ? Tiles<T, false, false>::get(rows, nv) : Tiles<T, true, false>::get(rows, nv))(g);
+            }
           }
           if (last && finish) finish_block<T, O>(t, out, g.ldc, ic + i, rows, jc, nc);
         }
@@ -198,8 +230,7 @@ void pack_whole_b(int64_t k, int64_t n, const void* b, int64_t rs, int64_t cs, v
   const int64_t kc_most = k_block(k, sizeof(T)), wide = round_up(n, kNr);
   for (int64_t p = 0; p < k; p += kc_most) {
     const int64_t kc = std::min(kc_most, k - p);
-    for (int64_t j = 0; j < n; j += kNr)
-      pack_panel<T, int(kNr)>(static_cast<const S*>(b) + p * rs + j * cs, cs, rs, std::min(kNr, n - j), kc, static_cast<T*>(packed) + p * wide + j * kc);
+    pack_block<T, int(kNr)>(static_cast<const S*>(b) + p * rs, rs, cs, kc, n, static_cast<T*>(packed) + p * wide);
   }
 }
 

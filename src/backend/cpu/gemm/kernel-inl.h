@@ -52,8 +52,12 @@ HWY_NOINLINE void tile(const TileArgs<T>& t) {
   for (int i = 0; i < M; ++i)
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) acc[i][v] = hn::Zero(d);
-  const T *a = t.a, *b = t.b;
+  const T* b = t.b;
   const int64_t ars = kPackedA ? 1 : t.ars, acs = kPackedA ? kMr : t.acs, ldb = t.ldb;
+  constexpr int kG = kPackedA ? 1 : (M + 3) / 4;  // strided rows go by fours, each a pointer with the offsets 0 to 3 ars, so that all addresses stay in registers
+  const T* a[kG];
+#pragma GCC unroll 4
+  for (int g = 0; g < kG; ++g) a[g] = t.a + 4 * g * ars;
   const auto tail = hn::FirstN(d, size_t(t.cols - (NV - 1) * kN));
 #pragma GCC unroll 16
   for (int i = 0; i < M; ++i) {
@@ -67,20 +71,29 @@ HWY_NOINLINE void tile(const TileArgs<T>& t) {
     for (int v = 0; v < NV; ++v) bv[v] = kMaskB && v == NV - 1 ? hn::MaskedLoad(tail, d, b + v * kN) : hn::LoadU(d, b + v * kN);
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i) {
-      const V av = hn::Set(d, a[i * ars]);
+      const V av = hn::Set(d, kPackedA ? a[0][i] : a[i / 4 % kG][i % 4 * ars]);
 #pragma GCC unroll 4
       for (int v = 0; v < NV; ++v) acc[i][v] = hn::MulAdd(av, bv[v], acc[i][v]);
     }
-    a += acs, b += ldb;
+#pragma GCC unroll 4
+    for (int g = 0; g < kG; ++g) a[g] += acs;
+    b += ldb;
   }
-  const V alpha = hn::Set(d, t.alpha), beta = hn::Set(d, t.beta);
+  if (t.alpha != T(1)) {
+    const V alpha = hn::Set(d, t.alpha);
+#pragma GCC unroll 16
+    for (int i = 0; i < M; ++i)
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; ++v) acc[i][v] = hn::Mul(alpha, acc[i][v]);
+  }
+  const V beta = hn::Set(d, t.beta);
   const bool full = t.cols == NV * kN, read = t.beta != T(0);
 #pragma GCC unroll 16
   for (int i = 0; i < M; ++i) {
     T* c = t.c + i * t.ldc;
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) {
-      V r = hn::Mul(alpha, acc[i][v]);
+      V r = acc[i][v];
       if (full || v < NV - 1) {
         if (read) r = hn::MulAdd(beta, hn::LoadU(d, c + v * kN), r);
         hn::StoreU(r, d, c + v * kN);
