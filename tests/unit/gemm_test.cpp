@@ -81,9 +81,12 @@ struct Case {
 };
 
 void layout(int which, int64_t rows, int64_t cols, int64_t& rs, int64_t& cs, int64_t& count) {
-  if (which == 0) rs = cols + 3, cs = 1;
-  else if (which == 1) rs = 1, cs = rows + 2;
-  else rs = 2 * cols + 1, cs = 2;
+  if (which == 0)
+    rs = cols + 3, cs = 1;
+  else if (which == 1)
+    rs = 1, cs = rows + 2;
+  else
+    rs = 2 * cols + 1, cs = 2;
   count = rows && cols ? (rows - 1) * rs + (cols - 1) * cs + 1 : 0;
 }
 
@@ -121,9 +124,11 @@ void check(const Case& t) {
   }
   run(g);
   const double unit = t.in == Elem::f64 ? 0x1p-53 : 0x1p-24;
-  const std::string name = "m " + std::to_string(t.m) + " n " + std::to_string(t.n) + " k " + std::to_string(t.k) + " in " + std::to_string(int(t.in)) + " out " + std::to_string(int(t.out)) +
-                           " layouts " + std::to_string(t.a_layout) + std::to_string(t.b_layout) + " alpha " + std::to_string(t.alpha) + " beta " + std::to_string(t.beta) +
-                           (t.bias ? " bias" : "") + (t.packed ? " packed" : "") + " act " + std::to_string(int(t.act)) + " isa " + isa_name(active_isa());
+  const std::string name = "m " + std::to_string(t.m) + " n " + std::to_string(t.n) + " k " + std::to_string(t.k) + " in " +
+                           std::to_string(int(t.in)) + " out " + std::to_string(int(t.out)) + " layouts " + std::to_string(t.a_layout) +
+                           std::to_string(t.b_layout) + " alpha " + std::to_string(t.alpha) + " beta " + std::to_string(t.beta) +
+                           (t.bias ? " bias" : "") + (t.packed ? " packed" : "") + " act " + std::to_string(int(t.act)) + " isa " +
+                           isa_name(active_isa());
   ASSERT_TRUE(a.intact() && b.intact() && c.intact() && bias.intact() && pre.intact()) << name;
   std::vector<double> da(size_t(t.m * t.k)), db(size_t(t.n * t.k));
   for (int64_t p = 0; p < t.k; ++p) {
@@ -138,14 +143,16 @@ void check(const Case& t) {
       const double before = old[size_t(i * g.ldc + j)], add = t.bias ? get(t.out, bias.p(), j) : 0;
       const double want_pre = t.alpha * sum + t.beta * before + add, want = activate(want_pre, t.act);
       // Chains of at most 512 roundings and one more a block, then a few for the epilogue; gelu's slope is below 1.13. f16 inputs may be products below f32's normal range: none here.
-      const double bound = (double(t.k) + 8) * unit * (std::abs(t.alpha) * size + std::abs(t.beta * before) + std::abs(add)) * 1.2 +
-                           (t.out == t.in && t.out != Elem::bf16 && t.out != Elem::f16 ? 4 * epsilon(t.out) * std::abs(want) : 2.2 * epsilon(t.out) * (std::abs(want) + std::abs(want_pre))) + 1e-37;
+      const double bound =
+          (double(t.k) + 8) * unit * (std::abs(t.alpha) * size + std::abs(t.beta * before) + std::abs(add)) * 1.2 +
+          (t.out == t.in && t.out != Elem::bf16 && t.out != Elem::f16 ? 4 * epsilon(t.out) * std::abs(want)
+                                                                      : 2.2 * epsilon(t.out) * (std::abs(want) + std::abs(want_pre))) +
+          1e-37;
       ASSERT_NEAR(get(t.out, c.p(), i * g.ldc + j), want, bound) << name << " at " << i << ", " << j;
-      if (t.pre) {
-        ASSERT_NEAR(get(t.out, pre.p(), i * t.n + j), want_pre, bound) << name << " pre at " << i << ", " << j;
-      }
+      if (t.pre) { ASSERT_NEAR(get(t.out, pre.p(), i * t.n + j), want_pre, bound) << name << " pre at " << i << ", " << j; }
     }
-    for (int64_t j = t.n; j < g.ldc && i + 1 < t.m; ++j) ASSERT_EQ(get(t.out, c.p(), i * g.ldc + j), old[size_t(i * g.ldc + j)]) << name << " wrote between rows";
+    for (int64_t j = t.n; j < g.ldc && i + 1 < t.m; ++j)
+      ASSERT_EQ(get(t.out, c.p(), i * g.ldc + j), old[size_t(i * g.ldc + j)]) << name << " wrote between rows";
   }
 }
 
@@ -212,7 +219,8 @@ TEST_P(Gemm, HalfTypes) {
           for (int64_t k : {1, 2, 8, 33, 64, 700}) {
             Case t{m, n, k, in, out};
             ++pick;
-            t.a_layout = pick % 3, t.b_layout = pick / 3 % 3, t.alpha = pick % 2 ? 1 : 0.5, t.beta = pick % 4 ? 0 : 0.5, t.bias = pick % 3 == 0, t.packed = pick % 5 == 0, t.pre = pick % 7 == 0;
+            t.a_layout = pick % 3, t.b_layout = pick / 3 % 3, t.alpha = pick % 2 ? 1 : 0.5, t.beta = pick % 4 ? 0 : 0.5,
+            t.bias = pick % 3 == 0, t.packed = pick % 5 == 0, t.pre = pick % 7 == 0;
             t.act = pick % 2 ? Act::relu : Act::none;
             check(t);
             if (HasFatalFailure()) return;
@@ -228,7 +236,8 @@ TEST_P(Gemm, NanAndInfinityPassAndZeroTimesInfinityIsNan) {
     std::vector<float> a(size_t(m * 40), 0.f), b(40 * 20, 1.f), c(size_t(m * 20), 5.f), bias(20, 0.f);
     b[3 * 20 + 2] = inf, b[39 * 20 + 4] = nan;
     GemmArgs g;
-    g.m = m, g.n = 20, g.k = 40, g.a = a.data(), g.a_rs = 40, g.b = b.data(), g.b_rs = 20, g.c = c.data(), g.ldc = 20, g.epilogue.act = Act::relu, g.epilogue.bias = bias.data();
+    g.m = m, g.n = 20, g.k = 40, g.a = a.data(), g.a_rs = 40, g.b = b.data(), g.b_rs = 20, g.c = c.data(), g.ldc = 20,
+    g.epilogue.act = Act::relu, g.epilogue.bias = bias.data();
     run(g);
     for (int64_t i = 0; i < m; ++i)
       for (int64_t j = 0; j < 20; ++j) EXPECT_EQ(std::isnan(c[size_t(i * 20 + j)]), j == 2 || j == 4) << i << " " << j;
@@ -262,8 +271,10 @@ TEST_P(Gemm, BitsDependOnNothingButK) {
             if (form == 2 && cols == n) h.packed_b = packed.data(), h.b = nullptr;
             run(h, form == 3);
             for (int64_t i = 0; i < rows; ++i)
-              ASSERT_EQ(0, std::memcmp(static_cast<char*>(whole.p()) + size_t(i * n) * bytes, static_cast<char*>(c.p()) + size_t(i * n) * bytes, size_t(cols) * bytes))
-                  << "type " << int(e) << " threads " << threads << " rows " << rows << " cols " << cols << " form " << form << " row " << i;
+              ASSERT_EQ(0, std::memcmp(static_cast<char*>(whole.p()) + size_t(i * n) * bytes,
+                                       static_cast<char*>(c.p()) + size_t(i * n) * bytes, size_t(cols) * bytes))
+                  << "type " << int(e) << " threads " << threads << " rows " << rows << " cols " << cols << " form " << form << " row "
+                  << i;
           }
   }
   set_num_threads(2);
@@ -281,8 +292,8 @@ TEST_P(Gemm, Batches) {
         g.m = m, g.n = n, g.k = k, g.a = a.p(), g.a_rs = k, g.b = b.p(), g.b_rs = n, g.c = c.p(), g.ldc = n, g.batch_rank = 2;
         g.batch[0] = b0, g.batch[1] = b1, g.c_bs[0] = b1 * m * n, g.c_bs[1] = m * n;
         g.a_bs[0] = b1 * m * k, g.a_bs[1] = m * k, g.b_bs[0] = b1 * k * n, g.b_bs[1] = k * n;
-        if (which == 1) g.b_bs[0] = g.b_bs[1] = 0;              // one B: folds into m
-        if (which == 2) g.a_bs[0] = 0, g.b_bs[1] = 0;           // broadcast both ways
+        if (which == 1) g.b_bs[0] = g.b_bs[1] = 0;                  // one B: folds into m
+        if (which == 2) g.a_bs[0] = 0, g.b_bs[1] = 0;               // broadcast both ways
         if (which == 3) g.c_bs[0] = m * n, g.c_bs[1] = b0 * m * n;  // permuted result
         if (which == 4) g.a_bs[0] = g.a_bs[1] = 0;
         run(g);
@@ -292,8 +303,10 @@ TEST_P(Gemm, Batches) {
               for (int64_t j = 0; j < n; ++j) {
                 double sum = 0;
                 for (int64_t p = 0; p < k; ++p)
-                  sum += get(Elem::f32, a.p(), x * g.a_bs[0] + y * g.a_bs[1] + i * k + p) * get(Elem::f32, b.p(), x * g.b_bs[0] + y * g.b_bs[1] + p * n + j);
-                ASSERT_NEAR(get(Elem::f32, c.p(), x * g.c_bs[0] + y * g.c_bs[1] + i * n + j), sum, 1e-5) << which << " m " << m << " at " << x << y << i << j;
+                  sum += get(Elem::f32, a.p(), x * g.a_bs[0] + y * g.a_bs[1] + i * k + p) *
+                         get(Elem::f32, b.p(), x * g.b_bs[0] + y * g.b_bs[1] + p * n + j);
+                ASSERT_NEAR(get(Elem::f32, c.p(), x * g.c_bs[0] + y * g.c_bs[1] + i * n + j), sum, 1e-5)
+                    << which << " m " << m << " at " << x << y << i << j;
               }
       }
   set_num_threads(2);
@@ -322,7 +335,9 @@ TEST_P(Gemm, HookSeesEveryElementOnce) {
           for (int64_t j = 0; j < block.cols; ++j) {
             const int64_t at = (block.batch * s.m + block.row + i) * s.n + block.col + j;
             ++s.count[size_t(at)];
-            if (!(static_cast<const float*>(block.c)[i * block.ldc + j] >= 0) || &static_cast<const float*>(block.c)[i * block.ldc + j] != s.c + at) s.values = false;
+            if (!(static_cast<const float*>(block.c)[i * block.ldc + j] >= 0) ||
+                &static_cast<const float*>(block.c)[i * block.ldc + j] != s.c + at)
+              s.values = false;
           }
       };
       run(g);
@@ -332,7 +347,8 @@ TEST_P(Gemm, HookSeesEveryElementOnce) {
   set_num_threads(2);
 }
 
-INSTANTIATE_TEST_SUITE_P(Isas, Gemm, ::testing::Values(Isa::scalar, Isa::neon, Isa::simd128, Isa::avx2, Isa::avx512, Isa::amx), [](const auto& p) { return isa_name(p.param); });
+INSTANTIATE_TEST_SUITE_P(Isas, Gemm, ::testing::Values(Isa::scalar, Isa::neon, Isa::simd128, Isa::avx2, Isa::avx512, Isa::amx),
+                         [](const auto& p) { return isa_name(p.param); });
 
 }  // namespace
 }  // namespace keel::cpu

@@ -24,11 +24,13 @@ namespace keel::cpu::HWY_NAMESPACE {
 template <class T>
 struct Blocking {
   static constexpr int64_t kN = HWY_LANES(T), kNr = kNv * kN, kMost = kKBlockBytes / int64_t(sizeof(T));
-  static constexpr int64_t kStripe = round_up(kMr * kMost + kN, 64);  // elements of packed A
+  static constexpr int64_t kStripe = round_up(kMr * kMost + kN, 64);      // elements of packed A
   static constexpr int64_t kHeldRows = 32 * kMr, kHeldColumns = 8 * kNr;  // block of sums held in the working type where C has another
   static int64_t b_elements() { return round_up(std::max<int64_t>(l2_bytes() / 2 / int64_t(sizeof(T)), kNr * kMost), 64); }
   static int64_t columns(int64_t kc) { return std::max<int64_t>(b_elements() / std::max<int64_t>(kc, 1) / kNr, 1) * kNr; }
-  static int64_t bytes(bool converts) { return (kStripe + b_elements() + kN + (converts ? kHeldRows * kHeldColumns : 0)) * int64_t(sizeof(T)) + 256; }
+  static int64_t bytes(bool converts) {
+    return (kStripe + b_elements() + kN + (converts ? kHeldRows * kHeldColumns : 0)) * int64_t(sizeof(T)) + 256;
+  }
 };
 
 // Up to 4 rows of A against columns of B that are contiguous along k. Per step a vector of columns x kSteps of B is transposed in registers.
@@ -86,7 +88,17 @@ void stream_rows(const GemmTask& t, const T* a, const T* b, T* c, int64_t kc) {
   for (; j < t.n; j += kW) {
     const int64_t cols = std::min(kW, t.n - j);
     for (int64_t p = 0; p < std::max<int64_t>(t.k, 1); p += kc) {
-      TileArgs<T> g{std::min(kc, t.k - p), a + p * t.a_cs, t.a_rs, t.a_cs, b + p * t.b_rs + j, t.b_rs, c + j, t.ldc, T(t.alpha), p ? T(1) : T(t.beta), cols};
+      TileArgs<T> g{std::min(kc, t.k - p),
+                    a + p * t.a_cs,
+                    t.a_rs,
+                    t.a_cs,
+                    b + p * t.b_rs + j,
+                    t.b_rs,
+                    c + j,
+                    t.ldc,
+                    T(t.alpha),
+                    p ? T(1) : T(t.beta),
+                    cols};
       if (cols == kW) {
         tile<T, M, NV, false, false>(g);
         continue;
@@ -141,11 +153,15 @@ void run_task(const GemmTask& t) {
     if (!t.packed_b && t.m <= 4 && t.k > 0) {
       bool done = true;
       if (t.b_rs == 1 && t.b_cs != 1) {
-        t.m == 1 ? stream_transposed<T, 1>(t, a, b, c, kc_most) : t.m == 2 ? stream_transposed<T, 2>(t, a, b, c, kc_most)
-        : t.m == 3 ? stream_transposed<T, 3>(t, a, b, c, kc_most) : stream_transposed<T, 4>(t, a, b, c, kc_most);
+        t.m == 1   ? stream_transposed<T, 1>(t, a, b, c, kc_most)
+        : t.m == 2 ? stream_transposed<T, 2>(t, a, b, c, kc_most)
+        : t.m == 3 ? stream_transposed<T, 3>(t, a, b, c, kc_most)
+                   : stream_transposed<T, 4>(t, a, b, c, kc_most);
       } else if (t.b_cs == 1) {
-        t.m == 1 ? stream_rows<T, 1, 8 * kNv>(t, a, b, c, kc_most) : t.m == 2 ? stream_rows<T, 2, 4 * kNv>(t, a, b, c, kc_most)
-        : t.m == 3 ? stream_rows<T, 3, 2 * kNv>(t, a, b, c, kc_most) : stream_rows<T, 4, 2 * kNv>(t, a, b, c, kc_most);
+        t.m == 1   ? stream_rows<T, 1, 8 * kNv>(t, a, b, c, kc_most)
+        : t.m == 2 ? stream_rows<T, 2, 4 * kNv>(t, a, b, c, kc_most)
+        : t.m == 3 ? stream_rows<T, 3, 2 * kNv>(t, a, b, c, kc_most)
+                   : stream_rows<T, 4, 2 * kNv>(t, a, b, c, kc_most);
       } else {
         done = false;
       }
@@ -162,7 +178,8 @@ void run_task(const GemmTask& t) {
   T* const held = pb + B::b_elements() + kN;
 
   // Rows a multiple of 4 KiB apart would compete for the same lines of L1.
-  const bool direct_a = kPlain && ((t.a_cs == 1 && (t.a_rs * int64_t(sizeof(T)) % 4096 != 0 || t.k * int64_t(sizeof(T)) <= 256)) || (t.a_rs == 1 && t.n <= 2 * kNr));
+  const bool direct_a = kPlain && ((t.a_cs == 1 && (t.a_rs * int64_t(sizeof(T)) % 4096 != 0 || t.k * int64_t(sizeof(T)) <= 256)) ||
+                                   (t.a_rs == 1 && t.n <= 2 * kNr));
   const bool direct_b = kPlain && !t.packed_b && t.b_cs == 1 && (t.m <= kMr || t.k * t.n * int64_t(sizeof(T)) <= 24576);
   if constexpr (kPlain && kDirectC) {
     if (direct_a && !direct_b && !t.packed_b && t.m <= 512) return run_panels<T>(t, a, b, c, pb, kc_most, finish);
@@ -196,8 +213,10 @@ void run_task(const GemmTask& t) {
             g.a = pa;
           }
           T* out;
-          if constexpr (kDirectC) out = c + (ic + i) * t.ldc + jc, g.ldc = t.ldc;
-          else out = held + i * nc_most, g.ldc = nc_most;
+          if constexpr (kDirectC)
+            out = c + (ic + i) * t.ldc + jc, g.ldc = t.ldc;
+          else
+            out = held + i * nc_most, g.ldc = nc_most;
           const auto full = direct_a ? Tiles<T, false, false>::get(rows, 2) : Tiles<T, true, false>::get(rows, 2);
           int64_t j = 0;
           if (direct_b) {

@@ -103,7 +103,8 @@ HWY_NOINLINE void finish_block(const GemmTask& t, const T* src, int64_t lds, int
       }
     }
   }
-  if (e.on_block) e.on_block(e.context, {static_cast<const O*>(t.c) + row * t.ldc + col, t.ldc, t.batch, t.row0 + row, t.bias_offset + col, rows, cols});
+  if (e.on_block)
+    e.on_block(e.context, {static_cast<const O*>(t.c) + row * t.ldc + col, t.ldc, t.batch, t.row0 + row, t.bias_offset + col, rows, cols});
 }
 
 }  // namespace keel::cpu::HWY_NAMESPACE

@@ -42,7 +42,8 @@ GemmArgs simplified(const GemmArgs& in) {
   const int q = g.batch_rank - 1;
   if (g.batch_rank == 1 && !g.epilogue.on_block && g.b_bs[q] == 0) {
     const bool one_row = g.m == 1;
-    if ((one_row || (g.a_bs[q] == g.m * g.a_rs && g.c_bs[q] == g.m * g.ldc && (!g.epilogue.pre || g.epilogue.pre_bs == g.m * g.epilogue.ldpre)))) {
+    if ((one_row ||
+         (g.a_bs[q] == g.m * g.a_rs && g.c_bs[q] == g.m * g.ldc && (!g.epilogue.pre || g.epilogue.pre_bs == g.m * g.epilogue.ldpre)))) {
       if (one_row) g.a_rs = g.a_bs[q], g.ldc = g.c_bs[q], g.epilogue.ldpre = g.epilogue.pre_bs;
       g.m *= g.batch[q], --g.batch_rank;
     }
@@ -63,7 +64,8 @@ Plan make_plan(const GemmArgs& g, const GemmShape& s, int64_t threads) {
     double best = INFINITY;
     for (int64_t tn = 1; tn <= want; ++tn) {
       const int64_t tm = want / tn, r = (rows + tm - 1) / tm, c = (cols + tn - 1) / tn;
-      const double cost = double(r * c) * double(s.mr * s.nr) + 8.0 * double(r * s.mr + c * s.nr);  // arithmetic of the largest share, and its packing
+      const double cost =
+          double(r * c) * double(s.mr * s.nr) + 8.0 * double(r * s.mr + c * s.nr);  // arithmetic of the largest share, and its packing
       if (cost < best) best = cost, p.tm = tm, p.tn = tn, p.mt = r * s.mr, p.nt = c * s.nr;
     }
     p.tm = (g.m + p.mt - 1) / p.mt, p.tn = (g.n + p.nt - 1) / p.nt;
@@ -123,6 +125,8 @@ int64_t gemm_packed_b_bytes(Elem in, int64_t k, int64_t n) {
   return std::max<int64_t>(k, 1) * round_up(n, kernels(in).shape(in, in).nr) * (in == Elem::f64 ? 8 : 4);
 }
 
-void gemm_pack_b(Elem in, int64_t k, int64_t n, const void* b, int64_t b_rs, int64_t b_cs, void* packed) { kernels(in).pack_b(in, k, n, b, b_rs, b_cs, packed); }
+void gemm_pack_b(Elem in, int64_t k, int64_t n, const void* b, int64_t b_rs, int64_t b_cs, void* packed) {
+  kernels(in).pack_b(in, k, n, b, b_rs, b_cs, packed);
+}
 
 }  // namespace keel::cpu

@@ -23,7 +23,7 @@ struct GemmBlock {
 struct GemmEpilogue {
   const void* bias = nullptr;  ///< n values of C's type, added to each row
   Act act = Act::none;
-  void* pre = nullptr;         ///< also receives the value before `act`, in C's type
+  void* pre = nullptr;  ///< also receives the value before `act`, in C's type
   int64_t ldpre = 0, pre_bs = 0;
   void (*on_block)(void* context, const GemmBlock& block) = nullptr;  ///< called for each finished part, on the thread that made it
   void* context = nullptr;
@@ -37,14 +37,14 @@ struct GemmArgs {
   int64_t m = 0, n = 0, k = 0;
   const void* a = nullptr;
   int64_t a_rs = 0, a_cs = 1;
-  const void* b = nullptr;               ///< not read where `packed_b` is given
+  const void* b = nullptr;  ///< not read where `packed_b` is given
   int64_t b_rs = 0, b_cs = 1;
   void* c = nullptr;
   int64_t ldc = 0;
-  double alpha = 1, beta = 0;            ///< C is not read where beta is 0
+  double alpha = 1, beta = 0;  ///< C is not read where beta is 0
   GemmEpilogue epilogue;
-  const void* packed_b = nullptr;        ///< from `gemm_pack_b` under the same ISA; the batch must not stride it
-  int batch_rank = 0;                    ///< batch dimensions, outermost first; strides may be 0
+  const void* packed_b = nullptr;  ///< from `gemm_pack_b` under the same ISA; the batch must not stride it
+  int batch_rank = 0;              ///< batch dimensions, outermost first; strides may be 0
   int64_t batch[kMaxBatchRank] = {}, a_bs[kMaxBatchRank] = {}, b_bs[kMaxBatchRank] = {}, c_bs[kMaxBatchRank] = {};
 };
 

@@ -11,7 +11,9 @@ HWY_BEFORE_NAMESPACE();
 namespace keel::cpu::HWY_NAMESPACE {
 GemmShape shape_f32(Elem, Elem) { return {kMr, Blocking<float>::kNr, Blocking<float>::bytes(false)}; }
 void task_f32(Elem, Elem, const GemmTask& t) { run_task<float, float, float>(t); }
-void pack_b_f32(Elem, int64_t k, int64_t n, const void* b, int64_t rs, int64_t cs, void* packed) { pack_whole_b<float, float>(k, n, b, rs, cs, packed); }
+void pack_b_f32(Elem, int64_t k, int64_t n, const void* b, int64_t rs, int64_t cs, void* packed) {
+  pack_whole_b<float, float>(k, n, b, rs, cs, packed);
+}
 }  // namespace keel::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -22,6 +24,8 @@ KEEL_SIMD_EXPORT(task_f32);
 KEEL_SIMD_EXPORT(pack_b_f32);
 GemmShape gemm_shape_f32(Elem in, Elem out) { return KEEL_SIMD(shape_f32)(in, out); }
 void gemm_task_f32(Elem in, Elem out, const GemmTask& t) { KEEL_SIMD(task_f32)(in, out, t); }
-void gemm_pack_b_f32(Elem in, int64_t k, int64_t n, const void* b, int64_t rs, int64_t cs, void* packed) { KEEL_SIMD(pack_b_f32)(in, k, n, b, rs, cs, packed); }
+void gemm_pack_b_f32(Elem in, int64_t k, int64_t n, const void* b, int64_t rs, int64_t cs, void* packed) {
+  KEEL_SIMD(pack_b_f32)(in, k, n, b, rs, cs, packed);
+}
 }  // namespace keel::cpu
 #endif

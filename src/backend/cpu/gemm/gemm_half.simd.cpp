@@ -12,8 +12,10 @@ HWY_BEFORE_NAMESPACE();
 namespace keel::cpu::HWY_NAMESPACE {
 GemmShape shape_half(Elem, Elem out) { return {kMr, Blocking<float>::kNr, Blocking<float>::bytes(out != Elem::f32)}; }
 void task_half(Elem in, Elem out, const GemmTask& t) {
-  if (in == Elem::bf16) out == Elem::f32 ? run_task<bfloat16, float, float>(t) : run_task<bfloat16, float, bfloat16>(t);
-  else out == Elem::f32 ? run_task<float16, float, float>(t) : run_task<float16, float, float16>(t);
+  if (in == Elem::bf16)
+    out == Elem::f32 ? run_task<bfloat16, float, float>(t) : run_task<bfloat16, float, bfloat16>(t);
+  else
+    out == Elem::f32 ? run_task<float16, float, float>(t) : run_task<float16, float, float16>(t);
 }
 void pack_b_half(Elem in, int64_t k, int64_t n, const void* b, int64_t rs, int64_t cs, void* packed) {
   in == Elem::bf16 ? pack_whole_b<bfloat16, float>(k, n, b, rs, cs, packed) : pack_whole_b<float16, float>(k, n, b, rs, cs, packed);
@@ -28,6 +30,8 @@ KEEL_SIMD_EXPORT(task_half);
 KEEL_SIMD_EXPORT(pack_b_half);
 GemmShape gemm_shape_half(Elem in, Elem out) { return KEEL_SIMD(shape_half)(in, out); }
 void gemm_task_half(Elem in, Elem out, const GemmTask& t) { KEEL_SIMD(task_half)(in, out, t); }
-void gemm_pack_b_half(Elem in, int64_t k, int64_t n, const void* b, int64_t rs, int64_t cs, void* packed) { KEEL_SIMD(pack_b_half)(in, k, n, b, rs, cs, packed); }
+void gemm_pack_b_half(Elem in, int64_t k, int64_t n, const void* b, int64_t rs, int64_t cs, void* packed) {
+  KEEL_SIMD(pack_b_half)(in, k, n, b, rs, cs, packed);
+}
 }  // namespace keel::cpu
 #endif

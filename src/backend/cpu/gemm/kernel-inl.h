@@ -54,7 +54,10 @@ HWY_NOINLINE void tile(const TileArgs<T>& t) {
     for (int v = 0; v < NV; ++v) acc[i][v] = hn::Zero(d);
   const T* b = t.b;
   const int64_t ars = kPackedA ? 1 : t.ars, acs = kPackedA ? kMr : t.acs, ldb = t.ldb;
-  constexpr int kG = kPackedA ? 1 : (M + 3) / 4;  // strided rows go by fours, each a pointer with the offsets 0 to 3 ars, so that all addresses stay in registers
+  constexpr int kG =
+      kPackedA
+          ? 1
+          : (M + 3) / 4;  // strided rows go by fours, each a pointer with the offsets 0 to 3 ars, so that all addresses stay in registers
   const T* a[kG];
 #pragma GCC unroll 4
   for (int g = 0; g < kG; ++g) a[g] = t.a + 4 * g * ars;

@@ -130,8 +130,10 @@ struct LineTranspose<float> {
     }
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) {
-      const __m512 a = _mm512_shuffle_f32x4(t[4 * j].raw, t[4 * j + 1].raw, 0x44), b = _mm512_shuffle_f32x4(t[4 * j].raw, t[4 * j + 1].raw, 0xee);
-      const __m512 c = _mm512_shuffle_f32x4(t[4 * j + 2].raw, t[4 * j + 3].raw, 0x44), e = _mm512_shuffle_f32x4(t[4 * j + 2].raw, t[4 * j + 3].raw, 0xee);
+      const __m512 a = _mm512_shuffle_f32x4(t[4 * j].raw, t[4 * j + 1].raw, 0x44),
+                   b = _mm512_shuffle_f32x4(t[4 * j].raw, t[4 * j + 1].raw, 0xee);
+      const __m512 c = _mm512_shuffle_f32x4(t[4 * j + 2].raw, t[4 * j + 3].raw, 0x44),
+                   e = _mm512_shuffle_f32x4(t[4 * j + 2].raw, t[4 * j + 3].raw, 0xee);
       out[j] = V{_mm512_shuffle_f32x4(a, c, 0x88)}, out[4 + j] = V{_mm512_shuffle_f32x4(a, c, 0xdd)};
       out[8 + j] = V{_mm512_shuffle_f32x4(b, e, 0x88)}, out[12 + j] = V{_mm512_shuffle_f32x4(b, e, 0xdd)};
     }
@@ -168,7 +170,10 @@ HWY_NOINLINE void pack_panel(const S* p, int64_t sw, int64_t sk, int64_t valid, 
 #pragma GCC unroll 4
       for (int g = 0; g < kG; ++g) {
         const int64_t left = valid - g * kN;
-        hn::StoreU(left >= kN ? load_wide(d, p + k * sk + g * kN) : left > 0 ? load_some(d, p + k * sk + g * kN, left) : hn::Zero(d), d, dst + k * W + g * kN);
+        hn::StoreU(left >= kN ? load_wide(d, p + k * sk + g * kN)
+                   : left > 0 ? load_some(d, p + k * sk + g * kN, left)
+                              : hn::Zero(d),
+                   d, dst + k * W + g * kN);
       }
     }
     return;
@@ -181,7 +186,8 @@ HWY_NOINLINE void pack_panel(const S* p, int64_t sw, int64_t sk, int64_t valid, 
       for (int g = 0; g < kG; ++g) {
         if ((g + 1) * kN <= valid) {
           const EvenRows rows{sw};
-          done = lines ? pack_group<T, W, LineTranspose<T>>(p + g * kN * sw, rows, kc, dst + g * kN) : pack_group<T, W, BlockTranspose<T>>(p + g * kN * sw, rows, kc, dst + g * kN);
+          done = lines ? pack_group<T, W, LineTranspose<T>>(p + g * kN * sw, rows, kc, dst + g * kN)
+                       : pack_group<T, W, BlockTranspose<T>>(p + g * kN * sw, rows, kc, dst + g * kN);
         } else {
           const int64_t d1 = pack_group<T, W, BlockTranspose<T>>(p, ListedRows{off + g * kN}, kc, dst + g * kN);
           done = d1 < done ? d1 : done;
@@ -189,7 +195,8 @@ HWY_NOINLINE void pack_panel(const S* p, int64_t sw, int64_t sk, int64_t valid, 
         k = g == 0 ? done : k < done ? k : done;
       }
     } else if constexpr (kG == 1) {
-      k = lines ? pack_group<T, W, LineTranspose<T>>(p, ListedRows{off}, kc, dst) : pack_group<T, W, BlockTranspose<T>>(p, ListedRows{off}, kc, dst);
+      k = lines ? pack_group<T, W, LineTranspose<T>>(p, ListedRows{off}, kc, dst)
+                : pack_group<T, W, BlockTranspose<T>>(p, ListedRows{off}, kc, dst);
     } else {  // stores run past the panel's row, so all groups of one k are stored before the next k
       constexpr int kSteps = BlockTranspose<T>::kSteps;
       for (; k + kSteps <= kc; k += kSteps) {

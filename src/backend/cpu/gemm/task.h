@@ -14,9 +14,9 @@ struct GemmTask {
   void* c;
   int64_t ldc;
   double alpha, beta;
-  const char* packed_b;            // whole packed B, or null
-  int64_t packed_n, col0;          // its columns rounded up; first column of the rectangle (a multiple of the panel width)
-  int64_t row0, batch;             // for the hook
+  const char* packed_b;    // whole packed B, or null
+  int64_t packed_n, col0;  // its columns rounded up; first column of the rectangle (a multiple of the panel width)
+  int64_t row0, batch;     // for the hook
   const GemmEpilogue* epilogue;
   int64_t bias_offset, pre_offset;  // elements, to the rectangle's first in `bias` (also its first column) and in `pre`
   char* workspace;
@@ -28,7 +28,8 @@ struct GemmShape {
   int64_t workspace;  // bytes a task
 };
 
-inline constexpr int64_t kKBlockBytes = 2048;  // k block: 512 of f32, 256 of f64; fixes the order of summation, so it never depends on the machine
+inline constexpr int64_t kKBlockBytes =
+    2048;  // k block: 512 of f32, 256 of f64; fixes the order of summation, so it never depends on the machine
 
 /// Length of the k blocks for a given k and size of the computing type: equal parts, a multiple of 8.
 constexpr int64_t k_block(int64_t k, int64_t bytes) {
