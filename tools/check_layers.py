@@ -21,6 +21,8 @@ HOME = {
     "layers": ["autograd", "autocast", "trace", "monitor", "guards", "checkpoint", "function"],
     "params": ["ops", "compare"],
     "io": ["io"],
+    "nn": ["nn"],
+    "optim": ["optim"],
     "everything": ["keel"],
 }
 # single includes that point up, with the reason

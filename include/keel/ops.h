@@ -11,6 +11,7 @@
 #include "keel/ops/loss.h"
 #include "keel/ops/matmul.h"
 #include "keel/ops/norm.h"
+#include "keel/ops/optim_step.h"
 #include "keel/ops/pool.h"
 #include "keel/ops/random.h"
 #include "keel/ops/reduce.h"

@@ -42,6 +42,8 @@ struct GradMeta {
   bool requires_grad = false;
   bool is_view = false;        // a view made under grad mode from a tracked base
   uint32_t view_version = 0;   // the storage's version when the view was made
+  int32_t optimisers = 0;      // how many optimisers train this leaf
+  std::atomic<const char*> name{nullptr};  // path of a parameter in its model, interned, for messages
   void* hooks = nullptr;
   void (*free_hooks)(void*) = nullptr;
   ~GradMeta() { if (hooks) free_hooks(hooks); }

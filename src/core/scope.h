@@ -32,6 +32,7 @@ struct Scope {
   void* trace = nullptr;            // the recorder, or null
   void* monitor = nullptr;          // the watcher, or null
   const char* path = "";            // interned module path, outermost first, joined by dots
+  const void* module = nullptr;     // the innermost module that is running (nn::ModuleBase), or null
   const Frame* frame = nullptr;
   const void* caller = nullptr;     // who is to count as the caller of the next outermost op, where a function only passes the call on
 };

@@ -71,6 +71,9 @@ void attach(const Tensor& out, const Ref<Node>& n, uint32_t slot);
 /// Sums broadcast axes away and casts, so that `g` has the dtype and shape of the input it belongs to.
 Tensor conform(Tensor g, const Spec& to);
 
+/// Where set, called with every leaf whose gradient was accumulated.
+extern constinit std::atomic<void (*)(const Tensor& leaf)> leaf_watch;
+
 struct BackwardRequest {
   const Tensors& outputs;
   const Tensors& cotangents;

@@ -36,7 +36,8 @@ Tensor& write_back(Tensor& self, const Tensor& y, const char* name) {
     scope().grad = false;
     note_write(self, name);
     Tensor value = y;
-    if (impl(y).spec.dtype != impl(self).spec.dtype) value = impl(y).weak ? full(Shape(), scalar_of(y), {.dtype = self.dtype()}) : cast(y, self.dtype());
+    if (impl(y).weak) value = full(Shape(), scalar_of(y), {.dtype = self.dtype()});  // a number would take a dtype of its own
+    else if (impl(y).spec.dtype != impl(self).spec.dtype) value = cast(y, self.dtype());
     call(op_assign, NoParams{}, self, value);
   }
   if (linked) {

@@ -1,0 +1,61 @@
+#pragma once
+#include "keel/op.h"
+
+#pragma GCC visibility push(default)
+namespace keel {
+
+// Steps of optimisers over many tensors at once. `hyper` (f64) and the step counts (f64, 0-d, one a parameter) are inputs, not params: a replayed step reads what they hold then. `tensors` is a list of lists, each
+// with one tensor a parameter; all but the gradients are written in place. State is f32 for f16 and bf16 parameters, else of the parameter's dtype, and so is the arithmetic. Each row gives back the first parameter.
+
+struct SgdStepParams {
+  [[no_unique_address]] ByName by_name = ByName();
+  bool momentum = false;
+  bool nesterov = false;
+  bool maximize = false;
+  static constexpr void fields(auto& p, auto&& f) {
+    f("momentum", p.momentum, "whether there are momentum buffers");
+    f("nesterov", p.nesterov, "step along the gradient at the point that momentum leads to");
+    f("maximize", p.maximize, "climb instead of descend");
+  }
+};
+struct AdamStepParams {
+  [[no_unique_address]] ByName by_name = ByName();
+  bool amsgrad = false;
+  bool decoupled = false;
+  bool maximize = false;
+  static constexpr void fields(auto& p, auto&& f) {
+    f("amsgrad", p.amsgrad, "divide by the largest second moment so far");
+    f("decoupled", p.decoupled, "weight decay shrinks the parameter (AdamW) instead of adding to the gradient");
+    f("maximize", p.maximize, "climb instead of descend");
+  }
+};
+struct RmspropStepParams {
+  [[no_unique_address]] ByName by_name = ByName();
+  bool centered = false;
+  bool momentum = false;
+  bool maximize = false;
+  static constexpr void fields(auto& p, auto&& f) {
+    f("centered", p.centered, "divide by the deviation instead of the root mean square");
+    f("momentum", p.momentum, "whether there are momentum buffers");
+    f("maximize", p.maximize, "climb instead of descend");
+  }
+};
+struct ClipNormParams {
+  [[no_unique_address]] ByName by_name = ByName();
+  double p = 2;
+  static constexpr void fields(auto& q, auto&& f) { f("p", q.p, "order of the norm, or infinity"); }
+};
+
+/// hyper {lr, momentum, dampening, weight_decay}; lists: parameters, gradients, and with momentum buffers and step counts.
+Tensor sgd_step(const Tensor& hyper, const Tensors& tensors, const SgdStepParams& p = {});
+/// hyper {lr, beta1, beta2, eps, weight_decay}; lists: parameters, gradients, first moments, second moments, with amsgrad largest second moments, step counts.
+Tensor adam_step(const Tensor& hyper, const Tensors& tensors, const AdamStepParams& p = {});
+/// hyper {lr, alpha, eps, weight_decay, momentum}; lists: parameters, gradients, mean squares, if centered mean gradients, with momentum buffers, step counts.
+Tensor rmsprop_step(const Tensor& hyper, const Tensors& tensors, const RmspropStepParams& p = {});
+/// hyper {decay}; lists: averages, values. average += (1 - decay) (value - average).
+Tensor ema_step(const Tensor& hyper, const Tensors& tensors);
+/// Scales the tensors in place by limit / (norm + 1e-6) where that is below 1; gives the norm of all of them together, 0-d, in the dtype of the first (f32 for 16-bit floats). Sums run in f64, in fixed order.
+Tensor clip_norm(const Tensor& limit, const Tensors& tensors, const ClipNormParams& p = {});
+
+}  // namespace keel
+#pragma GCC visibility pop

@@ -1,0 +1,62 @@
+#include <cmath>
+
+#include "core/scope.h"
+#include "keel/error.h"
+#include "keel/nn/activation.h"
+#include "keel/nn/conv.h"
+#include "keel/nn/linear.h"
+#include "keel/nn/loss.h"
+#include "keel/ops/creation.h"
+#include "keel/ops/embedding.h"
+#include "keel/ops/matmul.h"
+#include "keel/ops/random.h"
+#include "keel/ops/view.h"
+#include "nn/layers.h"
+
+namespace keel::nn {
+
+void require_positive(const char* module, const char* what, int64_t got) {
+  if (got <= 0) raise(Error(ErrorCode::value, std::string(what) + " must be positive, got " + std::to_string(got)).op(module));
+}
+
+Weight fan_in_uniform(const Shape& s, int64_t fan_in) {
+  const double bound = 1 / std::sqrt(double(fan_in));
+  return Weight(keel::uniform(s, -bound, bound));
+}
+
+Linear::Linear(int64_t in, int64_t out, const LinearOptions& o) {
+  require_positive("Linear", "in", in), require_positive("Linear", "out", out);
+  weight = fan_in_uniform({out, in}, in);
+  if (o.bias) bias = fan_in_uniform({out}, in);
+}
+Tensor Linear::forward(const Tensor& x) const { return bias.defined() ? linear(x, weight, bias) : linear(x, weight); }
+
+Dropout::Dropout(double p) : p_(p) {
+  if (!(p >= 0 && p <= 1)) raise(Error(ErrorCode::value, "p must be in [0, 1], got " + std::to_string(p)).op("Dropout"));
+}
+Tensor Dropout::forward(const Tensor& x) const { return is_training() && p_ > 0 ? dropout(x, {.p = p_}) : x; }
+
+Embedding::Embedding(int64_t rows, int64_t width, const EmbeddingOptions& o) : padding_index_(o.padding_index) {
+  require_positive("Embedding", "rows", rows), require_positive("Embedding", "width", width);
+  if (o.padding_index < -1 || o.padding_index >= rows)
+    raise(Error(ErrorCode::index, "padding_index " + std::to_string(o.padding_index) + " is out of range [0, " + std::to_string(rows - 1) + "]").op("Embedding").hint("-1 stands for no padding row"));
+  weight = Weight(keel::randn({rows, width}));
+  if (o.padding_index >= 0) {
+    Tensor row = weight.detach()[o.padding_index];
+    row.zero_();
+  }
+}
+Tensor Embedding::forward(const Tensor& ids) const { return embedding(ids, weight, {.padding_index = padding_index_}); }
+
+Conv2d::Conv2d(int64_t in, int64_t out, const Conv2dOptions& o) : params_{.stride = o.stride, .padding = o.padding, .dilation = o.dilation, .groups = o.groups} {
+  require_positive("Conv2d", "in", in), require_positive("Conv2d", "out", out), require_positive("Conv2d", "groups", o.groups);
+  require_positive("Conv2d", "kernel", std::min(o.kernel[0], o.kernel[1]));
+  if (in % o.groups || out % o.groups)
+    raise(Error(ErrorCode::value, "in (" + std::to_string(in) + ") and out (" + std::to_string(out) + ") must be multiples of groups (" + std::to_string(o.groups) + ")").op("Conv2d"));
+  const int64_t fan_in = in / o.groups * o.kernel[0] * o.kernel[1];
+  weight = fan_in_uniform({out, in / o.groups, o.kernel[0], o.kernel[1]}, fan_in);
+  if (o.bias) bias = fan_in_uniform({out}, fan_in);
+}
+Tensor Conv2d::forward(const Tensor& x) const { return bias.defined() ? conv2d(x, weight, bias, params_) : conv2d(x, weight, params_); }
+
+}  // namespace keel::nn

@@ -1,0 +1,43 @@
+#include "keel/ops/optim_step.h"
+
+#include <cmath>
+
+#include "ops/cases.h"
+
+KEEL_CASES(optim_step) {
+  const char* why = "steps of optimisers are not differentiated";
+  const Arg x = normal({5, 7}), y = normal({300}), square_x = between({5, 7}, 0, 2), square_y = between({300}, 0, 2), empty = normal({0, 3}), step = values({}, {3}, f64), first = values({}, {0}, f64);
+  const Arg sgd = values({4}, {0.1, 0.9, 0.2, 0.01}, f64), adam = values({5}, {0.01, 0.9, 0.99, 1e-6, 0.1}, f64), rms = values({5}, {0.01, 0.9, 1e-6, 0.1, 0.5}, f64);
+  c.op("sgd_step").only(set_of(f32, f64)).no_gradient(why)
+      .sample(SgdStepParams{}, {sgd, x, x})
+      .sample(SgdStepParams{.maximize = true}, {sgd, x, empty, x, empty})
+      .sample(SgdStepParams{.momentum = true}, {sgd, x, y, x, y, x, y, first, step})
+      .sample(SgdStepParams{.momentum = true, .nesterov = true}, {sgd, x, x, x, step})
+      .error(SgdStepParams{.momentum = true}, {sgd, x, x}, ErrorCode::shape, "4 lists of equal length, got 2 tensors")
+      .error(SgdStepParams{}, {sgd, x, y}, ErrorCode::shape, "list 1 has f32[300] where parameter 0 calls for f32[5, 7]")
+      .error(SgdStepParams{}, {adam, x, x}, ErrorCode::shape, "hyper must be f64[4]");
+  c.op("adam_step").only(set_of(f32, f64)).no_gradient(why)
+      .sample(AdamStepParams{}, {adam, x, y, x, y, x, y, square_x, square_y, step, first})
+      .sample(AdamStepParams{.amsgrad = true, .maximize = true}, {adam, x, x, x, square_x, square_x, step})
+      .sample(AdamStepParams{.decoupled = true}, {adam, x, x, x, square_x, step})
+      .error(AdamStepParams{}, {adam, x, x, x, x, values({}, {1}, f32)}, ErrorCode::shape, "calls for f64[]");
+  c.op("rmsprop_step").only(set_of(f32, f64)).no_gradient(why)
+      .sample(RmspropStepParams{}, {rms, x, y, x, y, square_x, square_y, step, first})
+      .sample(RmspropStepParams{.momentum = true}, {rms, x, x, square_x, x, step})
+      .sample(RmspropStepParams{.centered = true}, {rms, x, x, between({5, 7}, 3, 4), between({5, 7}, -1, 1), step})
+      .sample(RmspropStepParams{.centered = true, .momentum = true}, {rms, x, x, between({5, 7}, 3, 4), between({5, 7}, -1, 1), x, step})
+      .error(RmspropStepParams{}, {sgd, x, x, x, step}, ErrorCode::shape, "hyper must be f64[5]");
+  c.op("ema_step").only(set_of(f32, f64)).no_gradient(why)
+      .sample(NoParams{}, {values({1}, {0.9}, f64), x, y, x, y})
+      .sample(NoParams{}, {values({1}, {0.2}, f64), x, x})
+      .error(NoParams{}, {values({1}, {0.9}, f64), x, y}, ErrorCode::shape, "average 0 is f32[5, 7]");
+  c.op("clip_norm").no_gradient(why)
+      .tolerance(f16, 2e-3, 1e-2)
+      .sample(ClipNormParams{}, {values({}, {1e9}, f64), x, y})
+      .sample(ClipNormParams{}, {values({}, {0.5}, f64), x, y, empty})
+      .sample(ClipNormParams{.p = 1}, {values({}, {0.5}, f64), x})
+      .sample(ClipNormParams{.p = INFINITY}, {values({}, {0.5}, f64), y})
+      .sample(ClipNormParams{.p = 3}, {values({}, {0.5}, f64), y})
+      .error(ClipNormParams{.p = 0}, {values({}, {1}, f64), x}, ErrorCode::value, "p must be positive")
+      .error(ClipNormParams{}, {values({1}, {1}, f64), x}, ErrorCode::shape, "limit must be f64[]");
+}
