@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # module: what it may include, beside itself and everything below that
 BELOW = {
     "numerics": [], "base": ["numerics"], "core": ["base"], "op": ["core"], "params": ["op"], "backend": ["params"], "ops": ["params"], "layers": ["ops"], "graph": ["layers"], "nn": ["graph"],
-    "optim": ["nn"], "io": ["core"], "text": ["base"], "data": ["io", "text", "ops"], "train": ["optim", "data"], "vision": ["train"],
+    "optim": ["nn"], "io": ["core"], "text": ["params"], "data": ["io", "text", "layers"], "train": ["optim", "data"], "vision": ["train"],
     "everything": ["vision", "backend"],
 }
 # `params` is include/keel/ops: parameter structs and declarations, which kernels need; the definitions of ops are in src/ops
