@@ -1,4 +1,7 @@
-// Copies between any two strided layouts of one dtype. Axes that both sides run through alike are merged first; what is left is walked with the innermost axis in a plain loop.
+// Copies between any two strided layouts of one dtype. Axes are put in the order of the output's memory and merged where both sides run on.
+// Where the input's stride-1 axis is another one than the output's, the two are walked in square tiles, so that every cache line of either
+// side is used whole. Traffic: both tensors once.
+#include <algorithm>
 #include <cstring>
 
 #include "backend/cpu/copy.h"
@@ -6,6 +9,8 @@
 
 namespace keel::cpu {
 namespace {
+
+constexpr int64_t kGrain = 1 << 15;
 
 struct Walk {
   int rank = 0;
@@ -33,30 +38,94 @@ Walk merge(const TensorView& x, const TensorView& y) {
   return w;
 }
 
+/// A position in the axes of `w` before the innermost `skip`, with axis `without` left out; steps in row-major order.
+struct Odometer {
+  const Walk& w;
+  int last, without;
+  int64_t index[kMaxRank] = {}, from = 0, to = 0;
+  Odometer(const Walk& walk, int skip, int gone, int64_t at) : w(walk), last(walk.rank - 1 - skip), without(gone) {
+    for (int i = last; i >= 0; --i) {
+      if (i == without) continue;
+      index[i] = at % w.extent[i], at /= w.extent[i], from += index[i] * w.from[i], to += index[i] * w.to[i];
+    }
+  }
+  void next() {
+    for (int i = last; i >= 0; --i) {
+      if (i == without) continue;
+      from += w.from[i], to += w.to[i];
+      if (++index[i] < w.extent[i]) return;
+      from -= index[i] * w.from[i], to -= index[i] * w.to[i], index[i] = 0;
+    }
+  }
+};
+
+template <class T>
+void rows(const Walk& w, const T* x, T* y) {
+  const int inner = w.rank - 1;
+  int64_t count = 1;
+  for (int i = 0; i < inner; ++i) count *= w.extent[i];
+  const int64_t n = w.extent[inner], sx = w.from[inner], sy = w.to[inner];
+  const auto row = [&](const T* p, T* q, int64_t m) {
+    if (sx == 1 && sy == 1) {
+      if (m * int64_t(sizeof(T)) >= 64)
+        std::memcpy(q, p, size_t(m) * sizeof(T));
+      else
+        for (int64_t i = 0; i < m; ++i) q[i] = p[i];
+    } else if (sx == 0 && sy == 1) {
+      std::fill(q, q + m, *p);
+    } else {
+      for (int64_t i = 0; i < m; ++i) q[i * sy] = p[i * sx];
+    }
+  };
+  if (count == 1) {
+    parallel_for(0, n, 2 * kGrain, [&](int64_t lo, int64_t hi) { row(x + lo * sx, y + lo * sy, hi - lo); });
+    return;
+  }
+  parallel_for(0, count, kGrain / (n + 1) + 1, [&](int64_t lo, int64_t hi) {
+    Odometer o(w, 1, -1, lo);
+    for (int64_t r = lo; r < hi; ++r, o.next()) row(x + o.from, y + o.to, n);
+  });
+}
+
+/// Axis `a` has stride 1 in the input, the innermost one in the output.
+template <class T>
+void tiles(const Walk& w, int a, const T* x, T* y) {
+  constexpr int64_t kTile = 64 / int64_t(sizeof(T)) < 8 ? 8 : 64 / int64_t(sizeof(T));  // one cache line
+  const int inner = w.rank - 1;
+  const int64_t m = w.extent[a], n = w.extent[inner], sx = w.from[inner], sy = w.to[a];
+  const int64_t down = (m + kTile - 1) / kTile;
+  int64_t count = down;
+  for (int i = 0; i < inner; ++i) count *= i == a ? 1 : w.extent[i];
+  parallel_for(0, count, kGrain / (kTile * n) + 1, [&](int64_t lo, int64_t hi) {
+    for (int64_t t = lo; t < hi; ++t) {
+      const Odometer o(w, 1, a, t / down);
+      const int64_t j0 = t % down * kTile, j1 = std::min(m, j0 + kTile);
+      for (int64_t i0 = 0; i0 < n; i0 += kTile) {
+        const int64_t i1 = std::min(n, i0 + kTile);
+        const T* p = x + o.from + j0 + i0 * sx;
+        T* q = y + o.to + j0 * sy + i0;
+        if (i1 - i0 == kTile && j1 - j0 == kTile) {
+          T tile[kTile][kTile];
+          for (int64_t i = 0; i < kTile; ++i)
+            for (int64_t j = 0; j < kTile; ++j) tile[i][j] = p[i * sx + j];
+          for (int64_t j = 0; j < kTile; ++j)
+            for (int64_t i = 0; i < kTile; ++i) q[j * sy + i] = tile[i][j];
+        } else {
+          for (int64_t j = 0; j < j1 - j0; ++j)
+            for (int64_t i = 0; i < i1 - i0; ++i) q[j * sy + i] = p[i * sx + j];
+        }
+      }
+    }
+  });
+}
+
 template <class T>
 void run(const Walk& w, const T* x, T* y) {
   const int inner = w.rank - 1;
-  int64_t rows = 1;
-  for (int i = 0; i < inner; ++i) rows *= w.extent[i];
-  const int64_t n = w.extent[inner], sx = w.from[inner], sy = w.to[inner];
-  auto row = [&](int64_t r, int64_t lo, int64_t hi) {
-    const T* p = x;
-    T* q = y;
-    for (int i = inner - 1; i >= 0; --i) {
-      const int64_t k = r % w.extent[i];
-      r /= w.extent[i];
-      p += k * w.from[i], q += k * w.to[i];
-    }
-    if (sx == 1 && sy == 1) {
-      std::memcpy(q + lo, p + lo, size_t(hi - lo) * sizeof(T));
-    } else {
-      for (int64_t i = lo; i < hi; ++i) q[i * sy] = p[i * sx];
-    }
-  };
-  if (rows == 1) parallel_for(0, n, 1 << 16, [&](int64_t lo, int64_t hi) { row(0, lo, hi); });
-  else parallel_for(0, rows, (1 << 16) / (n + 1) + 1, [&](int64_t lo, int64_t hi) {
-    for (int64_t r = lo; r < hi; ++r) row(r, 0, n);
-  });
+  if (w.to[inner] == 1 && w.from[inner] != 1 && w.from[inner] != 0 && w.extent[inner] >= 4)
+    for (int i = 0; i < inner; ++i)
+      if (w.from[i] == 1 && w.extent[i] >= 4) return tiles(w, i, x, y);
+  rows(w, x, y);
 }
 
 struct Wide {

@@ -22,12 +22,14 @@
 #define KEEL_MASKED_MEMORY 0
 #endif
 
-#ifndef KEEL_UNROLL
-#if defined(__clang__)
+// Unrolls a loop over the few vectors of a block; without vectors there are many, and they stay in memory.
+#undef KEEL_UNROLL
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+#define KEEL_UNROLL
+#elif defined(__clang__)
 #define KEEL_UNROLL _Pragma("clang loop unroll(full)")
 #else
-#define KEEL_UNROLL _Pragma("GCC unroll 64")
-#endif
+#define KEEL_UNROLL _Pragma("GCC unroll 16")
 #endif
 
 HWY_BEFORE_NAMESPACE();

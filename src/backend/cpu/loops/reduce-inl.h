@@ -1,0 +1,220 @@
+// Reductions of one contiguous block in a fixed order that no instruction set changes: element i goes to lane i % W (W = 64 for f32, 32 for
+// f64); a lane adds 16 elements, then these sums; lanes are halved onto each other at the end. The error grows with 16 + n / (16 W) + log2
+// W roundings at most, and blocks are combined pairwise by the caller.
+#if defined(KEEL_CPU_LOOPS_REDUCE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef KEEL_CPU_LOOPS_REDUCE_INL_H_
+#undef KEEL_CPU_LOOPS_REDUCE_INL_H_
+#else
+#define KEEL_CPU_LOOPS_REDUCE_INL_H_
+#endif
+
+#include "backend/cpu/loops/math-inl.h"
+#include "backend/cpu/loops/reduce.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace keel::cpu::HWY_NAMESPACE {
+
+template <class T>
+inline constexpr int kReduceLanes = 256 / int(sizeof(T));
+
+// A monoid: identity, step (takes an element in), join (two partial results).
+struct SumOf {
+  static constexpr double identity = 0;
+  template <class D>
+  static HWY_INLINE Vec<D> step(D, Vec<D> acc, Vec<D> x) {
+    return hn::Add(acc, x);
+  }
+  template <class D>
+  static HWY_INLINE Vec<D> join(D, Vec<D> a, Vec<D> b) {
+    return hn::Add(a, b);
+  }
+  template <class T>
+  static HWY_INLINE T join(T a, T b) {
+    return a + b;
+  }
+};
+struct SumAbsOf : SumOf {
+  template <class D>
+  static HWY_INLINE Vec<D> step(D, Vec<D> acc, Vec<D> x) {
+    return hn::Add(acc, hn::Abs(x));
+  }
+};
+struct SumSquareOf : SumOf {
+  template <class D>
+  static HWY_INLINE Vec<D> step(D d, Vec<D> acc, Vec<D> x) {
+    return fma(d, x, x, acc);
+  }
+};
+struct ProdOf {
+  static constexpr double identity = 1;
+  template <class D>
+  static HWY_INLINE Vec<D> step(D, Vec<D> acc, Vec<D> x) {
+    return hn::Mul(acc, x);
+  }
+  template <class D>
+  static HWY_INLINE Vec<D> join(D, Vec<D> a, Vec<D> b) {
+    return hn::Mul(a, b);
+  }
+  template <class T>
+  static HWY_INLINE T join(T a, T b) {
+    return a * b;
+  }
+};
+struct MaxOf {  // a NaN, once taken in, stays
+  static constexpr double identity = -__builtin_inf();
+  template <class D>
+  static HWY_INLINE Vec<D> step(D d, Vec<D> acc, Vec<D> x) {
+#if KEEL_MASKED_MEMORY
+    return hn::IfThenElse(is_nan(d, x), x, hn::Max(x, acc));
+#else
+    return hn::IfThenElse(is_nan(d, x), x, hn::IfThenElse(hn::Gt(x, acc), x, acc));
+#endif
+  }
+  template <class D>
+  static HWY_INLINE Vec<D> join(D d, Vec<D> a, Vec<D> b) {
+    return step(d, a, b);
+  }
+  template <class T>
+  static HWY_INLINE T join(T a, T b) {
+    return b != b || b > a ? b : a;
+  }
+};
+struct MinOf {
+  static constexpr double identity = __builtin_inf();
+  template <class D>
+  static HWY_INLINE Vec<D> step(D d, Vec<D> acc, Vec<D> x) {
+#if KEEL_MASKED_MEMORY
+    return hn::IfThenElse(is_nan(d, x), x, hn::Min(x, acc));
+#else
+    return hn::IfThenElse(is_nan(d, x), x, hn::IfThenElse(hn::Lt(x, acc), x, acc));
+#endif
+  }
+  template <class D>
+  static HWY_INLINE Vec<D> join(D d, Vec<D> a, Vec<D> b) {
+    return step(d, a, b);
+  }
+  template <class T>
+  static HWY_INLINE T join(T a, T b) {
+    return b != b || b < a ? b : a;
+  }
+};
+
+/// Lanes of one vector halved onto each other.
+template <class M, class D>
+HWY_INLINE Lane<D> fold_lanes(D d, Vec<D> v) {
+  constexpr size_t N = hn::MaxLanes(D());
+#if HWY_TARGET != HWY_SCALAR
+  if constexpr (N * sizeof(Lane<D>) > 16) {
+    const hn::Half<D> h;
+    return fold_lanes<M>(h, M::join(h, hn::LowerHalf(h, v), hn::UpperHalf(h, v)));
+  } else
+#endif
+  {
+    HWY_ALIGN Lane<D> x[N];
+    hn::Store(v, d, x);
+    if constexpr (N == 4)
+      return M::join(M::join(x[0], x[2]), M::join(x[1], x[3]));
+    else if constexpr (N == 2)
+      return M::join(x[0], x[1]);
+    else
+      return x[0];
+  }
+}
+
+/// The W lanes of a block as vectors.
+template <class M, class T>
+struct Lanes {
+  using D = Tag<T>;
+  static constexpr int N = int(hn::MaxLanes(D())), K = kReduceLanes<T> / N;
+  Vec<D> v[K];
+  HWY_INLINE void clear() {
+    const D d;
+    KEEL_UNROLL for (int k = 0; k < K; ++k) v[k] = hn::Set(d, T(M::identity));
+  }
+  HWY_INLINE void join(const Lanes& o) {
+    const D d;
+    KEEL_UNROLL for (int k = 0; k < K; ++k) v[k] = M::join(d, v[k], o.v[k]);
+  }
+  HWY_INLINE T fold() {
+    const D d;
+    for (int half = K / 2; half >= 1; half /= 2)
+      for (int k = 0; k < half; ++k) v[k] = M::join(d, v[k], v[k + half]);
+    return fold_lanes<M>(d, v[0]);
+  }
+};
+
+/// Reduces f(0), f(1), ... f(n - 1), where `at(i)` gives the vector of elements i, i + 1, ..., and `tail(i, count)` the first `count` of
+/// them; the block's result.
+template <class M, class T, class At, class TailAt>
+HWY_INLINE T reduce_lanes(int64_t n, At at, TailAt tail) {
+  const Tag<T> d;
+  using L = Lanes<M, T>;
+  constexpr int64_t W = kReduceLanes<T>;
+  L low, high;
+  low.clear();
+  int64_t i = 0;
+  if (n > 16 * W) {
+    high.clear();
+    for (; i + 16 * W <= n; i += 16 * W) {
+      for (int s = 0; s < 16; ++s) { KEEL_UNROLL for (int k = 0; k < L::K; ++k) low.v[k] = M::step(d, low.v[k], at(i + s * W + k * L::N)); }
+      high.join(low);
+      low.clear();
+    }
+  }
+  for (; i + W <= n; i += W) { KEEL_UNROLL for (int k = 0; k < L::K; ++k) low.v[k] = M::step(d, low.v[k], at(i + k * L::N)); }
+  for (int k = 0; k < L::K && i < n; ++k, i += L::N) {
+    if (i + L::N <= n) {
+      low.v[k] = M::step(d, low.v[k], at(i));
+    } else {
+      const auto in = hn::FirstN(d, size_t(n - i));
+      low.v[k] = hn::IfThenElse(in, M::step(d, low.v[k], tail(i, size_t(n - i))), low.v[k]);
+    }
+  }
+  if (n > 16 * W) {
+    high.join(low);
+    return high.fold();
+  }
+  return low.fold();
+}
+
+/// One block from memory.
+template <class M, class T>
+HWY_INLINE T reduce_block(const T* x, int64_t n) {
+  return reduce_lanes<M, T>(
+      n, [x](int64_t i) HWY_ATTR { return hn::LoadU(Tag<T>(), x + i); },
+      [x](int64_t i, size_t count) HWY_ATTR { return load_n(Tag<T>(), x + i, count); });
+}
+
+/// Results of blocks joined pairwise, as a binary counter does: the tree depends on the number of blocks only, and any aligned run of 2^k
+/// blocks is one of its nodes.
+template <class M, class T>
+struct PairwiseTree {
+  T node[48];
+  int64_t count = 0;
+  HWY_INLINE void add(T v) {
+    int at = 0;
+    for (int64_t c = count; c & 1; c >>= 1) ++at;
+    for (int k = 0; k < at; ++k) v = M::join(node[k], v);
+    node[at] = v, ++count;
+  }
+  HWY_INLINE T result() const {
+    bool any = false;
+    T v = T(M::identity);
+    for (int k = 0; k < 48 && (count >> k); ++k)
+      if ((count >> k) & 1) v = any ? M::join(node[k], v) : node[k], any = true;
+    return v;
+  }
+};
+
+/// A whole row of any length.
+template <class M, class T>
+HWY_INLINE T reduce_row(const T* x, int64_t n) {
+  if (n <= kReduceBlock) return reduce_block<M, T>(x, n);
+  PairwiseTree<M, T> tree;
+  for (int64_t i = 0; i < n; i += kReduceBlock) tree.add(reduce_block<M, T>(x + i, n - i < kReduceBlock ? n - i : kReduceBlock));
+  return tree.result();
+}
+
+}  // namespace keel::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif
