@@ -69,6 +69,8 @@ struct TensorImpl : RefCounted {
 };
 
 inline TensorImpl& impl(const Tensor& t) { return *t.impl(); }
+/// What is wrong with a new tensor's shape: an extent is negative, or the product of extents, times the element size, overflows int64. Empty: nothing.
+std::string wrong_extents(const Shape& s, DType t);
 /// Raises ValueError where the product of extents, times the element size, overflows int64 or an extent is negative.
 void check_extents(const Shape& s, DType t);
 /// Uninitialised tensor with the given layout; an empty `strides` means row-major.

@@ -115,16 +115,20 @@ Tensor wrap(TensorImpl* p) {
 }
 }  // namespace
 
+std::string wrong_extents(const Shape& s, DType t) {
+  int64_t n = int64_t(size_of(t));
+  for (int64_t e : s) {
+    if (e < 0) return "shape " + to_string(s) + " has a negative extent";
+    if (e != 0 && __builtin_mul_overflow(n, e, &n)) return "shape " + to_string(s) + " overflows: more bytes than an address can count";
+  }
+  return {};
+}
+
 namespace {
 /// Bytes of a tensor.
 size_t checked_bytes(const Shape& s, DType t) {
-  int64_t n = int64_t(size_of(t)), zero = 1;
-  for (int64_t e : s) {
-    if (e < 0) raise(Error(ErrorCode::value, "shape " + to_string(s) + " has a negative extent"));
-    if (e == 0) zero = 0;
-    else if (__builtin_mul_overflow(n, e, &n)) raise(Error(ErrorCode::value, "shape " + to_string(s) + " overflows: more bytes than an address can count"));
-  }
-  return size_t(n * zero);
+  if (std::string wrong = wrong_extents(s, t); !wrong.empty()) raise(Error(ErrorCode::value, std::move(wrong)));
+  return size_t(s.numel()) * size_of(t);
 }
 }  // namespace
 

@@ -118,6 +118,10 @@ void check_shape(bool ok, std::string message, std::string_view hint) {
   fail(ErrorCode::shape, std::move(message), hint);
 }
 
+void check_result(const Shape& s, DType t) {
+  if (std::string wrong = wrong_extents(s, t); !wrong.empty()) fail(ErrorCode::value, std::move(wrong));
+}
+
 Shape reduced_shape(const Shape& s, const Axes& axes, bool keepdim) {
   Shape out;
   int k = 0;

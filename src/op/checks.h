@@ -28,6 +28,8 @@ void check_min_rank(const Spec& s, int rank, std::string_view role);
 /// ValueError "kernel must be positive, got 0" unless `ok`.
 void check_value(bool ok, std::string_view name, std::string_view rule, double got);
 void check_shape(bool ok, std::string message, std::string_view hint = "");
+/// ValueError where a result cannot have this shape: a negative extent, or more bytes than an address can count.
+void check_result(const Shape& s, DType t);
 /// Shape after a reduction over `axes` (already checked).
 Shape reduced_shape(const Shape& s, const Axes& axes, bool keepdim);
 

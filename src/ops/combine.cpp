@@ -163,7 +163,7 @@ KEEL_OP(pad, PadParams) {
         Shape s = in[0].shape;
         for (int i = 0; i < s.rank(); ++i)
           if (__builtin_add_overflow(s[i], p.before[i], &s[i]) || __builtin_add_overflow(s[i], p.after[i], &s[i])) fail(ErrorCode::value, "the extent of axis " + std::to_string(i) + " overflows");
-        check_extents(s, in[0].dtype);
+        check_result(s, in[0].dtype);
         return Spec{in[0].dtype, s};
       })
       .decompose([](auto& p, Inputs in) {
@@ -200,7 +200,7 @@ KEEL_OP(repeat, RepeatParams) {
           if (__builtin_mul_overflow(k < 0 ? 1 : x[k], p.repeats[i], &n)) fail(ErrorCode::value, "the extent of axis " + std::to_string(i) + " overflows");
           s.push_back(n);
         }
-        check_extents(s, in[0].dtype);
+        check_result(s, in[0].dtype);
         return Spec{in[0].dtype, s};
       })
       .decompose([](auto& p, Inputs in) {

@@ -9,7 +9,7 @@ KEEL_OP(full, FullParams) {
   def.doc("A tensor whose elements are all `value`.").out("y").primitive()
       .infer([](auto& p, Specs) {
         const DType t = p.dtype == DType::none ? f32 : p.dtype;
-        check_extents(p.shape, t);
+        check_result(p.shape, t);
         return Spec{t, p.shape};
       })
       .no_oracle("creates constants");
