@@ -8,8 +8,9 @@ namespace detail {
 [[noreturn]] void refuse_tensor_of(const Tensor& t, DType dtype, int rank);
 }  // namespace detail
 
-/// A Tensor whose element type and rank are known at compile time: `TensorOf<float, 2> m = x;` checks both once (DTypeError, ShapeError), then `m(i, j)` reads and writes without checks. Shares the tensor's
-/// memory; writes through it are not seen by autograd, nor by version counts.
+/// A Tensor whose element type and rank are known at compile time: `TensorOf<float, 2> m = x;` checks both once (DTypeError, ShapeError),
+/// then `m(i, j)` reads and writes without checks. Shares the tensor's memory; writes through it are not seen by autograd, nor by version
+/// counts.
 template <class T, int Rank>
 class TensorOf : public Tensor {
   static_assert(dtype_of<T> != DType::none, "no dtype stands for this element type");
@@ -24,13 +25,12 @@ class TensorOf : public Tensor {
   TensorOf& operator=(const TensorOf&) & = default;
   TensorOf& operator=(TensorOf&&) & noexcept = default;
   template <class U, int R>
-    requires(!std::is_same_v<U, T> || R != Rank)
-  TensorOf(const TensorOf<U, R>&) = delete;
+  requires(!std::is_same_v<U, T> || R != Rank) TensorOf(const TensorOf<U, R>&)
+  = delete;
 
   /// The element at (i, j, ...), from the front; not checked.
   template <class... I>
-    requires(sizeof...(I) == Rank && (std::is_integral_v<I> && ...))
-  T& operator()(I... i) const {
+  requires(sizeof...(I) == Rank && (std::is_integral_v<I> && ...)) T& operator()(I... i) const {
     int64_t at = 0;
     int axis = 0;
     ((at += int64_t(i) * steps_[axis++]), ...);

@@ -4,7 +4,8 @@
 
 namespace keel {
 
-/// The axes that index arrays replace, counted from the front. The arrays' own axes stand in the result at `at`: where the replaced axes stood if those are neighbours, else first, as NumPy has it.
+/// The axes that index arrays replace, counted from the front. The arrays' own axes stand in the result at `at`: where the replaced axes
+/// stood if those are neighbours, else first, as NumPy has it.
 struct IndexShape {
   int axis[kMaxRank] = {};
   int n = 0, at = 0;

@@ -11,8 +11,10 @@ namespace {
 /// Default tolerances by dtype; the absolute one is a tenth, for small dtypes of about one unit in the last place.
 CloseParams tolerance_of(DType t) {
   switch (t) {
-    case f64: case complex128: return {.rel = 1e-9, .abs = 1e-9};
-    case f32: case complex64: return {.rel = 1e-6, .abs = 1e-7};
+    case f64:
+    case complex128: return {.rel = 1e-9, .abs = 1e-9};
+    case f32:
+    case complex64: return {.rel = 1e-6, .abs = 1e-7};
     case f16: return {.rel = 1e-3, .abs = 1e-4};
     case bf16: return {.rel = 1e-2, .abs = 1e-3};
     case f8e4m3fn: return {.rel = 0.125, .abs = 0.0125};
@@ -38,7 +40,10 @@ bool same_integer(const std::byte* p, DType s, const std::byte* q, DType t) {
 }
 
 bool defined_pair(const Tensor& a, const Tensor& b, const char* name) {
-  if (!a.defined() || !b.defined()) raise(Error(ErrorCode::value, std::string("'") + (a.defined() ? "b" : "a") + "' is an empty tensor").op(name).hint("a default-constructed Tensor has no value yet"));
+  if (!a.defined() || !b.defined())
+    raise(Error(ErrorCode::value, std::string("'") + (a.defined() ? "b" : "a") + "' is an empty tensor")
+              .op(name)
+              .hint("a default-constructed Tensor has no value yet"));
   return true;
 }
 
@@ -59,13 +64,19 @@ bool array_equal(const Tensor& left, const Tensor& right) {
   Tensor a = left, b = right;
   bring_together(a, b);
   const DType s = a.dtype(), t = b.dtype();
-  if (!is_inexact(s) && !is_inexact(t)) return every(a, b, [=](const std::byte* p, const std::byte* q) { return same_integer(p, s, q, t); });
+  if (!is_inexact(s) && !is_inexact(t))
+    return every(a, b, [=](const std::byte* p, const std::byte* q) { return same_integer(p, s, q, t); });
   if (is_complex(s)) {
     const DType part = s == complex64 ? f32 : f64;
     const size_t half = size_of(part);
-    return every(a, b, [=](const std::byte* p, const std::byte* q) { return read_double(p, part) == read_double(q, part) && read_double(p + half, part) == read_double(q + half, part); });
+    return every(a, b, [=](const std::byte* p, const std::byte* q) {
+      return read_double(p, part) == read_double(q, part) && read_double(p + half, part) == read_double(q + half, part);
+    });
   }
-  if (s == f32 && t == f32) return every(a, b, [](const std::byte* p, const std::byte* q) { return *reinterpret_cast<const float*>(p) == *reinterpret_cast<const float*>(q); });
+  if (s == f32 && t == f32)
+    return every(a, b, [](const std::byte* p, const std::byte* q) {
+      return *reinterpret_cast<const float*>(p) == *reinterpret_cast<const float*>(q);
+    });
   return every(a, b, [=](const std::byte* p, const std::byte* q) { return read_double(p, s) == read_double(q, t); });
 }
 
@@ -74,7 +85,10 @@ bool allclose(const Tensor& left, const Tensor& right, const CloseParams& given)
   ScopeGuard guard;
   scope().grad = false, scope().trace = nullptr, scope().monitor = nullptr;
   if (!can_broadcast(left.shape(), right.shape()))
-    raise(Error(ErrorCode::shape, "shapes " + to_string(left.shape()) + " and " + to_string(right.shape()) + " do not broadcast").op("allclose").arg("a", to_string(impl(left).spec)).arg("b", to_string(impl(right).spec)));
+    raise(Error(ErrorCode::shape, "shapes " + to_string(left.shape()) + " and " + to_string(right.shape()) + " do not broadcast")
+              .op("allclose")
+              .arg("a", to_string(impl(left).spec))
+              .arg("b", to_string(impl(right).spec)));
   Tensor a = left, b = right;
   if (!(a.shape() == b.shape())) {
     const Shape s = broadcast(a.shape(), b.shape());
@@ -93,9 +107,12 @@ bool allclose(const Tensor& left, const Tensor& right, const CloseParams& given)
   if (is_complex(s)) {
     const DType part = s == complex64 ? f32 : f64;
     const size_t half = size_of(part);
-    return every(a, b, [&](const std::byte* p, const std::byte* q) { return near(read_double(p, part), read_double(q, part)) && near(read_double(p + half, part), read_double(q + half, part)); });
+    return every(a, b, [&](const std::byte* p, const std::byte* q) {
+      return near(read_double(p, part), read_double(q, part)) && near(read_double(p + half, part), read_double(q + half, part));
+    });
   }
-  if (!is_inexact(s) && !is_inexact(t) && tol.rel == 0 && tol.abs == 0) return every(a, b, [=](const std::byte* p, const std::byte* q) { return same_integer(p, s, q, t); });
+  if (!is_inexact(s) && !is_inexact(t) && tol.rel == 0 && tol.abs == 0)
+    return every(a, b, [=](const std::byte* p, const std::byte* q) { return same_integer(p, s, q, t); });
   return every(a, b, [&](const std::byte* p, const std::byte* q) { return near(read_double(p, s), read_double(q, t)); });
 }
 
@@ -103,7 +120,8 @@ void detail::refuse_tensor_of(const Tensor& t, DType dtype, int rank) {
   const std::string wanted = std::string("TensorOf<") + name_of(dtype) + ", " + std::to_string(rank) + ">";
   if (!t.defined()) raise(Error(ErrorCode::value, "an empty tensor has neither dtype nor rank").op(wanted));
   Error e(t.rank() != rank ? ErrorCode::shape : ErrorCode::dtype,
-          t.rank() != rank ? "needs rank " + std::to_string(rank) + ", got " + to_string(impl(t).spec) : std::string("needs dtype ") + name_of(dtype) + ", got " + name_of(t.dtype()));
+          t.rank() != rank ? "needs rank " + std::to_string(rank) + ", got " + to_string(impl(t).spec)
+                           : std::string("needs dtype ") + name_of(dtype) + ", got " + name_of(t.dtype()));
   e.op(wanted).arg("x", to_string(impl(t).spec));
   if (t.rank() == rank) e.hint(std::string("x.to(") + name_of(dtype) + ") converts");
   raise(e);

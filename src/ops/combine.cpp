@@ -14,7 +14,8 @@ int from_front(int64_t axis, int rank) { return int(axis < 0 ? axis + rank : axi
 /// start:stop along one axis, everything along the others.
 Tensor narrow(const Tensor& x, int axis, int64_t start, int64_t stop) {
   SliceParams p;
-  for (int i = 0; i < x.rank(); ++i) p.start.push_back(i == axis ? start : 0), p.stop.push_back(i == axis ? stop : x.shape()[i]), p.step.push_back(1);
+  for (int i = 0; i < x.rank(); ++i)
+    p.start.push_back(i == axis ? start : 0), p.stop.push_back(i == axis ? stop : x.shape()[i]), p.step.push_back(1);
   return slice_view(x, p);
 }
 
@@ -34,16 +35,19 @@ int64_t chunk_size(int64_t n, int64_t count) { return n == 0 ? 1 : (n + count - 
 
 void check_pad(const PadParams& p, const Shape& x) {
   check_shape(p.before.rank() == x.rank() && p.after.rank() == x.rank(),
-              "before and after must have one entry an axis, " + std::to_string(x.rank()) + ", got " + std::to_string(p.before.rank()) + " and " + std::to_string(p.after.rank()));
+              "before and after must have one entry an axis, " + std::to_string(x.rank()) + ", got " + std::to_string(p.before.rank()) +
+                  " and " + std::to_string(p.after.rank()));
   std::string wrong;
   for (int i = 0; i < x.rank(); ++i) {
     check_value(p.before[i] >= 0, "before", "at least 0", double(p.before[i]));
     check_value(p.after[i] >= 0, "after", "at least 0", double(p.after[i]));
     const int64_t most = p.mode == PadMode::reflect ? x[i] - 1 : p.mode == PadMode::replicate && x[i] == 0 ? 0 : INT64_MAX;
     if (p.before[i] > most || p.after[i] > most)
-      wrong += (wrong.empty() ? "" : ", ") + ("axis " + std::to_string(i) + " of extent " + std::to_string(x[i]) + " by " + std::to_string(p.before[i]) + " and " + std::to_string(p.after[i]));
+      wrong += (wrong.empty() ? "" : ", ") + ("axis " + std::to_string(i) + " of extent " + std::to_string(x[i]) + " by " +
+                                              std::to_string(p.before[i]) + " and " + std::to_string(p.after[i]));
   }
-  check_shape(wrong.empty(), std::string("cannot ") + (p.mode == PadMode::reflect ? "reflect " : "replicate ") + wrong, p.mode == PadMode::reflect ? "a reflection is shorter than the axis" : "the axis has no edge to repeat");
+  check_shape(wrong.empty(), std::string("cannot ") + (p.mode == PadMode::reflect ? "reflect " : "replicate ") + wrong,
+              p.mode == PadMode::reflect ? "a reflection is shorter than the axis" : "the axis has no edge to repeat");
 }
 
 /// One axis padded, of public ops.
@@ -69,10 +73,15 @@ Tensor unpad_axis(const Tensor& g, int axis, int64_t before, int64_t after, cons
   Tensor y = narrow(g, axis, before, before + n);
   auto add_at = [&](const Tensor& part, int64_t start) {
     SliceBackwardParams s{.shape = y.shape()};
-    for (int i = 0; i < y.rank(); ++i) s.start.push_back(i == axis ? start : 0), s.stop.push_back(i == axis ? start + part.shape()[axis] : y.shape()[i]), s.step.push_back(1);
+    for (int i = 0; i < y.rank(); ++i)
+      s.start.push_back(i == axis ? start : 0), s.stop.push_back(i == axis ? start + part.shape()[axis] : y.shape()[i]),
+          s.step.push_back(1);
     y = add(y, slice_backward(part, s));
   };
-  auto folded = [&](const Tensor& edge) { return p.mode == PadMode::replicate ? sum(edge, SumParams{.axis = axis, .keepdim = true, .dtype = edge.dtype()}) : flip(edge, Axes(axis)); };
+  auto folded = [&](const Tensor& edge) {
+    return p.mode == PadMode::replicate ? sum(edge, SumParams{.axis = axis, .keepdim = true, .dtype = edge.dtype()})
+                                        : flip(edge, Axes(axis));
+  };
   if (before) add_at(folded(narrow(g, axis, 0, before)), p.mode == PadMode::replicate ? 0 : 1);
   if (after) add_at(folded(narrow(g, axis, before + n, before + n + after)), p.mode == PadMode::replicate ? n - 1 : n - 1 - after);
   return y;
@@ -81,7 +90,11 @@ Tensor unpad_axis(const Tensor& g, int axis, int64_t before, int64_t after, cons
 }  // namespace
 
 KEEL_OP(concat, ConcatParams) {
-  def.doc("Joins tensors along an existing axis.").variadic("xs", kinds::any).out("y").primitive().onnx("Concat")
+  def.doc("Joins tensors along an existing axis.")
+      .variadic("xs", kinds::any)
+      .out("y")
+      .primitive()
+      .onnx("Concat")
       .infer([](auto& p, Specs in) {
         check_value(in.size() > 0 && in.has(0), "xs", "at least one tensor", 0);
         check_min_rank(in[0], 1, "xs[0]");
@@ -91,13 +104,17 @@ KEEL_OP(concat, ConcatParams) {
         for (int i = 0; i < in.size(); ++i) {
           const Shape& s = in[i].shape;
           const std::string name = "xs[" + std::to_string(i) + "]";
-          check_shape(s.rank() == in[0].shape.rank(), name + " has rank " + std::to_string(s.rank()) + ", xs[0] has rank " + std::to_string(in[0].shape.rank()));
+          check_shape(s.rank() == in[0].shape.rank(),
+                      name + " has rank " + std::to_string(s.rank()) + ", xs[0] has rank " + std::to_string(in[0].shape.rank()));
           for (int k = 0; k < s.rank(); ++k)
             if (k != axis && s[k] != in[0].shape[k])
-              differ += (differ.empty() ? "" : ", ") + ("axis " + std::to_string(k) + " of " + name + " (" + std::to_string(in[0].shape[k]) + " vs " + std::to_string(s[k]) + ")");
-          if (__builtin_add_overflow(total, s[axis], &total)) fail(ErrorCode::value, "the extents along axis " + std::to_string(axis) + " overflow");
+              differ += (differ.empty() ? "" : ", ") + ("axis " + std::to_string(k) + " of " + name + " (" +
+                                                        std::to_string(in[0].shape[k]) + " vs " + std::to_string(s[k]) + ")");
+          if (__builtin_add_overflow(total, s[axis], &total))
+            fail(ErrorCode::value, "the extents along axis " + std::to_string(axis) + " overflow");
         }
-        check_shape(differ.empty(), "extents differ from xs[0]'s: " + differ, "only axis " + std::to_string(axis) + ", along which to join, may differ");
+        check_shape(differ.empty(), "extents differ from xs[0]'s: " + differ,
+                    "only axis " + std::to_string(axis) + ", along which to join, may differ");
         return Spec{in[0].dtype, with_axis(in[0].shape, axis, total)};
       })
       .saves()
@@ -115,12 +132,17 @@ KEEL_OP(concat, ConcatParams) {
 }
 
 KEEL_OP(stack, ConcatParams) {
-  def.doc("Joins tensors of one shape along a new axis.").variadic("xs", kinds::any).out("y").fallback(Fallback::ok)
+  def.doc("Joins tensors of one shape along a new axis.")
+      .variadic("xs", kinds::any)
+      .out("y")
+      .fallback(Fallback::ok)
       .infer([](auto& p, Specs in) {
         check_value(in.size() > 0 && in.has(0), "xs", "at least one tensor", 0);
         const int axis = check_axis(p.axis, in[0].shape.rank() + 1);
         for (int i = 1; i < in.size(); ++i)
-          check_shape(in[i].shape == in[0].shape, "xs[" + std::to_string(i) + "] has shape " + to_string(in[i].shape) + ", xs[0] has " + to_string(in[0].shape), "concat joins along an existing axis");
+          check_shape(in[i].shape == in[0].shape,
+                      "xs[" + std::to_string(i) + "] has shape " + to_string(in[i].shape) + ", xs[0] has " + to_string(in[0].shape),
+                      "concat joins along an existing axis");
         Shape s = in[0].shape;
         s.insert(axis, in.size());
         return Spec{in[0].dtype, s};
@@ -133,7 +155,12 @@ KEEL_OP(stack, ConcatParams) {
 }
 
 KEEL_OP(split, SplitSizeParams) {
-  def.doc("Pieces of one size along an axis; views.").in("x", kinds::any).out("pieces").promote(Promote::none).onnx("Split").fallback(Fallback::ok)
+  def.doc("Pieces of one size along an axis; views.")
+      .in("x", kinds::any)
+      .out("pieces")
+      .promote(Promote::none)
+      .onnx("Split")
+      .fallback(Fallback::ok)
       .infer([](auto& p, Specs in) {
         check_min_rank(in[0], 1, "x");
         check_value(p.size > 0, "size", "positive", double(p.size));
@@ -143,7 +170,11 @@ KEEL_OP(split, SplitSizeParams) {
 }
 
 KEEL_OP(chunk, ChunkParams) {
-  def.doc("At most `count` pieces of equal size along an axis; views.").in("x", kinds::any).out("pieces").promote(Promote::none).fallback(Fallback::ok)
+  def.doc("At most `count` pieces of equal size along an axis; views.")
+      .in("x", kinds::any)
+      .out("pieces")
+      .promote(Promote::none)
+      .fallback(Fallback::ok)
       .infer([](auto& p, Specs in) {
         check_min_rank(in[0], 1, "x");
         check_value(p.count > 0, "count", "positive", double(p.count));
@@ -157,12 +188,16 @@ KEEL_OP(chunk, ChunkParams) {
 }
 
 KEEL_OP(pad, PadParams) {
-  def.doc("Elements added on both sides of axes: a constant, a reflection, or the edge repeated.").in("x", kinds::any).out("y").onnx("Pad")
+  def.doc("Elements added on both sides of axes: a constant, a reflection, or the edge repeated.")
+      .in("x", kinds::any)
+      .out("y")
+      .onnx("Pad")
       .infer([](auto& p, Specs in) {
         check_pad(p, in[0].shape);
         Shape s = in[0].shape;
         for (int i = 0; i < s.rank(); ++i)
-          if (__builtin_add_overflow(s[i], p.before[i], &s[i]) || __builtin_add_overflow(s[i], p.after[i], &s[i])) fail(ErrorCode::value, "the extent of axis " + std::to_string(i) + " overflows");
+          if (__builtin_add_overflow(s[i], p.before[i], &s[i]) || __builtin_add_overflow(s[i], p.after[i], &s[i]))
+            fail(ErrorCode::value, "the extent of axis " + std::to_string(i) + " overflows");
         check_result(s, in[0].dtype);
         return Spec{in[0].dtype, s};
       })
@@ -188,16 +223,23 @@ KEEL_OP(pad, PadParams) {
 }
 
 KEEL_OP(repeat, RepeatParams) {
-  def.doc("The whole tensor repeated along each axis.").in("x", kinds::any).out("y").promote(Promote::none).onnx("Tile").fallback(Fallback::ok)
+  def.doc("The whole tensor repeated along each axis.")
+      .in("x", kinds::any)
+      .out("y")
+      .promote(Promote::none)
+      .onnx("Tile")
+      .fallback(Fallback::ok)
       .infer([](auto& p, Specs in) {
         const Shape& x = in[0].shape;
-        check_shape(p.repeats.rank() >= x.rank(), "repeats must have at least one entry an axis, " + std::to_string(x.rank()) + ", got " + std::to_string(p.repeats.rank()));
+        check_shape(p.repeats.rank() >= x.rank(), "repeats must have at least one entry an axis, " + std::to_string(x.rank()) + ", got " +
+                                                      std::to_string(p.repeats.rank()));
         Shape s;
         for (int i = 0; i < p.repeats.rank(); ++i) {
           check_value(p.repeats[i] >= 0, "repeats", "at least 0", double(p.repeats[i]));
           const int k = i - (p.repeats.rank() - x.rank());
           int64_t n = 0;
-          if (__builtin_mul_overflow(k < 0 ? 1 : x[k], p.repeats[i], &n)) fail(ErrorCode::value, "the extent of axis " + std::to_string(i) + " overflows");
+          if (__builtin_mul_overflow(k < 0 ? 1 : x[k], p.repeats[i], &n))
+            fail(ErrorCode::value, "the extent of axis " + std::to_string(i) + " overflows");
           s.push_back(n);
         }
         check_result(s, in[0].dtype);
@@ -224,25 +266,34 @@ KEEL_OP(repeat, RepeatParams) {
 
 Tensor concat(const Tensors& xs, const ConcatParams& p) { return std::move(call_list(op_concat, p, xs)[0]); }
 Tensor stack(const Tensors& xs, const ConcatParams& p) { return std::move(call_list(op_stack, p, xs)[0]); }
-Tensors split(const Tensor& x, int64_t size, const SplitParams& p) { return call_all(op_split, SplitSizeParams{.size = size, .axis = p.axis}, x); }
+Tensors split(const Tensor& x, int64_t size, const SplitParams& p) {
+  return call_all(op_split, SplitSizeParams{.size = size, .axis = p.axis}, x);
+}
 Tensors split(const Tensor& x, std::initializer_list<int64_t> sizes, const SplitParams& p) {
-  auto refuse = [&](ErrorCode code, const std::string& message) { raise(Error(code, message).op("split").arg("x", x.defined() ? to_string(impl(x).spec) : "an empty tensor").path(scope().path)); };
+  auto refuse = [&](ErrorCode code, const std::string& message) {
+    raise(Error(code, message).op("split").arg("x", x.defined() ? to_string(impl(x).spec) : "an empty tensor").path(scope().path));
+  };
   if (!x.defined()) refuse(ErrorCode::value, "'x' is an empty tensor");
   if (p.axis < -x.rank() || p.axis >= x.rank())
-    refuse(ErrorCode::index, "axis " + std::to_string(p.axis) + " is out of range [" + std::to_string(-x.rank()) + ", " + std::to_string(x.rank() - 1) + "]");
+    refuse(ErrorCode::index,
+           "axis " + std::to_string(p.axis) + " is out of range [" + std::to_string(-x.rank()) + ", " + std::to_string(x.rank() - 1) + "]");
   const int axis = from_front(p.axis, int(x.rank()));
   int64_t total = 0;
   for (int64_t n : sizes) {
     if (n < 0) refuse(ErrorCode::value, "sizes must be at least 0, got " + std::to_string(n));
     total += n;
   }
-  if (total != x.shape()[axis]) refuse(ErrorCode::shape, "sizes add up to " + std::to_string(total) + ", axis " + std::to_string(axis) + " has extent " + std::to_string(x.shape()[axis]));
+  if (total != x.shape()[axis])
+    refuse(ErrorCode::shape, "sizes add up to " + std::to_string(total) + ", axis " + std::to_string(axis) + " has extent " +
+                                 std::to_string(x.shape()[axis]));
   Tensors out;
   int64_t at = 0;
   for (int64_t n : sizes) out.push_back(narrow(x, axis, at, at + n)), at += n;
   return out;
 }
-Tensors chunk(const Tensor& x, int64_t count, const SplitParams& p) { return call_all(op_chunk, ChunkParams{.count = count, .axis = p.axis}, x); }
+Tensors chunk(const Tensor& x, int64_t count, const SplitParams& p) {
+  return call_all(op_chunk, ChunkParams{.count = count, .axis = p.axis}, x);
+}
 Tensor pad(const Tensor& x, const PadParams& p) { return call(op_pad, p, x); }
 Tensor repeat(const Tensor& x, const Dims& repeats) { return call(op_repeat, RepeatParams{.repeats = repeats}, x); }
 

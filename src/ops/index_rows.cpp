@@ -1,4 +1,5 @@
-// NumPy's integer-array indexing, read and written. The gradient of reading is a sum in a fixed order, so it is a row of its own and not a scatter by atomics.
+// NumPy's integer-array indexing, read and written. The gradient of reading is a sum in a fixed order, so it is a row of its own and not a
+// scatter by atomics.
 #include "keel/ops/index.h"
 
 #include "op/index_shape.h"
@@ -20,7 +21,8 @@ int arrays_in(Specs in, int first) {
 IndexShape index_shape(const Dims& axes, int arrays, const Shape& x) {
   check_value(arrays > 0, "indices", "at least one array", arrays);
   check_shape(arrays <= x.rank(), std::to_string(arrays) + " index arrays for a tensor of rank " + std::to_string(x.rank()));
-  check_shape(axes.empty() || axes.rank() == arrays, "axis names " + std::to_string(axes.rank()) + " axes, there are " + std::to_string(arrays) + " index arrays");
+  check_shape(axes.empty() || axes.rank() == arrays,
+              "axis names " + std::to_string(axes.rank()) + " axes, there are " + std::to_string(arrays) + " index arrays");
   int last = -1;
   for (int64_t a : axes) {
     const int i = check_axis(a, x.rank());
@@ -68,26 +70,46 @@ Tensor of_winners(const Tensor& g, const Tensors& arrays, const Shape& x, const 
 }  // namespace
 
 KEEL_OP(index_get, IndexParams) {
-  def.doc("Elements picked by integer arrays in place of the named axes.").in("x", kinds::any).variadic("indices", kinds::index).alone().out("y").primitive()
-      .infer([](auto& p, Specs in) { return Spec{in[0].dtype, indexed_shape(p.axis, in[0].shape, in, 1)}; })
+  def.doc("Elements picked by integer arrays in place of the named axes.")
+      .in("x", kinds::any)
+      .variadic("indices", kinds::index)
+      .alone()
+      .out("y")
+      .primitive()
+      .infer([](auto& p, Specs in) {
+        return Spec{in[0].dtype, indexed_shape(p.axis, in[0].shape, in, 1)};
+      })
       .saves([](auto&, Needs) { return save_arrays(1); })
       .vjp([](auto& p, const VjpArgs& a) -> Tensors { return {index_get_backward(a.g[0], tail(a.in, 1), a.in_specs[0].shape, p.axis)}; });
 }
 
 KEEL_OP(index_get_backward, IndexBackwardParams) {
-  def.doc("Zeros of `shape` with `g` added where index_get read, in the order of the indices.").in("g", kinds::any).variadic("indices", kinds::index).alone().out("y").cast(Cast::keep)
+  def.doc("Zeros of `shape` with `g` added where index_get read, in the order of the indices.")
+      .in("g", kinds::any)
+      .variadic("indices", kinds::index)
+      .alone()
+      .out("y")
+      .cast(Cast::keep)
       .risk(Risk::accumulates)
       .infer([](auto& p, Specs in) {
         check_fits(in[0], indexed_shape(p.axis, p.shape, in, 1));
         return Spec{in[0].dtype, p.shape};
       })
-      .decompose([](auto& p, Inputs in) { return index_put(full(p.shape, 0, {.dtype = in[0].dtype(), .device = in[0].device()}), tail(in, 1), in[0], {.axis = p.axis}, true); })
+      .decompose([](auto& p, Inputs in) {
+        return index_put(full(p.shape, 0, {.dtype = in[0].dtype(), .device = in[0].device()}), tail(in, 1), in[0], {.axis = p.axis}, true);
+      })
       .saves([](auto&, Needs) { return save_arrays(1); })
       .vjp([](auto& p, const VjpArgs& a) -> Tensors { return {index_get(a.g[0], tail(a.in, 1), {.axis = p.axis})}; });
 }
 
 KEEL_OP(index_put, IndexPutParams) {
-  def.doc("`x` with `value` written, or added, where index_get would read.").in("x", kinds::any).in("value", kinds::any).variadic("indices", kinds::index).alone().out("y").primitive()
+  def.doc("`x` with `value` written, or added, where index_get would read.")
+      .in("x", kinds::any)
+      .in("value", kinds::any)
+      .variadic("indices", kinds::index)
+      .alone()
+      .out("y")
+      .primitive()
       .infer([](auto& p, Specs in) {
         check_fits(in[1], indexed_shape(p.axis, in[0].shape, in, 2));
         return in[0];
@@ -96,7 +118,10 @@ KEEL_OP(index_put, IndexPutParams) {
       .vjp([](auto& p, const VjpArgs& a) -> Tensors {
         const Tensors arrays = tail(a.in, 2);
         Tensor gx, gv;
-        if (a.needs[0]) gx = p.accumulate ? a.g[0] : index_put(a.g[0], arrays, full(Shape(), 0, {.dtype = a.g[0].dtype(), .device = a.g[0].device()}), {.axis = p.axis});
+        if (a.needs[0])
+          gx = p.accumulate
+                   ? a.g[0]
+                   : index_put(a.g[0], arrays, full(Shape(), 0, {.dtype = a.g[0].dtype(), .device = a.g[0].device()}), {.axis = p.axis});
         if (a.needs[1]) {
           gv = index_get(a.g[0], arrays, {.axis = p.axis});
           if (!p.accumulate) gv = of_winners(gv, arrays, a.in_specs[0].shape, p.axis);
@@ -106,7 +131,11 @@ KEEL_OP(index_put, IndexPutParams) {
 }
 
 KEEL_OP(index_winners, IndexBackwardParams) {
-  def.doc("Whether no later index names the same position.").variadic("indices", kinds::index).alone().out("won").primitive()
+  def.doc("Whether no later index names the same position.")
+      .variadic("indices", kinds::index)
+      .alone()
+      .out("won")
+      .primitive()
       .infer([](auto& p, Specs in) {
         index_shape(p.axis, arrays_in(in, 0), p.shape);
         return Spec{DType::boolean, broadcast_all(in)};
@@ -114,16 +143,30 @@ KEEL_OP(index_winners, IndexBackwardParams) {
 }
 
 KEEL_OP(index_write, IndexPutParams) {
-  def.doc("Writes `value` into the memory of `x` where index_get would read.").in("x", kinds::any).alone().written().in("value", kinds::any).alone().variadic("indices", kinds::index).alone()
-      .out("y").alias(0).primitive().promote(Promote::none).no_oracle("writes in place")
+  def.doc("Writes `value` into the memory of `x` where index_get would read.")
+      .in("x", kinds::any)
+      .alone()
+      .written()
+      .in("value", kinds::any)
+      .alone()
+      .variadic("indices", kinds::index)
+      .alone()
+      .out("y")
+      .alias(0)
+      .primitive()
+      .promote(Promote::none)
+      .no_oracle("writes in place")
       .infer([](auto& p, Specs in) {
-        if (in[0].dtype != in[1].dtype) fail(ErrorCode::dtype, std::string("the value's dtype ") + name_of(in[1].dtype) + " differs from " + name_of(in[0].dtype));
+        if (in[0].dtype != in[1].dtype)
+          fail(ErrorCode::dtype, std::string("the value's dtype ") + name_of(in[1].dtype) + " differs from " + name_of(in[0].dtype));
         check_fits(in[1], indexed_shape(p.axis, in[0].shape, in, 2));
         return in[0];
       });
 }
 
-Tensor index_get(const Tensor& x, const Tensors& arrays, const IndexParams& p) { return std::move(call_list(op_index_get, p, list_of(x, arrays))[0]); }
+Tensor index_get(const Tensor& x, const Tensors& arrays, const IndexParams& p) {
+  return std::move(call_list(op_index_get, p, list_of(x, arrays))[0]);
+}
 Tensor index_put(const Tensor& x, const Tensors& arrays, const Tensor& value, const IndexParams& p, bool accumulate) {
   Tensors all{x, value};
   all.append(arrays.begin(), arrays.end());

@@ -20,20 +20,23 @@ namespace {
 /// An index spread over the axes of its tensor.
 struct Plan {
   SliceParams slices;
-  Shape shape;            // after slicing: integers gone, new axes in
-  Dims array_axes;        // axes of `shape` that integer arrays replace
+  Shape shape;      // after slicing: integers gone, new axes in
+  Dims array_axes;  // axes of `shape` that integer arrays replace
   Tensors arrays;
 };
 
-/// Whether integers beside arrays must be arrays too. NumPy counts them as such when it asks whether all arrays are neighbours: x[0, :, i] puts the axes of i first, x[0][:, i] does not.
+/// Whether integers beside arrays must be arrays too. NumPy counts them as such when it asks whether all arrays are neighbours: x[0, :, i]
+/// puts the axes of i first, x[0][:, i] does not.
 bool integers_are_arrays(const Index* at, int64_t n) {
   bool integer = false, array = false, apart = false, gap = false;
   for (int64_t i = 0; i < n; ++i) {
     const Index::Kind k = at[i].kind();
     const bool counts = k == Index::Kind::integer || k == Index::Kind::array;
     apart |= counts && gap && (integer || array);
-    if (counts) gap = false;
-    else if (integer || array) gap = true;
+    if (counts)
+      gap = false;
+    else if (integer || array)
+      gap = true;
     integer |= k == Index::Kind::integer, array |= k == Index::Kind::array;
   }
   return integer && array && apart;
@@ -57,7 +60,8 @@ Plan make_plan(const Tensor& x, const Index* at, int64_t n) {
       ++used;
     }
   }
-  if (used > s.rank()) index_error(x, ErrorCode::index, "too many indices: " + std::to_string(used) + " for a tensor of rank " + std::to_string(s.rank()));
+  if (used > s.rank())
+    index_error(x, ErrorCode::index, "too many indices: " + std::to_string(used) + " for a tensor of rank " + std::to_string(s.rank()));
   const bool as_arrays = integers_are_arrays(at, n);
   int axis = 0;
   auto whole = [&] {
@@ -74,7 +78,9 @@ Plan make_plan(const Tensor& x, const Index* at, int64_t n) {
       case Index::Kind::integer: {
         const int64_t v = e.value() < 0 ? e.value() + s[axis] : e.value();
         if (v < 0 || v >= s[axis])
-          index_error(x, ErrorCode::index, "index " + std::to_string(e.value()) + " is out of range [" + std::to_string(-s[axis]) + ", " + std::to_string(s[axis] - 1) + "] on axis " + std::to_string(axis));
+          index_error(x, ErrorCode::index,
+                      "index " + std::to_string(e.value()) + " is out of range [" + std::to_string(-s[axis]) + ", " +
+                          std::to_string(s[axis] - 1) + "] on axis " + std::to_string(axis));
         if (as_arrays) {
           p.array_axes.push_back(p.shape.rank());
           p.arrays.push_back(full(Shape(), v, {.dtype = i64}));
@@ -96,7 +102,8 @@ Plan make_plan(const Tensor& x, const Index* at, int64_t n) {
         const bool forward = c.step > 0;
         int64_t start = forward ? bound(c.start, 0, 0, extent) : bound(c.start, extent - 1, -1, extent - 1);
         int64_t stop = forward ? bound(c.stop, extent, 0, extent) : bound(c.stop, -1, -1, extent - 1);
-        int64_t count = forward ? (stop > start ? (stop - start + c.step - 1) / c.step : 0) : (start > stop ? (start - stop - c.step - 1) / -c.step : 0);
+        int64_t count = forward ? (stop > start ? (stop - start + c.step - 1) / c.step : 0)
+                                : (start > stop ? (start - stop - c.step - 1) / -c.step : 0);
         if (count == 0) start = stop = 0;
         p.slices.start.push_back(start), p.slices.stop.push_back(stop), p.slices.step.push_back(count == 0 ? 1 : c.step);
         p.shape.push_back(count);
@@ -108,16 +115,21 @@ Plan make_plan(const Tensor& x, const Index* at, int64_t n) {
         if (a.dtype() == DType::boolean) {
           for (int k = 0; k < a.rank(); ++k)
             if (a.shape()[k] != s[axis + k])
-              index_error(x, ErrorCode::index, "the mask's extent " + std::to_string(a.shape()[k]) + " differs from " + std::to_string(s[axis + k]) + " on axis " + std::to_string(axis + k));
+              index_error(x, ErrorCode::index,
+                          "the mask's extent " + std::to_string(a.shape()[k]) + " differs from " + std::to_string(s[axis + k]) +
+                              " on axis " + std::to_string(axis + k));
           const Tensor positions = nonzero(a.rank() ? a : reshape(a, {1}));  // i64[count, rank]
           for (int k = 0; k < positions.size(1); ++k) {
             p.array_axes.push_back(p.shape.rank());
             p.arrays.push_back(positions[{all, k}]);
-            if (a.rank()) whole();
-            else p.shape.push_back(1);  // true keeps a new axis of extent 1, false makes it empty
+            if (a.rank())
+              whole();
+            else
+              p.shape.push_back(1);  // true keeps a new axis of extent 1, false makes it empty
           }
         } else {
-          if (!is_integer(a.dtype())) index_error(x, ErrorCode::dtype, std::string("an index array must be of integers or bools, got ") + name_of(a.dtype()));
+          if (!is_integer(a.dtype()))
+            index_error(x, ErrorCode::dtype, std::string("an index array must be of integers or bools, got ") + name_of(a.dtype()));
           p.array_axes.push_back(p.shape.rank());
           p.arrays.push_back(cast(a, i64));
           whole();
@@ -146,7 +158,8 @@ Tensor basic(const Tensor& x, const Plan& p) {
 
 }  // namespace
 
-Indexed::Indexed(Tensor result, Tensor base, SmallVector<Index, 4> at) : Tensor(std::move(result)), base_(std::move(base)), at_(std::move(at)) {}
+Indexed::Indexed(Tensor result, Tensor base, SmallVector<Index, 4> at)
+    : Tensor(std::move(result)), base_(std::move(base)), at_(std::move(at)) {}
 
 static Indexed take(const Tensor& x, const Index* at, int64_t n) {
   if (!x.defined()) raise(Error(ErrorCode::value, "an empty tensor cannot be indexed").op("index"));
@@ -173,24 +186,34 @@ void Indexed::operator=(const Operand& v) && {
   if (value.impl()->weak) value = full(Shape(), scalar_of(value), {.dtype = window.dtype(), .device = window.device()});
   value = cast(value, window.dtype());
   const bool recording = scope().grad && (window.tracked() || value.tracked());
-  if (recording || scope().trace || (value.impl()->storage && value.shares_storage(window))) window.copy_(index_put(window, p.arrays, value, {.axis = p.array_axes}));
-  else index_write(window, p.arrays, value, p.array_axes);
+  if (recording || scope().trace || (value.impl()->storage && value.shares_storage(window)))
+    window.copy_(index_put(window, p.arrays, value, {.axis = p.array_axes}));
+  else
+    index_write(window, p.arrays, value, p.array_axes);
 }
 void Indexed::operator+=(const Operand& v) && {
-  if (base_.defined()) static_cast<Indexed&&>(*this) = Operand(add(*this, v));
-  else add_(v);
+  if (base_.defined())
+    static_cast<Indexed&&>(*this) = Operand(add(*this, v));
+  else
+    add_(v);
 }
 void Indexed::operator-=(const Operand& v) && {
-  if (base_.defined()) static_cast<Indexed&&>(*this) = Operand(sub(*this, v));
-  else sub_(v);
+  if (base_.defined())
+    static_cast<Indexed&&>(*this) = Operand(sub(*this, v));
+  else
+    sub_(v);
 }
 void Indexed::operator*=(const Operand& v) && {
-  if (base_.defined()) static_cast<Indexed&&>(*this) = Operand(mul(*this, v));
-  else mul_(v);
+  if (base_.defined())
+    static_cast<Indexed&&>(*this) = Operand(mul(*this, v));
+  else
+    mul_(v);
 }
 void Indexed::operator/=(const Operand& v) && {
-  if (base_.defined()) static_cast<Indexed&&>(*this) = Operand(div(*this, v));
-  else div_(v);
+  if (base_.defined())
+    static_cast<Indexed&&>(*this) = Operand(div(*this, v));
+  else
+    div_(v);
 }
 void Indexed::operator=(const Indexed& v) && { static_cast<Indexed&&>(*this) = Operand(static_cast<const Tensor&>(v)); }
 void Indexed::operator=(Indexed&& v) && { static_cast<Indexed&&>(*this) = Operand(static_cast<const Tensor&>(v)); }

@@ -45,7 +45,14 @@ int64_t reserve(const Shape& s, int words) {
 }  // namespace
 
 KEEL_OP(uniform, UniformParams) {
-  def.doc("Numbers evenly spread over [low, high).").in("key", kKey).alone().out("y").primitive().random().no_oracle(kWhy).onnx("RandomUniform")
+  def.doc("Numbers evenly spread over [low, high).")
+      .in("key", kKey)
+      .alone()
+      .out("y")
+      .primitive()
+      .random()
+      .no_oracle(kWhy)
+      .onnx("RandomUniform")
       .infer([](auto& p, Specs in) {
         check_key(in[0]);
         check_value(std::isfinite(p.low), "low", "finite", p.low);
@@ -58,7 +65,14 @@ KEEL_OP(uniform, UniformParams) {
 }
 
 KEEL_OP(normal, NormalParams) {
-  def.doc("Normally distributed numbers.").in("key", kKey).alone().out("y").primitive().random().no_oracle(kWhy).onnx("RandomNormal")
+  def.doc("Normally distributed numbers.")
+      .in("key", kKey)
+      .alone()
+      .out("y")
+      .primitive()
+      .random()
+      .no_oracle(kWhy)
+      .onnx("RandomNormal")
       .infer([](auto& p, Specs in) {
         check_key(in[0]);
         check_value(p.stddev >= 0, "stddev", "at least 0", p.stddev);
@@ -69,31 +83,55 @@ KEEL_OP(normal, NormalParams) {
 }
 
 KEEL_OP(randint, RandintParams) {
-  def.doc("Integers evenly spread over [low, high).").in("key", kKey).alone().out("y").primitive().random().no_oracle(kWhy)
+  def.doc("Integers evenly spread over [low, high).")
+      .in("key", kKey)
+      .alone()
+      .out("y")
+      .primitive()
+      .random()
+      .no_oracle(kWhy)
       .infer([](auto& p, Specs in) {
         check_key(in[0]);
         const DType t = p.dtype == DType::none ? i64 : p.dtype;
         if (!is_integer(t)) fail(ErrorCode::dtype, std::string("gives integers, not ") + name_of(t));
-        if (p.low >= p.high) fail(ErrorCode::value, "high must be above low, got [" + std::to_string(p.low) + ", " + std::to_string(p.high) + ")");
-        if (!holds(t, p.low, p.high - 1)) fail(ErrorCode::value, std::string(name_of(t)) + " does not hold all of [" + std::to_string(p.low) + ", " + std::to_string(p.high) + ")");
+        if (p.low >= p.high)
+          fail(ErrorCode::value, "high must be above low, got [" + std::to_string(p.low) + ", " + std::to_string(p.high) + ")");
+        if (!holds(t, p.low, p.high - 1))
+          fail(ErrorCode::value,
+               std::string(name_of(t)) + " does not hold all of [" + std::to_string(p.low) + ", " + std::to_string(p.high) + ")");
         check_result(p.shape, t);
         return Spec{t, p.shape};
       });
 }
 
 KEEL_OP(permutation, PermutationParams) {
-  def.doc("The integers 0..n-1 in random order.").in("key", kKey).alone().out("y").primitive().random().no_oracle(kWhy)
+  def.doc("The integers 0..n-1 in random order.")
+      .in("key", kKey)
+      .alone()
+      .out("y")
+      .primitive()
+      .random()
+      .no_oracle(kWhy)
       .infer([](auto& p, Specs in) {
         check_key(in[0]);
         const DType t = p.dtype == DType::none ? i64 : p.dtype;
         if (!contains(kinds::index, t)) fail(ErrorCode::dtype, std::string("gives i64 or i32, not ") + name_of(t));
-        check_value(p.n >= 0 && p.n <= (t == i32 ? int64_t(INT32_MAX) : int64_t(UINT32_MAX)), "n", t == i32 ? "at least 0 and below 2^31" : "at least 0 and below 2^32", double(p.n));
+        check_value(p.n >= 0 && p.n <= (t == i32 ? int64_t(INT32_MAX) : int64_t(UINT32_MAX)), "n",
+                    t == i32 ? "at least 0 and below 2^31" : "at least 0 and below 2^32", double(p.n));
         return Spec{t, Shape({p.n})};
       });
 }
 
 KEEL_OP(bernoulli, BernoulliParams) {
-  def.doc("1 with probability p, else 0.").in("p", kinds::floating).in("key", kKey).alone().out("y").primitive().random().no_oracle(kWhy).onnx("Bernoulli")
+  def.doc("1 with probability p, else 0.")
+      .in("p", kinds::floating)
+      .in("key", kKey)
+      .alone()
+      .out("y")
+      .primitive()
+      .random()
+      .no_oracle(kWhy)
+      .onnx("Bernoulli")
       .infer([](auto&, Specs in) {
         check_key(in[1]);
         return in[0];
@@ -101,21 +139,38 @@ KEEL_OP(bernoulli, BernoulliParams) {
 }
 
 KEEL_OP(multinomial, MultinomialParams) {
-  def.doc("Indices drawn in proportion to weights.").in("weights", kinds::floating).in("key", kKey).alone().out("indices").primitive().random().no_oracle(kWhy).onnx("Multinomial")
+  def.doc("Indices drawn in proportion to weights.")
+      .in("weights", kinds::floating)
+      .in("key", kKey)
+      .alone()
+      .out("indices")
+      .primitive()
+      .random()
+      .no_oracle(kWhy)
+      .onnx("Multinomial")
       .infer([](auto& p, Specs in) {
         check_key(in[1]);
         const Shape& w = in[0].shape;
         check_shape(w.rank() == 1 || w.rank() == 2, "weights must have rank 1 or 2, got " + to_string(in[0]));
         check_value(p.count >= 0, "count", "at least 0", double(p.count));
         if (!p.replacement && p.count > w[-1])
-          fail(ErrorCode::value, "cannot draw " + std::to_string(p.count) + " of " + std::to_string(w[-1]) + " without replacement", "replacement = true lets an index come twice");
+          fail(ErrorCode::value, "cannot draw " + std::to_string(p.count) + " of " + std::to_string(w[-1]) + " without replacement",
+               "replacement = true lets an index come twice");
         if (p.replacement && p.count > 0 && w[-1] == 0) fail(ErrorCode::value, "there is nothing to draw from: a row of weights is empty");
         return Spec{i64, with_axis(w, w.rank() - 1, p.count)};
       });
 }
 
 KEEL_OP(dropout, DropoutParams) {
-  def.doc("Elements zeroed with probability p, the rest scaled by 1 / (1 - p).").in("x", kinds::floating).in("key", kKey).alone().out("y").primitive().random().no_oracle(kWhy).onnx("Dropout")
+  def.doc("Elements zeroed with probability p, the rest scaled by 1 / (1 - p).")
+      .in("x", kinds::floating)
+      .in("key", kKey)
+      .alone()
+      .out("y")
+      .primitive()
+      .random()
+      .no_oracle(kWhy)
+      .onnx("Dropout")
       .infer([](auto& p, Specs in) {
         check_key(in[1]);
         check_value(p.p >= 0 && p.p <= 1, "p", "between 0 and 1", p.p);
@@ -126,12 +181,14 @@ KEEL_OP(dropout, DropoutParams) {
 }
 
 Tensor uniform(const Shape& s, double low, double high, const TensorOptions& o) {
-  const UniformParams p{.shape = s, .low = low, .high = high, .dtype = o.dtype, .device = o.device, .offset = reserve(s, words_of(o.dtype))};
+  const UniformParams p{
+      .shape = s, .low = low, .high = high, .dtype = o.dtype, .device = o.device, .offset = reserve(s, words_of(o.dtype))};
   return finish(call(op_uniform, p, key()), o);
 }
 Tensor rand(const Shape& s, const TensorOptions& o) { return uniform(s, 0, 1, o); }
 Tensor normal(const Shape& s, double mean, double stddev, const TensorOptions& o) {
-  const NormalParams p{.shape = s, .mean = mean, .stddev = stddev, .dtype = o.dtype, .device = o.device, .offset = reserve(s, words_of(o.dtype))};
+  const NormalParams p{
+      .shape = s, .mean = mean, .stddev = stddev, .dtype = o.dtype, .device = o.device, .offset = reserve(s, words_of(o.dtype))};
   return finish(call(op_normal, p, key()), o);
 }
 Tensor randn(const Shape& s, const TensorOptions& o) { return normal(s, 0, 1, o); }
@@ -141,7 +198,10 @@ Tensor randint(int64_t low, int64_t high, const Shape& s, const TensorOptions& o
 }
 Tensor permutation(int64_t n, const TensorOptions& o) {
   // Two runs of n words, each from a new block on.
-  const PermutationParams p{.n = n, .dtype = o.dtype, .device = o.device, .offset = n > 0 && n <= int64_t(UINT32_MAX) ? default_generator().reserve(2 * ((n + 3) / 4 * 4)) : 0};
+  const PermutationParams p{.n = n,
+                            .dtype = o.dtype,
+                            .device = o.device,
+                            .offset = n > 0 && n <= int64_t(UINT32_MAX) ? default_generator().reserve(2 * ((n + 3) / 4 * 4)) : 0};
   return finish(call(op_permutation, p, key()), o);
 }
 Tensor bernoulli(const Tensor& p) {

@@ -9,13 +9,19 @@ extern OpDef op_sort, op_topk, op_gather_backward;
 
 namespace {
 /// The gradient of values that were picked at `indices` along an axis.
-Tensor put_back(const Tensor& g, const Tensor& indices, const Shape& x, int64_t axis) { return call(op_gather_backward, IndexBackwardParams{.shape = x, .axis = {axis}}, g, indices); }
+Tensor put_back(const Tensor& g, const Tensor& indices, const Shape& x, int64_t axis) {
+  return call(op_gather_backward, IndexBackwardParams{.shape = x, .axis = {axis}}, g, indices);
+}
 
 Sorted pair_of(Tensors t) { return {std::move(t[0]), std::move(t[1])}; }
 }  // namespace
 
 KEEL_OP(sort, SortParams) {
-  def.doc("Values in order along an axis, and where they came from; stable.").in("x", kinds::ordered).out("values").out("indices").primitive()
+  def.doc("Values in order along an axis, and where they came from; stable.")
+      .in("x", kinds::ordered)
+      .out("values")
+      .out("indices")
+      .primitive()
       .infer([](auto& p, Specs in) -> SpecList {
         check_axis(p.axis, in[0]);
         return {in[0], Spec{i64, in[0].shape}};
@@ -25,7 +31,11 @@ KEEL_OP(sort, SortParams) {
 }
 
 KEEL_OP(topk, TopkParams) {
-  def.doc("The k largest or smallest values along an axis, best first, and where they came from.").in("x", kinds::ordered).out("values").out("indices").onnx("TopK")
+  def.doc("The k largest or smallest values along an axis, best first, and where they came from.")
+      .in("x", kinds::ordered)
+      .out("values")
+      .out("indices")
+      .onnx("TopK")
       .infer([](auto& p, Specs in) -> SpecList {
         const int axis = check_axis(p.axis, in[0]);
         const int64_t n = in[0].shape.rank() ? in[0].shape[axis] : 1;
@@ -37,8 +47,11 @@ KEEL_OP(topk, TopkParams) {
         const Sorted all = sort(in[0], {.axis = p.axis, .descending = p.largest});
         SliceParams s;
         const int64_t rank = in[0].rank();
-        if (rank == 0) return p.k == 1 ? Tensors{all.values, all.indices} : Tensors{reshape(all.values, {1})[{slice(0, 0)}], reshape(all.indices, {1})[{slice(0, 0)}]};
-        for (int i = 0; i < rank; ++i) s.start.push_back(0), s.stop.push_back(i == (p.axis < 0 ? p.axis + rank : p.axis) ? p.k : in[0].shape()[i]), s.step.push_back(1);
+        if (rank == 0)
+          return p.k == 1 ? Tensors{all.values, all.indices}
+                          : Tensors{reshape(all.values, {1})[{slice(0, 0)}], reshape(all.indices, {1})[{slice(0, 0)}]};
+        for (int i = 0; i < rank; ++i)
+          s.start.push_back(0), s.stop.push_back(i == (p.axis < 0 ? p.axis + rank : p.axis) ? p.k : in[0].shape()[i]), s.step.push_back(1);
         return {slice_view(all.values, s), slice_view(all.indices, s)};
       })
       .saves(Out{1})

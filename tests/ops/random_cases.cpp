@@ -4,7 +4,8 @@
 
 KEEL_CASES(random) {
   const Arg key = values({2}, {7, 3}, u64);
-  c.op("uniform").only(set_of(f32))
+  c.op("uniform")
+      .only(set_of(f32))
       .sample(UniformParams{.shape = {3, 5}}, {key})
       .sample(UniformParams{.shape = {5001}, .low = -2, .high = 3, .dtype = f64, .offset = 9}, {key})
       .sample(UniformParams{.shape = {70, 100}, .dtype = bf16}, {key})
@@ -15,7 +16,8 @@ KEEL_CASES(random) {
       .error(UniformParams{.shape = {2}, .dtype = i32}, {key}, ErrorCode::dtype, "gives f16, bf16, f32 or f64, not i32")
       .error(UniformParams{.shape = {-2}}, {key}, ErrorCode::value, "negative")
       .error(UniformParams{.shape = {2}}, {values({3}, {1}, u64)}, ErrorCode::shape, "key must have shape [2]");
-  c.op("normal").only(set_of(f32))
+  c.op("normal")
+      .only(set_of(f32))
       .sample(NormalParams{.shape = {3, 5}}, {key})
       .sample(NormalParams{.shape = {5001}, .mean = 3, .stddev = 2, .dtype = f64, .offset = 9}, {key})
       .sample(NormalParams{.shape = {70, 101}, .dtype = bf16}, {key})
@@ -23,7 +25,8 @@ KEEL_CASES(random) {
       .sample(NormalParams{.shape = {4097}}, {key})
       .no_gradient("has no differentiable input")
       .error(NormalParams{.shape = {2}, .stddev = -1}, {key}, ErrorCode::value, "stddev must be at least 0, got -1");
-  c.op("randint").only(set_of(f32))
+  c.op("randint")
+      .only(set_of(f32))
       .sample(RandintParams{.shape = {3, 5}, .high = 10}, {key})
       .sample(RandintParams{.shape = {6001}, .low = -128, .high = 128, .dtype = i8}, {key})
       .sample(RandintParams{.shape = {99}, .low = INT64_MIN, .high = INT64_MAX}, {key})
@@ -32,7 +35,8 @@ KEEL_CASES(random) {
       .error(RandintParams{.shape = {2}, .low = 3, .high = 3}, {key}, ErrorCode::value, "high must be above low, got [3, 3)")
       .error(RandintParams{.shape = {2}, .low = 0, .high = 300, .dtype = u8}, {key}, ErrorCode::value, "u8 does not hold all of [0, 300)")
       .error(RandintParams{.shape = {2}, .dtype = f32}, {key}, ErrorCode::dtype, "gives integers, not f32");
-  c.op("permutation").only(set_of(f32))
+  c.op("permutation")
+      .only(set_of(f32))
       .sample(PermutationParams{.n = 10}, {key})
       .sample(PermutationParams{.n = 100000, .dtype = i32}, {key})
       .sample(PermutationParams{.n = 0}, {key})
@@ -53,9 +57,12 @@ KEEL_CASES(random) {
       .sample(MultinomialParams{.count = 0}, {between({0}, 0, 1), key})
       .no_gradient("gives integers")
       .error(MultinomialParams{.count = 4}, {between({3}, 1, 2), key}, ErrorCode::value, "cannot draw 4 of 3 without replacement")
-      .error(MultinomialParams{.count = 1}, {values({2, 2}, {1, 1, -1, 1}), key}, ErrorCode::value, "weights must be finite and at least 0; element 2 is not")
-      .error(MultinomialParams{.count = 2}, {values({3}, {0, 1, 0}), key}, ErrorCode::value, "as many positive weights as indices are drawn, got 1")
-      .error(MultinomialParams{.count = 1, .replacement = true}, {values({3}, {0}), key}, ErrorCode::value, "every row needs a positive weight, got 0")
+      .error(MultinomialParams{.count = 1}, {values({2, 2}, {1, 1, -1, 1}), key}, ErrorCode::value,
+             "weights must be finite and at least 0; element 2 is not")
+      .error(MultinomialParams{.count = 2}, {values({3}, {0, 1, 0}), key}, ErrorCode::value,
+             "as many positive weights as indices are drawn, got 1")
+      .error(MultinomialParams{.count = 1, .replacement = true}, {values({3}, {0}), key}, ErrorCode::value,
+             "every row needs a positive weight, got 0")
       .error(MultinomialParams{.count = 1}, {between({2, 2, 2}, 0, 1), key}, ErrorCode::shape, "rank 1 or 2");
   c.op("dropout")
       .sample(DropoutParams{.p = 0.3}, {normal({3, 50}), key})

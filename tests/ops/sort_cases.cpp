@@ -4,7 +4,9 @@
 
 KEEL_CASES(sort) {
   const DTypeSet all = set_of(f32, f64, f16, bf16, i8, u8, i16, u16, i32, u32, i64, u64, DType::boolean);
-  c.op("sort").only(all).torch("torch.sort(x, dim=axis, descending=descending, stable=True)")
+  c.op("sort")
+      .only(all)
+      .torch("torch.sort(x, dim=axis, descending=descending, stable=True)")
       .sample(SortParams{}, {normal({3, 7})})
       .sample(SortParams{.axis = 0, .descending = true}, {normal({6, 4})})
       .sample(SortParams{.axis = 1}, {normal({2, 5, 3})})
@@ -18,7 +20,9 @@ KEEL_CASES(sort) {
       .sample(SortParams{}, {between({2, 1500}, -100, 100)}, false)
       .sample(SortParams{.descending = true}, {integers({1200}, 0, 300, DType::none)}, false)
       .error(SortParams{.axis = 2}, {normal({2, 3})}, ErrorCode::index, "axis 2 is out of range [-2, 1]");
-  c.op("topk").only(all).torch("torch.topk(x, k, dim=axis, largest=largest)")
+  c.op("topk")
+      .only(all)
+      .torch("torch.topk(x, k, dim=axis, largest=largest)")
       .sample(TopkParams{.k = 3}, {normal({3, 7})})
       .sample(TopkParams{.k = 2, .axis = 0, .largest = false}, {normal({6, 4})})
       .sample(TopkParams{.k = 0}, {normal({6, 4})})

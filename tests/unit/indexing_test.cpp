@@ -1,4 +1,5 @@
-// Indexing against NumPy: expected shapes, and sums of value times position, were computed by numpy for x = arange(n).reshape(shape) and, for writes, x[...] = -1, -2, -3, ... in the order of the result.
+// Indexing against NumPy: expected shapes, and sums of value times position, were computed by numpy for x = arange(n).reshape(shape) and,
+// for writes, x[...] = -1, -2, -3, ... in the order of the result.
 #include <gtest/gtest.h>
 
 #include "keel/keel.h"
@@ -47,7 +48,8 @@ TEST(Indexing, AgreesWithNumpy) {
   check({2, 2, 2}, {tensor(-1)}, {2, 2}, 60, -50);
   check({2}, {tensor({-2, 0, 0})}, {3}, 0, -1);
   check({3, 3}, {tensor({-3, -3, -1})}, {3, 3}, 195, -164);
-  check({2, 3, 3, 2}, {tensor({{-1, 1}, {0, -1}}), tensor({{-1, 0}, {0, -2}}), tensor({{1, 1}, {2, 1}}), slice(1, -1, -1)}, {2, 2, 0}, 0, 15540);
+  check({2, 3, 3, 2}, {tensor({{-1, 1}, {0, -1}}), tensor({{-1, 0}, {0, -2}}), tensor({{1, 1}, {2, 1}}), slice(1, -1, -1)}, {2, 2, 0}, 0,
+        15540);
   check({3, 3}, {tensor({{1, 2}, {-2, 2}})}, {2, 2, 3}, 464, -380);
   check({3}, {tensor({false, true, true})}, {2}, 5, -8);
   check({4}, {tensor({false, true, true, false})}, {2}, 5, 4);
@@ -66,7 +68,8 @@ TEST(Indexing, AgreesWithNumpy) {
   check({2, 3, 4}, {tensor({{false, true, false}, {true, false, false}})}, {2, 4}, 416, 3212);
   check({3, 3}, {tensor({{2, 0}, {0, 2}}), newaxis, newaxis, tensor({{0, 1}, {-1, 1}})}, {2, 2, 1, 1}, 42, 82);
   check({3, 3, 3, 4}, {tensor({2, -3, 0}), newaxis, ellipsis, slice(-1, 4, -1)}, {3, 1, 3, 3, 0}, 0, 419868);
-  check({4, 4, 3}, {all, tensor({{true, true, true}, {false, true, true}, {true, false, false}, {false, true, false}})}, {4, 7}, 12044, 4910);
+  check({4, 4, 3}, {all, tensor({{true, true, true}, {false, true, true}, {true, false, false}, {false, true, false}})}, {4, 7}, 12044,
+        4910);
   check({4, 4, 2}, {tensor({3, 1, 2}), 3, tensor({-2, -1, 0})}, {3}, 126, 9104);
   check({2, 2}, {tensor({0, -1}), ellipsis, all}, {2, 2}, 20, -30);
   check({3}, {tensor({true, false, false})}, {1}, 0, 7);
@@ -210,7 +213,8 @@ TEST(Indexing, LargeScattersDoNotDependOnThreads) {
   Tensor first;
   for (int64_t t : {1, 2, 3, 7}) {
     set_num_threads(t);
-    const Tensor y = scatter_add(zeros({1000}), at, v), z = index_put(zeros({1000}), {at}, v, {.axis = {0}}), m = index_put(zeros({1000, 3}), {at}, v.reshape({-1, 1}), {.axis = {0}}, true);
+    const Tensor y = scatter_add(zeros({1000}), at, v), z = index_put(zeros({1000}), {at}, v, {.axis = {0}}),
+                 m = index_put(zeros({1000, 3}), {at}, v.reshape({-1, 1}), {.axis = {0}}, true);
     const Tensor both = concat({y, z, m.reshape({-1})});
     if (!first.defined()) first = both;
     EXPECT_TRUE(array_equal(first, both)) << t << " threads";

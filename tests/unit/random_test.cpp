@@ -1,4 +1,5 @@
-// The random ops: their words against Philox, their mappings against the formulas in keel/ops/random.h computed apart, and their statistics. Seeds are fixed, so a bound either holds or it does not.
+// The random ops: their words against Philox, their mappings against the formulas in keel/ops/random.h computed apart, and their
+// statistics. Seeds are fixed, so a bound either holds or it does not.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -13,7 +14,9 @@ namespace keel {
 namespace {
 
 uint32_t word(uint64_t seed, uint64_t begin, int64_t i) { return base::philox(begin + uint64_t(i) / 4, 0, seed)[size_t(i % 4)]; }
-uint64_t word64(uint64_t seed, uint64_t begin, int64_t i) { return word(seed, begin, 2 * i) | uint64_t(word(seed, begin, 2 * i + 1)) << 32; }
+uint64_t word64(uint64_t seed, uint64_t begin, int64_t i) {
+  return word(seed, begin, 2 * i) | uint64_t(word(seed, begin, 2 * i + 1)) << 32;
+}
 
 TEST(Random, FirstWordsArePublishedVectors) {
   // philox4x32-10 of counter 0 and key 0 (random123, kat_vectors).
@@ -47,7 +50,8 @@ TEST(Random, UniformStaysBelowHigh) {
     EXPECT_LT(max(v).item(), -2) << name_of(t);
     EXPECT_GE(min(v).item(), -3) << name_of(t);
   }
-  const Tensor x = (manual_seed(9), rand({256})), y = (manual_seed(9), rand({256}, {.dtype = bf16})), z = (manual_seed(9), rand({256}, {.dtype = f16}));
+  const Tensor x = (manual_seed(9), rand({256})), y = (manual_seed(9), rand({256}, {.dtype = bf16})),
+               z = (manual_seed(9), rand({256}, {.dtype = f16}));
   for (int64_t i = 0; i < 256; ++i) {
     const double v = x[{i}].item(), step = std::exp2(std::floor(std::log2(v)));
     EXPECT_EQ(y[{i}].item(), std::floor(v / step * 0x1p7) * step * 0x1p-7);
@@ -63,18 +67,21 @@ TEST(Random, NormalIsBoxMuller) {
   const Tensor d = normal({999}, 3, 2, {.dtype = f64});
   for (int64_t i = 0; i < z.size(); ++i) {
     const int64_t j = i / 2;
-    const double r = std::sqrt(-2 * std::log((word(seed, 0, 2 * j) + 0.5) * 0x1p-32)), a = 2 * M_PI * double(word(seed, 0, 2 * j + 1) >> 8) * 0x1p-24;
+    const double r = std::sqrt(-2 * std::log((word(seed, 0, 2 * j) + 0.5) * 0x1p-32)),
+                 a = 2 * M_PI * double(word(seed, 0, 2 * j + 1) >> 8) * 0x1p-24;
     EXPECT_NEAR(z[{i}].item(), i % 2 ? r * std::sin(a) : r * std::cos(a), 3e-6 + 2e-7 / r) << i;
   }
   for (int64_t i = 0; i < d.size(); ++i) {
     const int64_t j = i / 2;
-    const long double u = ((long double)(word64(seed, begin, 2 * j) >> 12) + 0.5L) * 0x1p-52L, a = 2 * 3.14159265358979323846264L * (long double)(word64(seed, begin, 2 * j + 1) >> 12) * 0x1p-52L;
+    const long double u = ((long double)(word64(seed, begin, 2 * j) >> 12) + 0.5L) * 0x1p-52L,
+                      a = 2 * 3.14159265358979323846264L * (long double)(word64(seed, begin, 2 * j + 1) >> 12) * 0x1p-52L;
     const long double r = std::sqrt(-2 * std::log(u));
     EXPECT_NEAR(d[{i}].item(), double(3 + 2 * (i % 2 ? r * std::sin(a) : r * std::cos(a))), 3e-15) << i;
   }
 }
 
-/// Kolmogorov and Smirnov: sqrt(n) times the largest distance between the sample's and the distribution's function; above 1.95 once in a thousand.
+/// Kolmogorov and Smirnov: sqrt(n) times the largest distance between the sample's and the distribution's function; above 1.95 once in a
+/// thousand.
 template <class F>
 double ks(const Tensor& sample, F cdf) {
   const Tensor s = sort(sample.to(f64)).values;
@@ -115,7 +122,8 @@ TEST(Random, Randint) {
   manual_seed(5);
   const uint64_t range = 1000;
   const Tensor w = randint(10, 1010, {50});
-  for (int64_t i = 0; i < 50; ++i) EXPECT_EQ(w[{i}].item<int64_t>(), 10 + int64_t((static_cast<unsigned __int128>(word64(5, 0, i)) * range) >> 64));
+  for (int64_t i = 0; i < 50; ++i)
+    EXPECT_EQ(w[{i}].item<int64_t>(), 10 + int64_t((static_cast<unsigned __int128>(word64(5, 0, i)) * range) >> 64));
   EXPECT_EQ(max(randint(0, 200, {1000}, {.dtype = u8})).item<int64_t>() < 200, true);
 }
 
@@ -131,7 +139,8 @@ TEST(Random, Permutation) {
     ++counts[2 * a + (b > 3 - a - b)];
   }
   for (int64_t c : counts) EXPECT_NEAR(double(c), 1000, 150);
-  // With 10^5 words of 32 bits one pair or so is equal; ties are ordered by other words, so the order still depends on nothing but the seed.
+  // With 10^5 words of 32 bits one pair or so is equal; ties are ordered by other words, so the order still depends on nothing but the
+  // seed.
   manual_seed(11);
   EXPECT_TRUE(array_equal(permutation(100000), p));
   EXPECT_FALSE(array_equal(permutation(100000), p));
@@ -188,8 +197,10 @@ Tensor everything(uint64_t seed) {
   const int64_t n = 30001;
   Tensors all;
   for (DType t : {f32, f64, f16, bf16}) all.push_back(rand({n}, {.dtype = t}).to(f64)), all.push_back(randn({n}, {.dtype = t}).to(f64));
-  all.push_back(randint(-1000000, 1000000, {n}).to(f64)), all.push_back(permutation(n).to(f64)), all.push_back(dropout(full({n}, 3.0)).to(f64));
-  all.push_back(multinomial(rand({n}), 1000).to(f64)), all.push_back(multinomial(rand({50}), 1000, true).to(f64)), all.push_back(bernoulli(rand({n})).to(f64));
+  all.push_back(randint(-1000000, 1000000, {n}).to(f64)), all.push_back(permutation(n).to(f64)),
+      all.push_back(dropout(full({n}, 3.0)).to(f64));
+  all.push_back(multinomial(rand({n}), 1000).to(f64)), all.push_back(multinomial(rand({50}), 1000, true).to(f64)),
+      all.push_back(bernoulli(rand({n})).to(f64));
   return concat(all);
 }
 

@@ -53,7 +53,9 @@ struct PadParams {
 struct RepeatParams {
   [[no_unique_address]] ByName by_name = ByName();
   Dims repeats = {};
-  static constexpr void fields(auto& p, auto&& f) { f("repeats", p.repeats, "copies along each axis; may name more axes than there are, in front"); }
+  static constexpr void fields(auto& p, auto&& f) {
+    f("repeats", p.repeats, "copies along each axis; may name more axes than there are, in front");
+  }
 };
 
 /// Joins along an existing axis; other extents must agree. dtypes promote.

@@ -7,7 +7,9 @@ namespace keel {
 struct IndexParams {
   [[no_unique_address]] ByName by_name = ByName();
   Dims axis = {};
-  static constexpr void fields(auto& p, auto&& f) { f("axis", p.axis, "the axis that each index array runs over, ascending; none given: the first ones"); }
+  static constexpr void fields(auto& p, auto&& f) {
+    f("axis", p.axis, "the axis that each index array runs over, ascending; none given: the first ones");
+  }
 };
 struct IndexPutParams {
   [[no_unique_address]] ByName by_name = ByName();
@@ -29,11 +31,12 @@ struct IndexBackwardParams {
   }
 };
 
-/// x[..., i0, ..., i1, ...]: integer arrays, broadcast together, in place of the named axes, as NumPy: the arrays' axes stand where the first of the named axes stood if those are neighbours, else first.
-/// Negative entries count from the end; an entry out of range is IndexError. The gradient adds up repeated positions in the order of the indices.
+/// x[..., i0, ..., i1, ...]: integer arrays, broadcast together, in place of the named axes, as NumPy: the arrays' axes stand where the
+/// first of the named axes stood if those are neighbours, else first. Negative entries count from the end; an entry out of range is
+/// IndexError. The gradient adds up repeated positions in the order of the indices.
 Tensor index_get(const Tensor& x, const Tensors& arrays, const IndexParams& p);
-/// `x` with `value`, broadcast, written where `index_get` would read. Repeated positions: the last one wins (and alone gets a gradient), or with `accumulate` all are added, in the order of the indices;
-/// 16- and 8-bit floats add up in f32.
+/// `x` with `value`, broadcast, written where `index_get` would read. Repeated positions: the last one wins (and alone gets a gradient), or
+/// with `accumulate` all are added, in the order of the indices; 16- and 8-bit floats add up in f32.
 Tensor index_put(const Tensor& x, const Tensors& arrays, const Tensor& value, const IndexParams& p, bool accumulate = false);
 struct GatherParams {
   [[no_unique_address]] ByName by_name = ByName();
@@ -44,7 +47,8 @@ struct GatherParams {
 Tensor gather(const Tensor& x, const Tensor& index, const GatherParams& p = {});
 /// Slices of `x` along `axis` picked by a 1-d index.
 Tensor index_select(const Tensor& x, const Tensor& index, const GatherParams& p = {});
-/// `x` with `source`, of the shape of `index`, added where `gather` with the same index would read; repeated positions add up in the order of the index, 16-bit floats in f32.
+/// `x` with `source`, of the shape of `index`, added where `gather` with the same index would read; repeated positions add up in the order
+/// of the index, 16-bit floats in f32.
 Tensor scatter_add(const Tensor& x, const Tensor& index, const Tensor& source, const GatherParams& p = {});
 /// Positions of the elements that are not zero, row-major: i64[count, rank]. NaN counts as not zero.
 Tensor nonzero(const Tensor& x);

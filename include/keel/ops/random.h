@@ -96,10 +96,12 @@ struct DropoutParams {
   }
 };
 
-// Random tensors. All draw from `default_generator()`, by counter: the same seed gives the same numbers at any thread count and on every device. With w(i) word i of the stream from the op's offset on
-// (Philox4x32-10, counter base + offset + i / 4, lane i % 4, key = seed), element i of the row-major result takes w(i), where it needs 64 bits w(2i) + 2^32 w(2i + 1):
+// Random tensors. All draw from `default_generator()`, by counter: the same seed gives the same numbers at any thread count and on every
+// device. With w(i) word i of the stream from the op's offset on (Philox4x32-10, counter base + offset + i / 4, lane i % 4, key = seed),
+// element i of the row-major result takes w(i), where it needs 64 bits w(2i) + 2^32 w(2i + 1):
 //   uniform      u = (w >> 8) 2^-24, f64 (w64 >> 11) 2^-53, then low + u (high - low), kept below high; 16-bit floats round down
-//   normal       Box-Muller on pairs: elements 2j, 2j + 1 are r cos(a), r sin(a) with r = sqrt(-2 log v), v = (w(2j) + 1/2) 2^-32, a = 2 pi (w(2j + 1) >> 8) 2^-24; f64 52 bits of 64-bit words each
+//   normal       Box-Muller on pairs: elements 2j, 2j + 1 are r cos(a), r sin(a) with r = sqrt(-2 log v), v = (w(2j) + 1/2) 2^-32,
+//                a = 2 pi (w(2j + 1) >> 8) 2^-24; f64: the upper 52 bits of 64-bit words
 //   randint      low + (w64 (high - low) >> 64): a bias below (high - low) 2^-64
 //   bernoulli    uniform < p        dropout  dropped where w < p 2^32
 //   permutation  the order of w(i) in the first n words, ties by words of a second n, then by i
@@ -115,10 +117,12 @@ Tensor randint(int64_t low, int64_t high, const Shape& s, const TensorOptions& o
 Tensor permutation(int64_t n, const TensorOptions& o = {});
 /// 1 with probability p[i], else 0; dtype of p. A p outside [0, 1] is ValueError.
 Tensor bernoulli(const Tensor& p);
-/// `count` indices a row of weights [n] or [rows, n], drawn in proportion; without replacement unless asked. i64 [count] or [rows, count]. Weights are finite, not negative, and in every row as many are
-/// positive as are drawn (with replacement: one), else ValueError. Without replacement the order is that of drawing one after another (an exponential race: the smallest -log(u) / weight first).
+/// `count` indices a row of weights [n] or [rows, n], drawn in proportion; without replacement unless asked. i64 [count] or [rows, count].
+/// Weights are finite, not negative, and in every row as many are positive as are drawn (with replacement: one), else ValueError. Without
+/// replacement the order is that of drawing one after another (an exponential race: the smallest -log(u) / weight first).
 Tensor multinomial(const Tensor& weights, int64_t count, bool replacement = false);
-/// Zeroes elements with probability p and scales the rest by 1 / (1 - p). The gradient draws the same numbers again, so nothing is kept for it.
+/// Zeroes elements with probability p and scales the rest by 1 / (1 - p). The gradient draws the same numbers again, so nothing is kept for
+/// it.
 Tensor dropout(const Tensor& x, const DropoutParams& p = {});
 
 }  // namespace keel

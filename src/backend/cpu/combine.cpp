@@ -1,5 +1,6 @@
-// concat, pad and the gradient of a slice: placed copies. concat and slice_backward hand each part to the strided copy, which merges axes and moves runs; pad goes row by row along the last axis with the
-// row's source found by coordinates. Every byte of the result is written once, but for slice_backward, which clears first.
+// concat, pad and the gradient of a slice: placed copies. concat and slice_backward hand each part to the strided copy, which merges axes
+// and moves runs; pad goes row by row along the last axis with the row's source found by coordinates. Every byte of the result is written
+// once, but for slice_backward, which clears first.
 #include <cstring>
 
 #include "backend/cpu/copy.h"
@@ -52,8 +53,10 @@ void pad_rows(const PadParams& p, const TensorView& x, const TensorView& y, T va
         to[i] = s < 0 ? value : from[s * step];
       };
       for (int64_t i = 0; i < before; ++i) edge(i);
-      if (step == 1) std::memcpy(to + before, from, size_t(n) * sizeof(T));
-      else for (int64_t i = 0; i < n; ++i) to[before + i] = from[i * step];
+      if (step == 1)
+        std::memcpy(to + before, from, size_t(n) * sizeof(T));
+      else
+        for (int64_t i = 0; i < n; ++i) to[before + i] = from[i * step];
       for (int64_t i = before + n; i < width; ++i) edge(i);
     }
   });

@@ -1,5 +1,6 @@
-// gather, and its gradient scatter_add: along one axis by an index of the result's shape. Reading goes row by row along the last axis. Adding goes through the index in order for every element of the result;
-// threads own disjoint outer positions, inner columns or targets, so the bits do not depend on their number.
+// gather, and its gradient scatter_add: along one axis by an index of the result's shape. Reading goes row by row along the last axis.
+// Adding goes through the index in order for every element of the result; threads own disjoint outer positions, inner columns or targets,
+// so the bits do not depend on their number.
 #include "backend/cpu/copy.h"
 #include "backend/cpu/index_walk.h"
 #include "backend/cpu/scatter.h"
@@ -15,7 +16,8 @@ struct Wide {
 template <class T, class I>
 KernelStatus gather_rows(const TensorView& x, const TensorView& index, const TensorView& y, int axis) {
   const int r = y.rank();
-  const int64_t extent = r ? x.dim(axis) : 1, by = r ? x.stride(axis) : 0, step_i = r ? index.stride(r - 1) : 0, step_x = r && axis != r - 1 ? x.stride(r - 1) : 0;
+  const int64_t extent = r ? x.dim(axis) : 1, by = r ? x.stride(axis) : 0, step_i = r ? index.stride(r - 1) : 0,
+                step_x = r && axis != r - 1 ? x.stride(r - 1) : 0;
   Strides sx = x.strides();
   if (r) sx[axis] = 0;
   const Strides* const all[2] = {&sx, index.strides_};
@@ -103,7 +105,9 @@ void add_along(const Shape& y, int axis, const TensorView& index, const T* sourc
       }
     };
     if (threads == 1 || work < (1 << 14) || rows >= 2 * threads) {
-      parallel_for(0, rows, 1 + (1 << 14) / n, [&](int64_t lo, int64_t hi) { for (int64_t row = lo; row < hi; ++row) line(row, 0, extent); });
+      parallel_for(0, rows, 1 + (1 << 14) / n, [&](int64_t lo, int64_t hi) {
+        for (int64_t row = lo; row < hi; ++row) line(row, 0, extent);
+      });
     } else {
       parallel_for(0, threads, 1, [&](int64_t lo, int64_t hi) {
         for (int64_t t = lo; t < hi; ++t)
@@ -117,18 +121,24 @@ void add_along(const Shape& y, int axis, const TensorView& index, const T* sourc
   } else if (columns >= 16 * threads) {
     parallel_for(0, columns, 16, [&](int64_t lo, int64_t hi) { part(0, rows, lo, hi, 0, extent); });
   } else {
-    parallel_for(0, threads, 1, [&](int64_t lo, int64_t hi) { for (int64_t t = lo; t < hi; ++t) part(0, rows, 0, columns, extent * t / threads, extent * (t + 1) / threads); });
+    parallel_for(0, threads, 1, [&](int64_t lo, int64_t hi) {
+      for (int64_t t = lo; t < hi; ++t) part(0, rows, 0, columns, extent * t / threads, extent * (t + 1) / threads);
+    });
   }
 }
 
-KernelStatus scatter(const TensorView* x, const TensorView& index, const TensorView& source, const TensorView& y, int64_t axis, void* space) {
+KernelStatus scatter(const TensorView* x, const TensorView& index, const TensorView& source, const TensorView& y, int64_t axis,
+                     void* space) {
   const int a = int(axis < 0 ? axis + (y.rank() ? y.rank() : 1) : axis);
   KernelStatus s;
   with_index_type(index, [&](auto tag) { s = check<decltype(tag)>(index, y.rank() ? y.dim(a) : 1, a); });
   if (s.code) return s;
   if (x) copy_view(*x, y);
   add_into(y, !x, space, [&](auto* sums, auto value) {
-    with_index_type(index, [&](auto tag) { add_along<std::remove_pointer_t<decltype(sums)>, decltype(value), decltype(tag)>(y.shape(), a, index, source.ptr<const decltype(value)>(), sums); });
+    with_index_type(index, [&](auto tag) {
+      add_along<std::remove_pointer_t<decltype(sums)>, decltype(value), decltype(tag)>(y.shape(), a, index,
+                                                                                       source.ptr<const decltype(value)>(), sums);
+    });
   });
   return {};
 }
@@ -158,12 +168,17 @@ KEEL_CPU_KERNEL(gather) {
   });
 }
 KEEL_CPU_KERNEL(scatter_add) {
-  k.input(1, Layout::contiguous).input(2, Layout::contiguous).workspace([](const KernelArgs& a) { return sums_bytes(a.in[0].dtype, a.in[0].size()); }).run([](const KernelArgs& a) -> KernelStatus {
-    return scatter(&a.in[0], a.in[1], a.in[2], a.out[0], a.get<GatherParams>().axis, a.workspace);
-  });
+  k.input(1, Layout::contiguous)
+      .input(2, Layout::contiguous)
+      .workspace([](const KernelArgs& a) { return sums_bytes(a.in[0].dtype, a.in[0].size()); })
+      .run([](const KernelArgs& a) -> KernelStatus {
+        return scatter(&a.in[0], a.in[1], a.in[2], a.out[0], a.get<GatherParams>().axis, a.workspace);
+      });
 }
 KEEL_CPU_KERNEL(gather_backward) {
-  k.inputs(Layout::contiguous).workspace([](const KernelArgs& a) { return sums_bytes(a.in[0].dtype, a.out[0].size()); }).run([](const KernelArgs& a) -> KernelStatus {
-    return scatter(nullptr, a.in[1], a.in[0], a.out[0], a.get<IndexBackwardParams>().axis[0], a.workspace);
-  });
+  k.inputs(Layout::contiguous)
+      .workspace([](const KernelArgs& a) { return sums_bytes(a.in[0].dtype, a.out[0].size()); })
+      .run([](const KernelArgs& a) -> KernelStatus {
+        return scatter(nullptr, a.in[1], a.in[0], a.out[0], a.get<IndexBackwardParams>().axis[0], a.workspace);
+      });
 }

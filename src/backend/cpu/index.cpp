@@ -1,10 +1,11 @@
-// Integer-array indexing. First every index is checked and turned into an offset (16 bytes an index of workspace), then runs are copied: the axes after the indexed ones are merged into runs, so that picking
-// rows is memcpy. Writing and adding go through the indices in order within any element; threads own disjoint parts of the result (outer axes, columns, or ranges of offsets), so the bits do not
-// depend on their number. Traffic: the indices twice, each moved element once read and once written.
+// Integer-array indexing. First every index is checked and turned into an offset (16 bytes an index of workspace), then runs are copied:
+// the axes after the indexed ones are merged into runs, so that picking rows is memcpy. Writing and adding go through the indices in order
+// within any element; threads own disjoint parts of the result (outer axes, columns, or ranges of offsets), so the bits do not depend on
+// their number. Traffic: the indices twice, each moved element once read and once written.
+#include "keel/ops/index.h"
 #include "backend/cpu/copy.h"
 #include "backend/cpu/index_walk.h"
 #include "backend/cpu/scatter.h"
-#include "keel/ops/index.h"
 
 namespace keel::cpu {
 namespace {
@@ -26,7 +27,8 @@ void with_size(size_t bytes, F&& f) {
 size_t walk_bytes(const TensorView* arrays, int n) { return (IndexWalk::workspace(broadcast_views(arrays, n).numel()) + 63) & ~size_t(63); }
 
 /// Strides of the plain operand `v`, broadcast to the shape that reading `x` would have.
-KernelStatus prepare(IndexWalk& w, const Dims& axis, const TensorView& x, const TensorView& v, const TensorView* arrays, int n, void* space) {
+KernelStatus prepare(IndexWalk& w, const Dims& axis, const TensorView& x, const TensorView& v, const TensorView* arrays, int n,
+                     void* space) {
   const Shape b = broadcast_views(arrays, n);
   const IndexShape s(axis, n, x.rank());
   return w.prepare(s, x, arrays, b, broadcast_strides(v, s.result(x.shape(), b)), space);
@@ -35,8 +37,10 @@ KernelStatus prepare(IndexWalk& w, const Dims& axis, const TensorView& x, const 
 template <class T>
 void write_rows(const IndexWalk& w, T* x, const T* v) {
   w.run_in_order([=](int64_t p, int64_t q, int64_t n, int64_t sp, int64_t sq) {
-    if (n > 1 && sp == 1 && sq == 1) std::memcpy(x + p, v + q, size_t(n) * sizeof(T));
-    else for (int64_t i = 0; i < n; ++i) x[p + i * sp] = v[q + i * sq];
+    if (n > 1 && sp == 1 && sq == 1)
+      std::memcpy(x + p, v + q, size_t(n) * sizeof(T));
+    else
+      for (int64_t i = 0; i < n; ++i) x[p + i * sp] = v[q + i * sq];
   });
 }
 
@@ -67,8 +71,10 @@ KEEL_CPU_KERNEL(index_get) {
       const T* from = x.ptr<T>();
       T* to = y.ptr<T>();
       w.run_any_order([=](int64_t p, int64_t q, int64_t n, int64_t sp, int64_t sq) {
-        if (n > 1 && sp == 1 && sq == 1) std::memcpy(to + q, from + p, size_t(n) * sizeof(T));
-        else for (int64_t i = 0; i < n; ++i) to[q + i * sq] = from[p + i * sp];
+        if (n > 1 && sp == 1 && sq == 1)
+          std::memcpy(to + q, from + p, size_t(n) * sizeof(T));
+        else
+          for (int64_t i = 0; i < n; ++i) to[q + i * sq] = from[p + i * sp];
       });
     });
     return {};
@@ -88,18 +94,22 @@ KEEL_CPU_KERNEL(index_put) {
     if (!p.accumulate) {
       with_size(size_of(x.dtype), [&](auto tag) { write_rows(w, y.ptr<decltype(tag)>(), v.ptr<const decltype(tag)>()); });
     } else {
-      add_into(y, false, static_cast<char*>(a.workspace) + walk_bytes(a.in + 2, a.n_in - 2), [&](auto* sums, auto tag) { add_rows(w, sums, v.ptr<const decltype(tag)>()); });
+      add_into(y, false, static_cast<char*>(a.workspace) + walk_bytes(a.in + 2, a.n_in - 2),
+               [&](auto* sums, auto tag) { add_rows(w, sums, v.ptr<const decltype(tag)>()); });
     }
     return {};
   });
 }
 
 KEEL_CPU_KERNEL(index_get_backward) {
-  k.workspace([](const KernelArgs& a) { return walk_bytes(a.in + 1, a.n_in - 1) + sums_bytes(a.in[0].dtype, a.out[0].size()); }).run([](const KernelArgs& a) -> KernelStatus {
+  k.workspace([](const KernelArgs& a) {
+     return walk_bytes(a.in + 1, a.n_in - 1) + sums_bytes(a.in[0].dtype, a.out[0].size());
+   }).run([](const KernelArgs& a) -> KernelStatus {
     const TensorView &g = a.in[0], &y = a.out[0];
     IndexWalk w;
     if (KernelStatus s = prepare(w, a.get<IndexBackwardParams>().axis, y, g, a.in + 1, a.n_in - 1, a.workspace); s.code) return s;
-    add_into(y, true, static_cast<char*>(a.workspace) + walk_bytes(a.in + 1, a.n_in - 1), [&](auto* sums, auto tag) { add_rows(w, sums, g.ptr<const decltype(tag)>()); });
+    add_into(y, true, static_cast<char*>(a.workspace) + walk_bytes(a.in + 1, a.n_in - 1),
+             [&](auto* sums, auto tag) { add_rows(w, sums, g.ptr<const decltype(tag)>()); });
     return {};
   });
 }
@@ -134,7 +144,9 @@ KEEL_CPU_KERNEL(index_winners) {
     const int64_t n = b.numel();
     for (int64_t i = 0; i < n; ++i) last[cell[i]] = i;
     bool* won = a.out[0].ptr<bool>();
-    parallel_for(0, n, 1 << 14, [&](int64_t lo, int64_t hi) { for (int64_t i = lo; i < hi; ++i) won[i] = last[cell[i]] == i; });
+    parallel_for(0, n, 1 << 14, [&](int64_t lo, int64_t hi) {
+      for (int64_t i = lo; i < hi; ++i) won[i] = last[cell[i]] == i;
+    });
     return {};
   });
 }

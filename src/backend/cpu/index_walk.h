@@ -9,7 +9,8 @@
 
 namespace keel::cpu {
 
-/// Visits the elements [lo, hi) of `shape`, row-major, as runs along its last axis: f(k, n, offsets), the run's first element, its length, and the offset of each of the N operands there.
+/// Visits the elements [lo, hi) of `shape`, row-major, as runs along its last axis: f(k, n, offsets), the run's first element, its length,
+/// and the offset of each of the N operands there.
 template <int N, class F>
 void walk_runs(const Shape& shape, const Strides* const (&strides)[N], int64_t lo, int64_t hi, F&& f) {
   if (lo >= hi) return;
@@ -49,8 +50,10 @@ struct FirstBad {
 /// Calls f with the index type of `v`: int32_t{} or int64_t{}.
 template <class F>
 void with_index_type(const TensorView& v, F&& f) {
-  if (v.dtype == i32) f(int32_t{});
-  else f(int64_t{});
+  if (v.dtype == i32)
+    f(int32_t{});
+  else
+    f(int64_t{});
 }
 
 /// The element of `v` at row-major position `k` of the broadcast shape `b`.
@@ -83,7 +86,8 @@ inline Strides broadcast_strides(const TensorView& v, const Shape& b) {
 }
 
 /// offsets[k] = sum over arrays of index * step, for every position k of the broadcast arrays; negative entries count from the end.
-inline KernelStatus index_offsets(const TensorView* arrays, int n, const int64_t* extent, const int64_t* step, const int* axis, const Shape& b, int64_t* offsets) {
+inline KernelStatus index_offsets(const TensorView* arrays, int n, const int64_t* extent, const int64_t* step, const int* axis,
+                                  const Shape& b, int64_t* offsets) {
   const int64_t count = b.numel();
   for (int a = 0; a < n; ++a) {
     const TensorView& v = arrays[a];
@@ -114,7 +118,8 @@ inline KernelStatus index_offsets(const TensorView* arrays, int n, const int64_t
   return {};
 }
 
-/// An indexed operand p beside a plain one q of shape [outer..., arrays..., inner...]: p's element lies at an outer offset plus offsets[b] plus an inner offset.
+/// An indexed operand p beside a plain one q of shape [outer..., arrays..., inner...]: p's element lies at an outer offset plus offsets[b]
+/// plus an inner offset.
 struct IndexWalk {
   struct Dim {
     int64_t n, p, q;
@@ -129,7 +134,8 @@ struct IndexWalk {
 
   static size_t workspace(int64_t count) { return size_t(count) * 16; }
 
-  /// `x`: shape and strides of the indexed operand. `q`: strides of the plain one for the result's shape, 0 where it broadcasts. `space` has `workspace(count)` bytes.
+  /// `x`: shape and strides of the indexed operand. `q`: strides of the plain one for the result's shape, 0 where it broadcasts. `space`
+  /// has `workspace(count)` bytes.
   KernelStatus prepare(const IndexShape& s, const TensorView& x, const TensorView* arrays, const Shape& b, const Strides& q, void* space) {
     count = b.numel(), offsets = static_cast<int64_t*>(space);
     int64_t extent[kMaxRank], step[kMaxRank];
@@ -140,8 +146,10 @@ struct IndexWalk {
       if (seen == s.at) at += b.rank(), seen = -1;
       if (i == x.rank() || s.indexed[i]) continue;
       const Dim d{x.dim(i), x.stride(i), q[at++]};
-      if (seen >= 0) add(outer, n_outer, d), outer_count *= d.n, ++seen;
-      else add(inner, n_inner, d);
+      if (seen >= 0)
+        add(outer, n_outer, d), outer_count *= d.n, ++seen;
+      else
+        add(inner, n_inner, d);
     }
     if (n_inner > 0) run = inner[n_inner - 1].n, run_p = inner[n_inner - 1].p, run_q = inner[n_inner - 1].q, --n_inner;
     for (int i = 0; i < n_inner; ++i) rows *= inner[i].n;
@@ -155,7 +163,8 @@ struct IndexWalk {
     for (int i = n - 1; i >= 0; --i) p += k % d[i].n * d[i].p, q += k % d[i].n * d[i].q, k /= d[i].n;
   }
 
-  /// Calls f(p, q, n, step_p, step_q) on runs, for outer positions [o0, o1), indices [b0, b1), where `filtered` only those whose offset lies in [p0, p1), and the part [r0, r1) of the innermost run.
+  /// Calls f(p, q, n, step_p, step_q) on runs, for outer positions [o0, o1), indices [b0, b1), where `filtered` only those whose offset
+  /// lies in [p0, p1), and the part [r0, r1) of the innermost run.
   template <bool filtered, class F>
   void each(int64_t o0, int64_t o1, int64_t b0, int64_t b1, int64_t r0, int64_t r1, F&& f, int64_t p0 = 0, int64_t p1 = 0) const {
     for (int64_t o = o0; o < o1; ++o) {
@@ -186,7 +195,8 @@ struct IndexWalk {
     if (empty()) return;
     if (total < 2 * num_threads() && rows == 1) {  // few long runs
       for (int64_t t = 0; t < total; ++t)
-        parallel_for(0, run, 1 << 14, [&](int64_t lo, int64_t hi) { each<false>(t / count, t / count + 1, t % count, t % count + 1, lo, hi, f); });
+        parallel_for(0, run, 1 << 14,
+                     [&](int64_t lo, int64_t hi) { each<false>(t / count, t / count + 1, t % count, t % count + 1, lo, hi, f); });
       return;
     }
     parallel_for(0, total, 1 + (1 << 14) / row, [&](int64_t lo, int64_t hi) {
@@ -197,14 +207,16 @@ struct IndexWalk {
       }
     });
   }
-  /// All of it in parallel, every element of p in the order of the indices: for writing. Threads own disjoint parts of p: outer positions, columns of the run, or ranges of offsets.
+  /// All of it in parallel, every element of p in the order of the indices: for writing. Threads own disjoint parts of p: outer positions,
+  /// columns of the run, or ranges of offsets.
   template <class F>
   void run_in_order(F&& f) const {
     if (empty()) return;
     const int64_t work = outer_count * count * rows * run, threads = num_threads();
     if (threads == 1 || work < (1 << 14)) return each<false>(0, outer_count, 0, count, 0, run, f);
     if (outer_count >= 4 * threads) {
-      parallel_for(0, outer_count, 1 + (1 << 14) / (count * rows * run), [&](int64_t lo, int64_t hi) { each<false>(lo, hi, 0, count, 0, run, f); });
+      parallel_for(0, outer_count, 1 + (1 << 14) / (count * rows * run),
+                   [&](int64_t lo, int64_t hi) { each<false>(lo, hi, 0, count, 0, run, f); });
     } else if (run >= 64 * threads) {
       parallel_for(0, run, 64, [&](int64_t lo, int64_t hi) { each<false>(0, outer_count, 0, count, lo, hi, f); });
     } else {
@@ -220,8 +232,10 @@ struct IndexWalk {
  private:
   static void add(Dim* d, int& n, const Dim& x) {
     if (x.n == 1) return;
-    if (n && d[n - 1].p == x.p * x.n && d[n - 1].q == x.q * x.n) d[n - 1] = {d[n - 1].n * x.n, x.p, x.q};
-    else d[n++] = x;
+    if (n && d[n - 1].p == x.p * x.n && d[n - 1].q == x.q * x.n)
+      d[n - 1] = {d[n - 1].n * x.n, x.p, x.q};
+    else
+      d[n++] = x;
   }
   void place_q(const Shape& b, const Strides& q, int at) {
     Dim d[kMaxRank];

@@ -1,5 +1,5 @@
-// nonzero in two passes over dense memory: blocks of 64 elements become bit masks; the first pass counts bits per chunk, the second writes positions at the chunk's place. The mask loops vectorise, and
-// the second pass costs by the bits that are set.
+// nonzero in two passes over dense memory: blocks of 64 elements become bit masks; the first pass counts bits per chunk, the second writes
+// positions at the chunk's place. The mask loops vectorise, and the second pass costs by the bits that are set.
 #include <atomic>
 #include <bit>
 #include <cstring>
@@ -52,8 +52,10 @@ void each_mask(const TensorView& x, int64_t lo, int64_t hi, F&& f) {
     for (int64_t i = lo; i < hi; i += 64) {
       uint64_t m = 0;
       for (int64_t k = i; k < hi && k < i + 64; ++k) {
-        if (x.dtype == complex64) m |= uint64_t(((x.ptr<uint32_t>()[2 * k] | x.ptr<uint32_t>()[2 * k + 1]) & 0x7fffffffu) != 0) << (k - i);
-        else m |= uint64_t(((x.ptr<uint64_t>()[2 * k] | x.ptr<uint64_t>()[2 * k + 1]) << 1) != 0) << (k - i);
+        if (x.dtype == complex64)
+          m |= uint64_t(((x.ptr<uint32_t>()[2 * k] | x.ptr<uint32_t>()[2 * k + 1]) & 0x7fffffffu) != 0) << (k - i);
+        else
+          m |= uint64_t(((x.ptr<uint64_t>()[2 * k] | x.ptr<uint64_t>()[2 * k + 1]) << 1) != 0) << (k - i);
       }
       f(i, m);
     }

@@ -1,5 +1,6 @@
-// Random kernels. Work is cut into chunks of 2048 elements at fixed places; for each the words are made in a buffer on the stack (L1), then turned into values, so that the result depends on the position
-// only. Memory traffic is the result written once (dropout: input read once).
+// Random kernels. Work is cut into chunks of 2048 elements at fixed places; for each the words are made in a buffer on the stack (L1), then
+// turned into values, so that the result depends on the position only. Memory traffic is the result written once (dropout: input read
+// once).
 #include "backend/cpu/loops/random.h"
 
 #include <atomic>
@@ -23,7 +24,8 @@ constexpr int64_t kChunk = 2048;
 
 struct Stream {
   uint64_t seed, begin;
-  Stream(const TensorView& key, int64_t offset) : seed(key.ptr<uint64_t>()[0]), begin(key.ptr<uint64_t>()[key.stride(0)] + uint64_t(offset)) {}
+  Stream(const TensorView& key, int64_t offset)
+      : seed(key.ptr<uint64_t>()[0]), begin(key.ptr<uint64_t>()[key.stride(0)] + uint64_t(offset)) {}
   /// Words [first, first + n), first a multiple of 4; room for n rounded up to whole blocks.
   void words(int64_t first, int64_t n, uint32_t* to) const { philox_words(seed, begin + uint64_t(first / 4), to, (n + 3) / 4); }
   uint32_t word(int64_t i) const { return base::philox(begin + uint64_t(i / 4), 0, seed)[size_t(i % 4)]; }
@@ -67,7 +69,9 @@ void round_down(const float* x, void* y, int64_t n, DType t) {
   convert_loop(f32, f16)(cut, y, n, nullptr);
 }
 
-void write_narrow(const float* x, const TensorView& y, int64_t first, int64_t n) { convert_loop(f32, y.dtype)(x, static_cast<std::byte*>(y.data) + first * 2, n, nullptr); }
+void write_narrow(const float* x, const TensorView& y, int64_t first, int64_t n) {
+  convert_loop(f32, y.dtype)(x, static_cast<std::byte*>(y.data) + first * 2, n, nullptr);
+}
 
 }  // namespace
 }  // namespace keel::cpu
@@ -135,8 +139,10 @@ KEEL_CPU_KERNEL(normal) {
       box_muller(w, to, n + (n & 1));
       if (!standard)
         for (int64_t i = 0; i < n; ++i) to[i] = mean + by * to[i];
-      if (y.dtype != f32) write_narrow(to, y, first, n);
-      else if (to == z) std::memcpy(y.ptr<float>() + first, z, size_t(n) * sizeof(float));
+      if (y.dtype != f32)
+        write_narrow(to, y, first, n);
+      else if (to == z)
+        std::memcpy(y.ptr<float>() + first, z, size_t(n) * sizeof(float));
     });
     return {};
   });
@@ -168,7 +174,9 @@ KEEL_CPU_KERNEL(randint) {
 }
 
 KEEL_CPU_KERNEL(permutation) {
-  k.workspace([](const KernelArgs& a) { return size_t(2 * a.get<PermutationParams>().n) * sizeof(uint64_t); }).run([](const KernelArgs& a) -> KernelStatus {
+  k.workspace([](const KernelArgs& a) {
+     return size_t(2 * a.get<PermutationParams>().n) * sizeof(uint64_t);
+   }).run([](const KernelArgs& a) -> KernelStatus {
     const auto& p = a.get<PermutationParams>();
     const TensorView& y = a.out[0];
     const Stream s(a.in[0], p.offset);
@@ -190,8 +198,10 @@ KEEL_CPU_KERNEL(permutation) {
       }
     }
     parallel_for(0, n, 1 << 15, [&](int64_t lo, int64_t hi) {
-      if (y.dtype == i32) for (int64_t i = lo; i < hi; ++i) y.ptr<int32_t>()[i] = int32_t(position(item[i]));
-      else for (int64_t i = lo; i < hi; ++i) y.ptr<int64_t>()[i] = int64_t(position(item[i]));
+      if (y.dtype == i32)
+        for (int64_t i = lo; i < hi; ++i) y.ptr<int32_t>()[i] = int32_t(position(item[i]));
+      else
+        for (int64_t i = lo; i < hi; ++i) y.ptr<int64_t>()[i] = int64_t(position(item[i]));
     });
     return {};
   });
@@ -235,7 +245,8 @@ KEEL_CPU_KERNEL(bernoulli) {
 
 KEEL_CPU_KERNEL(multinomial) {
   // A row of weights in f64 and, without replacement, an item a weight.
-  k.dtypes(kinds::floating).input(0, Layout::contiguous)
+  k.dtypes(kinds::floating)
+      .input(0, Layout::contiguous)
       .workspace([](const KernelArgs& a) {
         const int64_t n = a.in[0].dim(a.in[0].rank() - 1);
         return size_t(n) * (8 + (a.get<MultinomialParams>().replacement ? 0 : 8 + sizeof(WideItem))) + 64;
@@ -251,13 +262,15 @@ KEEL_CPU_KERNEL(multinomial) {
           convert_loop(x.dtype, f64)(static_cast<const std::byte*>(x.data) + r * n * int64_t(size_of(x.dtype)), w, n, nullptr);
           int64_t positive = 0;
           for (int64_t i = 0; i < n; ++i) {
-            if (!(w[i] >= 0 && w[i] <= std::numeric_limits<double>::max())) return KernelStatus::element("weights must be finite and at least 0", r * n + i);
+            if (!(w[i] >= 0 && w[i] <= std::numeric_limits<double>::max()))
+              return KernelStatus::element("weights must be finite and at least 0", r * n + i);
             positive += w[i] > 0;
           }
           if (positive < (p.replacement ? 1 : count)) {
             KernelStatus few;
             few.code = KernelStatus::bad_value, few.got = positive;
-            few.what = p.replacement ? "every row needs a positive weight" : "every row needs as many positive weights as indices are drawn";
+            few.what =
+                p.replacement ? "every row needs a positive weight" : "every row needs as many positive weights as indices are drawn";
             return few;
           }
           if (p.replacement) {

@@ -1,5 +1,6 @@
-// sort and topk along any axis. Rows go to threads; each is turned into items of (key, position), sorted (radix from 768 items on, least digit first, digits that do not vary skipped; below by comparison)
-// and read back. One long row is sorted in parts and merged. topk keeps the k best seen so far and a bound, so a row costs one pass and little more; where k is a large part of the row it is sorted whole.
+// sort and topk along any axis. Rows go to threads; each is turned into items of (key, position), sorted (radix from 768 items on, least
+// digit first, digits that do not vary skipped; below by comparison) and read back. One long row is sorted in parts and merged. topk keeps
+// the k best seen so far and a bound, so a row costs one pass and little more; where k is a large part of the row it is sorted whole.
 #include "backend/cpu/sort_keys.h"
 
 #include "backend/kernel.h"
@@ -38,7 +39,8 @@ size_t item_bytes(DType t, int64_t n) { return wide(t, n) ? sizeof(WideItem) : s
 int64_t lanes(const Rows& r) { return std::max<int64_t>(1, std::min(r.count, num_threads())); }
 
 template <class T>
-void put_rows(const TensorView& x, const TensorView& values, const TensorView& indices, const Rows& r, int64_t row, const auto* items, int64_t k) {
+void put_rows(const TensorView& x, const TensorView& values, const TensorView& indices, const Rows& r, int64_t row, const auto* items,
+              int64_t k) {
   const T* from = x.ptr<T>() + r.begin(x, row);
   const int64_t to = r.begin(values, row), step = values.rank() ? values.stride(r.axis) : 1;
   T* v = values.ptr<T>() + to;
@@ -48,7 +50,8 @@ void put_rows(const TensorView& x, const TensorView& values, const TensorView& i
     v[i * step] = from[p * r.step], at[i * step] = p;
   }
 }
-void put_row(const TensorView& x, const TensorView& values, const TensorView& indices, const Rows& r, int64_t row, const auto* items, int64_t k) {
+void put_row(const TensorView& x, const TensorView& values, const TensorView& indices, const Rows& r, int64_t row, const auto* items,
+             int64_t k) {
   switch (size_of(x.dtype)) {
     case 1: return put_rows<uint8_t>(x, values, indices, r, row, items, k);
     case 2: return put_rows<uint16_t>(x, values, indices, r, row, items, k);
@@ -101,10 +104,12 @@ void choose_rows(const KernelArgs& a, const Rows& r, int64_t k, bool flip) {
   if (r.count == 1) {
     auto* found = reinterpret_cast<int64_t*>(space + groups * room);
     parallel_for(0, groups, [&](int64_t lo, int64_t hi) {
-      for (int64_t g = lo; g < hi; ++g) found[g] = select_items(r.n * g / groups, r.n * (g + 1) / groups, k, space + g * room, room, maker(0));
+      for (int64_t g = lo; g < hi; ++g)
+        found[g] = select_items(r.n * g / groups, r.n * (g + 1) / groups, k, space + g * room, room, maker(0));
     });
     int64_t total = found[0];
-    for (int64_t g = 1; g < groups; ++g) std::memmove(static_cast<void*>(space + total), space + g * room, size_t(found[g]) * sizeof(Item)), total += found[g];
+    for (int64_t g = 1; g < groups; ++g)
+      std::memmove(static_cast<void*>(space + total), space + g * room, size_t(found[g]) * sizeof(Item)), total += found[g];
     std::partial_sort(space, space + k, space + total);
     return put_row(x, a.out[0], a.out[1], r, 0, space, k);
   }
@@ -123,9 +128,12 @@ void choose_rows(const KernelArgs& a, const Rows& r, int64_t k, bool flip) {
 using Runner = void (*)(const KernelArgs& a, const Rows& r, int64_t k, bool flip);
 template <DType t>
 Runner runner(bool choose, bool is_wide) {
-  if constexpr (size_of(t) == 8) return choose ? choose_rows<WideItem, t> : sort_rows<WideItem, t>;
-  else if (is_wide) return choose ? choose_rows<WideItem, t> : sort_rows<WideItem, t>;
-  else return choose ? choose_rows<uint64_t, t> : sort_rows<uint64_t, t>;
+  if constexpr (size_of(t) == 8)
+    return choose ? choose_rows<WideItem, t> : sort_rows<WideItem, t>;
+  else if (is_wide)
+    return choose ? choose_rows<WideItem, t> : sort_rows<WideItem, t>;
+  else
+    return choose ? choose_rows<uint64_t, t> : sort_rows<uint64_t, t>;
 }
 Runner runner_for(DType t, bool choose, bool w) {
   switch (t) {

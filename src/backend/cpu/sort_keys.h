@@ -1,6 +1,7 @@
 #pragma once
-// Sorting by key and position. A value becomes an unsigned key that orders as the value does; with its position it makes a unique item, so that every algorithm below is stable and gives one answer
-// whatever it does inside. Keys of up to 32 bits share a u64 with the position, wider ones get 16 bytes.
+// Sorting by key and position. A value becomes an unsigned key that orders as the value does; with its position it makes a unique item, so
+// that every algorithm below is stable and gives one answer whatever it does inside. Keys of up to 32 bits share a u64 with the position,
+// wider ones get 16 bytes.
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
@@ -36,18 +37,30 @@ auto key_of(const void* p) {
     std::memcpy(&zero, p, sizeof zero);
     return zero;
   };
-  if constexpr (t == f64) return float_key<uint64_t>(load(uint64_t{}), 0x7ff0000000000000);
-  else if constexpr (t == f32) return float_key<uint32_t>(load(uint32_t{}), 0x7f800000);
-  else if constexpr (t == f16) return uint32_t(float_key<uint16_t>(load(uint16_t{}), 0x7c00));
-  else if constexpr (t == bf16) return uint32_t(float_key<uint16_t>(load(uint16_t{}), 0x7f80));
-  else if constexpr (t == i64) return load(uint64_t{}) ^ (uint64_t(1) << 63);
-  else if constexpr (t == u64) return load(uint64_t{});
-  else if constexpr (t == i32) return load(uint32_t{}) ^ (uint32_t(1) << 31);
-  else if constexpr (t == u32) return load(uint32_t{});
-  else if constexpr (t == i16) return uint32_t(uint16_t(load(uint16_t{}) ^ 0x8000));
-  else if constexpr (t == u16) return uint32_t(load(uint16_t{}));
-  else if constexpr (t == i8) return uint32_t(uint8_t(load(uint8_t{}) ^ 0x80));
-  else return uint32_t(load(uint8_t{}));
+  if constexpr (t == f64)
+    return float_key<uint64_t>(load(uint64_t{}), 0x7ff0000000000000);
+  else if constexpr (t == f32)
+    return float_key<uint32_t>(load(uint32_t{}), 0x7f800000);
+  else if constexpr (t == f16)
+    return uint32_t(float_key<uint16_t>(load(uint16_t{}), 0x7c00));
+  else if constexpr (t == bf16)
+    return uint32_t(float_key<uint16_t>(load(uint16_t{}), 0x7f80));
+  else if constexpr (t == i64)
+    return load(uint64_t{}) ^ (uint64_t(1) << 63);
+  else if constexpr (t == u64)
+    return load(uint64_t{});
+  else if constexpr (t == i32)
+    return load(uint32_t{}) ^ (uint32_t(1) << 31);
+  else if constexpr (t == u32)
+    return load(uint32_t{});
+  else if constexpr (t == i16)
+    return uint32_t(uint16_t(load(uint16_t{}) ^ 0x8000));
+  else if constexpr (t == u16)
+    return uint32_t(load(uint16_t{}));
+  else if constexpr (t == i8)
+    return uint32_t(uint8_t(load(uint8_t{}) ^ 0x80));
+  else
+    return uint32_t(load(uint8_t{}));
 }
 /// Width of the keys of dtype t.
 constexpr int key_bits(DType t) { return int(size_of(t)) * 8; }
@@ -56,11 +69,14 @@ constexpr int key_bits(DType t) { return int(size_of(t)) * 8; }
 template <class Item, DType t>
 Item item_of(const void* p, uint64_t at, bool flip) {
   const auto key = key_of<t>(p);
-  if constexpr (std::is_same_v<Item, WideItem>) return {flip ? ~uint64_t(key) : uint64_t(key), at};
-  else return (uint64_t(uint32_t(flip ? ~key : key)) << 32) | at;
+  if constexpr (std::is_same_v<Item, WideItem>)
+    return {flip ? ~uint64_t(key) : uint64_t(key), at};
+  else
+    return (uint64_t(uint32_t(flip ? ~key : key)) << 32) | at;
 }
 
-/// Sorts n items by the low `bits` of their keys; items come in order of position where n is large. `space` is as long as `a`; the result is in `a`.
+/// Sorts n items by the low `bits` of their keys; items come in order of position where n is large. `space` is as long as `a`; the result
+/// is in `a`.
 template <class Item>
 void sort_items(Item* a, Item* space, int64_t n, int bits) {
   if (n < 768) {
@@ -90,8 +106,10 @@ int64_t merge_split(const Item* a, int64_t na, const Item* b, int64_t nb, int64_
   int64_t lo = k > nb ? k - nb : 0, hi = k < na ? k : na;
   while (lo < hi) {
     const int64_t i = (lo + hi) / 2;
-    if (a[i] < b[k - i - 1]) lo = i + 1;
-    else hi = i;
+    if (a[i] < b[k - i - 1])
+      lo = i + 1;
+    else
+      hi = i;
   }
   return lo;
 }
@@ -110,7 +128,8 @@ void sort_items_parallel(Item* a, Item* space, int64_t n, int bits) {
     parallel_for(0, parts, [&](int64_t lo, int64_t hi) {
       for (int64_t t = lo; t < hi; ++t) {
         // Part t of the output lies in one merge of two runs, as runs are whole parts.
-        const int64_t first = t / (2 * run) * (2 * run), begin = n * first / parts, middle = n * (first + run) / parts, end = n * (first + 2 * run) / parts;
+        const int64_t first = t / (2 * run) * (2 * run), begin = n * first / parts, middle = n * (first + run) / parts,
+                      end = n * (first + 2 * run) / parts;
         const Item *x = from + begin, *y = from + middle;
         const int64_t nx = middle - begin, ny = end - middle, k0 = n * t / parts - begin, k1 = n * (t + 1) / parts - begin;
         const int64_t i0 = merge_split(x, nx, y, ny, k0), i1 = merge_split(x, nx, y, ny, k1);
@@ -118,10 +137,13 @@ void sort_items_parallel(Item* a, Item* space, int64_t n, int bits) {
       }
     });
   }
-  if (from != a) parallel_for(0, n, 1 << 16, [&](int64_t lo, int64_t hi) { std::memcpy(static_cast<void*>(a + lo), from + lo, size_t(hi - lo) * sizeof(Item)); });
+  if (from != a)
+    parallel_for(0, n, 1 << 16,
+                 [&](int64_t lo, int64_t hi) { std::memcpy(static_cast<void*>(a + lo), from + lo, size_t(hi - lo) * sizeof(Item)); });
 }
 
-/// Moves the k smallest of the items make(lo), ..., make(hi - 1) to the front of `buffer`, in any order, and says how many there are. `room` items fit into it; room > k.
+/// Moves the k smallest of the items make(lo), ..., make(hi - 1) to the front of `buffer`, in any order, and says how many there are.
+/// `room` items fit into it; room > k.
 template <class Item, class Make>
 int64_t select_items(int64_t lo, int64_t hi, int64_t k, Item* buffer, int64_t room, Make make) {
   int64_t n = 0, i = lo;

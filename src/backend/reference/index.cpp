@@ -48,7 +48,9 @@ struct Picker {
   }
 };
 
-void copy_element(const TensorView& x, const int64_t* from, const TensorView& y, const int64_t* to) { std::memcpy(element(y, to, y.rank()), element(x, from, x.rank()), size_of(x.dtype)); }
+void copy_element(const TensorView& x, const int64_t* from, const TensorView& y, const int64_t* to) {
+  std::memcpy(element(y, to, y.rank()), element(x, from, x.rank()), size_of(x.dtype));
+}
 
 /// y = x, then y[where] gets `v` or is increased by it; sums are kept in double or int64 until the end.
 template <class Where>
@@ -61,8 +63,10 @@ KernelStatus put_into(const TensorView& x, const TensorView& v, const TensorView
   each_index(y.shape(), [&](const int64_t* at) {
     int64_t k = 0;
     for (int i = 0; i < y.rank(); ++i) k += at[i] * dense[i];
-    if (exact) m[size_t(k)] = get_int(x, at, y.rank());
-    else d[size_t(k)] = get(x, at, y.rank());
+    if (exact)
+      m[size_t(k)] = get_int(x, at, y.rank());
+    else
+      d[size_t(k)] = get(x, at, y.rank());
   });
   KernelStatus status;
   each_index(shape, [&](const int64_t* at) {
@@ -71,14 +75,20 @@ KernelStatus put_into(const TensorView& x, const TensorView& v, const TensorView
     status = where(at, to);
     if (status.code) return;
     for (int i = 0; i < y.rank(); ++i) k += to[i] * dense[i];
-    if (exact) m[size_t(k)] = (accumulate ? (x.dtype == DType::boolean ? m[size_t(k)] | get_int(v, at, shape.rank()) : m[size_t(k)] + get_int(v, at, shape.rank())) : get_int(v, at, shape.rank()));
-    else d[size_t(k)] = (accumulate ? d[size_t(k)] : 0) + get(v, at, shape.rank());
+    if (exact)
+      m[size_t(k)] = (accumulate ? (x.dtype == DType::boolean ? m[size_t(k)] | get_int(v, at, shape.rank())
+                                                              : m[size_t(k)] + get_int(v, at, shape.rank()))
+                                 : get_int(v, at, shape.rank()));
+    else
+      d[size_t(k)] = (accumulate ? d[size_t(k)] : 0) + get(v, at, shape.rank());
   });
   if (status.code) return status;
   size_t k = 0;
   each_index(y.shape(), [&](const int64_t* at) {
-    if (exact) put(y, at, Scalar(m[k]));
-    else put(y, at, Scalar(d[k]));
+    if (exact)
+      put(y, at, Scalar(m[k]));
+    else
+      put(y, at, Scalar(d[k]));
     ++k;
   });
   return {};
@@ -111,7 +121,8 @@ KEEL_REFERENCE_KERNEL(index_put) {
   k.run([](const KernelArgs& a) -> KernelStatus {
     const auto& p = a.get<IndexPutParams>();
     Picker pick(p.axis, a.in[0].shape(), a.in + 2, a.n_in - 2);
-    return put_into(a.in[0], a.in[1], a.out[0], pick.result(), p.accumulate, [&](const int64_t* at, int64_t* to) { return pick.find(at, to), pick.bad; });
+    return put_into(a.in[0], a.in[1], a.out[0], pick.result(), p.accumulate,
+                    [&](const int64_t* at, int64_t* to) { return pick.find(at, to), pick.bad; });
   });
 }
 KEEL_REFERENCE_KERNEL(index_winners) {
@@ -159,7 +170,8 @@ KEEL_REFERENCE_KERNEL(scatter_add) {
   k.run([](const KernelArgs& a) -> KernelStatus {
     const TensorView &x = a.in[0], &index = a.in[1];
     const int axis = normal_axis(a.get<GatherParams>().axis, x.rank());
-    return put_into(x, a.in[2], a.out[0], index.shape(), true, [&](const int64_t* at, int64_t* to) { return along(index, at, to, axis, x.rank(), x.rank() ? x.dim(axis) : 1); });
+    return put_into(x, a.in[2], a.out[0], index.shape(), true,
+                    [&](const int64_t* at, int64_t* to) { return along(index, at, to, axis, x.rank(), x.rank() ? x.dim(axis) : 1); });
   });
 }
 KEEL_REFERENCE_KERNEL(nonzero) {

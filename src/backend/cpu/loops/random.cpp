@@ -1,6 +1,7 @@
-// Philox4x32-10 with one block a 64-bit lane: the products of a round are the even-lane multiplications that every vector unit has, and upper halves may hold anything until the end. Two vectors are in
-// flight to cover the latency of the multiplier; about 1.5 cycles a word with AVX-512. Box-Muller takes log from math-inl.h, and sine and cosine of whole quarter turns plus a rest in
-// [-1/2, 1/2] from two short polynomials, which needs no range reduction.
+// Philox4x32-10 with one block a 64-bit lane: the products of a round are the even-lane multiplications that every vector unit has, and
+// upper halves may hold anything until the end. Two vectors are in flight to cover the latency of the multiplier; about 1.5 cycles a word
+// with AVX-512. Box-Muller takes log from math-inl.h, and sine and cosine of whole quarter turns plus a rest in [-1/2, 1/2] from two short
+// polynomials, which needs no range reduction.
 #include "backend/cpu/loops/random.h"
 
 #include "backend/cpu/simd_targets.h"
@@ -37,7 +38,8 @@ HWY_INLINE void philox_round(Block& s, V m0, V m1, V k0, V k1) {
 HWY_INLINE void put_words(const Block& s, uint32_t* to) {
   const Words d;
   const V low = hn::Set(d, uint64_t(0xffffffff));
-  hn::StoreInterleaved2(hn::Or(hn::And(s.c0, low), hn::ShiftLeft<32>(s.c1)), hn::Or(hn::And(s.c2, low), hn::ShiftLeft<32>(s.c3)), d, reinterpret_cast<uint64_t*>(to));
+  hn::StoreInterleaved2(hn::Or(hn::And(s.c0, low), hn::ShiftLeft<32>(s.c1)), hn::Or(hn::And(s.c2, low), hn::ShiftLeft<32>(s.c3)), d,
+                        reinterpret_cast<uint64_t*>(to));
 }
 
 void philox_words_of(uint64_t seed, uint64_t counter, uint32_t* words, int64_t blocks) {
@@ -67,17 +69,18 @@ template <class D>
 HWY_INLINE void turn(D d, Vec<D> x, Vec<D>& cosine, Vec<D>& sine) {
   constexpr bool kF32 = sizeof(Lane<D>) == 4;
   const BitsTag<D> du;
-  const Vec<D> magic = hn::Set(d, Lane<D>(kF32 ? 0x1.8p23 : 0x1.8p52)), t = hn::Add(x, magic), f = hn::Sub(x, hn::Sub(t, magic)), z = hn::Mul(f, f);
+  const Vec<D> magic = hn::Set(d, Lane<D>(kF32 ? 0x1.8p23 : 0x1.8p52)), t = hn::Add(x, magic), f = hn::Sub(x, hn::Sub(t, magic)),
+               z = hn::Mul(f, f);
   const auto q = hn::BitCast(du, t);
   Vec<D> s, c;
   if constexpr (kF32) {
     s = horner(d, z, 0x1.921fb52f77594p+0, -0x1.4abbb995f4895p-1, 0x1.465ec38e491e3p-4, -0x1.2d9b4039821c9p-8);
     c = horner(d, z, -0x1.3bd3cc989e979p+0, 0x1.03c1e9f5ea607p-2, -0x1.55cb977dede83p-6, 0x1.db6491818873ap-11);
   } else {
-    s = horner(d, z, 0x1.921fb54442d18p+0, -0x1.4abbce625be53p-1, 0x1.466bc6775aad9p-4, -0x1.32d2cce62ac22p-8, 0x1.50783485cbd80p-13, -0x1.e3074b4ff2a9fp-19, 0x1.e8eed12e97e9cp-25,
-               -0x1.6c5b87471d491p-31);
-    c = horner(d, z, -0x1.3bd3cc9be45dep+0, 0x1.03c1f081b5ac4p-2, -0x1.55d3c7e3cbff7p-6, 0x1.e1f506891ae95p-11, -0x1.a6d1f2a086c8ep-16, 0x1.f9d3870870d95p-22, -0x1.b6de8b8e693aep-28,
-               0x1.1e745e4e885c2p-34);
+    s = horner(d, z, 0x1.921fb54442d18p+0, -0x1.4abbce625be53p-1, 0x1.466bc6775aad9p-4, -0x1.32d2cce62ac22p-8, 0x1.50783485cbd80p-13,
+               -0x1.e3074b4ff2a9fp-19, 0x1.e8eed12e97e9cp-25, -0x1.6c5b87471d491p-31);
+    c = horner(d, z, -0x1.3bd3cc9be45dep+0, 0x1.03c1f081b5ac4p-2, -0x1.55d3c7e3cbff7p-6, 0x1.e1f506891ae95p-11, -0x1.a6d1f2a086c8ep-16,
+               0x1.f9d3870870d95p-22, -0x1.b6de8b8e693aep-28, 0x1.1e745e4e885c2p-34);
   }
   s = hn::Mul(f, s), c = fma(d, z, c, hn::Set(d, Lane<D>(1)));
   constexpr int kTop = int(sizeof(Lane<D>)) * 8 - 2;  // moves bit 1 into the sign
@@ -99,7 +102,8 @@ void box_muller_f32_of(const uint32_t* words, float* z, int64_t n) {
     if (!whole) std::memcpy(in, words + i, size_t(n - i) * 4);
     hn::VFromD<BitsTag<Tag<float>>> a, b;
     hn::LoadInterleaved2(du, whole ? words + i : in, a, b);
-    const auto high = hn::ConvertTo(d, hn::BitCast(di, hn::ShiftRight<16>(a))), low = hn::ConvertTo(d, hn::BitCast(di, hn::And(a, hn::Set(du, 0xffffu))));
+    const auto high = hn::ConvertTo(d, hn::BitCast(di, hn::ShiftRight<16>(a))),
+               low = hn::ConvertTo(d, hn::BitCast(di, hn::And(a, hn::Set(du, 0xffffu))));
     const auto u = hn::Mul(hn::Add(hn::Add(hn::Mul(high, hn::Set(d, 65536.0f)), low), hn::Set(d, 0.5f)), hn::Set(d, 0x1p-32f));
     const auto r = hn::Sqrt(hn::Mul(math::log(d, u), hn::Set(d, -2.0f)));
     hn::VFromD<Tag<float>> c, s;
@@ -172,10 +176,14 @@ KEEL_SIMD_EXPORT(box_muller_f32_of);
 KEEL_SIMD_EXPORT(box_muller_f64_of);
 KEEL_SIMD_EXPORT(exponential_of);
 KEEL_SIMD_EXPORT(dropout_of);
-void philox_words(uint64_t seed, uint64_t counter, uint32_t* words, int64_t blocks) { KEEL_SIMD(philox_words_of)(seed, counter, words, blocks); }
+void philox_words(uint64_t seed, uint64_t counter, uint32_t* words, int64_t blocks) {
+  KEEL_SIMD(philox_words_of)(seed, counter, words, blocks);
+}
 void box_muller(const uint32_t* words, float* z, int64_t n) { KEEL_SIMD(box_muller_f32_of)(words, z, n); }
 void box_muller(const uint64_t* words, double* z, int64_t n) { KEEL_SIMD(box_muller_f64_of)(words, z, n); }
 void exponential(const uint64_t* words, double* y, int64_t n) { KEEL_SIMD(exponential_of)(words, y, n); }
-void dropout_loop(const uint32_t* words, uint32_t threshold, const float* x, float* y, int64_t n, float scale) { KEEL_SIMD(dropout_of)(words, threshold, x, y, n, scale); }
+void dropout_loop(const uint32_t* words, uint32_t threshold, const float* x, float* y, int64_t n, float scale) {
+  KEEL_SIMD(dropout_of)(words, threshold, x, y, n, scale);
+}
 }  // namespace keel::cpu
 #endif
