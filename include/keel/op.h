@@ -1,6 +1,8 @@
 #pragma once
 #include <cstring>
+#include <string>
 #include <type_traits>
+#include <vector>
 
 #include "keel/spec.h"
 #include "keel/tensor.h"
@@ -333,6 +335,9 @@ class Registry {
 
 /// All registered ops; Keel's own are added at first use.
 Registry& registry();
+
+/// Names of the kernels that can serve an op, in the order in which they are asked.
+std::vector<std::string> kernels_of(const OpDef& op);
 
 /// Runs an op through the whole pipeline: normalise, autocast, promote, infer, autograd, trace, monitor, backend. `site` is the caller's code address.
 Tensors dispatch(const OpDef& op, const void* params, Inputs in, const void* site);

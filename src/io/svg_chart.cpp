@@ -1,4 +1,4 @@
-#include "io/svg_chart.h"
+#include "keel/io/svg_chart.h"
 
 #include <algorithm>
 #include <cmath>

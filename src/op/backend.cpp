@@ -168,6 +168,13 @@ Tensors run_kernel(const KernelEntry& k, Call& c, StatSlot* stats) {
 
 }  // namespace
 
+std::vector<std::string> kernels_of(const OpDef& op) {
+  std::vector<std::string> names;
+  for (const KernelEntry* k = cpu_kernels().first(op); k; k = k->next) names.push_back(k->name);
+  for (const KernelEntry* k = reference_kernels().first(op); k; k = k->next) names.push_back(k->name);
+  return names;
+}
+
 int64_t fallback_calls() { return fallbacks.load(std::memory_order_relaxed); }
 
 void observe(const Tensor& t, StatSlot& slot) { cpu::stat_pass(view_of(t), slot); }

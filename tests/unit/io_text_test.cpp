@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "io/svg_chart.h"
+#include "keel/io/svg_chart.h"
 #include "keel/io/csv.h"
 #include "keel/io/tensorboard.h"
 #include "temp_dir.h"

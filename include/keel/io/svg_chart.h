@@ -2,6 +2,7 @@
 #include <string>
 #include <vector>
 
+#pragma GCC visibility push(default)
 namespace keel::io {
 
 struct ChartSeries {
@@ -20,3 +21,4 @@ struct ChartOptions {
 std::string svg_chart(const std::vector<ChartSeries>& series, const ChartOptions& options = {});
 
 }  // namespace keel::io
+#pragma GCC visibility pop

@@ -1,0 +1,47 @@
+#pragma once
+// What the verbs share.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "keel/keel.h"
+
+namespace keel::app {
+
+using nlohmann::json;
+
+/// Exit codes: fixed, scripts depend on them.
+enum Exit { kOk = 0, kFailed = 1, kUsage = 2, kNoDevice = 3, kNumericalStop = 4, kInterrupted = 130 };
+
+/// What a verb ended with; set by the verb's callback.
+struct Outcome {
+  int code = kOk;
+};
+
+struct Cpu {
+  std::string name, isa;
+  std::string text;  // several lines: what was found, what is used, and why one is not
+};
+Cpu cpu_info();
+int64_t peak_rss_bytes();
+/// KEEL_DATA, else ../shared/data.
+std::string data_folder();
+bool exists(const std::string& path);
+void write_json(const std::string& path, const json& j);
+json read_json(const std::string& path);
+/// A number that JSON can hold: NaN and infinities become null.
+json number(double v);
+
+void add_train(CLI::App& root, Outcome& out);
+void add_eval(CLI::App& root, Outcome& out);
+void add_predict(CLI::App& root, Outcome& out);
+void add_sample(CLI::App& root, Outcome& out);
+void add_inspect(CLI::App& root, Outcome& out);
+void add_bench(CLI::App& root, Outcome& out);
+void add_doctor(CLI::App& root, Outcome& out);
+void add_demo(CLI::App& root, Outcome& out);
+void add_completion(CLI::App& root, Outcome& out);
+
+}  // namespace keel::app

@@ -1,0 +1,3 @@
+#pragma once
+/// Training: the loop.
+#include "keel/train/trainer.h"

@@ -1,0 +1,262 @@
+#include "keel/train/trainer.h"
+
+#include <sys/stat.h>
+
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+#include <optional>
+
+#include "core/impl.h"
+#include "keel/io/svg_chart.h"
+#include "keel/autograd.h"
+#include "keel/error.h"
+#include "keel/io/checkpoint.h"
+#include "keel/io/file.h"
+#include "keel/io/tensorboard.h"
+#include "keel/monitor.h"
+#include "keel/nn/clip.h"
+#include "keel/ops.h"
+#include "train/progress.h"
+#include "train/state_text.h"
+
+namespace keel::train {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
+
+/// While it lives, the first SIGINT is noted instead of ending the program.
+class InterruptGuard {
+ public:
+  InterruptGuard() {
+    flag.store(false);
+    struct sigaction a{};
+    a.sa_handler = [](int) { flag.store(true); };
+    a.sa_flags = int(SA_RESETHAND);
+    sigaction(SIGINT, &a, &old_);
+  }
+  ~InterruptGuard() { sigaction(SIGINT, &old_, nullptr); }
+  static bool seen() { return flag.load(std::memory_order_relaxed); }
+
+ private:
+  static std::atomic<bool> flag;
+  struct sigaction old_{};
+};
+std::atomic<bool> InterruptGuard::flag{false};
+
+[[noreturn]] void io_failed(const std::string& message) { raise(Error(ErrorCode::io, message).op("Trainer")); }
+
+bool has_classes(const Tensor& out, const Tensor& y) { return is_integer(y.dtype()) && out.rank() == y.rank() + 1; }
+
+Device device_of(const nn::ModuleBase& m) {
+  const Tensors p = m.parameters();
+  return p.empty() ? cpu_device : p[0].device();
+}
+
+}  // namespace
+
+/// What one `fit` writes into its folder.
+struct Trainer::Session {
+  std::string dir;
+  std::optional<io::EventWriter> events;
+  std::unique_ptr<Monitor> monitor;
+
+  Session(const FitOptions& o) : dir(o.run_dir) {
+    if (!dir.empty()) {
+      for (size_t i = 1; i <= dir.size(); ++i)
+        if (i == dir.size() || dir[i] == '/') mkdir(dir.substr(0, i).c_str(), 0777);
+      auto writer = io::EventWriter::open(dir);
+      if (!writer) io_failed(writer.message());
+      events.emplace(std::move(writer).value());
+    }
+    if (o.monitor) monitor = std::make_unique<Monitor>(MonitorOptions{.log_file = dir.empty() ? "" : dir + "/monitor.jsonl"});
+  }
+  void scalar(const char* tag, double v, int64_t step) {
+    if (events) events->scalar(tag, v, step);
+  }
+  void charts(const std::vector<double>& losses, const std::vector<EpochResult>& epochs) {
+    if (dir.empty()) return;
+    if (events) (void)events->flush();
+    io::ChartSeries batch{"batch", {}, {}}, train{"epoch", {}, {}}, held{"held out", {}, {}};
+    const size_t step = losses.size() / 600 + 1;
+    for (size_t i = 0; i + step <= losses.size(); i += step) {
+      double mean = 0;
+      for (size_t k = 0; k < step; ++k) mean += losses[i + k];
+      batch.x.push_back(double(i + step)), batch.y.push_back(mean / double(step));
+    }
+    for (const EpochResult& e : epochs) {
+      const double x = double(losses.size()) * double(e.epoch) / double(epochs.back().epoch);
+      train.x.push_back(x), train.y.push_back(e.train_loss);
+      held.x.push_back(x), held.y.push_back(e.loss);
+    }
+    if (auto ok = io::write_file(dir + "/loss.svg", io::svg_chart({batch, train, held}, {.title = "Loss", .x_label = "step", .y_label = "loss"})); !ok) io_failed(ok.message());
+  }
+};
+
+double Trainer::step(data::Batch b, const FitOptions& o, bool last_of_group) {
+  const Device d = device_of(model_);
+  const Tensor x = b.x.to(d), y = b.y.to(d);
+  Tensor loss = loss_(forward_(x), y);
+  (o.accumulate > 1 ? loss / o.accumulate : loss).backward();
+  if (last_of_group) {
+    if (o.clip_norm > 0) nn::clip_grad_norm(optimizer_.parameters(), o.clip_norm);
+    if (o.clip_value > 0) nn::clip_grad_value(optimizer_.parameters(), o.clip_value);
+    optimizer_.step();
+    optimizer_.zero_grad();
+    if (schedule_.defined() && !o.schedule_by_epoch) schedule_.step();
+    ++steps_;
+  }
+  return loss.item();
+}
+
+Result Trainer::fit(data::Loader& batches, const FitOptions& o) { return run(batches, nullptr, o); }
+Result Trainer::fit(data::Loader& batches, data::Loader& held_out, const FitOptions& o) { return run(batches, &held_out, o); }
+
+Result Trainer::run(data::Loader& batches, data::Loader* held_out, const FitOptions& o) {
+  if (o.epochs < 0) raise(Error(ErrorCode::value, "epochs must be at least 0, got " + std::to_string(o.epochs)).op("Trainer::fit"));
+  if (o.accumulate < 1) raise(Error(ErrorCode::value, "accumulate must be at least 1, got " + std::to_string(o.accumulate)).op("Trainer::fit"));
+  InterruptGuard interrupts;
+  Session session(o);
+  const std::string checkpoint = o.run_dir.empty() ? "" : o.run_dir + "/checkpoint.keel";
+  schedule_ = o.schedule;
+  if (schedule_.defined() && !pending_schedule_.empty()) schedule_.load_state_dict(pending_schedule_);
+  pending_schedule_ = {};
+  batches_ = &batches;
+  if (has_position_) batches.set_position(position_);
+  has_position_ = false;
+  const bool was_training = model_.is_training();
+  model_.train();
+  optimizer_.zero_grad();
+  Result r;
+  bool go = true;
+  while (go && epochs_done_ < o.epochs) {
+    const int64_t epoch = epochs_done_ + 1, total = batches.size(), before = batches.position().batch;
+    ProgressBar bar(o.progress, "epoch " + std::to_string(epoch) + "/" + std::to_string(o.epochs), total, before);
+    const auto begin = Clock::now();
+    int64_t seen = 0, done = before;
+    auto it = batches.begin();
+    for (; it != batches.end(); ++it) {
+      if (session.monitor) session.monitor->step();
+      const int64_t n = (*it).x.shape()[0];
+      const bool last = (done + 1) % o.accumulate == 0 || done + 1 == total;
+      const double loss = step(std::move(*it), o, last);
+      ++done, seen += n;
+      partial_loss_ += loss * double(n), partial_examples_ += n;
+      step_losses_.push_back(loss);
+      const double t = since(begin);
+      bar.update(done, loss, double(seen) / t);
+      if (last && steps_ % 20 == 0) session.scalar("train/loss", loss, steps_), session.scalar("train/lr", optimizer_.lr(), steps_);
+      if (last && o.on_step && !o.on_step(steps_, loss)) go = false, r.stopped_early = true;
+      if (InterruptGuard::seen()) go = false, r.interrupted = true;
+      if (!checkpoint.empty() && last && o.checkpoint_steps > 0 && steps_ % o.checkpoint_steps == 0) save_checkpoint(checkpoint);
+      if (!go) break;
+    }
+    r.seconds += since(begin);
+    if (!go && done < total) {
+      bar.finish(r.interrupted ? "interrupted; the checkpoint holds everything done so far" : "stopped");
+      break;
+    }
+    if (it != batches.end()) ++it;  // a stop on the very last batch still ends the epoch
+    EpochResult e;
+    e.epoch = epoch, e.train_loss = partial_examples_ ? partial_loss_ / double(partial_examples_) : 0;
+    e.seconds = since(begin), e.examples_per_second = double(seen) / e.seconds, e.lr = optimizer_.lr();
+    e.loss = e.train_loss, e.accuracy = std::nan("");
+    partial_loss_ = 0, partial_examples_ = 0, ++epochs_done_;
+    if (held_out) {
+      const Evaluation v = evaluate(*held_out);
+      e.loss = v.loss, e.accuracy = v.accuracy;
+      session.scalar("held_out/loss", v.loss, steps_), session.scalar("held_out/accuracy", v.accuracy, steps_);
+    }
+    session.scalar("train/epoch_loss", e.train_loss, steps_);
+    if (schedule_.defined() && o.schedule_by_epoch) schedule_.step(e.loss);
+    history_.push_back(e);
+    char text[200];
+    std::snprintf(text, sizeof text, "epoch %lld/%lld  train loss %.4f  held out: loss %.4f accuracy %.4f  %.1f s, %.0f examples/s", static_cast<long long>(epoch),
+                  static_cast<long long>(o.epochs), e.train_loss, e.loss, e.accuracy, e.seconds, e.examples_per_second);
+    bar.finish(text);
+    if (o.on_epoch) o.on_epoch(e);
+    if (since_best_ < 0 || e.loss < best_) best_ = e.loss, since_best_ = 0;
+    else ++since_best_;
+    if (!checkpoint.empty()) save_checkpoint(checkpoint);
+    session.charts(step_losses_, history_);
+    if (o.patience > 0 && since_best_ >= o.patience) go = false, r.stopped_early = true;
+  }
+  if (r.interrupted && !checkpoint.empty()) save_checkpoint(checkpoint);
+  session.charts(step_losses_, history_);
+  model_.train(was_training);
+  r.epochs = history_, r.steps = steps_;
+  if (!history_.empty()) r.loss = history_.back().loss, r.accuracy = history_.back().accuracy;
+  batches_ = nullptr, position_ = batches.position(), has_position_ = true;
+  return r;
+}
+
+Evaluation Trainer::evaluate(const data::Loader& batches) {
+  NoGrad off;
+  const bool was_training = model_.is_training();
+  model_.eval();
+  const Device d = device_of(model_);
+  Evaluation e;
+  int64_t hits = 0;
+  bool classes = true;
+  for (auto& [bx, by] : batches) {
+    const Tensor x = bx.to(d), y = by.to(d), out = forward_(x);
+    const int64_t n = x.shape()[0];
+    e.loss += loss_(out, y).item() * double(n), e.examples += n;
+    classes = classes && has_classes(out, y);
+    if (classes) hits += sum(argmax(out, {.axis = -1}) == y).item<int64_t>();
+  }
+  model_.train(was_training);
+  e.loss = e.examples ? e.loss / double(e.examples) : std::nan("");
+  e.accuracy = e.examples && classes ? double(hits) / double(e.examples) : std::nan("");
+  return e;
+}
+
+void Trainer::save_checkpoint(const std::string& path) {
+  StateDict all;
+  all.merge(model_.state_dict(), "model.");
+  all.merge(optimizer_.state_dict(), "optimizer.");
+  if (schedule_.defined()) all.merge(schedule_.state_dict(), "schedule.");
+  const Generator::State g = default_generator().state();
+  const data::Loader::Position p = batches_ ? batches_->position() : position_;
+  StateText t;
+  t.set("kind", "trainer"), t.set("steps", steps_), t.set("epochs", epochs_done_);
+  t.set("generator.seed", int64_t(g.seed)), t.set("generator.base", int64_t(g.base)), t.set("generator.offset", g.offset);
+  t.set("data.seed", int64_t(p.seed)), t.set("data.epoch", int64_t(p.epoch)), t.set("data.batch", p.batch);
+  t.set("partial.loss", partial_loss_), t.set("partial.examples", partial_examples_);
+  t.set("best", best_), t.set("since_best", since_best_), t.set("model", std::string(model_.type_name()));
+  for (const EpochResult& e : history_) {
+    const std::string k = "epoch." + std::to_string(e.epoch) + ".";
+    t.set(k + "train_loss", e.train_loss), t.set(k + "loss", e.loss), t.set(k + "accuracy", e.accuracy), t.set(k + "lr", e.lr);
+    t.set(k + "seconds", e.seconds), t.set(k + "examples_per_second", e.examples_per_second);
+  }
+  if (auto ok = io::write_checkpoint(path, all, t.metadata); !ok) io_failed(ok.message());
+}
+
+void Trainer::resume(const std::string& run_dir) {
+  struct stat st{};
+  const std::string path = stat(run_dir.c_str(), &st) == 0 && S_ISDIR(st.st_mode) ? run_dir + "/checkpoint.keel" : run_dir;
+  auto file = io::read_checkpoint(path);
+  if (!file) io_failed(file.message());
+  const StateText t{std::move(file->metadata)};
+  if (t.text("kind") != "trainer") io_failed(path + ": was not written by a Trainer");
+  model_.load_state_dict(file->tensors.strip("model."));
+  optimizer_.load_state_dict(file->tensors.strip("optimizer."));
+  pending_schedule_ = file->tensors.strip("schedule.");
+  steps_ = t.integer("steps"), epochs_done_ = t.integer("epochs");
+  default_generator().set_state({uint64_t(t.integer("generator.seed")), uint64_t(t.integer("generator.base")), t.integer("generator.offset")});
+  position_ = {uint64_t(t.integer("data.seed")), uint64_t(t.integer("data.epoch")), t.integer("data.batch")};
+  has_position_ = true;
+  partial_loss_ = t.number("partial.loss"), partial_examples_ = t.integer("partial.examples");
+  best_ = t.number("best"), since_best_ = t.integer("since_best");
+  history_.clear(), step_losses_.clear();
+  for (int64_t e = 1; e <= epochs_done_; ++e) {
+    const std::string k = "epoch." + std::to_string(e) + ".";
+    history_.push_back({e, t.number(k + "train_loss"), t.number(k + "loss"), t.number(k + "accuracy"), t.number(k + "lr"), t.number(k + "seconds"), t.number(k + "examples_per_second")});
+  }
+}
+
+}  // namespace keel::train
