@@ -2,6 +2,8 @@
 #include <sys/wait.h>
 
 #include <cmath>
+#include <unistd.h>
+
 #include <memory>
 
 #include "runs.h"

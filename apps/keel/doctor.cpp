@@ -17,7 +17,7 @@ int doctor(bool as_json) {
   return kOk;
 }
 
-constexpr const char* kBash = R"(_keel() {
+constexpr const char* kBash = R"bash(_keel() {
   local words="train eval predict sample inspect bench doctor demo completion"
   local cur="${COMP_WORDS[COMP_CWORD]}"
   if [ "$COMP_CWORD" = 1 ]; then COMPREPLY=($(compgen -W "$words --help --version" -- "$cur")); return; fi
@@ -28,7 +28,7 @@ constexpr const char* kBash = R"(_keel() {
   esac
 }
 complete -F _keel keel
-)";
+)bash";
 constexpr const char* kZsh = "autoload -U +X bashcompinit && bashcompinit\n";
 
 }  // namespace

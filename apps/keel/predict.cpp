@@ -1,4 +1,6 @@
 #include <cmath>
+#include <unistd.h>
+
 #include <memory>
 
 #include "runs.h"

@@ -2,6 +2,8 @@
 /// All of Keel.
 #include "keel/autograd.h"
 #include "keel/compare.h"
+#include "keel/cpu.h"
+#include "keel/data.h"
 #include "keel/error.h"
 #include "keel/io.h"
 #include "keel/log.h"
@@ -17,3 +19,6 @@
 #include "keel/state_dict.h"
 #include "keel/tensor.h"
 #include "keel/tensor_of.h"
+#include "keel/text/char_tokenizer.h"
+#include "keel/train.h"
+#include "keel/version.h"
