@@ -1,0 +1,3 @@
+import os
+
+os.environ.setdefault("KEEL_THREADS", "2")
