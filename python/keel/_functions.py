@@ -91,3 +91,10 @@ def _rebuild(array, requires_grad):
 
 
 Tensor.__reduce__ = _reduce
+
+
+def _dtype(name):
+    return _keel.dtype(name)
+
+
+_keel.DType.__reduce__ = lambda self: (_dtype, (self.name,))

@@ -283,7 +283,6 @@ void bind_dtypes(nb::module_& m) {
     PyDType* other = nullptr;
     return nb::try_cast(o, other) && other && other->type == d.type;
   }, nb::arg("other").none(), nb::sig("def __eq__(self, other: object, /) -> bool"));
-  c.def("__reduce__", [c](const PyDType& d) { return nb::make_tuple(nb::module_::import_("keel").attr("dtype"), nb::make_tuple(std::string(name_of(d.type)))); });
   static const char* const long_names[kDTypes] = {"", "bool_", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float8_e4m3fn", "float8_e5m2", "float16", "bfloat16",
                                                   "float32", "float64", nullptr, nullptr};
   c.def("__repr__", [](const PyDType& d) {

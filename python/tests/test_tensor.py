@@ -1,5 +1,4 @@
 import copy
-import inspect
 import pickle
 
 import keel
@@ -158,15 +157,21 @@ def test_calls_by_name_and_place():
         keel.mse_loss(x, x, reduction="average")
 
 
+# Functions that stand in front of a row because they take more than it does.
+OWN_SPELLING = {"full", "arange", "linspace", "split", "chunk"}
+
+
 def test_everything_comes_from_the_row():
     for r in keel.registry():
         f = getattr(keel, r["name"])
         assert r["doc"] and f.__doc__, r["name"]
         for p in r["params"]:
             assert p["doc"], (r["name"], p["name"])
-        if f.__doc__.find(r["doc"]) >= 0:  # ops with a spelling of their own have a text of their own
-            assert all(p["doc"] in f.__doc__ for p in r["params"])
-    assert "cross_entropy(self, target" in keel.Tensor.cross_entropy.__doc__ or inspect.getdoc(keel.Tensor.cross_entropy)
+        if r["name"] not in OWN_SPELLING:
+            assert r["doc"] in f.__doc__ and all(f"{p['name']}: {p['doc']}" in f.__doc__ for p in r["params"])
+            first = r["inputs"][0] if r["inputs"] else None
+            if first and not first["variadic"] and first["name"] != "key":
+                assert r["doc"] in getattr(keel.Tensor, r["name"]).__doc__
 
 
 def test_gradients():
