@@ -19,9 +19,9 @@ Spec product_spec(Specs in) {
   if (ka != kb) {
     const std::string what = "inner dimensions differ (" + std::to_string(ka) + " vs " + std::to_string(kb) + ")";
     if (rb >= 2 && b.shape[rb - 1] == ka)
-      fail(ErrorCode::shape, what, "matmul(a, transpose(b, -2, -1)) would give inner dimension " + std::to_string(ka));
+      fail(ErrorCode::shape, what, "matmul(a, transpose(b)) would give inner dimension " + std::to_string(ka));
     if (ra >= 2 && a.shape[ra - 2] == kb)
-      fail(ErrorCode::shape, what, "matmul(transpose(a, -2, -1), b) would give inner dimension " + std::to_string(kb));
+      fail(ErrorCode::shape, what, "matmul(transpose(a), b) would give inner dimension " + std::to_string(kb));
     fail(ErrorCode::shape, what, "the last axis of a must equal the " + std::string(rb == 1 ? "only" : "second to last") + " axis of b");
   }
   Shape batch_a, batch_b;
