@@ -62,10 +62,12 @@ void max_pool(const KernelArgs& a) {
 }
 
 template <class T>
-void max_pool_backward(const KernelArgs& a) {
+KernelStatus max_pool_backward(const KernelArgs& a) {
   const TensorView &g = a.in[0], &dx = a.out[0];
   const int64_t c = dx.dim(1), plane = dx.dim(2) * dx.dim(3), outputs = g.dim(2) * g.dim(3);
   const int32_t* at = a.in[1].ptr<int32_t>();
+  for (int64_t i = 0; i < a.in[1].size(); ++i)
+    if (at[i] < 0 || at[i] >= plane) return KernelStatus::place(at[i], plane, "index");
   parallel_for(0, g.dim(0), 1, [&](int64_t lo, int64_t hi) {
     for (int64_t n = lo; n < hi; ++n) {
       T* image = dx.ptr<T>() + n * plane * c;
@@ -76,6 +78,7 @@ void max_pool_backward(const KernelArgs& a) {
         for (int64_t i = 0; i < c; ++i) image[int64_t(place[i]) * c + i] += from[i];
     }
   });
+  return {};
 }
 
 }  // namespace
@@ -90,6 +93,6 @@ KEEL_CPU_KERNEL(max_pool2d) {
 }
 KEEL_CPU_KERNEL(max_pool2d_backward) {
   k.dtypes(set_of(f32, f64)).inputs(Layout::channels_last).outputs(Layout::channels_last).run([](const KernelArgs& a) -> KernelStatus {
-    return a.in[0].dtype == f32 ? cpu::max_pool_backward<float>(a) : cpu::max_pool_backward<double>(a), KernelStatus{};
+    return a.in[0].dtype == f32 ? cpu::max_pool_backward<float>(a) : cpu::max_pool_backward<double>(a);
   });
 }
