@@ -3,7 +3,10 @@
 Every op is a function here and a method of Tensor; names, defaults and docs come from the op's row (`keel.registry()`).
 """
 from . import _errors, _keel
-from ._errors import AutogradError, DeviceError, DTypeError, Error, IndexError, InternalError, InterruptedError, IOError, NumericalError, OutOfMemory, ShapeError, UnsupportedError, ValueError
+from ._errors import (
+    AutogradError, DeviceError, DTypeError, Error, IndexError, InternalError, InterruptedError, IOError, NumericalError, OutOfMemory, ShapeError, UnsupportedError,
+    ValueError,
+)
 from ._functions import enable_grad, no_grad
 from ._keel import *
 from ._random import rand, randn, randn_like

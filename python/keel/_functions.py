@@ -43,7 +43,8 @@ class _Window:
     def __init__(self, t: Tensor, typestr: str):
         self._tensor = t
         itemsize = t.dtype.itemsize
-        self.__array_interface__ = {"version": 3, "shape": t.shape, "typestr": typestr, "data": (t._address, t.readonly or t.tracked), "strides": tuple(s * itemsize for s in t.strides)}
+        strides = tuple(s * itemsize for s in t.strides)
+        self.__array_interface__ = {"version": 3, "shape": t.shape, "typestr": typestr, "data": (t._address, t.readonly or t.tracked), "strides": strides}
 
 
 def _numpy_dtype(t: Tensor):
@@ -60,7 +61,7 @@ def _numpy_dtype(t: Tensor):
     return d, d
 
 
-def _array(self: Tensor, dtype=None, copy: bool | None = None) -> np.ndarray:
+def array_of(self: Tensor, dtype=None, copy: bool | None = None) -> np.ndarray:
     """A NumPy array on the same memory. Read-only where the tensor is, or where gradients flow through it."""
     own, bits = _numpy_dtype(self)
     if self.size == 0:
@@ -76,14 +77,11 @@ def _array(self: Tensor, dtype=None, copy: bool | None = None) -> np.ndarray:
     return a.copy() if copy else a
 
 
-Tensor.__array__ = _array
 Tensor.__array_ufunc__ = None  # NumPy's operators leave the work to ours
-Tensor.numpy = lambda self: _array(self)
-Tensor.__matmul__ = lambda self, other: _keel.matmul(self, other) if isinstance(other, Tensor) else NotImplemented
 
 
 def _reduce(self: Tensor):
-    return _rebuild, (_array(self.detach(), copy=True), self.requires_grad)
+    return _rebuild, (array_of(self.detach(), copy=True), self.requires_grad)
 
 
 def _rebuild(array, requires_grad):

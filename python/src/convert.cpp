@@ -21,22 +21,38 @@ struct Literal {
   static bool is_list(nb::handle h) { return PyList_Check(h.ptr()) || PyTuple_Check(h.ptr()); }
   void measure(nb::handle h, int depth) {
     if (!is_list(h)) {
-      if (depth != shape.rank()) raise(Error(ErrorCode::shape, "a number stands where a list is expected, at depth " + std::to_string(depth)).op("tensor"));
-      if (PyComplex_Check(h.ptr())) complex = true;
-      else if (PyFloat_Check(h.ptr())) floating = true;
-      else if (PyBool_Check(h.ptr())) return;
-      else if (PyLong_Check(h.ptr())) integral = true;
-      else if (Tensor* t; nb::try_cast(h, t) && t) is_complex(t->dtype()) ? complex = true : is_floating(t->dtype()) ? floating = true : t->dtype() == boolean ? true : integral = true;
-      else if (PyIndex_Check(h.ptr())) integral = true;
-      else if (has(h, "__float__")) floating = true;
-      else throw nb::type_error((std::string("tensor: cannot make an element of ") + Py_TYPE(h.ptr())->tp_name).c_str());
+      if (depth != shape.rank())
+        raise(Error(ErrorCode::shape, "a number stands where a list is expected, at depth " + std::to_string(depth)).op("tensor"));
+      if (PyComplex_Check(h.ptr()))
+        complex = true;
+      else if (PyFloat_Check(h.ptr()))
+        floating = true;
+      else if (PyBool_Check(h.ptr()))
+        return;
+      else if (PyLong_Check(h.ptr()))
+        integral = true;
+      else if (Tensor * t; nb::try_cast(h, t) && t)
+        is_complex(t->dtype())    ? complex = true
+        : is_floating(t->dtype()) ? floating = true
+        : t->dtype() == boolean   ? true
+                                  : integral = true;
+      else if (PyIndex_Check(h.ptr()))
+        integral = true;
+      else if (has(h, "__float__"))
+        floating = true;
+      else
+        throw nb::type_error((std::string("tensor: cannot make an element of ") + Py_TYPE(h.ptr())->tp_name).c_str());
       return;
     }
     const int64_t n = int64_t(nb::len(h));
-    if (depth == shape.rank() && leaves == 0) shape.push_back(n);
-    else if (depth >= shape.rank()) raise(Error(ErrorCode::shape, "a list stands where a number is expected, at depth " + std::to_string(depth)).op("tensor"));
+    if (depth == shape.rank() && leaves == 0)
+      shape.push_back(n);
+    else if (depth >= shape.rank())
+      raise(Error(ErrorCode::shape, "a list stands where a number is expected, at depth " + std::to_string(depth)).op("tensor"));
     else if (shape[depth] != n)
-      raise(Error(ErrorCode::shape, "rows of different length (" + std::to_string(shape[depth]) + " vs " + std::to_string(n) + ") at depth " + std::to_string(depth)).op("tensor"));
+      raise(Error(ErrorCode::shape, "rows of different length (" + std::to_string(shape[depth]) + " vs " + std::to_string(n) +
+                                        ") at depth " + std::to_string(depth))
+                .op("tensor"));
     for (int64_t i = 0; i < n; ++i) {
       nb::object e = nb::steal(PySequence_GetItem(h.ptr(), i));
       measure(e, depth + 1);
@@ -53,8 +69,10 @@ struct Literal {
     if (is_complex(t)) {
       const Py_complex c = PyComplex_AsCComplex(h.ptr());
       if (PyErr_Occurred()) nb::raise_python_error();
-      if (t == complex64) *reinterpret_cast<std::complex<float>*>(at) = {float(c.real), float(c.imag)};
-      else *reinterpret_cast<std::complex<double>*>(at) = {c.real, c.imag};
+      if (t == complex64)
+        *reinterpret_cast<std::complex<float>*>(at) = {float(c.real), float(c.imag)};
+      else
+        *reinterpret_cast<std::complex<double>*>(at) = {c.real, c.imag};
     } else {
       write_scalar(at, t, to_scalar(h));
     }
@@ -78,7 +96,8 @@ bool from_ml_dtypes(nb::handle h, Tensor& out) {
 Tensor from_dlpack(nb::handle h) {
   if (Tensor t; from_ml_dtypes(h, t)) return t;
   if (PyCapsule_CheckExact(h.ptr())) return from_capsule(nb::borrow(h));
-  if (!has(h, "__dlpack__")) throw nb::type_error((std::string("from_dlpack: ") + Py_TYPE(h.ptr())->tp_name + " does not speak DLPack").c_str());
+  if (!has(h, "__dlpack__"))
+    throw nb::type_error((std::string("from_dlpack: ") + Py_TYPE(h.ptr())->tp_name + " does not speak DLPack").c_str());
   try {
     return from_capsule(h.attr("__dlpack__")(nb::arg("max_version") = nb::make_tuple(1, 0)));
   } catch (nb::python_error& e) {
@@ -91,16 +110,20 @@ nb::object dtype_object(DType t) { return t == DType::none ? nb::none() : nb::bo
 
 DType to_dtype(nb::handle h) {
   if (h.is_none()) return DType::none;
-  if (PyDType* d; nb::try_cast(h, d) && d) return d->type;
+  if (PyDType * d; nb::try_cast(h, d) && d) return d->type;
   if (h.ptr() == reinterpret_cast<PyObject*>(&PyBool_Type)) return boolean;
   if (h.ptr() == reinterpret_cast<PyObject*>(&PyLong_Type)) return i64;
   if (h.ptr() == reinterpret_cast<PyObject*>(&PyFloat_Type)) return f32;
   if (h.ptr() == reinterpret_cast<PyObject*>(&PyComplex_Type)) return complex64;
   std::string name;
-  if (PyUnicode_Check(h.ptr())) name = nb::cast<std::string>(h);
-  else if (has(h, "name")) name = nb::cast<std::string>(nb::str(h.attr("name")));
-  else if (nb::cast<std::string>(nb::str(h)).rfind("torch.", 0) == 0) name = nb::cast<std::string>(nb::str(h)).substr(6);
-  else if (has(h, "__name__")) name = nb::cast<std::string>(nb::str(h.attr("__name__")));  // numpy.float32
+  if (PyUnicode_Check(h.ptr()))
+    name = nb::cast<std::string>(h);
+  else if (has(h, "name"))
+    name = nb::cast<std::string>(nb::str(h.attr("name")));
+  else if (nb::cast<std::string>(nb::str(h)).rfind("torch.", 0) == 0)
+    name = nb::cast<std::string>(nb::str(h)).substr(6);
+  else if (has(h, "__name__"))
+    name = nb::cast<std::string>(nb::str(h.attr("__name__")));  // numpy.float32
   const DType t = name.empty() ? DType::none : dtype_from_name(name.c_str());
   if (t == DType::none) throw nb::type_error(("not a dtype: " + nb::cast<std::string>(nb::repr(h))).c_str());
   return t;
@@ -111,7 +134,7 @@ bool is_number(nb::handle h) { return PyFloat_Check(h.ptr()) || PyLong_Check(h.p
 Scalar to_scalar(nb::handle h) {
   if (PyBool_Check(h.ptr())) return Scalar(h.ptr() == Py_True);
   if (PyFloat_Check(h.ptr())) return Scalar(PyFloat_AsDouble(h.ptr()));
-  if (Tensor* t; nb::try_cast(h, t) && t) {
+  if (Tensor * t; nb::try_cast(h, t) && t) {
     if (t->dtype() == boolean) return Scalar(t->item<bool>());
     return is_integer(t->dtype()) ? Scalar(t->item<int64_t>()) : Scalar(t->item());
   }
@@ -131,15 +154,16 @@ Scalar to_scalar(nb::handle h) {
 }
 
 bool to_operand(nb::handle h, Tensor& out) {
-  if (Tensor* t; nb::try_cast(h, t) && t) return out = *t, true;
+  if (Tensor * t; nb::try_cast(h, t) && t) return out = *t, true;
   if (is_number(h)) return out = Operand(to_scalar(h)).tensor(), true;
-  if (has(h, "dtype") && has(h, "item") && has(h, "ndim") && !has(h, "__dlpack__") && nb::cast<int>(h.attr("ndim")) == 0)  // a NumPy scalar is a number
+  if (has(h, "dtype") && has(h, "item") && has(h, "ndim") && !has(h, "__dlpack__") &&
+      nb::cast<int>(h.attr("ndim")) == 0)  // a NumPy scalar is a number
     return to_operand(nb::object(h.attr("item")()), out);
   return false;
 }
 
 Tensor to_tensor(nb::handle h, DType t) {
-  if (Tensor* x; nb::try_cast(h, x) && x) return t == DType::none ? *x : x->to(t);
+  if (Tensor * x; nb::try_cast(h, x) && x) return t == DType::none ? *x : x->to(t);
   if (!Literal::is_list(h) && !is_number(h) && has(h, "__dlpack__")) {
     const Tensor x = from_dlpack(h);
     return t == DType::none ? x : x.to(t);
@@ -155,7 +179,8 @@ Tensor to_tensor(nb::handle h, DType t) {
 
 void to_dims(nb::handle h, Dims& out, const char* op, const char* name) {
   auto number = [&](nb::handle e) {
-    if (!PyIndex_Check(e.ptr())) throw nb::type_error((std::string(op) + "() takes ints for '" + name + "', got " + Py_TYPE(e.ptr())->tp_name).c_str());
+    if (!PyIndex_Check(e.ptr()))
+      throw nb::type_error((std::string(op) + "() takes ints for '" + name + "', got " + Py_TYPE(e.ptr())->tp_name).c_str());
     const int64_t v = PyNumber_AsSsize_t(e.ptr(), PyExc_OverflowError);
     if (v == -1 && PyErr_Occurred()) nb::raise_python_error();
     return v;
@@ -200,7 +225,8 @@ nb::object to_list(const Tensor& t) {
   auto walk = [&](auto& self, const std::byte* at, int axis) -> nb::object {
     if (axis == x.spec.shape.rank()) return element(at, x.spec.dtype);
     nb::list l;
-    for (int64_t i = 0; i < x.spec.shape[axis]; ++i) l.append(self(self, at + i * x.strides[axis] * int64_t(size_of(x.spec.dtype)), axis + 1));
+    for (int64_t i = 0; i < x.spec.shape[axis]; ++i)
+      l.append(self(self, at + i * x.strides[axis] * int64_t(size_of(x.spec.dtype)), axis + 1));
     return l;
   };
   return walk(walk, x.data, 0);
@@ -230,7 +256,8 @@ Index to_index(nb::handle h) {
     if (v == -1 && PyErr_Occurred()) nb::raise_python_error();
     return Index(v);
   }
-  if (!PyList_Check(h.ptr()) && !has(h, "__dlpack__")) throw nb::type_error((std::string("cannot index a tensor with ") + Py_TYPE(h.ptr())->tp_name).c_str());
+  if (!PyList_Check(h.ptr()) && !has(h, "__dlpack__"))
+    throw nb::type_error((std::string("cannot index a tensor with ") + Py_TYPE(h.ptr())->tp_name).c_str());
   Tensor a = to_tensor(h);
   if (a.size() == 0 && PyList_Check(h.ptr())) a = a.to(i64);
   return Index(a);
@@ -252,12 +279,14 @@ Indices to_indices(nb::handle key) {
 constexpr int kMaxIndices = 2 * kMaxRank + 1;
 template <int N>
 Indexed index_n(const Tensor& x, const Indices& at) {
-  return [&]<size_t... I>(std::index_sequence<I...>) { return x[std::initializer_list<Index>{at[int64_t(I)]...}]; }(std::make_index_sequence<N>());
+  return [&]<size_t... I>(std::index_sequence<I...>) { return x[std::initializer_list<Index>{at[int64_t(I)]...}]; }
+  (std::make_index_sequence<N>());
 }
 Indexed index_any(const Tensor& x, const Indices& at) {
   if (at.size() > kMaxIndices) raise(Error(ErrorCode::index, "too many indices: " + std::to_string(at.size())).op("index"));
   using Fn = Indexed (*)(const Tensor&, const Indices&);
-  static constexpr auto table = []<size_t... I>(std::index_sequence<I...>) { return std::array<Fn, sizeof...(I)>{&index_n<int(I) + 1>...}; }(std::make_index_sequence<kMaxIndices>());
+  static constexpr auto table = []<size_t... I>(std::index_sequence<I...>) { return std::array<Fn, sizeof...(I)>{&index_n<int(I) + 1>...}; }
+  (std::make_index_sequence<kMaxIndices>());
   return table[size_t(at.size() - 1)](x, at);
 }
 
@@ -272,19 +301,27 @@ void set_item(Tensor& x, nb::handle key, nb::handle value) {
 }
 
 void bind_dtypes(nb::module_& m) {
-  nb::class_<PyDType> c(m, "DType", "The type of a tensor's elements. Functions that take one also take its name (\"float32\", \"f32\"), a NumPy dtype, or bool, int, float.");
-  c.def_prop_ro("name", [](const PyDType& d) { return std::string(name_of(d.type)); }, "Keel's name, as in \"f32\".")
-      .def_prop_ro("itemsize", [](const PyDType& d) { return size_of(d.type); }, "Bytes of one element.")
+  nb::class_<PyDType> c(m, "DType",
+                        "The type of a tensor's elements. Functions that take one also take its name (\"float32\", \"f32\"), a NumPy "
+                        "dtype, or bool, int, float.");
+  c.def_prop_ro(
+       "name", [](const PyDType& d) { return std::string(name_of(d.type)); }, "Keel's name, as in \"f32\".")
+      .def_prop_ro(
+          "itemsize", [](const PyDType& d) { return size_of(d.type); }, "Bytes of one element.")
       .def_prop_ro("is_floating_point", [](const PyDType& d) { return is_floating(d.type); })
       .def_prop_ro("is_complex", [](const PyDType& d) { return is_complex(d.type); })
       .def_prop_ro("is_integer", [](const PyDType& d) { return is_integer(d.type); })
       .def("__hash__", [](const PyDType& d) { return int64_t(d.type); });
-  c.def("__eq__", [](const PyDType& d, nb::handle o) {
-    PyDType* other = nullptr;
-    return nb::try_cast(o, other) && other && other->type == d.type;
-  }, nb::arg("other").none(), nb::sig("def __eq__(self, other: object, /) -> bool"));
-  static const char* const long_names[kDTypes] = {"", "bool_", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float8_e4m3fn", "float8_e5m2", "float16", "bfloat16",
-                                                  "float32", "float64", nullptr, nullptr};
+  c.def(
+      "__eq__",
+      [](const PyDType& d, nb::handle o) {
+        PyDType* other = nullptr;
+        return nb::try_cast(o, other) && other && other->type == d.type;
+      },
+      nb::arg("other").none(), nb::sig("def __eq__(self, other: object, /) -> bool"));
+  static const char* const long_names[kDTypes] = {"",        "bool_",    "uint8",   "uint16",  "uint32",        "uint64",
+                                                  "int8",    "int16",    "int32",   "int64",   "float8_e4m3fn", "float8_e5m2",
+                                                  "float16", "bfloat16", "float32", "float64", nullptr,         nullptr};
   c.def("__repr__", [](const PyDType& d) {
     const char* n = long_names[int(d.type)];
     return std::string("keel.") + (n ? n : name_of(d.type));
@@ -296,9 +333,12 @@ void bind_dtypes(nb::module_& m) {
     if (long_names[i]) m.attr(long_names[i]) = o;
     m.attr(DType(i) == boolean ? "boolean" : name_of(DType(i))) = o;
   }
-  m.def("dtype", [](nb::handle h) { return dtype_object(to_dtype(h)); }, nb::arg("like"), nb::sig("def dtype(like: object, /) -> DType"), "The DType of that name, or of a NumPy dtype.");
-  m.def("from_dlpack", [](nb::handle h) { return from_dlpack(h); }, nb::arg("array"), nb::sig("def from_dlpack(array: object, /) -> Tensor"),
-        "A tensor on the memory of an array of another library; nothing is copied. Writes are seen by both.");
+  m.def(
+      "dtype", [](nb::handle h) { return dtype_object(to_dtype(h)); }, nb::arg("like"), nb::sig("def dtype(like: object, /) -> DType"),
+      "The DType of that name, or of a NumPy dtype.");
+  m.def(
+      "from_dlpack", [](nb::handle h) { return from_dlpack(h); }, nb::arg("array"), nb::sig("def from_dlpack(array: object, /) -> Tensor"),
+      "A tensor on the memory of an array of another library; nothing is copied. Writes are seen by both.");
 }
 
 }  // namespace keel::python

@@ -34,7 +34,8 @@ struct DlVersioned {
 };
 constexpr uint64_t kReadOnly = 1, kCopied = 2;
 constexpr int32_t kCpu = 1;
-constexpr const char *kOldName = "dltensor", *kNewName = "dltensor_versioned", *kOldUsed = "used_dltensor", *kNewUsed = "used_dltensor_versioned";
+constexpr const char *kOldName = "dltensor", *kNewName = "dltensor_versioned", *kOldUsed = "used_dltensor",
+                     *kNewUsed = "used_dltensor_versioned";
 
 constexpr uint8_t kCodes[kDTypes] = {0, 6, 1, 1, 1, 1, 0, 0, 0, 0, 10, 12, 2, 4, 2, 2, 5, 5};  // by DType
 
@@ -101,7 +102,8 @@ Tensor import_tensor(Managed* m, bool readonly) {
   if (n > 0)
     for (int i = 0; i < d.rank; ++i) (st[i] < 0 ? low : high) += st[i] * (s[i] - 1);
   char* first = static_cast<char*>(d.data) + d.byte_offset;
-  Ref<Storage> storage = borrow_storage(first + low * bytes, size_t(n > 0 ? (high - low + 1) * bytes : 0), readonly, m, release_import<Managed>);
+  Ref<Storage> storage =
+      borrow_storage(first + low * bytes, size_t(n > 0 ? (high - low + 1) * bytes : 0), readonly, m, release_import<Managed>);
   return make_view(std::move(storage), t, s, st, -low);
 }
 
@@ -109,7 +111,8 @@ Tensor import_tensor(Managed* m, bool readonly) {
 
 nb::object to_dlpack(const Tensor& given, nb::object max_version, nb::object dl_device, nb::object copy) {
   if (!dl_device.is_none() && nb::cast<int>(dl_device[0]) != kCpu) throw nb::buffer_error("__dlpack__: the tensor is on the CPU");
-  if (given.tracked()) throw nb::buffer_error("__dlpack__: the tensor is part of a gradient graph, which other libraries do not see; export x.detach()");
+  if (given.tracked())
+    throw nb::buffer_error("__dlpack__: the tensor is part of a gradient graph, which other libraries do not see; export x.detach()");
   const bool copied = !copy.is_none() && nb::cast<bool>(copy);
   const Tensor t = copied ? given.clone() : given;
   const bool readonly = impl(t).storage && impl(t).storage->readonly;

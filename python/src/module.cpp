@@ -30,13 +30,16 @@ void translate(const std::exception_ptr& p, void*) {
 }  // namespace
 
 void bind_errors(nb::module_& m) {
-  m.def("_set_errors", [](nb::dict by_name) {
-    for (int i = 0; i <= int(kLastCode); ++i) {
-      nb::object type = by_name[name_of(ErrorCode(i))];
-      type.inc_ref();  // lives as long as the module
-      error_types[i] = type;
-    }
-  }, nb::sig("def _set_errors(by_name: dict[str, type], /) -> None"));
+  m.def(
+      "_set_errors",
+      [](nb::dict by_name) {
+        for (int i = 0; i <= int(kLastCode); ++i) {
+          nb::object type = by_name[name_of(ErrorCode(i))];
+          type.inc_ref();  // lives as long as the module
+          error_types[i] = type;
+        }
+      },
+      nb::sig("def _set_errors(by_name: dict[str, type], /) -> None"));
   for (nb::handle& t : error_types) t = PyExc_RuntimeError;
   nb::register_exception_translator(translate);
 }

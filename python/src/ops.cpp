@@ -1,4 +1,5 @@
-// The one trampoline: a call by Python's names becomes params and inputs as the op's row names them. Functions, methods, signatures and docs all come from the row.
+// The one trampoline: a call by Python's names becomes params and inputs as the op's row names them.
+// Functions, methods, signatures and docs all come from the row.
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -13,7 +14,7 @@ namespace {
 struct BoundOp {
   const OpDef* op;
   std::vector<FieldInfo> fields;
-  int key = -1;        // the input that the generator fills
+  int key = -1;  // the input that the generator fills
 };
 
 struct Params {
@@ -28,7 +29,9 @@ struct Params {
 
 /// Sets field `at` of params from `value`.
 void set_field(const FieldInfo& f, void* member, nb::handle v, const char* op) {
-  auto wrong = [&](const char* wants) { type_error(std::string(op) + "() takes " + wants + " for '" + f.name + "', got " + Py_TYPE(v.ptr())->tp_name); };
+  auto wrong = [&](const char* wants) {
+    type_error(std::string(op) + "() takes " + wants + " for '" + f.name + "', got " + Py_TYPE(v.ptr())->tp_name);
+  };
   switch (f.kind) {
     case FieldKind::boolean: {
       const int b = PyObject_IsTrue(v.ptr());
@@ -99,7 +102,8 @@ Tensor operand(nb::handle h, const OpDef& op, const ArgDef& a) {
   Tensor t;
   if (a.optional && h.is_none()) return t;
   if (to_operand(h, t)) return t;
-  type_error(std::string(op.name) + "() takes a tensor or a number for '" + a.name + "', got " + Py_TYPE(h.ptr())->tp_name + "; keel.tensor(...) copies it, keel.from_dlpack(...) shares it");
+  type_error(std::string(op.name) + "() takes a tensor or a number for '" + a.name + "', got " + Py_TYPE(h.ptr())->tp_name +
+             "; keel.tensor(...) copies it, keel.from_dlpack(...) shares it");
 }
 
 /// Reserves numbers for a call that gave no key: two words an element of the largest thing in sight, which no random op exceeds.
@@ -112,8 +116,10 @@ void fill_random(const BoundOp& b, Params& p, Tensors& in) {
   visit(*b.op, p.bytes, [&](int, const FieldInfo& f, void* member) {
     if (f.kind == FieldKind::dims) elements = std::max(elements, Shape(*static_cast<Dims*>(member)).numel());
     if (f.kind != FieldKind::integer) return;
-    if (std::strcmp(f.name, "offset") == 0) offset = static_cast<int64_t*>(member);
-    else if (std::strcmp(f.name, "n") == 0 || std::strcmp(f.name, "count") == 0) integers = std::max<int64_t>(integers, std::min<int64_t>(*static_cast<int64_t*>(member), int64_t(1) << 40));
+    if (std::strcmp(f.name, "offset") == 0)
+      offset = static_cast<int64_t*>(member);
+    else if (std::strcmp(f.name, "n") == 0 || std::strcmp(f.name, "count") == 0)
+      integers = std::max<int64_t>(integers, std::min<int64_t>(*static_cast<int64_t*>(member), int64_t(1) << 40));
   });
   Generator& g = default_generator();
   in[b.key] = g.key();
@@ -136,7 +142,9 @@ nb::object call_op(const BoundOp& b, nb::args args, nb::kwargs kwargs) {
       slots[slot++] = collected.ptr();
       break;
     }
-    if (slot >= inputs + fields) type_error(std::string(op.name) + "() takes at most " + std::to_string(inputs + fields - (b.key >= 0)) + " arguments, got " + std::to_string(n));
+    if (slot >= inputs + fields)
+      type_error(std::string(op.name) + "() takes at most " + std::to_string(inputs + fields - (b.key >= 0)) + " arguments, got " +
+                 std::to_string(n));
     slots[slot] = v;
   }
   for (auto [k, v] : kwargs) {
@@ -148,7 +156,8 @@ nb::object call_op(const BoundOp& b, nb::args args, nb::kwargs kwargs) {
       if (name == b.fields[size_t(i)].name) at = inputs + i;
     if (at < 0) {
       std::string all;
-      for (int i = 0; i < inputs; ++i) if (i != b.key) all += (all.empty() ? "" : ", ") + std::string(op.in[i].name);
+      for (int i = 0; i < inputs; ++i)
+        if (i != b.key) all += (all.empty() ? "" : ", ") + std::string(op.in[i].name);
       for (const FieldInfo& f : b.fields) all += (all.empty() ? "" : ", ") + std::string(f.name);
       type_error(std::string(op.name) + "() has no argument '" + name + "'; it takes " + all);
     }
@@ -165,7 +174,8 @@ nb::object call_op(const BoundOp& b, nb::args args, nb::kwargs kwargs) {
     const ArgDef& a = op.in[i];
     if (a.variadic) {
       if (!slots[i]) type_error(std::string(op.name) + "() misses the argument '" + a.name + "'");
-      if (Tensor* one; nb::try_cast(nb::handle(slots[i]), one) && one) type_error(std::string(op.name) + "() takes a list of tensors for '" + a.name + "'");
+      if (Tensor * one; nb::try_cast(nb::handle(slots[i]), one) && one)
+        type_error(std::string(op.name) + "() takes a list of tensors for '" + a.name + "'");
       for (nb::handle h : nb::handle(slots[i])) in.push_back(operand(h, op, a));
     } else if (!slots[i]) {
       if (!a.optional && i != b.key) type_error(std::string(op.name) + "() misses the argument '" + a.name + "'");
@@ -247,13 +257,19 @@ std::string signature(const BoundOp& b, bool method) {
   for (int i = 0; i < op.in.size(); ++i) {
     if (i == b.key) continue;
     const ArgDef& a = op.in[i];
-    if (method && i == 0) add("self");
-    else if (a.variadic) add(std::string(a.name) + ": typing.Sequence[Tensor]");
-    else if (a.optional || optional_seen) add(std::string(a.name) + ": Tensor | float | None = None"), optional_seen = true;
-    else add(std::string(a.name) + ": Tensor | float");
+    if (method && i == 0)
+      add("self");
+    else if (a.variadic)
+      add(std::string(a.name) + ": typing.Sequence[Tensor]");
+    else if (a.optional || optional_seen)
+      add(std::string(a.name) + ": Tensor | float | None = None"), optional_seen = true;
+    else
+      add(std::string(a.name) + ": Tensor | float");
   }
   Params p(op);
-  visit(op, p.bytes, [&](int i, const FieldInfo& f, void* m) { add(std::string(b.fields[size_t(i)].name) + ": " + field_type(f) + " = " + default_text(f, m)); });
+  visit(op, p.bytes, [&](int i, const FieldInfo& f, void* m) {
+    add(std::string(b.fields[size_t(i)].name) + ": " + field_type(f) + " = " + default_text(f, m));
+  });
   int visible = 0;
   for (const OutDef& o : op.out) visible += !o.only_when_recording;
   s += ") -> ";
@@ -286,12 +302,14 @@ nb::dict row(const BoundOp& b) {
   nb::list in, out, params;
   for (const ArgDef& a : op.in) {
     nb::dict x;
-    x["name"] = a.name, x["dtypes"] = kind_names(a.kinds), x["optional"] = a.optional, x["variadic"] = a.variadic, x["promoted"] = a.grouped, x["written"] = a.written;
+    x["name"] = a.name, x["dtypes"] = kind_names(a.kinds), x["optional"] = a.optional, x["variadic"] = a.variadic,
+    x["promoted"] = a.grouped, x["written"] = a.written;
     in.append(x);
   }
   for (const OutDef& o : op.out) {
     nb::dict x;
-    x["name"] = o.name, x["aux"] = o.only_when_recording, x["alias_of"] = o.alias_of < 0 ? nb::none() : nb::object(nb::cast(op.in[o.alias_of].name));
+    x["name"] = o.name, x["aux"] = o.only_when_recording,
+    x["alias_of"] = o.alias_of < 0 ? nb::none() : nb::object(nb::cast(op.in[o.alias_of].name));
     out.append(x);
   }
   Params p(op);
@@ -306,7 +324,8 @@ nb::dict row(const BoundOp& b) {
     params.append(x);
   });
   d["inputs"] = in, d["outputs"] = out, d["params"] = params;
-  d["primitive"] = op.is_primitive, d["random"] = op.random, d["elementwise"] = op.elementwise, d["differentiable"] = op.vjp || op.decompose;
+  d["primitive"] = op.is_primitive, d["random"] = op.random, d["elementwise"] = op.elementwise,
+  d["differentiable"] = op.vjp || op.decompose;
   d["onnx"] = op.onnx ? nb::object(nb::cast(op.onnx)) : nb::none();
   return d;
 }
@@ -331,16 +350,20 @@ void bind_ops(nb::module_& m, nb::class_<Tensor>& c) {
     bound.push_back(&b);
     auto f = [&b](nb::args args, nb::kwargs kwargs) { return call_op(b, args, kwargs); };
     const std::string doc = documentation(b);
-    if (!nb::hasattr(m, b.op->name)) nb::cpp_function_def(f, nb::scope(m), nb::name(b.op->name), nb::sig(signature(b, false).c_str()), doc.c_str());
+    if (!nb::hasattr(m, b.op->name))
+      nb::cpp_function_def(f, nb::scope(m), nb::name(b.op->name), nb::sig(signature(b, false).c_str()), doc.c_str());
     if (b.op->in.size() && !b.op->in[0].variadic && b.key != 0 && !nb::hasattr(c, b.op->name))
-      nb::cpp_function_def([&b](nb::args args, nb::kwargs kwargs) { return call_op(b, args, kwargs); }, nb::scope(c), nb::name(b.op->name), nb::sig(signature(b, true).c_str()),
-                           doc.c_str(), nb::is_method());
+      nb::cpp_function_def([&b](nb::args args, nb::kwargs kwargs) { return call_op(b, args, kwargs); }, nb::scope(c), nb::name(b.op->name),
+                           nb::sig(signature(b, true).c_str()), doc.c_str(), nb::is_method());
   }
-  m.def("registry", [] {
-    nb::list l;
-    for (const BoundOp* b : bound) l.append(row(*b));
-    return l;
-  }, nb::sig("def registry() -> list[dict[str, object]]"), "The rows of all ops, in the order of their names.");
+  m.def(
+      "registry",
+      [] {
+        nb::list l;
+        for (const BoundOp* b : bound) l.append(row(*b));
+        return l;
+      },
+      nb::sig("def registry() -> list[dict[str, object]]"), "The rows of all ops, in the order of their names.");
 }
 
 }  // namespace keel::python

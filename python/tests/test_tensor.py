@@ -110,6 +110,13 @@ def test_operators():
         np.zeros(3) + x  # neither side guesses who owns the result
 
 
+def test_matmul_operator():
+    a, b = np.arange(6.0).reshape(2, 3), np.arange(12.0).reshape(3, 4)
+    eq(keel.tensor(a) @ keel.tensor(b), a @ b)
+    with pytest.raises(TypeError):
+        keel.tensor(a) @ 2
+
+
 def test_in_place():
     x = keel.tensor([1.0, 2.0])
     y = x
