@@ -1,6 +1,6 @@
 // Scaled dot-product attention and its gradient. The kernels are tiled and keep, for the gradient, only the logarithm of each row's sum; the decompositions below hold all [t, s]
 // scores and say what the kernels must compute.
-#include "ops/attention.h"
+#include "keel/ops/attention.h"
 
 #include "keel/ops/matmul.h"
 #include "ops/common.h"
@@ -25,7 +25,7 @@ Tensor causal_mask(int64_t t, int64_t s) { return less_equal(arange(s), add(resh
 /// Scores [b, groups, h / groups, t, s] with -inf where a query does not see a key.
 Tensor masked_scores(const AttentionParams& p, const Tensor& q, const Tensor& k, const Tensor& mask) {
   const int64_t b = q.shape()[0], h = q.shape()[1], t = q.shape()[2], s = k.shape()[2], groups = k.shape()[1];
-  Tensor scores = matmul(grouped(mul(q, attention_scale(p, q.shape()[3])), groups), swapped(grouped(k, groups)));
+  Tensor scores = matmul(grouped(mul(q, p.factor(q.shape()[3])), groups), swapped(grouped(k, groups)));
   if (mask.defined()) {
     const Tensor m = grouped(broadcast_to(mask, {b, h, t, s}), groups);
     scores = mask.dtype() == DType::boolean ? where(m, scores, -INFINITY) : add(scores, m);
@@ -135,7 +135,7 @@ KEEL_OP(attention_backward, AttentionParams) {
         const int64_t groups = in[2].shape()[1];
         const Tensor g = grouped(acc(in[0]), groups), q = acc(in[1]), k = acc(in[2]), v = grouped(acc(in[3]), groups);
         const Tensor s = softmax_rows(masked_scores(p, q, k, in.has(6) ? in[6] : Tensor())).p, dp = matmul(g, swapped(v));
-        const Tensor ds = mul(mul(s, sub(dp, sum(mul(dp, s), {.axis = -1, .keepdim = true}))), attention_scale(p, q.shape()[3]));
+        const Tensor ds = mul(mul(s, sub(dp, sum(mul(dp, s), {.axis = -1, .keepdim = true}))), p.factor(q.shape()[3]));
         const auto heads = [](const Tensor& x) { return ungrouped(sum(x, {.axis = 2, .keepdim = true})); };
         return {like(ungrouped(matmul(ds, grouped(k, groups))), in[1]), like(heads(matmul(swapped(ds), grouped(q, groups))), in[2]),
                 like(heads(matmul(swapped(s), g)), in[3])};

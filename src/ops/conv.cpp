@@ -1,5 +1,5 @@
 // Two-dimensional convolution and its two gradients. Each of the three is linear in both operands and the gradients of one are the other two, so any order of derivative exists.
-#include "ops/conv.h"
+#include "keel/ops/conv.h"
 
 #include "ops/common.h"
 

@@ -1,5 +1,5 @@
+#include "keel/ops/conv.h"
 #include "ops/cases.h"
-#include "ops/conv.h"
 
 namespace {
 using namespace keel;

@@ -1,4 +1,6 @@
 #pragma once
+#include <cmath>
+
 #include "keel/op.h"
 
 #pragma GCC visibility push(default)
@@ -8,6 +10,8 @@ struct AttentionParams {
   [[no_unique_address]] ByName by_name = ByName();
   bool causal = false;
   double scale = 0;
+  /// What `scale` stands for with heads of this width.
+  double factor(int64_t width) const { return scale != 0 ? scale : 1 / std::sqrt(double(width > 0 ? width : 1)); }
   static constexpr void fields(auto& p, auto&& f) {
     f("causal", p.causal, "query i sees keys up to i (counted from the end where there are more keys than queries)");
     f("scale", p.scale, "factor of q k; 0 stands for 1 / sqrt(head width)");

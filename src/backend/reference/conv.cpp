@@ -1,11 +1,25 @@
 // Convolution and its gradients in double, by their definitions: every output, every tap.
 #include "ops/conv.h"
 #include "backend/reference/walk.h"
+#include "keel/ops/conv.h"
 
 using namespace keel;
 using namespace keel::reference;
 
 namespace {
+
+/// The sizes of one convolution, as its kernels need them.
+struct ConvSizes {
+  int64_t n, c, h, w;  // input
+  int64_t o, oh, ow;   // output
+  int64_t kh, kw;      // window
+  int64_t sh, sw, ph, pw, dh, dw, groups;
+};
+template <class P>
+ConvSizes conv_sizes(const P& p, const Shape& x, const Shape& weight, const Shape& y) {
+  return {x[0],      x[1],        x[2],        x[3],         y[1],         y[2],          y[3],          weight[2],
+          weight[3], p.stride[0], p.stride[1], p.padding[0], p.padding[1], p.dilation[0], p.dilation[1], p.groups};
+}
 
 /// Calls f(image, output channel, output row, column, input channel, tap row, column, input row, column) for every product of a convolution.
 template <class F>
