@@ -16,13 +16,15 @@ BELOW = {
 # public headers that are not in a folder named after their module, and private ones that belong elsewhere
 HOME = {
     "op": ["op", "scope", "src/backend/*"],
-    "base": ["parallel", "log", "version", "result", "env"],
+    "base": ["parallel", "log", "version", "result", "env", "cpu"],
     "core": ["tensor", "dtype", "device", "error", "shape", "scalar", "index", "random", "spec", "literal", "allocator", "memory", "storage", "print", "tensor_of", "generator", "operand", "tensor_api", "state_dict"],
     "layers": ["autograd", "autocast", "trace", "monitor", "guards", "checkpoint", "function"],
     "params": ["ops", "compare"],
     "io": ["io"],
     "nn": ["nn"],
     "optim": ["optim"],
+    "data": ["data"],
+    "train": ["train"],
     "everything": ["keel"],
 }
 # single includes that point up, with the reason

@@ -258,14 +258,14 @@ class Module : public ModuleBase {
     if (hooks_) [[unlikely]] return run_hooked(self, std::index_sequence_for<A...>(), static_cast<A&&>(a)...);
     return self.forward(static_cast<A&&>(a)...);
   }
-  template <class S, size_t... I, class... A>
-  auto run_hooked(S& self, std::index_sequence<I...>, A&&... a) const {
+  template <class S, size_t... At, class... A>
+  auto run_hooked(S& self, std::index_sequence<At...>, A&&... a) const {
     Tensors in;
     ([&] {
       if constexpr (detail::is_tensor<A>) in.push_back(a);
     }(), ...);
     before(in);
-    auto result = self.forward(detail::pick<A>(static_cast<A&&>(a), in, detail::tensors_before<A...>(I))...);
+    auto result = self.forward(detail::pick<A>(static_cast<A&&>(a), in, detail::tensors_before<A...>(At))...);
     Tensors out;
     using R = decltype(result);
     if constexpr (detail::is_tensor<R>) out.push_back(result);

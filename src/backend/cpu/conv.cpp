@@ -7,13 +7,24 @@
 
 #include "backend/cpu/gemm/gemm.h"
 #include "backend/kernel.h"
+#include "keel/ops/conv.h"
 #include "keel/parallel.h"
-#include "ops/conv.h"
 
 namespace keel::cpu {
 namespace {
 
 constexpr int64_t kBlockElements = 1 << 19;
+
+struct ConvSizes {
+  int64_t n, c, h, w;  // input
+  int64_t o, oh, ow;   // output
+  int64_t kh, kw;      // window
+  int64_t sh, sw, ph, pw, dh, dw, groups;
+};
+template <class P>
+ConvSizes sizes_of(const P& p, const Shape& x, const Shape& weight, const Shape& y) {
+  return {x[0], x[1], x[2], x[3], y[1], y[2], y[3], weight[2], weight[3], p.stride[0], p.stride[1], p.padding[0], p.padding[1], p.dilation[0], p.dilation[1], p.groups};
+}
 
 struct Plan {
   ConvSizes s;
@@ -136,9 +147,9 @@ void each_block(const Plan& p, F&& f) {
   for (int64_t n = 0; n < p.s.n; n += p.images) f(n, std::min(p.images, p.s.n - n));
 }
 
-Plan forward_plan(const KernelArgs& a) { return Plan(conv_sizes(a.get<Conv2dParams>(), a.in[0].shape(), a.in[1].shape(), a.out[0].shape())); }
-Plan input_plan(const KernelArgs& a) { return Plan(conv_sizes(a.get<Conv2dBackwardParams>(), a.out[0].shape(), a.in[1].shape(), a.in[0].shape())); }
-Plan weight_plan(const KernelArgs& a) { return Plan(conv_sizes(a.get<Conv2dBackwardParams>(), a.in[1].shape(), a.out[0].shape(), a.in[0].shape())); }
+Plan forward_plan(const KernelArgs& a) { return Plan(sizes_of(a.get<Conv2dParams>(), a.in[0].shape(), a.in[1].shape(), a.out[0].shape())); }
+Plan input_plan(const KernelArgs& a) { return Plan(sizes_of(a.get<Conv2dBackwardParams>(), a.out[0].shape(), a.in[1].shape(), a.in[0].shape())); }
+Plan weight_plan(const KernelArgs& a) { return Plan(sizes_of(a.get<Conv2dBackwardParams>(), a.in[1].shape(), a.out[0].shape(), a.in[0].shape())); }
 
 template <class T>
 void forward(const KernelArgs& a) {
