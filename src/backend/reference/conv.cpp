@@ -1,5 +1,4 @@
 // Convolution and its gradients in double, by their definitions: every output, every tap.
-#include "ops/conv.h"
 #include "backend/reference/walk.h"
 #include "keel/ops/conv.h"
 
