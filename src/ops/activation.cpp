@@ -80,7 +80,7 @@ KEEL_OP(relu_backward, NoParams) {
 
 KEEL_OP(leaky_relu, LeakyReluParams) {
   activation(def, "x above 0, slope * x below.")
-      .onnx("LeakyRelu")
+      
       .saves(In{0})
       .decompose([](auto& p, Inputs in) { return where(greater(in[0], 0), in[0], mul(in[0], p.slope)); })
       .vjp([](auto& p, const VjpArgs& a) -> Tensors { return {leaky_relu_backward(a.g[0], a.in[0], p)}; });

@@ -79,7 +79,6 @@ KEEL_OP(floor_divide, NoParams) {
 }
 KEEL_OP(remainder, NoParams) {
   binary(def, "a - b * floor(a / b), with the sign of b, as Python's %; an integer modulo zero gives 0.", kinds::real)
-      .onnx("Mod")
       .risk(Risk::cancels)
       .saves([](auto&, Needs n) {
         Saves s;

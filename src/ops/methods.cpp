@@ -1,4 +1,5 @@
 // Tensor's methods and operators: each one is the free function of the same name. AtCaller: where the program called the method is where the op was called.
+#include "keel/ops/matmul.h"
 #include "keel/ops/softmax.h"
 #include "ops/common.h"
 
@@ -63,6 +64,7 @@ Tensor Tensor::sigmoid() const { return AtCaller(), keel::sigmoid(*this); }
 Tensor Tensor::relu() const { return AtCaller(), keel::relu(*this); }
 Tensor Tensor::pow(const Operand& e) const { return AtCaller(), keel::pow(*this, e); }
 Tensor Tensor::clamp(Scalar lo, Scalar hi) const { return AtCaller(), keel::clamp(*this, lo, hi); }
+Tensor Tensor::matmul(const Tensor& o) const { return keel::matmul(*this, o); }
 Tensor Tensor::masked_fill(const Tensor& mask, Scalar v) const { return AtCaller(), keel::masked_fill(*this, mask, v); }
 
 Tensor Tensor::to(DType t) const { return AtCaller(), cast(*this, t); }

@@ -42,7 +42,6 @@ KEEL_OP(clamp, NoParams) {
       .in("hi", kinds::ordered)
       .out("y")
       .elementwise()
-      .onnx("Clip")
       .infer(broadcast_same)
       .decompose([](auto&, Inputs in) { return minimum(maximum(in[0], in[1]), in[2]); })
       .saves(In{0}, In{1}, In{2})

@@ -41,8 +41,8 @@ void pad_rows(const PadParams& p, const TensorView& x, const TensorView& y, T va
       for (int64_t i = last - 1, rest = row; i >= 0; --i) {
         const int64_t s = source_of(rest % y.dim(int(i)) - p.before[int(i)], x.dim(int(i)), p.mode);
         rest /= y.dim(int(i));
-        inside &= s >= 0;
-        from += s * x.stride(int(i));
+        if (s < 0) inside = false;
+        else from += s * x.stride(int(i));
       }
       if (!inside) {
         for (int64_t i = 0; i < width; ++i) to[i] = value;

@@ -98,7 +98,7 @@ KEEL_REFERENCE_KERNEL(slice_backward) {
   k.run([](const KernelArgs& a) -> KernelStatus {
     const TensorView &g = a.in[0], &y = a.out[0];
     const auto& p = a.get<SliceBackwardParams>();
-    std::memset(y.data, 0, size_t(y.size()) * size_of(y.dtype));
+    if (y.size()) std::memset(y.data, 0, size_t(y.size()) * size_of(y.dtype));
     each_index(g.shape(), [&](const int64_t* at) {
       int64_t to[kMaxRank] = {};
       for (int i = 0; i < g.rank(); ++i) to[i] = p.start[i] + at[i] * p.step[i];
