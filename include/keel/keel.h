@@ -1,5 +1,6 @@
 #pragma once
 /// All of Keel.
+#include "keel/autocast.h"
 #include "keel/autograd.h"
 #include "keel/compare.h"
 #include "keel/cpu.h"
@@ -18,6 +19,7 @@
 #include "keel/random.h"
 #include "keel/state_dict.h"
 #include "keel/tensor.h"
+#include "keel/trace.h"
 #include "keel/tensor_of.h"
 #include "keel/text/char_tokenizer.h"
 #include "keel/train.h"

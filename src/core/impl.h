@@ -18,6 +18,7 @@ struct Storage : RefCounted {
   bool readonly = false;
   std::atomic<uint32_t> version{0};
   const char* writer = "";
+  uint64_t traced = 0;                  // which value of which recording owns this memory
   void (*release)(Storage*) = nullptr;  // frees `data`
   void* context = nullptr;              // for `release`: the owner of borrowed memory
   static void destroy(Storage* s);
@@ -58,6 +59,7 @@ struct TensorImpl : RefCounted {
   GradMeta* grad = nullptr;
   Device device;
   bool weak = false;
+  uint64_t traced = 0;        // which value of which recording this is
   alignas(16) std::byte value[16];
 
   bool tracked() const { return grad && (grad->requires_grad || grad->node); }

@@ -19,6 +19,14 @@ struct Frame {
   const Frame* up = nullptr;
 };
 
+struct TensorImpl;
+/// What the trace layer hears of things that are no ops.
+struct TraceSink {
+  void (*wrote)(TraceSink*, const TensorImpl& t) = nullptr;                       // the op that comes next writes into `t`
+  void (*gradient)(TraceSink*, const Tensor& leaf, const Tensor& grad) = nullptr;  // `grad`, which may be undefined, became the leaf's
+  void (*host_read)(TraceSink*, const TensorImpl& t) = nullptr;                   // the program looked at the data
+};
+
 enum class Phase : uint8_t { forward, backward, optimiser };
 
 /// Everything that surrounds a call, one value a thread. Guards save and restore the whole of it.
@@ -29,7 +37,7 @@ struct Scope {
   Phase phase = Phase::forward;
   DType autocast = DType::none;     // none: off
   void* autocast_cache = nullptr;   // owned by the guard
-  void* trace = nullptr;            // the recorder, or null
+  TraceSink* trace = nullptr;       // the recorder, or null
   void* monitor = nullptr;          // the watcher, or null
   const char* path = "";            // interned module path, outermost first, joined by dots
   const void* module = nullptr;     // the innermost module that is running (nn::ModuleBase), or null

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/impl.h"
+#include "core/scope.h"
 #include "keel/error.h"
 #include "keel/numerics/types.h"
 
@@ -61,6 +62,7 @@ const void* Tensor::bytes(DType expected) const {
   if (t.device.type != DeviceType::cpu) raise(Error(ErrorCode::device, "data of a tensor on " + to_string(t.device) + " cannot be read here").hint("x.to(device(\"cpu\")) copies it"));
   if (expected != DType::none && expected != t.spec.dtype)
     raise(Error(ErrorCode::dtype, std::string("data<T>() of type ") + name_of(expected) + " asked of a tensor of " + name_of(t.spec.dtype)).arg("x", to_string(t.spec)).hint("x.astype(...) converts"));
+  if (TraceSink* trace = scope().trace) trace->host_read(trace, t);
   return t.data;
 }
 void* Tensor::mutable_bytes(DType expected) {

@@ -111,10 +111,10 @@ void check_unwritten(const Saved& s, const Node& n, const char* role) {
 }  // namespace
 
 void Node::release_saved() {
-  for (Saved& s : saved_in) s.t = Tensor();
-  for (Saved& s : saved_out) s.t = Tensor();
+  released = bool(custom);  // a node that kept nothing can run again
+  for (Saved& s : saved_in) released |= s.t.defined(), s.t = Tensor();
+  for (Saved& s : saved_out) released |= s.t.defined(), s.t = Tensor();
   custom = {};
-  released = true;
 }
 
 Tensors Node::run(const Tensors& cotangents, bool create_graph) {

@@ -129,8 +129,10 @@ struct Engine {
       const TensorImpl& gi = impl(g);
       const bool mine = gi.refs.load() == 1 && gi.storage && gi.storage.use_count() == 1 && is_dense(gi.spec.shape, gi.strides);
       m.grad = mine || r.create_graph ? g : g.clone();
+      if (TraceSink* trace = scope().trace) trace->gradient(trace, leaf, m.grad);
     } else if (r.create_graph) {
       m.grad = add(m.grad, g);
+      if (TraceSink* trace = scope().trace) trace->gradient(trace, leaf, m.grad);
     } else {
       m.grad.add_(g);
     }

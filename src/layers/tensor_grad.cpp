@@ -32,9 +32,12 @@ Tensor Tensor::grad() const { return p_ && p_->grad ? p_->grad->grad : Tensor();
 void Tensor::set_grad(const Tensor& g) {
   if (g.defined() && !(g.shape() == shape())) raise(Error(ErrorCode::shape, "the gradient's shape differs").op("set_grad").arg("x", to_string(p_->spec)).arg("grad", to_string(g.impl()->spec)));
   grad_meta(*this).grad = g;
+  if (TraceSink* trace = scope().trace) trace->gradient(trace, *this, g);
 }
 void Tensor::zero_grad() {
-  if (p_ && p_->grad) p_->grad->grad = Tensor();
+  if (!p_ || !p_->grad) return;
+  p_->grad->grad = Tensor();
+  if (TraceSink* trace = scope().trace) trace->gradient(trace, *this, Tensor());
 }
 void Tensor::backward() const { keel::backward(Tensors{*this}); }
 void Tensor::backward(const Tensor& cotangent, bool retain_graph, bool create_graph) const {
@@ -167,7 +170,10 @@ Tensor checkpoint_list(Callback<Tensor(const Tensors&)> f, const Tensors& inputs
   n->custom = [f, before, outer](Node& self, const Tensors& g, bool create_graph) -> Tensors {
     if (create_graph)
       raise(Error(ErrorCode::autograd, "a checkpointed part cannot be differentiated twice").op("checkpoint").hint("run it without checkpoint where create_graph is wanted"));
-    const Generator::State now = default_generator().state();
+    struct KeepGenerator {
+      Generator::State state = default_generator().state();
+      ~KeepGenerator() { default_generator().set_state(state); }
+    } keep;
     default_generator().set_state(before);
     Tensors in;
     for (const Saved& s : self.saved_in) {
@@ -176,14 +182,14 @@ Tensor checkpoint_list(Callback<Tensor(const Tensors&)> f, const Tensors& inputs
       in.push_back(x);
     }
     {
+      // As it was then, but for guards that may be gone by now: who watches and who records is decided by who runs the backward pass.
       ScopeGuard guard;
-      scope() = outer;
-      scope().frame = nullptr;
-      scope().grad = true;
+      Scope& s = scope();
+      s.grad = true, s.deterministic = outer.deterministic, s.oracle = outer.oracle, s.path = outer.path, s.autocast = outer.autocast;
+      s.autocast_cache = nullptr, s.frame = nullptr;
       Tensor y = f(in);
       if (y.tracked()) keel::backward(Tensors{y}, Tensors{g[0]});
     }
-    default_generator().set_state(now);
     Tensors grads;
     for (const Tensor& x : in) grads.push_back(x.grad());
     return grads;

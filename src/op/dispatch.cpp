@@ -211,6 +211,7 @@ void note_write(const Tensor& t, const char* writer) {
     raise(Error(ErrorCode::value, "the tensor's memory is read-only").op(writer).arg("x", to_string(ti.spec)).hint("x.clone() gives a writable copy").path(scope().path));
   ti.storage->version.fetch_add(1, std::memory_order_relaxed);
   ti.storage->writer = writer;
+  if (TraceSink* trace = scope().trace) trace->wrote(trace, ti);
 }
 
 }  // namespace keel

@@ -1,0 +1,81 @@
+#pragma once
+// What a trace records. Passes and compilers work on this structure.
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "core/impl.h"
+#include "core/scope.h"
+#include "keel/trace.h"
+#include "op/scope.h"
+
+namespace keel {
+
+/// Something that flows between ops.
+struct GraphValue {
+  enum class Kind : uint8_t { input, captured, number, key, result, alias };
+  Kind kind = Kind::result;
+  Spec spec;
+  Strides strides;
+  int64_t offset = 0;
+  Tensor held;   // captured: the tensor; number: its value
+  int root = 0;  // the value that owns the memory; itself, but for views and aliases
+};
+
+/// A touch of memory: of the storage that value `root` owns, when that had been written `version` times since the recording began.
+struct GraphAccess {
+  int root;
+  uint32_t version;
+};
+
+struct GraphNode {
+  enum class Kind : uint8_t { op, alias, gradient };
+  Kind kind = Kind::op;
+  const OpDef* op = nullptr;
+  std::unique_ptr<std::byte[]> params;
+  SmallVector<int, 4> in,
+      // values; -1 for absent ones. alias: `out` is another object on `in`; gradient: leaf and value, which becomes the leaf's `.grad`
+      out;
+  SmallVector<GraphAccess, 4> reads;
+  SmallVector<GraphAccess, 1> writes;
+  SmallVector<int, 2> last;  // values that nobody uses after this node
+  bool recording = false;    // aux outputs were wanted
+  Phase phase = Phase::forward;
+  const char* path = "";
+  const void* site = nullptr;
+};
+
+struct GraphData : RefCounted {
+  std::vector<GraphValue> values;
+  std::vector<GraphNode> nodes;
+  SmallVector<int, 4> inputs, outputs;
+  int64_t random_blocks = 0;  // how far the generator moved
+  int64_t host_reads = 0;     // values of the recording that the host looked at
+  static void destroy(GraphData* g) { delete g; }
+};
+
+/// Fills a graph while ops run. `scope().trace` points to it.
+struct Recorder : TraceSink {
+  Ref<GraphData> graph;
+  uint64_t id = 0;  // marks tensors and storages that were made while this one recorded
+  bool recording = false;
+  Tensor key;  // the generator's, when the recording began
+  std::unordered_map<const TensorImpl*, int> externals;
+  struct Memory {
+    int root;
+    uint32_t first_version;
+  };
+  std::unordered_map<const Storage*, Memory> memory;  // of externals
+  SmallVector<const Storage*, 4> pending;             // written by the op that comes next
+
+  void begin(const Tensors& inputs);
+  void end();
+  int value_of(const Tensor& t);
+  int add_value(GraphValue v);
+  void bind(const Tensor& t, int value);
+  GraphAccess access(const Tensor& t, int value);
+  void add_node(GraphNode n);
+  Graph finish(const Tensors& outputs) const;
+};
+
+}  // namespace keel
