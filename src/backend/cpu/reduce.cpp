@@ -229,7 +229,7 @@ KEEL_CPU_KERNEL(norm) {
   k.run([](const KernelArgs& a) -> KernelStatus {
     const auto& q = a.get<NormParams>();
     const DType as = as_compute(a);
-    Reduction r{.op = q.p == 1 ? ReduceOp::sum_abs : q.p == 2 ? ReduceOp::sum_square : ReduceOp::max_abs, .as = as};
+    ReduceJob r{.op = q.p == 1 ? ReduceOp::sum_abs : q.p == 2 ? ReduceOp::sum_square : ReduceOp::max_abs, .as = as};
     if (q.p == 2) r.finish = as == f64 ? root<double> : root<float>;
     run_reduction(r, a.in[0], q.axis, a.out[0], a.workspace, a.stats[0]);
     return {};

@@ -25,7 +25,7 @@ constexpr int64_t kGrain = 1 << 15;  // elements below which one thread does it
 struct Dim {
   int64_t extent, stride;
   bool reduced;
-  int64_t shift_stride;  // of Reduction::shift
+  int64_t shift_stride;  // of ReduceJob::shift
 };
 struct Axes {
   int rank = 0;
@@ -284,7 +284,7 @@ size_t reduction_workspace(const TensorView& x, const Dims& axes, DType as, Redu
   return total + (permuted ? round_up(size_t(a.kept()) * acc) : 0);
 }
 
-void run_reduction(const Reduction& r, const TensorView& x, const Dims& axes, const TensorView& y, void* workspace, StatSlot* slot) {
+void run_reduction(const ReduceJob& r, const TensorView& x, const Dims& axes, const TensorView& y, void* workspace, StatSlot* slot) {
   bool permuted;
   Axes a = analyse(x, axes, false, permuted);
   std::byte* work = static_cast<std::byte*>(workspace);

@@ -6,7 +6,7 @@
 namespace keel::cpu {
 
 /// One reduction of a.in[0] over `axes` (none: all) into a.out[0].
-struct Reduction {
+struct ReduceJob {
   ReduceOp op = ReduceOp::sum;
   DType as = DType::none;       // dtype in which elements are taken in; blocks are converted where it is not the input's
   const void* shift = nullptr;  // sum_deviation: one value of `as` for every output, in order
@@ -18,6 +18,6 @@ struct Reduction {
 /// Bytes of workspace that `run_reduction` takes for reductions of this input and these axes.
 size_t reduction_workspace(const TensorView& x, const Dims& axes, DType as, ReduceOp op);
 /// Runs `r`; `y` is contiguous. `workspace` has the size above.
-void run_reduction(const Reduction& r, const TensorView& x, const Dims& axes, const TensorView& y, void* workspace, StatSlot* slot);
+void run_reduction(const ReduceJob& r, const TensorView& x, const Dims& axes, const TensorView& y, void* workspace, StatSlot* slot);
 
 }  // namespace keel::cpu

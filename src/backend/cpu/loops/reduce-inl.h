@@ -151,17 +151,19 @@ HWY_INLINE T reduce_lanes(int64_t n, At at, TailAt tail) {
   using L = Lanes<M, T>;
   constexpr int64_t W = kReduceLanes<T>;
   L low, high;
-  low.clear();
+  low.clear(), high.clear();
+  const bool deep = n > 16 * W;
+  const int64_t full = n / W * W;
   int64_t i = 0;
-  if (n > 16 * W) {
-    high.clear();
-    for (; i + 16 * W <= n; i += 16 * W) {
-      for (int s = 0; s < 16; ++s) { KEEL_UNROLL for (int k = 0; k < L::K; ++k) low.v[k] = M::step(d, low.v[k], at(i + s * W + k * L::N)); }
+  while (i < full) {
+    const int64_t end = full - i < 16 * W ? full : i + 16 * W;
+    const bool whole = end - i == 16 * W;
+    for (; i < end; i += W) { KEEL_UNROLL for (int k = 0; k < L::K; ++k) low.v[k] = M::step(d, low.v[k], at(i + k * L::N)); }
+    if (deep && whole) {
       high.join(low);
       low.clear();
     }
   }
-  for (; i + W <= n; i += W) { KEEL_UNROLL for (int k = 0; k < L::K; ++k) low.v[k] = M::step(d, low.v[k], at(i + k * L::N)); }
   for (int k = 0; k < L::K && i < n; ++k, i += L::N) {
     if (i + L::N <= n) {
       low.v[k] = M::step(d, low.v[k], at(i));
@@ -170,7 +172,7 @@ HWY_INLINE T reduce_lanes(int64_t n, At at, TailAt tail) {
       low.v[k] = hn::IfThenElse(in, M::step(d, low.v[k], tail(i, size_t(n - i))), low.v[k]);
     }
   }
-  if (n > 16 * W) {
+  if (deep) {
     high.join(low);
     return high.fold();
   }
@@ -206,13 +208,25 @@ struct PairwiseTree {
   }
 };
 
-/// A whole row of any length.
-template <class M, class T>
-HWY_INLINE T reduce_row(const T* x, int64_t n) {
-  if (n <= kReduceBlock) return reduce_block<M, T>(x, n);
+/// A row of any length: what at(i) and tail(i, count) give, in blocks joined pairwise.
+template <class M, class T, class At, class TailAt>
+HWY_INLINE T reduce_long(int64_t n, At at, TailAt tail) {
   PairwiseTree<M, T> tree;
-  for (int64_t i = 0; i < n; i += kReduceBlock) tree.add(reduce_block<M, T>(x + i, n - i < kReduceBlock ? n - i : kReduceBlock));
-  return tree.result();
+  for (int64_t b = 0;; b += kReduceBlock) {
+    const int64_t m = n - b < kReduceBlock ? n - b : kReduceBlock;
+    const T v = reduce_lanes<M, T>(
+        m, [&](int64_t i) HWY_ATTR { return at(b + i); }, [&](int64_t i, size_t count) HWY_ATTR { return tail(b + i, count); });
+    if (n <= kReduceBlock) return v;
+    tree.add(v);
+    if (b + m >= n) return tree.result();
+  }
+}
+/// A row from memory.
+template <class M, class T>
+HWY_NOINLINE T reduce_row(const T* x, int64_t n) {
+  return reduce_long<M, T>(
+      n, [x](int64_t i) HWY_ATTR { return hn::LoadU(Tag<T>(), x + i); },
+      [x](int64_t i, size_t count) HWY_ATTR { return load_n(Tag<T>(), x + i, count); });
 }
 
 }  // namespace keel::cpu::HWY_NAMESPACE

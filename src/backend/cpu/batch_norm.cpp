@@ -1,0 +1,333 @@
+// Kernels of batch_norm over x [n, c, ...], training, evaluation and backward. Channels innermost: rows of channels in chunks of 256 rows
+// and strips of 64 channels; else planes, one run a channel and image. Each chunk or plane gives its mean and squared deviations in two
+// passes in cache; they are combined by Chan's formula in f64, in order (Chan, Golub, LeVeque 1979). Then one pass writes. 16-bit tensors
+// are converted to f32 in scratch. Any other layout is copied first. Traffic: x twice and y once, from DRAM.
+#include <cmath>
+
+#include "backend/cpu/copy.h"
+#include "backend/cpu/loops/batch_norm.h"
+#include "backend/cpu/loops/reduce.h"
+#include "backend/cpu/row_driver.h"
+#include "keel/ops/norm.h"
+
+using namespace keel;
+using namespace keel::cpu;
+
+namespace {
+
+constexpr int64_t kChunkRows = 256, kStrip = 64;
+
+/// How the channels of [n, c, ...] lie.
+struct Geometry {
+  int64_t images = 1, channels = 1, spots = 1;
+  bool innermost = false;  // channels
+  int64_t count() const { return images * spots; }
+  int64_t size() const { return images * channels * spots; }
+  /// Runs that give one mean each: planes, or chunks of rows.
+  int64_t parts() const { return innermost ? (count() + kChunkRows - 1) / kChunkRows : images; }
+};
+Geometry geometry(const TensorView& x) {
+  Geometry g{.images = x.dim(0), .channels = x.dim(1)};
+  for (int i = 2; i < x.rank(); ++i) g.spots *= x.dim(i);
+  return g;
+}
+bool channels_innermost(const TensorView& x) {
+  int64_t step = x.dim(1);
+  if (x.dim(1) > 1 && x.stride(1) != 1) return false;
+  for (int i = x.rank() - 1; i >= 0; --i) {
+    if (i == 1) continue;
+    if (x.dim(i) > 1 && x.stride(i) != step) return false;
+    step *= x.dim(i);
+  }
+  return true;
+}
+/// Whether kernels can walk `x` as it lies, with channels innermost or not.
+bool walkable(const TensorView& x, bool innermost) { return innermost ? channels_innermost(x) : x.contiguous(); }
+
+template <class T>
+struct Buffers {  // a bump allocator over the workspace; with a null base it measures
+  std::byte* base;
+  size_t used = 0;
+  template <class U>
+  U* take(int64_t n) {
+    std::byte* p = base ? base + used : nullptr;
+    used += round_up(size_t(n) * sizeof(U));
+    return reinterpret_cast<U*>(p);
+  }
+};
+
+/// x in type T in the wanted order: itself, or a copy.
+template <class T>
+const T* input(const TensorView& x, bool innermost, Buffers<T>& b) {
+  const bool in_order = walkable(x, innermost);
+  if (in_order && x.dtype == dtype_of<T>) return x.ptr<T>();
+  std::byte* packed = in_order ? static_cast<std::byte*>(x.data) : b.template take<std::byte>(x.size() * int64_t(size_of(x.dtype)));
+  T* wide = x.dtype == dtype_of<T> ? nullptr : b.template take<T>(x.size());
+  if (!b.base) return nullptr;
+  if (!in_order) {
+    const Strides st = contiguous_strides(x.shape());
+    copy_view(x, {packed, x.dtype, x.shape_, &st});
+  }
+  if (!wide) return reinterpret_cast<const T*>(packed);
+  const UnaryLoop convert = convert_loop(x.dtype, dtype_of<T>);
+  parallel_for(0, x.size(), 1 << 15,
+               [&](int64_t lo, int64_t hi) { convert(packed + lo * int64_t(size_of(x.dtype)), wide + lo, hi - lo, nullptr); });
+  return wide;
+}
+/// Where to write y in type T and the wanted order; `finish` moves it where it belongs.
+template <class T>
+struct Output {
+  const TensorView& y;
+  bool innermost, in_order;
+  T* at;
+  std::byte* packed = nullptr;
+  Output(const TensorView& view, bool inner, Buffers<T>& b) : y(view), innermost(inner), in_order(walkable(view, inner)) {
+    at = in_order && y.dtype == dtype_of<T> ? y.ptr<T>() : b.template take<T>(y.size());
+    if (!in_order && y.dtype != dtype_of<T>) packed = b.template take<std::byte>(y.size() * int64_t(size_of(y.dtype)));
+  }
+  void finish(StatSlot* slot) {
+    const int64_t bytes = int64_t(size_of(y.dtype));
+    std::byte* to = in_order ? static_cast<std::byte*>(y.data) : y.dtype == dtype_of<T> ? reinterpret_cast<std::byte*>(at) : packed;
+    const UnaryLoop convert = y.dtype == dtype_of<T> ? nullptr : convert_loop(dtype_of<T>, y.dtype);
+    if (convert || slot)
+      parallel_for(0, y.size(), 1 << 15, [&](int64_t lo, int64_t hi) {
+        StatSlot::Part part;
+        if (convert) convert(at + lo, to + lo * bytes, hi - lo, nullptr);
+        if (slot) stat_block(y.dtype, to + lo * bytes, hi - lo, part), slot->merge(part);
+      });
+    if (in_order) return;
+    const Strides st = contiguous_strides(y.shape());
+    copy_view({to, y.dtype, y.shape_, &st}, y);
+  }
+};
+/// A vector of one value a channel in type T; null where it is absent.
+template <class T>
+const T* vector(const KernelArgs& a, int i, Buffers<T>& b) {
+  if (i >= a.n_in || !a.in[i].present()) return nullptr;
+  if (a.in[i].dtype == dtype_of<T>) return a.in[i].ptr<T>();
+  T* v = b.template take<T>(a.in[i].size());
+  if (b.base) convert_loop(a.in[i].dtype, dtype_of<T>)(a.in[i].data, v, a.in[i].size(), nullptr);
+  return v;
+}
+template <class T>
+void put(const TensorView& y, const T* v, StatSlot* slot) {
+  convert_loop(dtype_of<T>, y.dtype)(v, y.data, y.size(), nullptr);
+  if (!slot) return;
+  StatSlot::Part part;
+  stat_block(y.dtype, y.data, y.size(), part);
+  slot->merge(part);
+}
+
+/// A plane's reduction, in blocks joined pairwise.
+template <class T>
+T reduce_plane(const ReduceLoops& f, const T* x, int64_t n, const T* shift) {
+  T node[48], v = 0;
+  int64_t count = 0;
+  for (int64_t i = 0; i == 0 || i < n; i += kReduceBlock) {
+    f.block(x + i, std::min(kReduceBlock, n - i), shift, &v);
+    if (n <= kReduceBlock) return v;
+    int k = 0;
+    for (; (count >> k) & 1; ++k) v = node[k] + v;
+    node[k] = v, ++count;
+  }
+  bool any = false;
+  for (int k = 0; (count >> k) != 0; ++k)
+    if ((count >> k) & 1) v = any ? node[k] + v : node[k], any = true;
+  return v;
+}
+
+/// Mean and sum of squared deviations of every part, [part][2][channel].
+template <class T>
+void part_moments(const Geometry& g, const T* x, T* part) {
+  const ReduceLoops sum = reduce_loops(ReduceOp::sum, dtype_of<T>), deviation = reduce_loops(ReduceOp::sum_deviation, dtype_of<T>);
+  if (!g.innermost) {
+    parallel_for(0, g.images * g.channels, std::max<int64_t>(1, 16384 / (g.spots + 1)), [&](int64_t lo, int64_t hi) {
+      for (int64_t i = lo; i < hi; ++i) {
+        T* out = part + (i / g.channels * 2) * g.channels + i % g.channels;
+        const T* run = x + i * g.spots;
+        out[0] = reduce_plane<T>(sum, run, g.spots, nullptr) / T(g.spots);
+        out[g.channels] = reduce_plane<T>(deviation, run, g.spots, out);
+      }
+    });
+    return;
+  }
+  const int64_t strips = (g.channels + kStrip - 1) / kStrip;
+  parallel_for(0, g.parts() * strips, std::max<int64_t>(1, 16384 / (kChunkRows * std::min(kStrip, g.channels))),
+               [&](int64_t lo, int64_t hi) {
+                 for (int64_t t = lo; t < hi; ++t) {
+                   const int64_t first = t / strips * kChunkRows, rows = std::min(kChunkRows, g.count() - first),
+                                 column = t % strips * kStrip, w = std::min(kStrip, g.channels - column);
+                   const T* from = x + first * g.channels + column;
+                   T *mean = part + t / strips * 2 * g.channels + column, *square = mean + g.channels;
+                   for (int64_t i = 0; i < rows; i += kReduceGroup)
+                     sum.columns(from + i * g.channels, std::min(kReduceGroup, rows - i), g.channels, w, i > 0, nullptr, mean);
+                   for (int64_t c = 0; c < w; ++c) mean[c] /= T(rows);
+                   for (int64_t i = 0; i < rows; i += kReduceGroup)
+                     deviation.columns(from + i * g.channels, std::min(kReduceGroup, rows - i), g.channels, w, i > 0, mean, square);
+                 }
+               });
+}
+/// Chan's combination, part after part, in f64.
+template <class T>
+void combine_moments(const Geometry& g, const T* part, double* mean, double* square) {
+  std::fill(mean, mean + g.channels, 0.0), std::fill(square, square + g.channels, 0.0);
+  double n = 0;
+  for (int64_t k = 0; k < g.parts(); ++k) {
+    const double m = double(g.innermost ? std::min(kChunkRows, g.count() - k * kChunkRows) : g.spots), all = n + m, share = m / all,
+                 cross = n * m / all;
+    const T *mk = part + k * 2 * g.channels, *sk = mk + g.channels;
+    for (int64_t c = 0; c < g.channels; ++c) {
+      const double delta = double(mk[c]) - mean[c];
+      mean[c] += delta * share, square[c] += double(sk[c]) + delta * delta * cross;
+    }
+    n = all;
+  }
+}
+
+template <class T>
+void apply(const Geometry& g, const T* x, T* y, const T* mean, const T* rstd, const T* weight, const T* bias) {
+  const BatchNormLoops f = batch_norm_loops(dtype_of<T>);
+  if (g.innermost) {
+    parallel_for(0, g.count(), std::max<int64_t>(1, 16384 / g.channels), [&](int64_t lo, int64_t hi) {
+      f.apply_rows(x + lo * g.channels, y + lo * g.channels, hi - lo, g.channels, mean, rstd, weight, bias);
+    });
+    return;
+  }
+  parallel_for(0, g.images * g.channels, std::max<int64_t>(1, 16384 / (g.spots + 1)), [&](int64_t lo, int64_t hi) {
+    for (int64_t i = lo; i < hi; ++i) {
+      const int64_t c = i % g.channels;
+      f.apply_plane(x + i * g.spots, y + i * g.spots, g.spots, mean + c, rstd + c, weight ? weight + c : nullptr,
+                    bias ? bias + c : nullptr);
+    }
+  });
+}
+
+template <class T>
+size_t train(const KernelArgs& a, bool measure) {
+  Geometry g = geometry(a.in[0]);
+  g.innermost = channels_innermost(a.in[0]);
+  Buffers<T> b{measure ? nullptr : static_cast<std::byte*>(a.workspace)};
+  const T* x = input(a.in[0], g.innermost, b);
+  const T *weight = vector(a, 1, b), *bias = vector(a, 2, b);
+  T *part = b.template take<T>(g.parts() * 2 * g.channels), *mean = b.template take<T>(g.channels), *var = b.template take<T>(g.channels),
+    *rstd = b.template take<T>(g.channels);
+  double *wide_mean = b.template take<double>(g.channels), *wide_square = b.template take<double>(g.channels);
+  Output<T> y(a.out[0], g.innermost, b);
+  if (measure) return b.used;
+  part_moments(g, x, part);
+  combine_moments(g, part, wide_mean, wide_square);
+  for (int64_t c = 0; c < g.channels; ++c) {
+    mean[c] = T(wide_mean[c]), var[c] = T(wide_square[c] / double(g.count()));
+    rstd[c] = T(1) / std::sqrt(var[c] + T(a.get<BatchNormParams>().eps));
+  }
+  apply(g, x, y.at, mean, rstd, weight, bias);
+  y.finish(a.stats[0]);
+  put(a.out[1], mean, a.stats[1]), put(a.out[2], var, a.stats[2]);
+  return b.used;
+}
+
+template <class T>
+size_t evaluate(const KernelArgs& a, bool measure) {
+  Geometry g = geometry(a.in[0]);
+  g.innermost = channels_innermost(a.in[0]);
+  Buffers<T> b{measure ? nullptr : static_cast<std::byte*>(a.workspace)};
+  const T* x = input(a.in[0], g.innermost, b);
+  const T *mean = vector(a, 1, b), *var = vector(a, 2, b), *weight = vector(a, 3, b), *bias = vector(a, 4, b);
+  T* rstd = b.template take<T>(g.channels);
+  Output<T> y(a.out[0], g.innermost, b);
+  if (measure) return b.used;
+  for (int64_t c = 0; c < g.channels; ++c) rstd[c] = T(1) / std::sqrt(var[c] + T(a.get<BatchNormParams>().eps));
+  apply(g, x, y.at, mean, rstd, weight, bias);
+  y.finish(a.stats[0]);
+  return b.used;
+}
+
+template <class T>
+size_t backward(const KernelArgs& a, bool measure) {
+  const auto& p = a.get<BatchNormBackwardParams>();
+  Geometry g = geometry(a.in[1]);
+  g.innermost = channels_innermost(a.in[1]);
+  Buffers<T> b{measure ? nullptr : static_cast<std::byte*>(a.workspace)};
+  const T *gy = input(a.in[0], g.innermost, b), *x = input(a.in[1], g.innermost, b);
+  const T *mean = vector(a, 2, b), *rstd = vector(a, 3, b), *weight = vector(a, 4, b);
+  T *part = b.template take<T>(g.parts() * 2 * g.channels), *sum_g = b.template take<T>(g.channels),
+    *sum_gn = b.template take<T>(g.channels), *scale = b.template take<T>(g.channels);
+  Output<T> dx(p.need_x ? a.out[0] : a.in[1], g.innermost, b);
+  if (measure) return b.used;
+  const BatchNormLoops f = batch_norm_loops(dtype_of<T>);
+  const int64_t strips = (g.channels + kStrip - 1) / kStrip;
+  if (g.innermost) {
+    parallel_for(0, g.parts() * strips, std::max<int64_t>(1, 16384 / (kChunkRows * std::min(kStrip, g.channels))),
+                 [&](int64_t lo, int64_t hi) {
+                   for (int64_t t = lo; t < hi; ++t) {
+                     const int64_t first = t / strips * kChunkRows, rows = std::min(kChunkRows, g.count() - first),
+                                   column = t % strips * kStrip, w = std::min(kStrip, g.channels - column);
+                     T* out = part + t / strips * 2 * g.channels + column;
+                     for (int64_t i = 0; i < rows; i += kReduceGroup) {
+                       const int64_t at = (first + i) * g.channels + column;
+                       f.grad_sums_rows(gy + at, x + at, std::min(kReduceGroup, rows - i), g.channels, w, mean + column, rstd + column,
+                                        i > 0, out, out + g.channels);
+                     }
+                   }
+                 });
+  } else {
+    parallel_for(0, g.images * g.channels, std::max<int64_t>(1, 16384 / (g.spots + 1)), [&](int64_t lo, int64_t hi) {
+      for (int64_t i = lo; i < hi; ++i) {
+        const int64_t c = i % g.channels;
+        T* out = part + i / g.channels * 2 * g.channels + c;
+        double total[2] = {0, 0};  // of the blocks of one plane, in order
+        for (int64_t k = 0; k < g.spots; k += kReduceBlock) {
+          T s[2];
+          f.grad_sums_plane(gy + i * g.spots + k, x + i * g.spots + k, std::min(kReduceBlock, g.spots - k), mean + c, rstd + c, s);
+          total[0] += double(s[0]), total[1] += double(s[1]);
+        }
+        out[0] = T(total[0]), out[g.channels] = T(total[1]);
+      }
+    });
+  }
+  for (int64_t c = 0; c < g.channels; ++c) {
+    double u = 0, v = 0;
+    for (int64_t k = 0; k < g.parts(); ++k) u += double(part[k * 2 * g.channels + c]), v += double(part[(k * 2 + 1) * g.channels + c]);
+    sum_g[c] = T(u), sum_gn[c] = T(v);
+  }
+  if (p.need_bias) put(a.out[2], sum_g, a.stats[2]);
+  if (p.need_weight) put(a.out[1], sum_gn, a.stats[1]);
+  if (!p.need_x) return b.used;
+  for (int64_t c = 0; c < g.channels; ++c)
+    sum_g[c] /= T(g.count()), sum_gn[c] /= T(g.count()), scale[c] = weight ? rstd[c] * weight[c] : rstd[c];
+  if (g.innermost) {
+    parallel_for(0, g.count(), std::max<int64_t>(1, 16384 / g.channels), [&](int64_t lo, int64_t hi) {
+      f.grad_rows(gy + lo * g.channels, x + lo * g.channels, dx.at + lo * g.channels, hi - lo, g.channels, mean, rstd, scale, sum_g,
+                  sum_gn);
+    });
+  } else {
+    parallel_for(0, g.images * g.channels, std::max<int64_t>(1, 16384 / (g.spots + 1)), [&](int64_t lo, int64_t hi) {
+      for (int64_t i = lo; i < hi; ++i) {
+        const int64_t c = i % g.channels, at = i * g.spots;
+        f.grad_plane(gy + at, x + at, dx.at + at, g.spots, mean + c, rstd + c, scale + c, sum_g + c, sum_gn + c);
+      }
+    });
+  }
+  dx.finish(a.stats[0]);
+  return b.used;
+}
+
+const char* refuse_empty(const void*, Specs in) { return in[0].shape.numel() == 0 ? "no elements" : nullptr; }
+
+/// in[x] decides the type; the workspace is what a run without memory asks for.
+template <size_t (*f32_run)(const KernelArgs&, bool), size_t (*f64_run)(const KernelArgs&, bool), int x>
+void channel_kernel(KernelDef& k) {
+  for (int i = 0; i < 10; ++i) k.input(i, i <= x ? Layout::strided : Layout::contiguous);
+  k.dtypes(kinds::floating).refuses(refuse_empty).stats().output(0, Layout::like_inputs);
+  k.workspace([](const KernelArgs& a) { return a.in[x].dtype == f64 ? f64_run(a, true) : f32_run(a, true); });
+  k.run([](const KernelArgs& a) -> KernelStatus {
+    a.in[x].dtype == f64 ? f64_run(a, false) : f32_run(a, false);
+    return {};
+  });
+}
+
+}  // namespace
+
+KEEL_CPU_KERNEL(batch_norm) { channel_kernel<train<float>, train<double>, 0>(k); }
+KEEL_CPU_KERNEL(batch_norm_eval) { channel_kernel<evaluate<float>, evaluate<double>, 0>(k); }
+KEEL_CPU_KERNEL(batch_norm_backward) { channel_kernel<backward<float>, backward<double>, 1>(k); }

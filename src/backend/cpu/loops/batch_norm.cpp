@@ -1,0 +1,126 @@
+// Batch-norm loops. Bound by memory.
+#include "backend/cpu/simd_targets.h"
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backend/cpu/loops/batch_norm.cpp"
+#include "hwy/foreach_target.h"
+
+#include "backend/cpu/loops/batch_norm.h"
+#include "backend/cpu/loops/reduce-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace keel::cpu::HWY_NAMESPACE {
+namespace {
+
+/// Calls f(i, load, store) for whole vectors and then for the masked rest.
+template <class T, class F>
+HWY_INLINE void each(int64_t n, F f) {
+  constexpr int64_t N = hn::MaxLanes(Tag<T>());
+  int64_t i = 0;
+  for (; i + N <= n; i += N)
+    f(
+        i, [](const T* p) HWY_ATTR { return hn::LoadU(Tag<T>(), p); }, [](auto v, T* p) HWY_ATTR { hn::StoreU(v, Tag<T>(), p); });
+  if (const size_t count = size_t(n - i))
+    f(
+        i, [count](const T* p) HWY_ATTR { return load_n(Tag<T>(), p, count); },
+        [count](auto v, T* p) HWY_ATTR { store_n(v, Tag<T>(), p, count); });
+}
+template <class T>
+const T* as(const void* p) {
+  return static_cast<const T*>(p);
+}
+
+template <class T>
+void apply_rows(const void* x_, void* y_, int64_t rows, int64_t width, const void* m_, const void* r_, const void* w_, const void* b_) {
+  const T *x = as<T>(x_), *m = as<T>(m_), *r = as<T>(r_), *w = as<T>(w_), *b = as<T>(b_);
+  T* y = static_cast<T*>(y_);
+  for (int64_t k = 0; k < rows; ++k, x += width, y += width)
+    each<T>(width, [&](int64_t i, auto load, auto store) HWY_ATTR {
+      auto v = hn::Mul(hn::Sub(load(x + i), load(m + i)), load(r + i));
+      if (w) v = hn::Mul(v, load(w + i));
+      if (b) v = hn::Add(v, load(b + i));
+      store(v, y + i);
+    });
+}
+template <class T>
+void apply_plane(const void* x_, void* y_, int64_t n, const void* m_, const void* r_, const void* w_, const void* b_) {
+  const T* x = as<T>(x_);
+  T* y = static_cast<T*>(y_);
+  const Tag<T> d;
+  const auto m = hn::Set(d, *as<T>(m_)), r = hn::Set(d, *as<T>(r_)), w = hn::Set(d, w_ ? *as<T>(w_) : T(1)),
+             b = hn::Set(d, b_ ? *as<T>(b_) : T(0));
+  each<T>(n, [&](int64_t i, auto load, auto store) HWY_ATTR {
+    auto v = hn::Mul(hn::Sub(load(x + i), m), r);
+    if (w_) v = hn::Mul(v, w);
+    if (b_) v = hn::Add(v, b);
+    store(v, y + i);
+  });
+}
+
+template <class T>
+void grad_sums_rows(const void* g_, const void* x_, int64_t rows, int64_t stride, int64_t width, const void* m_, const void* r_, bool join,
+                    void* sum_g_, void* sum_gn_) {
+  const T *g = as<T>(g_), *x = as<T>(x_), *m = as<T>(m_), *r = as<T>(r_);
+  T *sum_g = static_cast<T*>(sum_g_), *sum_gn = static_cast<T*>(sum_gn_);
+  each<T>(width, [&](int64_t i, auto load, auto store) HWY_ATTR {
+    const auto mean = load(m + i), rstd = load(r + i);
+    auto a = hn::Zero(Tag<T>()), b = a;
+    for (int64_t k = 0; k < rows; ++k) {
+      const auto gv = load(g + k * stride + i);
+      a = hn::Add(a, gv), b = hn::Add(b, hn::Mul(gv, hn::Mul(hn::Sub(load(x + k * stride + i), mean), rstd)));
+    }
+    if (join) a = hn::Add(load(sum_g + i), a), b = hn::Add(load(sum_gn + i), b);
+    store(a, sum_g + i), store(b, sum_gn + i);
+  });
+}
+template <class T>
+void grad_sums_plane(const void* g_, const void* x_, int64_t n, const void* m_, const void* r_, void* out_) {
+  const T *g = as<T>(g_), *x = as<T>(x_);
+  T* out = static_cast<T*>(out_);
+  using D = Tag<T>;
+  const auto m = hn::Set(D(), *as<T>(m_)), r = hn::Set(D(), *as<T>(r_));
+  out[0] = reduce_block<SumOf, T>(g, n);
+  out[1] = reduce_lanes<SumOf, T>(
+      n, [&](int64_t i) HWY_ATTR { return hn::Mul(hn::LoadU(D(), g + i), hn::Mul(hn::Sub(hn::LoadU(D(), x + i), m), r)); },
+      [&](int64_t i, size_t count)
+          HWY_ATTR { return hn::Mul(load_n(D(), g + i, count), hn::Mul(hn::Sub(load_n(D(), x + i, count), m), r)); });
+}
+
+template <class T>
+void grad_rows(const void* g_, const void* x_, void* dx_, int64_t rows, int64_t width, const void* m_, const void* r_, const void* s_,
+               const void* mg_, const void* mgn_) {
+  const T *g = as<T>(g_), *x = as<T>(x_), *m = as<T>(m_), *r = as<T>(r_), *s = as<T>(s_), *mg = as<T>(mg_), *mgn = as<T>(mgn_);
+  T* dx = static_cast<T*>(dx_);
+  for (int64_t k = 0; k < rows; ++k, g += width, x += width, dx += width)
+    each<T>(width, [&](int64_t i, auto load, auto store) HWY_ATTR {
+      const auto normal = hn::Mul(hn::Sub(load(x + i), load(m + i)), load(r + i));
+      store(hn::Mul(load(s + i), hn::Sub(hn::Sub(load(g + i), load(mg + i)), hn::Mul(normal, load(mgn + i)))), dx + i);
+    });
+}
+template <class T>
+void grad_plane(const void* g_, const void* x_, void* dx_, int64_t n, const void* m_, const void* r_, const void* s_, const void* mg_,
+                const void* mgn_) {
+  const T *g = as<T>(g_), *x = as<T>(x_);
+  T* dx = static_cast<T*>(dx_);
+  const Tag<T> d;
+  const auto m = hn::Set(d, *as<T>(m_)), r = hn::Set(d, *as<T>(r_)), s = hn::Set(d, *as<T>(s_)), mg = hn::Set(d, *as<T>(mg_)),
+             mgn = hn::Set(d, *as<T>(mgn_));
+  each<T>(n, [&](int64_t i, auto load, auto store) HWY_ATTR {
+    const auto normal = hn::Mul(hn::Sub(load(x + i), m), r);
+    store(hn::Mul(s, hn::Sub(hn::Sub(load(g + i), mg), hn::Mul(normal, mgn))), dx + i);
+  });
+}
+template <class T>
+BatchNormLoops find() {
+  return {apply_rows<T>, apply_plane<T>, grad_sums_rows<T>, grad_sums_plane<T>, grad_rows<T>, grad_plane<T>};
+}
+}  // namespace
+BatchNormLoops batch_norm_find(DType t) { return t == DType::f32 ? find<float>() : find<double>(); }
+}  // namespace keel::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace keel::cpu {
+KEEL_SIMD_EXPORT(batch_norm_find);
+BatchNormLoops batch_norm_loops(DType t) { return KEEL_SIMD(batch_norm_find)(t); }
+}  // namespace keel::cpu
+#endif

@@ -1,0 +1,37 @@
+#pragma once
+// Functions of whole contiguous rows in f32 or f64: softmax and its relatives, cross entropy, layer and RMS norm. Sums run in the order of
+// reduce-inl.h, exp and log are those of math-inl.h, so a row gives the same bits alone, in any batch, on any thread and instruction set.
+// `ahead`, where it is not 0, is the distance in elements to a later row, of which inputs and outputs are prefetched.
+#include <cstdint>
+
+#include "keel/dtype.h"
+
+namespace keel::cpu {
+
+struct RowLoops {
+  /// y = exp(x - max) / sum; y may be x.
+  void (*softmax)(const void* x, void* y, int64_t n, int64_t ahead);
+  /// y = (x - max) - log(sum(exp(x - max))).
+  void (*log_softmax)(const void* x, void* y, int64_t n, int64_t ahead);
+  /// dx = y (g - sum(g y)).
+  void (*softmax_grad)(const void* g, const void* y, void* dx, int64_t n);
+  /// dx = g - exp(y) sum(g).
+  void (*log_softmax_grad)(const void* g, const void* y, void* dx, int64_t n);
+  /// out[0] = max, out[1] = log(sum(exp(x - max))), out[2] = sum(x - max) where `want_sum`. A row of -inf has max -inf and log-sum 0.
+  void (*log_sum_exp)(const void* x, int64_t n, bool want_sum, void* out);
+  /// sum of t ((x - top) - log_sum), with target probabilities t.
+  void (*weighted)(const void* x, const void* t, int64_t n, double top, double log_sum, void* out);
+  /// dx = g (exp(x - lse) - rest), and at `target` (where >= 0) g (exp(x - lse) - rest - peak).
+  void (*cross_entropy_grad)(const void* x, void* dx, int64_t n, double lse, double g, int64_t target, double peak, double rest);
+  /// y = (x - mean) rstd weight + bias; weight and bias may be null. Writes mean and rstd where they are not null.
+  void (*layer_norm)(const void* x, const void* weight, const void* bias, void* y, int64_t n, double eps, void* mean, void* rstd);
+  /// The same without mean and bias: y = x rstd weight, rstd = 1 / sqrt(mean(x^2) + eps).
+  void (*rms_norm)(const void* x, const void* weight, void* y, int64_t n, double eps, void* rstd);
+  /// dx (may be null) of one row, and dweight += g normal, dbias += g (either may be null). `mean` null: RMS norm.
+  void (*norm_grad)(const void* g, const void* x, const void* weight, const void* mean, const void* rstd, void* dx, void* dweight,
+                    void* dbias, int64_t n);
+};
+/// t is f32 or f64.
+RowLoops row_loops(DType t);
+
+}  // namespace keel::cpu

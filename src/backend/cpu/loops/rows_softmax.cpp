@@ -1,0 +1,166 @@
+// Softmax, log-softmax, log-sum-exp and cross entropy of one row. Three passes over a row that stays in L1 or L2: maximum; exp, stored and
+// summed; scale. Bound by the exp pass in cache and by memory above, where the next rows' lines are fetched while this one computes.
+#include "backend/cpu/simd_targets.h"
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backend/cpu/loops/rows_softmax.cpp"
+#include "hwy/foreach_target.h"
+
+#include "backend/cpu/loops/reduce-inl.h"
+#include "backend/cpu/loops/rows.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace keel::cpu::HWY_NAMESPACE {
+namespace {
+
+template <class T>
+HWY_INLINE void prefetch(const T* p) {
+  __builtin_prefetch(p, 0, 3);
+}
+template <class T>
+HWY_INLINE void prefetch_to_write(T* p) {
+  __builtin_prefetch(p, 1, 3);
+}
+
+/// sum(exp(x - top)); `y`, where not null, receives the terms.
+template <class T>
+HWY_NOINLINE T exp_sum(const T* x, T* y, int64_t n, T top_, int64_t ahead) {
+  using D = Tag<T>;
+  const Vec<D> top = hn::Set(D(), top_);
+  return reduce_long<SumOf, T>(
+      n,
+      [&](int64_t i) HWY_ATTR {
+        const D d;
+        if (ahead) {
+          prefetch(x + i + ahead);
+          if (y) prefetch_to_write(y + i + ahead);
+        }
+        const Vec<D> e = math::exp(d, hn::Sub(hn::LoadU(d, x + i), top));
+        if (y) hn::StoreU(e, d, y + i);
+        return e;
+      },
+      [&](int64_t i, size_t count) HWY_ATTR {
+        const D d;
+        const Vec<D> e = math::exp(d, hn::Sub(load_n(d, x + i, count), top));
+        if (y) store_n(e, d, y + i, count);
+        return e;
+      });
+}
+
+template <class T>
+HWY_INLINE T log_of(T v) {
+  const Tag<T> d;
+  return hn::GetLane(math::log(d, hn::Set(d, v)));
+}
+
+/// f on every vector of x (and of y), written to y.
+template <class T, class F>
+HWY_INLINE void map(const T* x, T* y, int64_t n, F f) {
+  const Tag<T> d;
+  constexpr int64_t N = hn::MaxLanes(Tag<T>());
+  int64_t i = 0;
+  for (; i + N <= n; i += N) hn::StoreU(f(hn::LoadU(d, x + i)), d, y + i);
+  if (i < n) store_n(f(load_n(d, x + i, size_t(n - i))), d, y + i, size_t(n - i));
+}
+template <class T, class F>
+HWY_INLINE void map2(const T* x, const T* z, T* y, int64_t n, F f) {
+  const Tag<T> d;
+  constexpr int64_t N = hn::MaxLanes(Tag<T>());
+  int64_t i = 0;
+  for (; i + N <= n; i += N) hn::StoreU(f(hn::LoadU(d, x + i), hn::LoadU(d, z + i)), d, y + i);
+  if (i < n) store_n(f(load_n(d, x + i, size_t(n - i)), load_n(d, z + i, size_t(n - i))), d, y + i, size_t(n - i));
+}
+
+template <class T>
+void softmax(const void* x_, void* y_, int64_t n, int64_t ahead) {
+  const T* x = static_cast<const T*>(x_);
+  T* y = static_cast<T*>(y_);
+  const T top = reduce_row<MaxOf, T>(x, n), sum = exp_sum(x, y, n, top, ahead);
+  const auto scale = hn::Set(Tag<T>(), T(1) / sum);
+  map(y, y, n, [scale](auto v) HWY_ATTR { return hn::Mul(v, scale); });
+}
+template <class T>
+void log_softmax(const void* x_, void* y_, int64_t n, int64_t ahead) {
+  const T* x = static_cast<const T*>(x_);
+  const T top_ = reduce_row<MaxOf, T>(x, n), sum = exp_sum(x, static_cast<T*>(nullptr), n, top_, ahead);
+  const auto top = hn::Set(Tag<T>(), top_), log_sum = hn::Set(Tag<T>(), log_of(sum));
+  map(x, static_cast<T*>(y_), n, [top, log_sum](auto v) HWY_ATTR { return hn::Sub(hn::Sub(v, top), log_sum); });
+}
+
+template <class T>
+HWY_NOINLINE T dot(const T* a, const T* b, int64_t n) {
+  using D = Tag<T>;
+  return reduce_long<SumOf, T>(
+      n, [&](int64_t i) HWY_ATTR { return hn::Mul(hn::LoadU(D(), a + i), hn::LoadU(D(), b + i)); },
+      [&](int64_t i, size_t count) HWY_ATTR { return hn::Mul(load_n(D(), a + i, count), load_n(D(), b + i, count)); });
+}
+template <class T>
+void softmax_grad(const void* g_, const void* y_, void* dx, int64_t n) {
+  const T *g = static_cast<const T*>(g_), *y = static_cast<const T*>(y_);
+  const auto total = hn::Set(Tag<T>(), dot(g, y, n));
+  map2(g, y, static_cast<T*>(dx), n, [total](auto gv, auto yv) HWY_ATTR { return hn::Mul(yv, hn::Sub(gv, total)); });
+}
+template <class T>
+void log_softmax_grad(const void* g_, const void* y_, void* dx, int64_t n) {
+  const T *g = static_cast<const T*>(g_), *y = static_cast<const T*>(y_);
+  const auto total = hn::Set(Tag<T>(), reduce_row<SumOf, T>(g, n));
+  map2(g, y, static_cast<T*>(dx), n, [total](auto gv, auto yv) HWY_ATTR { return hn::Sub(gv, hn::Mul(math::exp(Tag<T>(), yv), total)); });
+}
+
+template <class T>
+void log_sum_exp(const void* x_, int64_t n, bool want_sum, void* out_) {
+  const T* x = static_cast<const T*>(x_);
+  T* out = static_cast<T*>(out_);
+  const T top = reduce_row<MaxOf, T>(x, n);
+  const bool endless = top - top != 0;  // an infinite maximum must not be subtracted from itself
+  out[0] = top, out[1] = endless ? T(0) : log_of(exp_sum(x, static_cast<T*>(nullptr), n, top, 0));
+  if (!want_sum) return;
+  using D = Tag<T>;
+  const auto shift = hn::Set(D(), top);
+  out[2] = reduce_long<SumOf, T>(
+      n, [&](int64_t i) HWY_ATTR { return hn::Sub(hn::LoadU(D(), x + i), shift); },
+      [&](int64_t i, size_t count) HWY_ATTR { return hn::Sub(load_n(D(), x + i, count), shift); });
+}
+template <class T>
+void weighted(const void* x_, const void* t_, int64_t n, double top_, double log_sum_, void* out) {
+  const T *x = static_cast<const T*>(x_), *t = static_cast<const T*>(t_);
+  using D = Tag<T>;
+  const auto top = hn::Set(D(), T(top_)), log_sum = hn::Set(D(), T(log_sum_));
+  const auto term = [&](auto tv, auto xv) HWY_ATTR { return hn::Mul(tv, hn::Sub(hn::Sub(xv, top), log_sum)); };
+  *static_cast<T*>(out) = reduce_long<SumOf, T>(
+      n, [&](int64_t i) HWY_ATTR { return term(hn::LoadU(D(), t + i), hn::LoadU(D(), x + i)); },
+      [&](int64_t i, size_t count) HWY_ATTR { return term(load_n(D(), t + i, count), load_n(D(), x + i, count)); });
+}
+template <class T>
+void cross_entropy_grad(const void* x_, void* dx_, int64_t n, double lse_, double g_, int64_t target, double peak, double rest_) {
+  const T* x = static_cast<const T*>(x_);
+  T* dx = static_cast<T*>(dx_);
+  const Tag<T> d;
+  const auto lse = hn::Set(d, T(lse_)), g = hn::Set(d, T(g_)), rest = hn::Set(d, T(rest_));
+  const T at = target >= 0 ? hn::GetLane(math::exp(d, hn::Set(d, x[target] - T(lse_)))) : T(0);
+  map(x, dx, n, [&](auto v) HWY_ATTR { return hn::Mul(g, hn::Sub(math::exp(Tag<T>(), hn::Sub(v, lse)), rest)); });
+  if (target >= 0) dx[target] = T(g_) * (at - T(peak + rest_));
+}
+}  // namespace
+
+template <class T>
+RowLoops softmax_loops_of() {
+  RowLoops r{};
+  r.softmax = softmax<T>, r.log_softmax = log_softmax<T>, r.softmax_grad = softmax_grad<T>, r.log_softmax_grad = log_softmax_grad<T>;
+  r.log_sum_exp = log_sum_exp<T>, r.weighted = weighted<T>, r.cross_entropy_grad = cross_entropy_grad<T>;
+  return r;
+}
+RowLoops softmax_loops(DType t) { return t == DType::f32 ? softmax_loops_of<float>() : softmax_loops_of<double>(); }
+}  // namespace keel::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace keel::cpu {
+KEEL_SIMD_EXPORT(softmax_loops);
+void add_norm_loops(DType t, RowLoops& r);
+RowLoops row_loops(DType t) {
+  RowLoops r = KEEL_SIMD(softmax_loops)(t);
+  add_norm_loops(t, r);
+  return r;
+}
+}  // namespace keel::cpu
+#endif

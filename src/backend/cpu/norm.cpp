@@ -1,0 +1,162 @@
+// Kernels of layer_norm and rms_norm over trailing axes, forward and backward. A task walks rows; a row's passes run in cache. dweight and
+// dbias are summed row by row within groups of rows whose number depends on the number of rows alone, and the groups are summed in order,
+// so threads do not change a bit. Traffic: every tensor once, and the groups' partial sums.
+#include "keel/ops/norm.h"
+
+#include "backend/cpu/loops/reduce.h"
+#include "backend/cpu/loops/rows.h"
+#include "backend/cpu/row_driver.h"
+
+using namespace keel;
+using namespace keel::cpu;
+
+namespace {
+
+int64_t groups_of(int64_t rows) { return std::clamp<int64_t>((rows + 15) / 16, 1, 128); }
+
+/// A vector of n in the compute dtype: the tensor itself, or converted into `scratch`; null where it is absent.
+const void* vector(const KernelArgs& a, int i, DType as, std::byte*& scratch) {
+  if (i >= a.n_in || !a.in[i].present()) return nullptr;
+  if (a.in[i].dtype == as) return a.in[i].data;
+  std::byte* at = scratch;
+  scratch += round_up(size_t(a.in[i].size()) * size_of(as));
+  convert_loop(a.in[i].dtype, as)(a.in[i].data, at, a.in[i].size(), nullptr);
+  return at;
+}
+size_t vector_scratch(const KernelArgs& a, int i, DType as) {
+  return i < a.n_in && a.in[i].present() && a.in[i].dtype != as ? round_up(size_t(a.in[i].size()) * size_of(as)) : 0;
+}
+std::byte* element(const TensorView& v, int64_t i) {
+  return v.present() && v.size() ? static_cast<std::byte*>(v.data) + i * int64_t(size_of(v.dtype)) : nullptr;
+}
+void stats_of(const TensorView& v, StatSlot* slot) {
+  if (!slot || !v.present() || v.size() == 0) return;
+  StatSlot::Part part;
+  stat_block(v.dtype, v.data, v.size(), part);
+  slot->merge(part);
+}
+
+// ---- forward ----
+size_t forward_workspace(const KernelArgs& a) {
+  const Rows r = rows_trailing(a.in[0].shape(), a.get<LayerNormParams>().axes);
+  const DType as = compute_dtype(a.in[0].dtype);
+  size_t n = 0;
+  for (int i = 1; i < a.n_in; ++i) n += vector_scratch(a, i, as);
+  return n + size_t(row_tasks(r.count(), r.n)) * 2 * RowView::scratch(a.in[0], r);
+}
+template <bool rms>
+KernelStatus forward(const KernelArgs& a) {
+  const auto& p = a.get<LayerNormParams>();
+  const Rows r = rows_trailing(a.in[0].shape(), p.axes);
+  const DType as = compute_dtype(a.in[0].dtype);
+  std::byte* scratch = static_cast<std::byte*>(a.workspace);
+  const void* w = vector(a, 1, as, scratch);
+  const void* b = rms ? nullptr : vector(a, 2, as, scratch);
+  const RowView x(a.in[0], r), y(a.out[0], r);
+  const size_t one = RowView::scratch(a.in[0], r);
+  const RowLoops f = row_loops(as);
+  const TensorView none;
+  const TensorView &mean = rms || a.n_out < 2 ? none : a.out[1], &rstd = a.n_out < (rms ? 2 : 3) ? none : a.out[rms ? 1 : 2];
+  each_task(r.count(), row_tasks(r.count(), r.n), [&](int64_t lo, int64_t hi, int64_t task) {
+    StatSlot::Part part;
+    std::byte* own = scratch + size_t(task) * 2 * one;
+    for (int64_t i = lo; i < hi; ++i) {
+      const void* from = x.read(i, own);
+      void* to = y.target(i, own + one);
+      if (rms)
+        f.rms_norm(from, w, to, r.n, p.eps, element(rstd, i));
+      else
+        f.layer_norm(from, w, b, to, r.n, p.eps, element(mean, i), element(rstd, i));
+      const void* made = y.write(i, own + one);
+      if (a.stats[0]) stat_block(a.out[0].dtype, made, r.n, part);
+    }
+    if (a.stats[0]) a.stats[0]->merge(part);
+  });
+  for (int i = 1; i < a.n_out; ++i) stats_of(a.out[i], a.stats[i]);
+  return {};
+}
+
+// ---- backward ----
+struct Places {  // of inputs and outputs
+  int mean, rstd, weight, dbias;
+};
+constexpr Places kLayer{2, 3, 4, 2}, kRms{-1, 2, 3, -1};
+
+size_t backward_workspace(const KernelArgs& a, const Places& at) {
+  const Rows r = rows_trailing(a.in[1].shape(), a.get<NormBackwardParams>().axes);
+  const DType as = compute_dtype(a.in[1].dtype);
+  const size_t row = round_up(size_t(r.n) * size_of(as));
+  return vector_scratch(a, at.weight, as) + size_t(groups_of(r.count())) * 2 * row + row +
+         size_t(row_tasks(r.count(), r.n)) * 3 * RowView::scratch(a.in[1], r);
+}
+KernelStatus backward(const KernelArgs& a, const Places& at) {
+  const auto& p = a.get<NormBackwardParams>();
+  const Rows r = rows_trailing(a.in[1].shape(), p.axes);
+  const DType as = compute_dtype(a.in[1].dtype);
+  std::byte* scratch = static_cast<std::byte*>(a.workspace);
+  const void* w = vector(a, at.weight, as, scratch);
+  const size_t row = round_up(size_t(r.n) * size_of(as)), one = RowView::scratch(a.in[1], r);
+  const int64_t groups = groups_of(r.count());
+  std::byte *sums = scratch, *total = sums + size_t(groups) * 2 * row, *own_all = total + row;
+  const bool need_bias = at.dbias > 0 && p.need_bias;
+  const RowView g(a.in[0], r), x(a.in[1], r), dx(p.need_x ? a.out[0] : a.in[1], r);
+  const RowLoops f = row_loops(as);
+  each_task(groups, row_tasks(r.count(), r.n), [&](int64_t first, int64_t last, int64_t task) {
+    StatSlot::Part part;
+    std::byte* own = own_all + size_t(task) * 3 * one;
+    for (int64_t group = first; group < last; ++group) {
+      std::byte *dw = sums + size_t(group) * 2 * row, *db = dw + row;
+      if (p.need_weight) std::memset(dw, 0, row);
+      if (need_bias) std::memset(db, 0, row);
+      for (int64_t i = r.count() * group / groups; i < r.count() * (group + 1) / groups; ++i) {
+        const void *gv = g.read(i, own), *xv = x.read(i, own + one);
+        f.norm_grad(gv, xv, w, at.mean < 0 ? nullptr : element(a.in[at.mean], i), element(a.in[at.rstd], i),
+                    p.need_x ? dx.target(i, own + 2 * one) : nullptr, p.need_weight ? dw : nullptr, need_bias ? db : nullptr, r.n);
+        if (!p.need_x) continue;
+        const void* made = dx.write(i, own + 2 * one);
+        if (a.stats[0]) stat_block(a.out[0].dtype, made, r.n, part);
+      }
+    }
+    if (a.stats[0] && p.need_x) a.stats[0]->merge(part);
+  });
+  const ReduceLoops sum = reduce_loops(ReduceOp::sum, as);
+  const auto finish = [&](const std::byte* from, int out) {
+    for (int64_t i = 0; i < groups; i += kReduceGroup)
+      sum.columns(from + size_t(i) * 2 * row, std::min(kReduceGroup, groups - i), int64_t(2 * row / size_of(as)), r.n, i > 0, nullptr,
+                  total);
+    convert_loop(as, a.out[out].dtype)(total, a.out[out].data, r.n, nullptr);
+    stats_of(a.out[out], a.stats[out]);
+  };
+  if (p.need_weight && r.n) finish(sums, 1);
+  if (need_bias && r.n) finish(sums + row, 2);
+  return {};
+}
+const char* refuse_empty(const void*, Specs in) { return in[0].shape.numel() == 0 ? "no elements" : nullptr; }
+/// Statistics are read in the dtype that sums are kept in.
+const char* refuse_other_statistics(const void*, Specs in) {
+  if (in[1].shape.numel() == 0) return "no elements";
+  return in[2].dtype == accumulate_dtype(in[1].dtype) && in[3].dtype == in[2].dtype ? nullptr : "statistics in another dtype";
+}
+const char* refuse_other_rstd(const void*, Specs in) {
+  if (in[1].shape.numel() == 0) return "no elements";
+  return in[2].dtype == accumulate_dtype(in[1].dtype) ? nullptr : "statistics in another dtype";
+}
+
+}  // namespace
+
+KEEL_CPU_KERNEL(layer_norm) {
+  k.inputs(Layout::contiguous).dtypes(kinds::floating).refuses(refuse_empty).workspace(forward_workspace).stats().run(forward<false>);
+}
+KEEL_CPU_KERNEL(rms_norm) {
+  k.inputs(Layout::contiguous).dtypes(kinds::floating).refuses(refuse_empty).workspace(forward_workspace).stats().run(forward<true>);
+}
+KEEL_CPU_KERNEL(layer_norm_backward) {
+  k.inputs(Layout::contiguous).dtypes(kinds::floating).refuses(refuse_other_statistics).stats();
+  k.workspace([](const KernelArgs& a) { return backward_workspace(a, kLayer); }).run([](const KernelArgs& a) {
+    return backward(a, kLayer);
+  });
+}
+KEEL_CPU_KERNEL(rms_norm_backward) {
+  k.inputs(Layout::contiguous).dtypes(kinds::floating).refuses(refuse_other_rstd).stats();
+  k.workspace([](const KernelArgs& a) { return backward_workspace(a, kRms); }).run([](const KernelArgs& a) { return backward(a, kRms); });
+}

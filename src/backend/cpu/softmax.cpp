@@ -1,0 +1,127 @@
+// Kernels of softmax, log_softmax, their gradients, and logsumexp along one axis. One task walks whole rows; a row is read once from memory
+// (its three passes run in cache), and rows two ahead are prefetched where the tensor is larger than L2. Traffic: every tensor once.
+#include "keel/ops/softmax.h"
+
+#include "backend/cpu/isa.h"
+#include "backend/cpu/loops/rows.h"
+#include "backend/cpu/row_driver.h"
+#include "keel/ops/reduce.h"
+
+using namespace keel;
+using namespace keel::cpu;
+
+namespace {
+
+size_t scratch_of(const KernelArgs& a, const Rows& r) {
+  size_t n = RowView::scratch(a.out[0], r);
+  for (int i = 0; i < a.n_in; ++i) n += RowView::scratch(a.in[i], r);
+  return n;
+}
+size_t softmax_workspace(const KernelArgs& a) {
+  const Rows r = rows_along(a.out[0].shape(), a.get<SoftmaxParams>().axis);
+  return size_t(row_tasks(r.count(), r.n)) * scratch_of(a, r);
+}
+
+/// f(x or (g, y), out, n, ahead) on every row.
+template <class F>
+KernelStatus run_rows(const KernelArgs& a, F f) {
+  const Rows r = rows_along(a.out[0].shape(), a.get<SoftmaxParams>().axis);
+  if (a.out[0].size() == 0) return {};
+  const RowView y(a.out[0], r), x(a.in[0], r), z(a.in[a.n_in - 1], r);
+  const size_t scratch = scratch_of(a, r), in_scratch = RowView::scratch(a.in[0], r), out_scratch = RowView::scratch(a.out[0], r);
+  const bool far = x.in_place() && y.in_place() && a.out[0].size() * int64_t(size_of(a.out[0].dtype)) > l2_bytes();
+  each_task(r.count(), row_tasks(r.count(), r.n), [&](int64_t lo, int64_t hi, int64_t task) {
+    StatSlot::Part part;
+    std::byte *in = static_cast<std::byte*>(a.workspace) + size_t(task) * scratch, *second = in + in_scratch,
+              *out = in + scratch - out_scratch;
+    for (int64_t i = lo; i < hi; ++i) {
+      const void* from = x.read(i, in);
+      const void* other = a.n_in > 1 ? z.read(i, second) : nullptr;
+      f(from, other, y.target(i, out), r.n, far && i + 2 < hi ? 2 * r.n : 0);
+      const void* made = y.write(i, out);
+      if (a.stats[0]) stat_block(a.out[0].dtype, made, r.n, part);
+    }
+    if (a.stats[0]) a.stats[0]->merge(part);
+  });
+  return {};
+}
+
+void row_kernel(KernelDef& k) { k.inputs(Layout::contiguous).dtypes(kinds::floating).workspace(softmax_workspace).stats(); }
+RowLoops loops_for(const KernelArgs& a) { return row_loops(compute_dtype(a.in[0].dtype)); }
+
+Rows logsumexp_rows(const KernelArgs& a) {
+  const Axes& axis = a.get<ReduceParams>().axis;
+  return axis.empty() ? rows_trailing(a.in[0].shape(), a.in[0].rank()) : rows_along(a.in[0].shape(), axis[0]);
+}
+
+}  // namespace
+
+KEEL_CPU_KERNEL(softmax) {
+  row_kernel(k);
+  k.run([](const KernelArgs& a) {
+    const auto f = loops_for(a).softmax;
+    return run_rows(a, [f](const void* x, const void*, void* y, int64_t n, int64_t ahead) { f(x, y, n, ahead); });
+  });
+}
+KEEL_CPU_KERNEL(log_softmax) {
+  row_kernel(k);
+  k.run([](const KernelArgs& a) {
+    const auto f = loops_for(a).log_softmax;
+    return run_rows(a, [f](const void* x, const void*, void* y, int64_t n, int64_t ahead) { f(x, y, n, ahead); });
+  });
+}
+KEEL_CPU_KERNEL(softmax_backward) {
+  row_kernel(k);
+  k.run([](const KernelArgs& a) {
+    const auto f = loops_for(a).softmax_grad;
+    return run_rows(a, [f](const void* g, const void* y, void* dx, int64_t n, int64_t) { f(g, y, dx, n); });
+  });
+}
+KEEL_CPU_KERNEL(log_softmax_backward) {
+  row_kernel(k);
+  k.run([](const KernelArgs& a) {
+    const auto f = loops_for(a).log_softmax_grad;
+    return run_rows(a, [f](const void* g, const void* y, void* dx, int64_t n, int64_t) { f(g, y, dx, n); });
+  });
+}
+
+KEEL_CPU_KERNEL(logsumexp) {
+  k.inputs(Layout::contiguous).dtypes(kinds::floating).stats();
+  k.refuses([](const void* params, Specs in) -> const char* {
+    const Axes& axis = static_cast<const ReduceParams*>(params)->axis;
+    if (axis.size() > 1) return "more than one axis";
+    return in[0].shape.numel() == 0 ? "no elements" : nullptr;
+  });
+  k.workspace([](const KernelArgs& a) {
+    const Rows r = logsumexp_rows(a);
+    return size_t(row_tasks(r.count(), r.n)) * RowView::scratch(a.in[0], r);
+  });
+  k.run([](const KernelArgs& a) -> KernelStatus {
+    const Rows r = logsumexp_rows(a);
+    const RowView x(a.in[0], r);
+    const auto f = loops_for(a).log_sum_exp;
+    const DType as = compute_dtype(a.in[0].dtype), t = a.out[0].dtype;
+    const UnaryLoop convert = convert_loop(as, t);
+    const size_t scratch = RowView::scratch(a.in[0], r);
+    each_task(r.count(), row_tasks(r.count(), r.n), [&](int64_t lo, int64_t hi, int64_t task) {
+      std::byte* in = static_cast<std::byte*>(a.workspace) + size_t(task) * scratch;
+      std::byte* y = static_cast<std::byte*>(a.out[0].data);
+      const int64_t bytes = int64_t(size_of(t));
+      for (int64_t i = lo; i < hi; ++i) {
+        double wide[3];
+        float narrow[3];
+        if (as == f64)
+          f(x.read(i, in), r.n, false, wide), wide[0] += wide[1];
+        else
+          f(x.read(i, in), r.n, false, narrow), narrow[0] += narrow[1];
+        convert(as == f64 ? static_cast<const void*>(wide) : narrow, y + i * bytes, 1, nullptr);
+      }
+      if (a.stats[0]) {
+        StatSlot::Part part;
+        stat_block(t, y + lo * bytes, hi - lo, part);
+        a.stats[0]->merge(part);
+      }
+    });
+    return {};
+  });
+}
