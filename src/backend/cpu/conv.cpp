@@ -30,7 +30,9 @@ struct Plan {
   ConvSizes s;
   int64_t cg, og, taps, per_image, images;  // channels and outputs a group, kh kw cg, output pixels an image, images a block
   bool direct;                              // the image is its own block of columns
+  bool runs;                                // taps of one row of the window are neighbours in memory
   explicit Plan(const ConvSizes& z) : s(z), cg(z.c / z.groups), og(z.o / z.groups), taps(z.kh * z.kw * cg), per_image(z.oh * z.ow) {
+    runs = z.dw == 1 && z.groups == 1;
     direct = z.kh == 1 && z.kw == 1 && z.sh == 1 && z.sw == 1 && z.ph == 0 && z.pw == 0;
     images = std::clamp<int64_t>(kBlockElements / std::max<int64_t>(1, per_image * taps), 1, std::max<int64_t>(1, z.n));
   }
@@ -104,6 +106,12 @@ void gather(const Plan& p, const T* x, int64_t images, int64_t group, T* columns
       for (int64_t ox = 0; ox < s.ow; ++ox)
         for (int64_t ky = 0; ky < s.kh; ++ky) {
           const int64_t y = y0 + ky * s.dh;
+          if (const int64_t x0 = ox * s.sw - s.pw; p.runs && y >= 0 && y < s.h && x0 >= 0 && x0 + s.kw <= s.w) {  // the whole row of the window lies side by side
+            const T* in = image + (y * s.w + x0) * s.c;
+            for (int64_t i = 0; i < s.kw * s.c; ++i) out[i] = in[i];
+            out += s.kw * s.c;
+            continue;
+          }
           for (int64_t kx = 0; kx < s.kw; ++kx, out += p.cg) {
             const int64_t xx = ox * s.sw - s.pw + kx * s.dw;
             if (y < 0 || y >= s.h || xx < 0 || xx >= s.w) {
@@ -130,6 +138,12 @@ void scatter(const Plan& p, const T* columns, int64_t images, int64_t group, T* 
         for (int64_t ox = 0; ox < s.ow; ++ox)
           for (int64_t ky = 0; ky < s.kh; ++ky) {
             const int64_t y = oy * s.sh - s.ph + ky * s.dh;
+            if (const int64_t x0 = ox * s.sw - s.pw; p.runs && y >= 0 && y < s.h && x0 >= 0 && x0 + s.kw <= s.w) {
+              T* out = image + (y * s.w + x0) * s.c;
+              for (int64_t i = 0; i < s.kw * s.c; ++i) out[i] += in[i];
+              in += s.kw * s.c;
+              continue;
+            }
             for (int64_t kx = 0; kx < s.kw; ++kx, in += p.cg) {
               const int64_t xx = ox * s.sw - s.pw + kx * s.dw;
               if (y < 0 || y >= s.h || xx < 0 || xx >= s.w) continue;
