@@ -29,8 +29,8 @@ class TensorOf : public Tensor {
   = delete;
 
   /// The element at (i, j, ...), from the front; not checked.
-  template <class... I>
-  requires(sizeof...(I) == Rank && (std::is_integral_v<I> && ...)) T& operator()(I... i) const {
+  template <class... At>
+  requires(sizeof...(At) == Rank && (std::is_integral_v<At> && ...)) T& operator()(At... i) const {
     int64_t at = 0;
     int axis = 0;
     ((at += int64_t(i) * steps_[axis++]), ...);
