@@ -28,7 +28,7 @@ namespace {
 Tensor take_rows(const Tensor& x, const Fetch& f) {
   Shape s = x.shape();
   s[0] = f.count;
-  Tensor y = make_tensor(x.dtype(), s);
+  Tensor y = empty(s, {.dtype = x.dtype()});
   const size_t row = x.nbytes() / size_t(x.shape()[0] ? x.shape()[0] : 1);
   for (int64_t i = 0; i < f.count; ++i) std::memcpy(impl(y).data + size_t(i) * row, impl(x).data + size_t(f.index[i]) * row, row);
   return y;
@@ -96,7 +96,7 @@ Dataset mnist(const std::string& folder, const MnistOptions& o) {
   std::vector<float> value(256);
   for (int i = 0; i < 256; ++i) value[size_t(i)] = float((i / 255.0 - o.mean) / o.stddev);
   return Dataset(n, [images, labels, value, h, w](const Fetch& f) {
-    Batch b{make_tensor(f32, Shape({f.count, 1, h, w})), make_tensor(i64, Shape({f.count}))};
+    Batch b{empty(Shape({f.count, 1, h, w}), {.dtype = f32}), empty(Shape({f.count}), {.dtype = i64})};
     float* x = b.x.data<float>();
     int64_t* y = b.y.data<int64_t>();
     const uint8_t *pixels = images.data<uint8_t>(), *label = labels.data<uint8_t>();
@@ -116,7 +116,7 @@ Dataset csv(const std::string& path, const CsvDatasetOptions& o) {
   if (!numbers) raise(Error(ErrorCode::io, path + ": " + numbers.message()).op("csv"));
   const int64_t rows = table->rows(), columns = rows ? table->columns() : 0, target = o.target < 0 ? o.target + columns : o.target;
   if (rows == 0 || target < 0 || target >= columns) raise(Error(ErrorCode::value, path + ": no column " + std::to_string(o.target) + " among " + std::to_string(columns)).op("csv"));
-  Tensor x = make_tensor(f32, Shape({rows, columns - 1})), y = make_tensor(o.classes ? i64 : f32, Shape({rows}));
+  Tensor x = empty(Shape({rows, columns - 1}), {.dtype = f32}), y = empty(Shape({rows}), {.dtype = o.classes ? i64 : f32});
   for (int64_t r = 0; r < rows; ++r) {
     int64_t k = 0;
     for (int64_t c = 0; c < columns; ++c) {

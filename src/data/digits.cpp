@@ -5,6 +5,7 @@
 
 #include "core/impl.h"
 #include "keel/data/dataset.h"
+#include "keel/ops/creation.h"
 
 namespace keel::data {
 namespace {
@@ -98,7 +99,7 @@ void draw(int digit, ExampleRandom& r, float* out) {
 
 Dataset digits(const DigitsOptions& o) {
   return Dataset(o.size, [seed = o.seed](const Fetch& f) {
-    Batch b{make_tensor(f32, Shape({f.count, 1, 28, 28})), make_tensor(i64, Shape({f.count}))};
+    Batch b{empty(Shape({f.count, 1, 28, 28}), {.dtype = f32}), empty(Shape({f.count}), {.dtype = i64})};
     for (int64_t i = 0; i < f.count; ++i) {
       ExampleRandom r(seed, 0x4449474954u, uint64_t(f.index[i]));
       const auto digit = int(r.integer(0, 10));

@@ -4,6 +4,7 @@
 
 #include "core/impl.h"
 #include "keel/error.h"
+#include "keel/ops/creation.h"
 #include "keel/ops/cast.h"
 
 namespace keel::text {
@@ -57,7 +58,7 @@ Tensor CharTokenizer::encode(std::string_view text) const {
                 .hint("the vocabulary is the set of characters of the corpus that the tokenizer was made from"));
     ids.push_back(it - points_.begin());
   }
-  Tensor t = make_tensor(i64, Shape({int64_t(ids.size())}));
+  Tensor t = empty(Shape({int64_t(ids.size())}), {.dtype = i64});
   std::copy(ids.begin(), ids.end(), t.data<int64_t>());
   return t;
 }
