@@ -141,7 +141,7 @@ Tensor make_tensor(DType t, const Shape& s, const Strides& st, Device d) { retur
 Tensor make_view(Ref<Storage> storage, DType t, const Shape& s, const Strides& st, int64_t offset) {
   TensorImpl* p = TensorImpl::create(t, s, st);
   p->offset = offset, p->device = storage->device;
-  p->data = storage->data + offset * int64_t(size_of(t));
+  p->data = storage->data ? storage->data + offset * int64_t(size_of(t)) : nullptr;
   p->storage = std::move(storage);
   return wrap(p);
 }

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "backend/reference/walk.h"
@@ -68,7 +69,7 @@ KEEL_REFERENCE_KERNEL(sum) {
     const TensorView &x = a.in[0], &y = a.out[0];
     const auto& p = a.get<SumParams>();
     bool reduced[kMaxRank] = {};
-    for (int64_t i : p.axis) reduced[i < 0 ? i + x.rank() : i] = true;
+    for (int64_t i : p.axis) reduced[i < 0 ? i + std::max(x.rank(), 1) : i] = true;  // a 0-d tensor takes axis -1 too
     if (p.axis.empty())
       for (bool& b : reduced) b = true;
     const int r = x.rank();
