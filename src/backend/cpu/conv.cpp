@@ -192,7 +192,7 @@ void backward_input(const KernelArgs& a) {
   const Workspace w = split(p, t, a.workspace, workspace_bytes(p, t, input_product));
   T *weight = reinterpret_cast<T*>(w.weight), *columns = reinterpret_cast<T*>(w.columns), *dx = a.out[0].ptr<T>();
   reorder_weight(p, a.in[1].ptr<T>(), weight, false);
-  if (!p.direct) std::memset(dx, 0, size_t(a.out[0].size()) * sizeof(T));
+  if (!p.direct && dx) std::memset(dx, 0, size_t(a.out[0].size()) * sizeof(T));
   each_block(p, [&](int64_t n, int64_t images) {
     for (int64_t group = 0; group < p.s.groups; ++group) {
       T* to = dx + n * p.s.h * p.s.w * p.s.c;

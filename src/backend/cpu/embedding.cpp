@@ -15,6 +15,7 @@ template <class T>
 void add_rows(const KernelArgs& a, int64_t padding) {
   const TensorView &g = a.in[0], &ids = a.in[1], &y = a.out[0];
   const int64_t width = y.dim(1), n = ids.size();
+  if (y.size() == 0) return;
   std::memset(y.data, 0, size_t(y.size()) * sizeof(T));
   const int64_t strips = num_threads();  // each strip of columns belongs to one thread: no row is shared
   parallel_for(0, strips, n * width < 16384 ? strips : 1, [&](int64_t lo, int64_t hi) {
@@ -45,6 +46,7 @@ KEEL_CPU_KERNEL(embedding) {
     const TensorView &ids = a.in[0], &w = a.in[1];
     if (const KernelStatus bad = cpu::check_ids(ids, w.dim(0)); bad.code) return bad;
     const auto row = int64_t(size_of(w.dtype)) * w.dim(1);
+    if (row == 0) return {};
     parallel_for(0, ids.size(), 1 + 32768 / (row + 1), [&](int64_t lo, int64_t hi) {
       for (int64_t i = lo; i < hi; ++i) std::memcpy(a.out[0].ptr<char>() + i * row, w.ptr<char>() + cpu::id_at(ids, i) * row, size_t(row));
     });

@@ -65,6 +65,7 @@ template <class T>
 KernelStatus max_pool_backward(const KernelArgs& a) {
   const TensorView &g = a.in[0], &dx = a.out[0];
   const int64_t c = dx.dim(1), plane = dx.dim(2) * dx.dim(3), outputs = g.dim(2) * g.dim(3);
+  if (dx.size() == 0) return {};
   const int32_t* at = a.in[1].ptr<int32_t>();
   for (int64_t i = 0; i < a.in[1].size(); ++i)
     if (at[i] < 0 || at[i] >= plane) return KernelStatus::place(at[i], plane, "index");
