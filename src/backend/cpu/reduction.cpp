@@ -63,7 +63,8 @@ Axes analyse(const TensorView& x, const Dims& axes, bool dense, bool& permuted) 
   Axes a;
   bool reduced[kMaxRank] = {};
   for (int i = 0; i < x.rank(); ++i) reduced[i] = axes.empty();
-  for (int64_t i : axes) reduced[i < 0 ? i + x.rank() : i] = true;
+  if (x.rank() > 0) // a number allows the axes 0 and -1, and has none
+    for (int64_t i : axes) reduced[i < 0 ? i + x.rank() : i] = true;
   int64_t shift[kMaxRank], contiguous[kMaxRank], step = 1, all = 1;
   for (int i = x.rank() - 1; i >= 0; --i)
     shift[i] = reduced[i] ? 0 : step, contiguous[i] = all, step *= reduced[i] ? 1 : x.dim(i), all *= x.dim(i);
