@@ -30,3 +30,8 @@ foreach(entry ${entries})
     endif()
   endif()
 endforeach()
+
+# The largest error of every f32 function over all inputs: the table of docs/numerics/ulp.md.
+add_executable(keel_ulp_survey ${PROJECT_SOURCE_DIR}/tools/ulp_survey.cpp)
+keel_compile_options(keel_ulp_survey)
+target_link_libraries(keel_ulp_survey PRIVATE keel_private)
