@@ -61,7 +61,7 @@ class Monitor {
     std::string op, output, path, site, phase;
     DType dtype = DType::none;  // of the last call
     int64_t calls = 0, elements = 0;
-    double largest = 0;   // magnitude, among finite values
+    double largest = 0;   // magnitude, among calls whose values were all finite; 0 where there was none
     double smallest = 0;  // magnitude other than zero; 0 where there is none
     int64_t nan = 0, inf = 0, subnormal = 0;
     int64_t first_step = 0, last_step = 0;

@@ -110,7 +110,7 @@ void MonitorState::take(const Call& c, const Tensors& out, const StatSlot* slots
     r.elements += n, r.last_step = step, r.dtype = t;
     r.nan += row.nan, r.inf += row.inf, r.subnormal += row.subnormal;
     step_subnormal += row.subnormal;
-    if (row.min_bits < f.magnitude)
+    if (row.min_bits < f.inf - 1)  // zeros, infinities and NaN have no say
       if (const double low = magnitude_of(row.min_bits + 1, t); r.smallest == 0 || low < r.smallest) r.smallest = low;
     const bool broken = row.max_bits >= f.inf;
     if (!broken) {

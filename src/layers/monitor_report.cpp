@@ -23,8 +23,11 @@ double largest_finite(DType t) {
   return magnitude_of(f.inf - 1, t);
 }
 
-/// Bits between the largest magnitude and the dtype's end; infinite for zeros only.
-double headroom(const WatchedResult& r) { return r.largest > 0 ? std::log2(largest_finite(r.dtype) / r.largest) : INFINITY; }
+/// Bits between the largest magnitude and the dtype's end: none where a value was past it, infinite for zeros only.
+double headroom(const WatchedResult& r) {
+  if (r.nan + r.inf) return 0;
+  return r.largest > 0 ? std::log2(largest_finite(r.dtype) / r.largest) : INFINITY;
+}
 
 std::string pad(std::string s, size_t width) {
   if (s.size() > width) s = s.substr(0, width - 2) + "..";
@@ -84,7 +87,7 @@ Monitor::Record MonitorState::record(const WatchedRow& r) const {
           r.max_bits < f.inf ? magnitude_of(r.max_bits, r.dtype)
           : r.nan            ? NAN
                              : INFINITY,
-          r.min_bits < f.magnitude ? magnitude_of(r.min_bits + 1, r.dtype) : 0,
+          r.min_bits < f.inf - 1 ? magnitude_of(r.min_bits + 1, r.dtype) : 0,
           r.nan,
           r.inf,
           r.subnormal};
@@ -222,7 +225,7 @@ std::string MonitorState::report() const {
     const WatchedResult& r = s.results[lines[i].output];
     const std::string name = lines[i].output == 0 ? s.op->name : std::string(s.op->name) + "." + s.op->out[lines[i].output].name;
     out += "\n  " + pad(name, 22) + pad(*s.path ? s.path : "-", 30) + pad(phase_name(s.phase), 10) + pad(name_of(r.dtype), 6) +
-           pad(std::to_string(r.calls), 9) + pad(number(r.largest), 11) + pad(number(r.smallest), 11) + pad(number(lines[i].bits), 11) +
+           pad(std::to_string(r.calls), 9) + pad(r.nan ? "nan" : r.inf ? "inf" : number(r.largest), 11) + pad(number(r.smallest), 11) + pad(number(lines[i].bits), 11) +
            std::to_string(r.nan) + "/" + std::to_string(r.inf) + "/" + std::to_string(r.subnormal);
   }
   if (lines.size() > 20) out += "\n  ... and " + std::to_string(lines.size() - 20) + " more sites";

@@ -55,14 +55,22 @@ void name_parameter(const Tensor& t, std::string_view name) {
   if (name.size() > was.size() && name.ends_with(was)) g->name.store(intern(name), std::memory_order_relaxed);
 }
 
-/// The path of `m`, called from inside `parent` (null: from outside any module) while the path was `above`.
+/// The name by which a module that was called from outside any other stands in paths: its type, without namespaces and arguments.
+std::string root_name(const ModuleBase& m) {
+  const std::string_view type = m.type_name(), plain = type.substr(0, type.find('<'));
+  const size_t colons = plain.rfind("::");
+  return std::string(colons == plain.npos ? plain : plain.substr(colons + 2));
+}
+
+/// The path of `m`, called from inside `parent` (null: from outside any module) while the path was `above`. The outermost module is named by its type, what is inside it by the names in `fields`.
 const char* resolve_path(const ModuleBase& m, const ModuleBase* parent, const char* above) {
   std::string path;
   if (parent) find_module(*parent, &m, path);
-  const char* full = path.empty() ? above : intern(*above ? std::string(above) + "." + path : path);
+  const bool outermost = !parent && !*above, top = outermost || (parent && above == root_name(*parent));
+  const char* full = outermost ? intern(root_name(m)) : path.empty() ? above : intern(top ? path : std::string(above) + "." + path);
   each_part(m, [&](const char* name, PartKind kind, void* part) {
     const Tensor* t = static_cast<Tensor*>(part);
-    if (kind == PartKind::weight && t->defined()) name_parameter(*t, *full ? std::string(full) + "." + name : std::string(name));
+    if (kind == PartKind::weight && t->defined()) name_parameter(*t, outermost ? std::string(name) : std::string(full) + "." + name);
   });
   return full;
 }

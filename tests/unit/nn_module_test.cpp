@@ -340,6 +340,8 @@ TEST(ModulePath, FollowsFieldsWhereverAModuleIsCalledFrom) {
   EXPECT_EQ(o.seq[1].as<Pair2>()->b.seen, "seq.1.second");
   o.list[1](ones({1}));  // now outermost
   EXPECT_EQ(o.list[1].a.seen, "first");
+  o.list[1].a(ones({1}));
+  EXPECT_EQ(o.list[1].a.seen, "Probe");  // outermost itself: its type
   o(ones({1}));
   EXPECT_EQ(o.list[1].a.seen, "list.1.first");
 }

@@ -1,4 +1,5 @@
 #pragma once
+#include <initializer_list>
 #include "keel/nn/module.h"
 
 #pragma GCC visibility push(default)
@@ -78,6 +79,7 @@ template <class M>
 class ModuleList : public Module<ModuleList<M>> {
  public:
   ModuleList() = default;
+  ModuleList(std::initializer_list<M> list) : list_(list) {}
   template <class... A>
   M& emplace_back(A&&... a) { return list_.emplace_back(static_cast<A&&>(a)...); }
   void push_back(M m) { list_.push_back(static_cast<M&&>(m)); }

@@ -224,7 +224,7 @@ class Module : public ModuleBase {
  public:
   Module() : ModuleBase(&kType) {}
 
-  /// Opens the module (errors and the monitor name it by its path), runs hooks and `forward`.
+  /// Opens the module (errors and the monitor name the outermost one by its type, those inside by the names in `fields`), runs hooks and `forward`.
   template <class... A>
     requires detail::ForwardsConst<Self, A...>
   auto operator()(A&&... a) const { return run(static_cast<const Self&>(*this), static_cast<A&&>(a)...); }
