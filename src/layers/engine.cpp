@@ -186,7 +186,7 @@ thread_local Engine* current = nullptr;
 
 Tensors Engine::run() {
   if (r.cotangents.size() && r.cotangents.size() != r.outputs.size())
-    raise(Error(ErrorCode::value, "got " + std::to_string(r.cotangents.size()) + " cotangents for " + std::to_string(r.outputs.size()) + " outputs").op("backward"));
+    raise(Error(ErrorCode::value, "got " + std::to_string(r.cotangents.size()) + " cotangents for " + std::to_string(r.outputs.size()) + " outputs").op("backward").hint("one cotangent an output, an empty tensor where the output is a single number"));
   std::vector<Edge> roots;
   std::vector<Tensor> seeds;
   for (int64_t i = 0; i < r.outputs.size(); ++i) {
@@ -202,7 +202,7 @@ Tensors Engine::run() {
                   .hint("sum or mean it to a single number, or pass a cotangent of its shape"));
       g = ones_like(y);
     } else if (!(g.shape() == y.shape())) {
-      raise(Error(ErrorCode::shape, "the cotangent's shape differs from the output's").op("backward").arg("output", to_string(impl(y).spec)).arg("cotangent", to_string(impl(g).spec)));
+      raise(Error(ErrorCode::shape, "the cotangent's shape differs from the output's").op("backward").arg("output", to_string(impl(y).spec)).arg("cotangent", to_string(impl(g).spec)).hint("the cotangent is the derivative of what comes after, one number an element of the output"));
     }
     roots.push_back(edge_of(y));
     seeds.push_back(std::move(g));

@@ -76,8 +76,8 @@ const KernelEntry* find_kernel(const KernelTable& table, Call& c) {
 [[noreturn]] void raise_status(const KernelStatus& s) {
   if (s.code == KernelStatus::bad_index) {
     const std::string axis = s.axis < 0 ? "" : " on axis " + std::to_string(s.axis);
-    if (s.limit <= 0) fail(ErrorCode::index, std::string(s.what) + " " + std::to_string(s.got) + " is out of range: there are no elements" + axis);
-    fail(ErrorCode::index, std::string(s.what) + " " + std::to_string(s.got) + " is out of range [" + std::to_string(-s.limit) + ", " + std::to_string(s.limit - 1) + "]" + axis);
+    if (s.limit <= 0) fail(ErrorCode::index, std::string(s.what) + " " + std::to_string(s.got) + " is out of range: there are no elements" + axis, "check size() first");
+    fail(ErrorCode::index, std::string(s.what) + " " + std::to_string(s.got) + " is out of range [" + std::to_string(-s.limit) + ", " + std::to_string(s.limit - 1) + "]" + axis, "negative indices count from the end");
   }
   if (s.code == KernelStatus::bad_element) fail(ErrorCode::value, std::string(s.what) + "; element " + std::to_string(s.got) + " is not");
   if (s.code == KernelStatus::bad_place)

@@ -108,15 +108,15 @@ void Optimizer::add_group(const Tensors& parameters, std::initializer_list<doubl
   g.hyper = make_tensor(f64, Shape({int64_t(settings.size())}));
   for (size_t i = 0; i < settings.size(); ++i) {
     const double given = settings.begin()[i], v = given == given ? given : defaults.begin()[i];
-    if (!(v >= 0)) raise(Error(ErrorCode::value, std::string(s.rule->settings[i]) + " must not be negative, got " + std::to_string(v)).op(s.rule->name));
+    if (!(v >= 0)) raise(Error(ErrorCode::value, std::string(s.rule->settings[i]) + " must not be negative, got " + to_string(Scalar(v))).op(s.rule->name));
     g.values()[i] = v;
   }
   if (parameters.empty()) raise(Error(ErrorCode::value, "got no parameters").op(s.rule->name).hint("a module names them in `fields`; Module::parameters() lists them"));
   for (const Tensor& p : parameters) {
     const std::string at = "parameter " + std::to_string(g.parameters.size());
-    if (!p.defined()) raise(Error(ErrorCode::value, at + " is an empty tensor").op(s.rule->name));
+    if (!p.defined()) raise(Error(ErrorCode::value, at + " is an empty tensor").op(s.rule->name).hint("a default-constructed Tensor has no value yet"));
     if (!p.is_leaf()) raise(Error(ErrorCode::autograd, at + " is a result, not a leaf").op(s.rule->name).arg("parameter", to_string(impl(p).spec)).hint("train the tensors that it was computed from"));
-    if (!contains(kinds::floating, p.dtype())) raise(Error(ErrorCode::dtype, at + " is not of a floating dtype").op(s.rule->name).arg("parameter", to_string(impl(p).spec)));
+    if (!contains(kinds::floating, p.dtype())) raise(Error(ErrorCode::dtype, at + " is not of a floating dtype").op(s.rule->name).arg("parameter", to_string(impl(p).spec)).hint("x.astype(f32) makes a float copy"));
     auto is_p = [&](const Tensors& list) {
       for (const Tensor& q : list)
         if (q.is(p)) return true;
