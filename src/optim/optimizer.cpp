@@ -43,8 +43,18 @@ double& setting_of(const Ref<OptimizerState>& state, int64_t group, std::string_
 
 DType state_dtype(DType t) { return t == f64 ? f64 : f32; }
 
+/// While it lives, no trace records: state comes into being once, a replayed step must not make it anew.
+class Untraced {
+ public:
+  Untraced() { scope().trace = nullptr; }
+
+ private:
+  ScopeGuard keep_;
+};
+
 /// Zeros that lie in memory as the parameter does.
 Tensor state_like(const Tensor& p) {
+  Untraced off;
   const TensorImpl& x = impl(p);
   Tensor t = is_dense(x.spec.shape, x.strides) ? make_tensor(state_dtype(x.spec.dtype), x.spec.shape, x.strides, x.device) : make_tensor(state_dtype(x.spec.dtype), x.spec.shape, x.device);
   t.zero_();
@@ -55,11 +65,13 @@ bool has_gradient(const Tensor& p) { return impl(p).grad && impl(p).grad->grad.d
 
 /// The state tensor of parameter `i`, made or converted where it does not fit the parameter, which may have been moved or cast.
 const Tensor& fitting(Tensor& t, const Tensor& p) {
+  Untraced off;
   if (!t.defined()) t = state_like(p);
   else if (const TensorImpl& x = impl(p); impl(t).spec.dtype != state_dtype(x.spec.dtype) || impl(t).device != x.device) t = t.to(state_dtype(x.spec.dtype)).to(x.device);
   return t;
 }
 const Tensor& fitting_count(Tensor& t) {
+  Untraced off;
   if (!t.defined()) t = zeros(Shape(), {.dtype = f64});
   return t;
 }
