@@ -176,8 +176,80 @@ void conv_forward(Elem e, const ConvShape& s, const void* x, const void* weight,
   }
 }
 
+namespace {
+
+/// Few input channels leave most lanes of a grid empty. Then g W, a bounded number of its rows at a time, is added to where each product belongs: all lanes work, but every product is stored.
+/// The choice depends on channels and window alone.
+bool spreads(Elem e, const ConvShape& s) {
+  if (s.groups != 1) return false;
+  const int64_t lanes = kernels(e).panel() / 2, taps = s.kh * s.kw;
+  const auto vectors = [&](int64_t n) { return (n + lanes - 1) / lanes; };
+  return 10 * taps * s.o * vectors(s.c) > 13 * s.sh * s.sw * (s.o * vectors(taps * s.c) + 8 * s.kh * vectors(s.kw * s.c));
+}
+
+/// Sizes of the spreading form: packed weight, then for each thread scratch of the product, columns of `rows` output rows, and an image in the computing type where results are narrower.
+struct Spread {
+  GemmArgs product;  // of `rows` output rows
+  int64_t k, rows, threads, weight, packed, scratch, columns, image, accumulated;
+  Spread(Elem e, const ConvShape& s) {
+    const int64_t wide = computing_bytes(e);
+    k = s.kh * s.kw * s.c, rows = std::clamp<int64_t>((1 << 16) / std::max<int64_t>(s.ow * k, 1), 1, std::max<int64_t>(s.oh, 1));
+    product.in = e, product.out = e == Elem::f64 ? Elem::f64 : Elem::f32;
+    product.m = rows * s.ow, product.n = k, product.k = s.o, product.a_rs = s.o, product.ldc = k;
+    threads = std::clamp<int64_t>(s.n, 1, threads_for(s));
+    weight = aligned(s.o * k * elem_bytes(e)), packed = aligned(gemm_packed_b_bytes(e, s.o, k));
+    scratch = aligned((e == Elem::f64   ? gemm_shape_f64(e, e)
+                       : e == Elem::f32 ? gemm_shape_f32(e, e)
+                                        : gemm_shape_half(e, Elem::f32))
+                          .workspace);
+    columns = aligned(rows * s.ow * k * wide), accumulated = s.h * s.w * s.c,
+    image = elem_bytes(e) == wide ? 0 : aligned(accumulated * wide);
+  }
+  int64_t bytes() const { return 64 + weight + packed + threads * (scratch + columns + image); }
+};
+
+void spread_input_gradient(Elem e, const ConvShape& s, const void* grad, const void* weight, void* dx, StatSlot* slot, char* workspace) {
+  Spread p(e, s);
+  if (s.n * p.accumulated == 0) return;
+  char *ordered = workspace, *packed = ordered + p.weight, *shares = packed + p.packed;
+  const int64_t taps = s.kh * s.kw, bytes = elem_bytes(e);
+  for (int64_t o = 0; o < s.o; ++o)  // [o, c, taps] to [o, taps, c]
+    for (int64_t c = 0; c < s.c; ++c)
+      for (int64_t t = 0; t < taps; ++t)
+        std::memcpy(ordered + (o * p.k + t * s.c + c) * bytes, at(weight, o * p.k + c * taps + t, e), size_t(bytes));
+  gemm_pack_b(e, s.o, p.k, ordered, p.k, 1, packed);
+  const DType wide = e == Elem::f64 ? f64 : f32, narrow = dtype_of_elem(e);
+  const auto run = [&](int64_t lo, int64_t hi) {
+    for (int64_t share = lo; share < hi; ++share) {
+      char *scratch = shares + share * (p.scratch + p.columns + p.image), *columns = scratch + p.scratch;
+      StatSlot::Part part;
+      for (int64_t n = share * s.n / p.threads; n < (share + 1) * s.n / p.threads; ++n) {
+        char *to = const_cast<char*>(at(dx, n * p.accumulated, e)), *image = p.image ? columns + p.columns : to;
+        std::memset(image, 0, size_t(p.accumulated * computing_bytes(e)));
+        for (int64_t y = 0; y < s.oh; y += p.rows) {
+          const int64_t rows = std::min(p.rows, s.oh - y);
+          GemmArgs g = p.product;
+          g.m = rows * s.ow, g.a = at(grad, (n * s.oh + y) * s.ow * s.o, e), g.packed_b = packed, g.c = columns;
+          gemm(g, scratch, p.scratch);
+          kernels(e).spread({&s, columns, image, y, y + rows});
+        }
+        if (p.image) convert_loop(wide, narrow)(image, to, p.accumulated, nullptr);
+        if (slot) stat_block(narrow, to, p.accumulated, part);
+      }
+      if (slot) slot->merge(part);
+    }
+  };
+  if (p.threads == 1)
+    run(0, 1);
+  else
+    parallel_for(0, p.threads, 1, run);
+}
+
+}  // namespace
+
 int64_t conv_backward_input_workspace(Elem e, const ConvShape& s) {
   if (is_product(s)) return gemm_workspace_bytes(input_product(e, s, nullptr, nullptr, nullptr));
+  if (spreads(e, s)) return Spread(e, s).bytes();
   int64_t most = 0;
   Grid g;
   for (int64_t ry = 0; ry < std::min(s.sh, s.h); ++ry)
@@ -189,6 +261,7 @@ int64_t conv_backward_input_workspace(Elem e, const ConvShape& s) {
 
 void conv_backward_input(Elem e, const ConvShape& s, const void* grad, const void* weight, void* dx, StatSlot* slot, void* workspace) {
   if (is_product(s)) return run_product(input_product(e, s, grad, weight, dx), slot, workspace);
+  if (spreads(e, s)) return spread_input_gradient(e, s, grad, weight, dx, slot, aligned(workspace));
   const int64_t cg = s.c / s.groups, og = s.o / s.groups, taps = s.kh * s.kw;
   Grid g;
   for (int64_t ry = 0; ry < std::min(s.sh, s.h); ++ry)

@@ -38,9 +38,9 @@ void scatter_f32(Elem in, const void* sums, int64_t ld, int64_t cg, int64_t taps
                                     : &scatter_weights<float, float16>;
   f(sums, ld, cg, taps, o0, o1, dweight);
 }
-constexpr ConvKernels kernels_f32_table{panel_f32,           group_f32,     task_bytes_f32,  weight_task_bytes_f32,
-                                        weight_channels_f32, conv_task_f32, weight_task_f32, pack_f32,
-                                        scatter_f32};
+void spread_f32(const ConvSpread& t) { spread_columns<float>(t); }
+constexpr ConvKernels kernels_f32_table{panel_f32,     group_f32,       task_bytes_f32, weight_task_bytes_f32, weight_channels_f32,
+                                        conv_task_f32, weight_task_f32, pack_f32,       scatter_f32,           spread_f32};
 const ConvKernels& kernels_f32() { return kernels_f32_table; }
 }  // namespace keel::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

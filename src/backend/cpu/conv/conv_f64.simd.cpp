@@ -24,9 +24,9 @@ void pack_f64(Elem, const void* w, int64_t lanes, int64_t lane_stride, int64_t c
 void scatter_f64(Elem, const void* sums, int64_t ld, int64_t cg, int64_t taps, int64_t o0, int64_t o1, void* dweight) {
   scatter_weights<double, double>(sums, ld, cg, taps, o0, o1, dweight);
 }
-constexpr ConvKernels kernels_f64_table{panel_f64,           group_f64,     task_bytes_f64,  weight_task_bytes_f64,
-                                        weight_channels_f64, conv_task_f64, weight_task_f64, pack_f64,
-                                        scatter_f64};
+void spread_f64(const ConvSpread& t) { spread_columns<double>(t); }
+constexpr ConvKernels kernels_f64_table{panel_f64,     group_f64,       task_bytes_f64, weight_task_bytes_f64, weight_channels_f64,
+                                        conv_task_f64, weight_task_f64, pack_f64,       scatter_f64,           spread_f64};
 const ConvKernels& kernels_f64() { return kernels_f64_table; }
 }  // namespace keel::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

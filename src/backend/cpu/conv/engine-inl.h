@@ -304,6 +304,43 @@ void pack_conv_weights(const void* weights, int64_t lanes, int64_t lane_stride, 
   }
 }
 
+template <class T>
+HWY_INLINE void add_run(const T* HWY_RESTRICT from, T* HWY_RESTRICT to, int64_t n) {
+  const hn::ScalableTag<T> d;
+  constexpr int64_t kN = HWY_LANES(T);
+  int64_t i = 0;
+  for (; i + kN <= n; i += kN) hn::StoreU(hn::Add(hn::LoadU(d, to + i), hn::LoadU(d, from + i)), d, to + i);
+  if (i == n) return;
+  const auto m = hn::FirstN(d, size_t(n - i));
+  hn::BlendedStore(hn::Add(hn::MaskedLoad(m, d, to + i), hn::MaskedLoad(m, d, from + i)), m, d, to + i);
+}
+// Pixels in order, and for each pixel its window rows in order, whose columns lie side by side in the image where the dilation is 1.
+template <class T>
+void spread_columns(const ConvSpread& task) {
+  const ConvShape& s = *task.shape;
+  const T* from = static_cast<const T*>(task.columns);
+  T* image = static_cast<T*>(task.image);
+  const int64_t row = s.kw * s.c;
+  for (int64_t y = task.row0; y < task.row1; ++y) {
+    const int64_t y0 = y * s.sh - s.ph;
+    for (int64_t x = 0; x < s.ow; ++x, from += s.kh * row) {
+      const int64_t x0 = x * s.sw - s.pw;
+      for (int64_t i = 0; i < s.kh; ++i) {
+        const int64_t yy = y0 + i * s.dh;
+        if (yy < 0 || yy >= s.h) continue;
+        const T* taps = from + i * row;
+        if (s.dw == 1) {
+          const int64_t j0 = std::max<int64_t>(0, -x0), j1 = std::min(s.kw, s.w - x0);
+          if (j0 < j1) add_run(taps + j0 * s.c, image + (yy * s.w + x0 + j0) * s.c, (j1 - j0) * s.c);
+          continue;
+        }
+        for (int64_t j = 0; j < s.kw; ++j)
+          if (const int64_t xx = x0 + j * s.dw; xx >= 0 && xx < s.w) add_run(taps + j * s.c, image + (yy * s.w + xx) * s.c, s.c);
+      }
+    }
+  }
+}
+
 template <class T, class O>
 void scatter_weights(const void* sums, int64_t ld, int64_t cg, int64_t taps, int64_t o0, int64_t o1, void* dweight) {
   const T* s = static_cast<const T*>(sums);

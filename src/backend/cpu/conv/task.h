@@ -47,6 +47,14 @@ struct ConvWeightTask {
   char* workspace;
 };
 
+/// Adds columns [pixel][tap][channel] of output rows [row0, row1) of one image onto its input gradient, dense [h, w, c] in the computing type.
+struct ConvSpread {
+  const ConvShape* shape;
+  const void* columns;
+  void* image;
+  int64_t row0, row1;
+};
+
 /// What one target does for one computing type. `in` is the type of images, weights and results.
 struct ConvKernels {
   int64_t (*panel)();  // outputs a panel
@@ -61,6 +69,7 @@ struct ConvKernels {
                int64_t n_taps, int64_t panel0, int64_t panel1, void* panels);
   /// dweight[(o * cg + c) * taps + t] = sums[(t * cg + c) * ld + o] for o in [o0, o1).
   void (*scatter)(Elem in, const void* sums, int64_t ld, int64_t cg, int64_t taps, int64_t o0, int64_t o1, void* dweight);
+  void (*spread)(const ConvSpread& t);
 };
 const ConvKernels& conv_kernels_f32();  // also 16-bit types
 const ConvKernels& conv_kernels_f64();
