@@ -54,9 +54,13 @@ Strides strides_for(Layout l, const Spec& s, Inputs in) {
       if (!in[i].defined()) continue;
       const TensorImpl& x = impl(in[i]);
       if (!(x.spec.shape == s.shape)) continue;
-      if (is_contiguous(x.spec.shape, x.strides)) break;
+      if (is_contiguous(x.spec.shape, x.strides)) return x.strides;
       if (is_dense(x.spec.shape, x.strides)) return x.strides;
     }
+  // Results of another shape (pools) keep channels innermost where the first input has them so.
+  if (l == Layout::like_inputs && s.shape.rank() == 4 && in.size() && in[0].defined() && !fits(in[0], Layout::contiguous) &&
+      fits(in[0], Layout::channels_last))
+    return channels_last_strides(s.shape);
   return contiguous_strides(s.shape);
 }
 

@@ -19,10 +19,13 @@ namespace {
 int64_t arange_count(const ArangeParams& p) {
   const bool integral = p.start.kind() != f64 && p.stop.kind() != f64 && p.step.kind() != f64;
   if (integral) {
-    const int64_t step = p.step.to_int(), span = p.stop.to_int() - p.start.to_int();
+    const int64_t step = p.step.to_int(), start = p.start.to_int(), stop = p.stop.to_int();
     if (step == 0) fail(ErrorCode::value, "step must not be 0", "a negative step counts down; full(shape, value) repeats a value");
-    if ((span > 0) != (step > 0) || span == 0) return 0;
-    return (span + step + (step > 0 ? -1 : 1)) / step;
+    if (step > 0 ? stop <= start : stop >= start) return 0;
+    const uint64_t span = step > 0 ? uint64_t(stop) - uint64_t(start) : uint64_t(start) - uint64_t(stop),
+                   n = (span - 1) / (step > 0 ? uint64_t(step) : 0 - uint64_t(step)) + 1;
+    if (n > uint64_t(1e15)) fail(ErrorCode::value, "the range has too many values");
+    return int64_t(n);
   }
   const double n = std::ceil((p.stop.to_double() - p.start.to_double()) / p.step.to_double());
   if (p.step.to_double() == 0 || std::isnan(n)) fail(ErrorCode::value, "step must be a number other than 0");
