@@ -40,7 +40,8 @@ void finish_grid(Grid& g, Elem e, const int64_t* dy, const int64_t* i_of, int64_
                  int64_t kw) {
   g.dy0 = dy[0], g.dy1 = dy[ni - 1], g.dx0 = dx[0], g.dx1 = dx[nj - 1];
   const bool inside = g.dy0 >= 0 && g.dx0 >= 0 && (g.rows - 1) * g.isy + g.dy1 < g.h && (g.columns - 1) * g.isx + g.dx1 < g.w;
-  g.copy = !inside || elem_bytes(e) == 2 || g.columns < kernels(e).group();
+  g.pair = g.cg == 1 && g.isx == 1 && g.og <= kernels(e).paired_outputs();
+  g.copy = !inside || elem_bytes(e) == 2 || g.columns < kernels(e).group() * (1 + g.pair) || (g.pair && g.c > 1);
   bool neighbours = nj > 1;
   for (int64_t j = 1; j < nj; ++j) neighbours = neighbours && dx[j] == dx[j - 1] + 1;
   const bool join = neighbours && g.cg < kJoin && (g.copy || g.cg == g.c);
@@ -102,7 +103,7 @@ void run_grid(Grid& g, Elem e, const void* w, int64_t lane_stride, int64_t k_str
   g.panels = workspace;
   char* scratch = workspace + panels_bytes(e, g.og, g.k);
   const auto pack = [&](int64_t p0, int64_t p1) {
-    kernel.pack(e, w, g.og, lane_stride, g.cg, k_stride, g.place, g.places, p0, p1, workspace);
+    kernel.pack(e, w, g.og, lane_stride, g.cg, k_stride, g.place, g.places, p0, p1, g.pair, workspace);
   };
   if (threads == 1)
     pack(0, panels);

@@ -38,7 +38,7 @@ struct ConvSizing {
     return round_up(count, 8);
   }
   static int64_t task_bytes(const ConvGrid& g) {
-    return segments(g) * int64_t(sizeof(Segment)) + (kGroups * kGroup * kNr + 64) * int64_t(sizeof(T)) +
+    return segments(g) * int64_t(sizeof(Segment)) + (2 * kGroups * kGroup * kNr + 64) * int64_t(sizeof(T)) +
            (g.copy ? band_bytes(g, g.cg) : 0) + 256;
   }
   static bool joined(const ConvGrid& g) { return g.taps[0].columns > 1 || g.n_taps == 1; }
@@ -47,7 +47,9 @@ struct ConvSizing {
     return 2 * kRows * 8 + panel_bytes(g) + (g.copy ? band_bytes(g, weight_block(g)) : 0) + 256;
   }
   /// Pixels between two pixels of the copied band: what the grid can touch.
-  static int64_t buffer_columns(const ConvGrid& g) { return (std::max<int64_t>(g.columns, kGroup) - 1) * g.isx + g.dx1 - g.dx0 + 1; }
+  static int64_t buffer_columns(const ConvGrid& g) {
+    return (std::max<int64_t>(g.columns, kGroup * (1 + g.pair)) - 1) * g.isx + g.dx1 - g.dx0 + 1;
+  }
 };
 
 // Copies source rows [y0, y1) of one image (may lie outside), columns from g.dx0 on, channels [c, c + n) into dst: widened, zeros outside.
@@ -122,15 +124,17 @@ void run_conv_task(const ConvTask& task) {
   char* w = reinterpret_cast<char*>(round_up(reinterpret_cast<intptr_t>(task.workspace), 64));
   Segment* segments = reinterpret_cast<Segment*>(w);
   T* narrow = reinterpret_cast<T*>(w + Z::segments(g) * int64_t(sizeof(Segment)));  // one tile of results before conversion
-  T* buffer = narrow + kGroups * kGroup * kNr + 64;
+  T* buffer = narrow + 2 * kGroups * kGroup * kNr + 64;
   const int64_t columns = Z::buffer_columns(g), span = g.dy1 - g.dy0;
   const int64_t pixel_pitch = g.copy ? g.cg : g.c, row_pitch = g.copy ? columns * g.cg : g.w * g.c;
   PixelTile<T> tile{};
   tile.ars = g.isx * pixel_pitch, tile.segments = segments, tile.n_segments = make_segments<T>(g, row_pitch, pixel_pitch, segments);
-  tile.rows = std::min<int64_t>(g.columns, kGroup);
+  const int64_t group_pixels = kGroup * (1 + g.pair);
+  HWY_ALIGN T held[kGroups * kGroup * kNr];
+  tile.held = held, tile.rows = std::min<int64_t>(g.columns, group_pixels);
   constexpr bool kConvert = !std::is_same_v<T, O>;
   O* const dst = static_cast<O*>(g.dst);
-  const int64_t pixel_out = g.osx * g.o, groups = (g.columns + kGroup - 1) / kGroup;
+  const int64_t pixel_out = g.osx * g.o, groups = (g.columns + group_pixels - 1) / group_pixels;
   // Rows of a band: whole images while they fit, else a part of one.
   const int64_t image_bytes = ((g.rows - 1) * g.isy + span + 1) * columns * g.cg * int64_t(sizeof(T));
   const int64_t row_bytes = columns * g.cg * int64_t(sizeof(T)) * g.isy, halo = (span + 1 - g.isy) * columns * g.cg * int64_t(sizeof(T));
@@ -168,7 +172,8 @@ void run_conv_task(const ConvTask& task) {
       while (r < end) {
         int64_t ng = 0;
         for (; ng < kGroups && r < end; ++ng) {
-          const int64_t image = r / g.rows, y = r % g.rows, x = std::max<int64_t>(std::min(group * kGroup, g.columns - kGroup), 0);
+          const int64_t image = r / g.rows, y = r % g.rows,
+                        x = std::max<int64_t>(std::min(group * group_pixels, g.columns - group_pixels), 0);
           if (g.copy) {
             const int64_t in_image = image - image0, base = in_image ? first_size + (in_image - 1) * image_size : 0;
             tile.a[ng] = buffer + base + (in_image ? y : r - row) * g.isy * row_pitch + x * tile.ars;
@@ -179,13 +184,13 @@ void run_conv_task(const ConvTask& task) {
           if (++group == groups) group = 0, ++r;
         }
         if constexpr (kConvert) {
-          for (int64_t i = 0; i < ng; ++i) tile.c[i] = narrow + i * kGroup * kNr;
+          for (int64_t i = 0; i < ng; ++i) tile.c[i] = narrow + i * group_pixels * kNr;
           tile.ldc = kNr;
         } else {
           for (int64_t i = 0; i < ng; ++i) tile.c[i] = to[i];
           tile.ldc = pixel_out;
         }
-        get_pixel_tile<T>(ng, nv)(tile);
+        get_pixel_tile<T>(ng, nv, g.pair)(tile);
         if constexpr (kConvert) {
           const hn::ScalableTag<T> d;
           for (int64_t i = 0; i < ng; ++i)
@@ -262,6 +267,19 @@ void run_weight_task(const ConvWeightTask& task) {
         } else {
           tile.b = static_cast<const T*>(task.g) + g.o0 + panel * kNr;
         }
+        if constexpr (std::is_same_v<S, float> && std::is_same_v<T, float>) {
+          if (g.pair && g.o == g.og && g.taps[0].columns > 1) {
+            int64_t tap_row[8], t = 0, taken = g.n_taps;
+            while (const PairWeightTileFn run = get_pair_weight_tile(taken, g.taps[0].columns)) {
+              for (int64_t i = 0; i < taken; ++i) tap_row[i] = (g.taps[t + i].dy - g.dy0) * row_pitch;
+              run({a, tile.b, a_row, b_row, tap_row, tile.rows, tile.columns, g.og,
+                   static_cast<T*>(task.sums) + t * g.taps[0].columns * task.ld, task.ld, tile.add});
+              t += taken, taken = g.n_taps - t;
+              if (taken == 0) break;
+            }
+            if (t == g.n_taps) continue;
+          }
+        }
         int64_t k0 = 0;  // rows of sums before this tap
         for (int64_t t = 0; t < g.n_taps; ++t) {
           const ConvTap& tap = g.taps[t];
@@ -282,7 +300,7 @@ void run_weight_task(const ConvWeightTask& task) {
 
 template <class S, class T>
 void pack_conv_weights(const void* weights, int64_t lanes, int64_t lane_stride, int64_t channels, int64_t k_stride, const int64_t* tap,
-                       int64_t n_taps, int64_t panel0, int64_t panel1, void* panels) {
+                       int64_t n_taps, int64_t panel0, int64_t panel1, bool pair, void* panels) {
   constexpr int64_t kNr = ConvSizing<T>::kNr;
   const S* w = static_cast<const S*>(weights);
   for (int64_t panel = panel0; panel < panel1; ++panel) {
@@ -296,6 +314,11 @@ void pack_conv_weights(const void* weights, int64_t lanes, int64_t lane_stride, 
         for (int64_t c = c0; c < c1; ++c) {
           const S* p = from + c * k_stride + tap[t];
           T* q = out + (t * channels + c) * kNr;
+          if (pair) {
+            for (int64_t l = 0; l < valid; ++l) q[2 * l] = q[2 * l + 1] = T(p[l * lane_stride]);
+            for (int64_t l = 2 * valid; l < kNr; ++l) q[l] = T(0);
+            continue;
+          }
           for (int64_t l = 0; l < valid; ++l) q[l] = T(p[l * lane_stride]);
           for (int64_t l = valid; l < kNr; ++l) q[l] = T(0);
         }

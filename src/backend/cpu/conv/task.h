@@ -19,6 +19,7 @@ struct ConvGrid {
   int64_t dy0, dy1, dx0, dx1;       // least and largest offset of any tap
   const ConvTap* taps;
   int64_t n_taps;
+  bool pair;  // one input channel and few outputs: two pixels share a vector
   bool copy;  // whether source rows must be copied (padding, conversion, bad strides)
   void* dst;
   int64_t oh, ow, o, o0, og;  // destination images; the channels written: og from o0 on
@@ -57,8 +58,9 @@ struct ConvSpread {
 
 /// What one target does for one computing type. `in` is the type of images, weights and results.
 struct ConvKernels {
-  int64_t (*panel)();  // outputs a panel
-  int64_t (*group)();  // fewest columns a grid may have without a copy
+  int64_t (*panel)();           // outputs a panel
+  int64_t (*group)();           // fewest columns a grid may have without a copy; twice that where pixels are paired
+  int64_t (*paired_outputs)();  // most outputs with which pixels are paired
   int64_t (*task_bytes)(const ConvGrid& g);
   int64_t (*weight_task_bytes)(const ConvGrid& g);
   int64_t (*weight_channels)();  // channels a share of a weight gradient should be a multiple of
@@ -66,7 +68,7 @@ struct ConvKernels {
   void (*weight_task)(Elem in, const ConvWeightTask& t);
   /// Panels [panel0, panel1) of packed weights: lane l, channel k, tap t is w[l * lane_stride + k * k_stride + tap[t]].
   void (*pack)(Elem in, const void* w, int64_t lanes, int64_t lane_stride, int64_t channels, int64_t k_stride, const int64_t* tap,
-               int64_t n_taps, int64_t panel0, int64_t panel1, void* panels);
+               int64_t n_taps, int64_t panel0, int64_t panel1, bool pair, void* panels);
   /// dweight[(o * cg + c) * taps + t] = sums[(t * cg + c) * ld + o] for o in [o0, o1).
   void (*scatter)(Elem in, const void* sums, int64_t ld, int64_t cg, int64_t taps, int64_t o0, int64_t o1, void* dweight);
   void (*spread)(const ConvSpread& t);
