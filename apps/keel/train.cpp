@@ -1,12 +1,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <chrono>
-#include <cmath>
 #include <memory>
 
 #include "common.h"
-#include "keel/io/svg_chart.h"
 #include "models.h"
 #include "runs.h"
 
@@ -46,18 +43,36 @@ int fit_images(Model& net, const TrainOptions& o, const ImageSets& sets) {
   train::FitOptions fit{.epochs = o.epochs, .run_dir = o.out, .monitor = o.monitor, .progress = !o.no_progress && !o.json_lines};
   fit.on_epoch = [&](const train::EpochResult& e) {
     if (o.json_lines)
-      fmt::print("{}\n", json{{"epoch", e.epoch}, {"train_loss", number(e.train_loss)}, {"loss", number(e.loss)}, {"accuracy", number(e.accuracy)}, {"seconds", e.seconds}, {"examples_per_second", e.examples_per_second}}.dump());
-    else if (!isatty(2)) fmt::print("epoch {}: train loss {:.4f}, held out loss {:.4f}, accuracy {:.4f}, {:.1f} s\n", e.epoch, e.train_loss, e.loss, e.accuracy, e.seconds);
+      fmt::print("{}\n", json{{"epoch", e.epoch},
+                              {"train_loss", number(e.train_loss)},
+                              {"loss", number(e.loss)},
+                              {"accuracy", number(e.accuracy)},
+                              {"seconds", e.seconds},
+                              {"examples_per_second", e.examples_per_second}}
+                             .dump());
+    else if (!isatty(2))
+      fmt::print("epoch {}: train loss {:.4f}, held out loss {:.4f}, accuracy {:.4f}, {:.1f} s\n", e.epoch, e.train_loss, e.loss,
+                 e.accuracy, e.seconds);
     std::fflush(stdout);
   };
   const train::Result r = trainer.fit(batches, held_out, fit);
   save(o.out + "/model.safetensors", net.state_dict());
   write_json(o.out + "/config.json", {{"model", o.model}, {"dataset", sets.name}, {"keel", version()}});
-  const json summary{{"dataset", sets.name}, {"model", o.model}, {"parameters", net.num_parameters()}, {"epochs", r.epochs.size()}, {"accuracy", number(r.accuracy)}, {"loss", number(r.loss)},
-                     {"seconds_train", r.seconds}, {"steps", r.steps}, {"interrupted", r.interrupted}, {"checkpoint", o.out + "/checkpoint.keel"}};
+  const json summary{{"dataset", sets.name},
+                     {"model", o.model},
+                     {"parameters", net.num_parameters()},
+                     {"epochs", r.epochs.size()},
+                     {"accuracy", number(r.accuracy)},
+                     {"loss", number(r.loss)},
+                     {"seconds_train", r.seconds},
+                     {"steps", r.steps},
+                     {"interrupted", r.interrupted},
+                     {"checkpoint", o.out + "/checkpoint.keel"}};
   write_json(o.out + "/trainer_state.json", summary);
-  if (o.json_lines) fmt::print("{}\n", summary.dump());
-  else fmt::print("{}: accuracy {:.4f} on held-out data after {} epochs; written to {}\n", o.model, r.accuracy, r.epochs.size(), o.out);
+  if (o.json_lines)
+    fmt::print("{}\n", summary.dump());
+  else
+    fmt::print("{}: accuracy {:.4f} on held-out data after {} epochs; written to {}\n", o.model, r.accuracy, r.epochs.size(), o.out);
   return r.interrupted ? kInterrupted : kOk;
 }
 
@@ -74,72 +89,36 @@ int train_mnist(const TrainOptions& o) {
   return fit_images(net, o, sets);
 }
 
-/// Mean loss over the validation text, in windows that follow one another.
-double validation_loss(const Gpt& net, const Tensor& ids, int64_t context) {
-  NoGrad off;
-  double sum = 0;
-  int64_t count = 0;
-  const int64_t windows = std::min<int64_t>((ids.size() - 1) / context, 640);
-  for (int64_t w = 0; w < windows; w += 32) {
-    const int64_t n = std::min<int64_t>(32, windows - w);
-    const Tensor at = arange(w * context, (w + n) * context).reshape({n, context});
-    sum += cross_entropy(net(ids[at]), ids[at + 1]).item() * double(n), count += n;
-  }
-  return sum / double(count);
-}
-
 int train_char_gpt(const TrainOptions& o) {
   if (o.threads > 0) set_num_threads(o.threads);
-  manual_seed(uint64_t(o.seed));
-  const std::string corpus = io::read_text(o.text);
-  const text::CharTokenizer chars(corpus);
-  const Tensor all_ids = chars.encode(corpus);
-  const int64_t n = all_ids.size(), cut = n * 9 / 10;
-  if (cut <= o.context + 1) raise(Error(ErrorCode::value, o.text + ": is too short for a context of " + std::to_string(o.context)));
-  const Tensor train_ids = all_ids[{slice(none, cut)}], held_ids = all_ids[{slice(cut, none)}];
-  make_folder(o.out);
-  const GptConfig config{.vocab = chars.vocab_size(), .context = o.context, .layers = o.layers, .width = o.width, .heads = o.heads};
-  Gpt net(config);
-  auto [matrices, vectors] = optim::split_by_rank(net.parameters());
-  optim::AdamW opt({{.params = matrices, .weight_decay = o.weight_decay}, {.params = vectors, .weight_decay = 0.0}}, {.lr = o.lr, .betas = {0.9, 0.99}});
-  optim::CosineAnnealing schedule(opt, {.total_steps = o.iterations, .warmup_steps = std::min<int64_t>(100, o.iterations / 10), .min_lr = o.lr / 10});
-  std::unique_ptr<Monitor> monitor;
-  if (o.monitor) monitor = std::make_unique<Monitor>(MonitorOptions{.log_file = o.out + "/monitor.jsonl"});
-  const auto begin = std::chrono::steady_clock::now();
-  auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
-  io::ChartSeries curve{"batch", {}, {}}, held{"held out", {}, {}};
-  double running = 0, best = INFINITY;
-  for (int64_t step = 1; step <= o.iterations; ++step) {
-    if (monitor) monitor->step();
-    const Tensor at = randint(0, cut - o.context - 1, {o.batch, 1}) + arange(o.context);
-    const Tensor loss = cross_entropy(net(train_ids[at]), train_ids[at + 1]);
-    opt.zero_grad();
-    loss.backward();
-    nn::clip_grad_norm(net.parameters(), 1.0);
-    opt.step();
-    schedule.step();
-    const double l = loss.item();
-    running = step == 1 ? l : 0.98 * running + 0.02 * l;
-    if (step % 10 == 0) curve.x.push_back(double(step)), curve.y.push_back(running);
-    if (step % 250 == 0 || step == o.iterations) {
-      const double v = validation_loss(net, held_ids, o.context);
-      best = std::min(best, v);
-      held.x.push_back(double(step)), held.y.push_back(v);
-      if (o.json_lines) fmt::print("{}\n", json{{"step", step}, {"train_loss", running}, {"loss", v}, {"seconds", seconds()}}.dump());
-      else fmt::print("step {:5d}/{}: train loss {:.4f}, held out loss {:.4f}, {:.1f} s\n", step, o.iterations, running, v, seconds());
+  const CharGptOptions run{.text = o.text,
+                           .out = o.out,
+                           .iterations = o.iterations,
+                           .layers = o.layers,
+                           .width = o.width,
+                           .heads = o.heads,
+                           .context = o.context,
+                           .batch = o.batch,
+                           .seed = o.seed,
+                           .lr = o.lr,
+                           .weight_decay = o.weight_decay,
+                           .monitor = o.monitor};
+  const CharGptRun r = fit_char_gpt(run, [&](const CharGptStep& s) {
+    if (s.held_out == s.held_out) {
+      if (o.json_lines)
+        fmt::print("{}\n", json{{"step", s.step}, {"train_loss", s.train}, {"loss", s.held_out}, {"seconds", s.seconds}}.dump());
+      else
+        fmt::print("step {:5d}/{}: train loss {:.4f}, held out loss {:.4f}, {:.1f} s\n", s.step, o.iterations, s.train, s.held_out,
+                   s.seconds);
       std::fflush(stdout);
-    } else if (!o.json_lines && !o.no_progress && isatty(2) && step % 10 == 0) {
-      fmt::print(stderr, "\rstep {}/{} loss {:.4f} {:.1f} it/s\x1b[K\r", step, o.iterations, running, double(step) / seconds());
+    } else if (!o.json_lines && !o.no_progress && isatty(2) && s.step % 10 == 0) {
+      fmt::print(stderr, "\rstep {}/{} loss {:.4f} {:.1f} it/s\x1b[K\r", s.step, o.iterations, s.train, double(s.step) / s.seconds);
     }
-  }
-  save(o.out + "/model.safetensors", net.state_dict());
-  write_json(o.out + "/config.json", {{"model", "char-gpt"}, {"vocab", config.vocab}, {"context", config.context}, {"layers", config.layers}, {"width", config.width}, {"heads", config.heads},
-                                      {"characters", chars.characters()}, {"keel", version()}});
-  const json summary{{"model", "char-gpt"}, {"parameters", net.num_parameters()}, {"iterations", o.iterations}, {"loss", number(held.y.empty() ? NAN : held.y.back())}, {"best_loss", number(best)}, {"seconds_train", seconds()}};
-  write_json(o.out + "/trainer_state.json", summary);
-  if (auto ok = io::write_file(o.out + "/loss.svg", io::svg_chart({curve, held}, {.title = "Loss", .x_label = "step", .y_label = "nats"})); !ok) raise(Error(ErrorCode::io, ok.message()));
-  if (o.json_lines) fmt::print("{}\n", summary.dump());
-  else fmt::print("held out loss {:.4f}; written to {}. `keel sample {}` writes text.\n", best, o.out, o.out);
+  });
+  if (o.json_lines)
+    fmt::print("{}\n", summary(run, r).dump());
+  else
+    fmt::print("held out loss {:.4f}; written to {}. `keel sample {}` writes text.\n", r.best, o.out, o.out);
   return kOk;
 }
 
@@ -159,7 +138,9 @@ void add_train(CLI::App& root, Outcome& out) {
     a->add_flag("--no-progress", o->no_progress, "No bar");
   };
   auto* mnist = train->add_subcommand("mnist", "Handwritten digits; drawn ones where there is no MNIST");
-  mnist->add_option("--model", o->model, "mlp (101,770 parameters) or cnn (44,426)")->check(CLI::IsMember({"mlp", "cnn"}))->capture_default_str();
+  mnist->add_option("--model", o->model, "mlp (101,770 parameters) or cnn (44,426)")
+      ->check(CLI::IsMember({"mlp", "cnn"}))
+      ->capture_default_str();
   mnist->add_option("--data", o->data, "Folder with mnist/")->capture_default_str();
   mnist->add_option("--epochs", o->epochs, "Epochs")->capture_default_str();
   mnist->add_option("--batch-size", o->batch, "Examples a batch")->capture_default_str();

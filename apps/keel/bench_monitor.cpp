@@ -1,0 +1,111 @@
+// What watching costs: the same training steps with the monitor off, on and off again, in turns, beside the same turns with it always off.
+#include <cmath>
+#include <memory>
+
+#include "bench.h"
+
+namespace keel::app {
+namespace {
+
+struct Options {
+  std::string only;
+  int64_t rounds = 40, threads = 0;
+  double seconds = 20;
+  bool as_json = false, sites = false;
+};
+
+template <class F>
+double seconds_of(int steps, Monitor* watch, F&& step) {
+  const auto begin = Clock::now();
+  for (int i = 0; i < steps; ++i) {
+    if (watch) watch->step();
+    step();
+  }
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+/// Blocks of steps in threes: off, X, off, where X is on in every second three and off in the others. A three gives the share by which X
+/// took longer than the mean of its neighbours, so that a drift of the machine cancels; those with X off are the control.
+template <class F>
+void measure(const Options& o, const std::string& name, int steps, F&& step) {
+  if (!o.only.empty() && name.find(o.only) == std::string::npos) return;
+  for (int i = 0; i < 2; ++i) step();
+  std::vector<double> cost, control, off, on;
+  const auto end = Clock::now() + std::chrono::duration<double>(o.seconds);
+  double before = seconds_of(steps, nullptr, step);
+  for (int64_t i = 0; i < 2 * o.rounds && (Clock::now() < end || i < 6); ++i) {
+    std::unique_ptr<Monitor> watch;
+    if (i % 2) watch = std::make_unique<Monitor>();
+    const double middle = seconds_of(steps, watch.get(), step);
+    if (watch && o.sites && i == 1) fmt::print("{}\n", watch->report());
+    watch.reset();
+    const double after = seconds_of(steps, nullptr, step);
+    (i % 2 ? cost : control).push_back(2 * middle / (before + after) - 1);
+    off.push_back(after / steps);
+    if (i % 2) on.push_back(middle / steps);
+    before = after;
+  }
+  for (auto* v : {&cost, &control, &off, &on}) std::sort(v->begin(), v->end());
+  // The error of a median: 1.25 sigma / sqrt(n), sigma from the quartiles.
+  const auto error = [](const std::vector<double>& v) {
+    return 1.25 * (quantile(v, 0.75) - quantile(v, 0.25)) / 1.349 / std::sqrt(double(v.size()));
+  };
+  const double c = quantile(cost, 0.5), k = quantile(control, 0.5);
+  if (o.as_json) {
+    fmt::print("{}\n", json{{"name", "monitor " + name},
+                            {"unit", "share"},
+                            {"best", on.front() / off.front() - 1},
+                            {"median", c},
+                            {"error", error(cost)},
+                            {"low", quantile(cost, 0.25)},
+                            {"high", quantile(cost, 0.75)},
+                            {"control", k},
+                            {"control_error", error(control)},
+                            {"off_seconds", quantile(off, 0.5)},
+                            {"on_seconds", quantile(on, 0.5)},
+                            {"n", cost.size()},
+                            {"threads", num_threads()},
+                            {"cpu", cpu_info().name}}
+                           .dump());
+  } else {
+    fmt::print(
+        "{:<40} on {:+.2f} % +- {:.2f} (quartiles {:+.2f} to {:+.2f}; of the best {:+.2f}), control {:+.2f} % +- {:.2f}; off {:.2f} ms a "
+        "step, {} pairs\n",
+        name, 100 * c, 100 * error(cost), 100 * quantile(cost, 0.25), 100 * quantile(cost, 0.75), 100 * (on.front() / off.front() - 1),
+        100 * k, 100 * error(control), 1e3 * quantile(off, 0.5), cost.size());
+  }
+  std::fflush(stdout);
+}
+
+int run(const Options& o) {
+  if (o.threads > 0) set_num_threads(o.threads);
+  if (!o.as_json)
+    fmt::print("{}, {}, {} threads; what the monitor adds to a training step\n", cpu_info().name, cpu_info().isa, num_threads());
+  manual_seed(0);
+  {
+    Gpt net({.tied = false, .gelu = Gelu::none});
+    optim::AdamW opt(net.parameters(), {.lr = 1e-3});
+    measure(o, "char-GPT 4x128 T64 b12 step adamw", 3, step_of(net, opt, randint(0, 65, {12, 64}), randint(0, 65, {12, 64})));
+  }
+  ResNet18 net;
+  optim::SGD opt(net.parameters(), {.lr = 0.1, .momentum = 0.9});
+  measure(o, "ResNet-18 CIFAR step b32 sgd nhwc", 1, step_of(net, opt, randn({32, 3, 32, 32}).channels_last(), randint(0, 10, {32})));
+  return kOk;
+}
+
+}  // namespace
+
+void add_bench_monitor(CLI::App& bench, Outcome& out) {
+  auto o = std::make_shared<Options>();
+  auto* a = bench.add_subcommand(
+      "monitor", "What watching every op adds to a training step: off, on, off in turns, beside a control that is always off");
+  a->add_option("--only", o->only, "Rows whose name holds this");
+  a->add_option("--rounds", o->rounds, "Most pairs a row")->check(CLI::PositiveNumber)->capture_default_str();
+  a->add_option("--seconds", o->seconds, "Most seconds a row")->check(CLI::PositiveNumber)->capture_default_str();
+  a->add_option("--threads", o->threads, "Threads; 0: all cores");
+  a->add_flag("--sites", o->sites, "Also print what the monitor saw");
+  a->add_flag("--json", o->as_json, "One JSON object a line");
+  a->callback([o, &out] { out.code = run(*o); });
+}
+
+}  // namespace keel::app
