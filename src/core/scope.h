@@ -6,6 +6,7 @@
 
 namespace keel {
 
+class Error;
 class Tensor;
 struct OpDef;
 
@@ -49,6 +50,9 @@ namespace detail {
 [[gnu::tls_model("initial-exec")]] extern thread_local constinit Scope thread_scope;
 }
 inline Scope& scope() { return detail::thread_scope; }
+
+/// `e` with the op in progress, its arguments and the module path; unchanged outside of ops. Defined where rows are known.
+Error about_call(Error e);
 
 /// Restores the thread's Scope when it goes.
 class ScopeGuard {

@@ -6,7 +6,7 @@
 namespace keel {
 
 void Dims::too_long(int64_t n) {
-  raise(Error(ErrorCode::value, "a list of " + std::to_string(n) + " dimensions is too long").hint("tensors have at most " + std::to_string(kMaxRank) + " axes"));
+  raise(Error(ErrorCode::value, "a list of " + std::to_string(n) + " dimensions is too long").op("Shape").hint("tensors have at most " + std::to_string(kMaxRank) + " axes"));
 }
 void Dims::insert(int at, int64_t v) {
   push_back(0);
@@ -18,14 +18,14 @@ void Dims::erase(int at) {
   d_[--n_] = 0;
 }
 void Shape::require_rank(int r) const {
-  if (rank() != r) raise(Error(ErrorCode::shape, "expected rank " + std::to_string(r) + ", got shape " + to_string(*this)));
+  if (rank() != r) raise(Error(ErrorCode::shape, "expected rank " + std::to_string(r) + ", got shape " + to_string(*this)).op("Shape::as").hint("rank() says how many axes there are; flatten and unsqueeze change it"));
 }
 
 std::string to_string(const Dims& d) {
   std::string s = "[";
   for (int i = 0; i < d.rank(); ++i) {
     if (i) s += ", ";
-    s += d[i] == Extent::unknown ? "?" : std::to_string(d[i]);
+    s += std::to_string(d[i]);
   }
   return s + "]";
 }

@@ -62,6 +62,7 @@ const Tensor* StateDict::find(std::string_view name) const {
 Tensor StateDict::operator[](std::string_view name) const {
   if (const Tensor* t = find(name)) return *t;
   Error e(ErrorCode::value, "no tensor is named '" + std::string(name) + "' among " + std::to_string(entries_.size()));
+  e.op("StateDict");
   const Entry* best = nullptr;
   int64_t least = int64_t(name.size()) / 2 + 1;
   if (entries_.size() <= 4096 && name.size() <= 256)

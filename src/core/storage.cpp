@@ -67,10 +67,10 @@ void Storage::destroy(Storage* s) {
 Ref<Storage> allocate_storage(size_t bytes, Device device) {
   Ref<Storage> s = new_storage();
   s->bytes = bytes, s->device = device;
-  if (device.type != DeviceType::cpu) raise(Error(ErrorCode::device, "no backend for " + to_string(device) + " is loaded"));
+  if (device.type != DeviceType::cpu) raise(about_call(Error(ErrorCode::device, "no backend for " + to_string(device) + " is loaded")));
   if (bytes == 0) return s;
   s->data = static_cast<std::byte*>(cpu_allocate(bytes, scope().path));
-  if (!s->data) raise(Error(ErrorCode::memory, "out of memory: " + std::to_string(bytes) + " bytes wanted").note(memory_report(bytes)));
+  if (!s->data) raise(about_call(Error(ErrorCode::memory, "out of memory: " + std::to_string(bytes) + " bytes wanted")).note(memory_report(bytes)));
   s->release = [](Storage* x) { cpu_free(x->data, x->bytes); };
   return s;
 }

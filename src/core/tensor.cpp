@@ -12,7 +12,7 @@ namespace keel {
 namespace {
 
 const TensorImpl& given(const Tensor& t, const char* what) {
-  if (!t.defined()) raise(Error(ErrorCode::value, std::string(what) + " of an empty tensor").hint("a default-constructed Tensor has no value yet"));
+  if (!t.defined()) raise(Error(ErrorCode::value, std::string(what) + " of an empty tensor").op(what).hint("a default-constructed Tensor has no value yet"));
   return *t.impl();
 }
 
@@ -59,15 +59,15 @@ uint32_t Tensor::version() const {
 
 const void* Tensor::bytes(DType expected) const {
   const TensorImpl& t = given(*this, "data");
-  if (t.device.type != DeviceType::cpu) raise(Error(ErrorCode::device, "data of a tensor on " + to_string(t.device) + " cannot be read here").hint("x.to(device(\"cpu\")) copies it"));
+  if (t.device.type != DeviceType::cpu) raise(Error(ErrorCode::device, "data of a tensor on " + to_string(t.device) + " cannot be read here").op("data").hint("x.to(device(\"cpu\")) copies it"));
   if (expected != DType::none && expected != t.spec.dtype)
-    raise(Error(ErrorCode::dtype, std::string("data<T>() of type ") + name_of(expected) + " asked of a tensor of " + name_of(t.spec.dtype)).arg("x", to_string(t.spec)).hint("x.astype(...) converts"));
+    raise(Error(ErrorCode::dtype, std::string("values of ") + name_of(expected) + " asked of a tensor of " + name_of(t.spec.dtype)).op("data").arg("x", to_string(t.spec)).hint(std::string("x.astype(") + name_of(expected) + ") converts"));
   if (TraceSink* trace = scope().trace) trace->host_read(trace, t);
   return t.data;
 }
 void* Tensor::mutable_bytes(DType expected) {
   const void* p = static_cast<const Tensor*>(this)->bytes(expected);
-  if (p_->storage && p_->storage->readonly) raise(Error(ErrorCode::value, "the tensor's memory is read-only").arg("x", to_string(p_->spec)).hint("x.clone() gives a writable copy; a const Tensor gives const data"));
+  if (p_->storage && p_->storage->readonly) raise(Error(ErrorCode::value, "the tensor's memory is read-only").op("data").arg("x", to_string(p_->spec)).hint("x.clone() gives a writable copy; a const Tensor gives const data"));
   return const_cast<void*>(p);
 }
 
@@ -162,7 +162,11 @@ const Tensor& Index::array() const {
   return reinterpret_cast<const Tensor&>(array_);
 }
 
-std::string to_string(const Spec& s) { return std::string(name_of(s.dtype)) + to_string(s.shape); }
+std::string to_string(const Spec& s) {
+  std::string text = std::string(name_of(s.dtype)) + "[";
+  for (int i = 0; i < s.shape.rank(); ++i) text += (i ? ", " : "") + (s.shape[i] == Extent::unknown ? "?" : std::to_string(s.shape[i]));
+  return text + "]";
+}
 
 std::string to_string(Device d) {
   constexpr const char* names[] = {"cpu", "cuda", "webgpu"};
@@ -175,8 +179,8 @@ Device device(std::string_view name) {
   if (name == "cpu" || name == "auto") return cpu_device;
   const std::string n(name);
   if (name.starts_with("cuda") || name.starts_with("webgpu"))
-    raise(Error(ErrorCode::device, "device " + n + " is not available: this build has no such backend").hint("device(\"auto\") takes the best one present"));
-  raise(Error(ErrorCode::value, "unknown device '" + n + "'").hint("cpu, cuda, cuda:N or auto"));
+    raise(Error(ErrorCode::device, "device " + n + " is not available: this build has no such backend").op("device").hint("device(\"auto\") takes the best one present"));
+  raise(Error(ErrorCode::value, "unknown device '" + n + "'").op("device").hint("cpu, cuda, cuda:N or auto"));
 }
 
 }  // namespace keel

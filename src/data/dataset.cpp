@@ -34,11 +34,6 @@ Tensor take_rows(const Tensor& x, const Fetch& f) {
   return y;
 }
 
-Tensor must(Result<Tensor> r, const char* op) {
-  if (!r) raise(Error(ErrorCode::io, r.message()).op(op));
-  return std::move(r).value();
-}
-
 }  // namespace
 
 Batch Dataset::batch(const Fetch& f) const {
@@ -51,7 +46,7 @@ Batch Dataset::operator[](int64_t i) const { return batch({&i, 1}); }
 
 Dataset Dataset::from_tensors(const Tensor& x, const Tensor& y) {
   if (x.rank() == 0 || y.rank() == 0 || x.shape()[0] != y.shape()[0])
-    raise(Error(ErrorCode::shape, "x and y must have the same first extent").op("Dataset").arg("x", to_string(impl(x).spec)).arg("y", to_string(impl(y).spec)));
+    raise(Error(ErrorCode::shape, "x and y must have the same first extent").op("Dataset").arg("x", to_string(impl(x).spec)).arg("y", to_string(impl(y).spec)).hint("row i of x belongs to row i of y"));
   const Tensor a = x.detach().contiguous(), b = y.detach().contiguous();
   return Dataset(x.shape()[0], [a, b](const Fetch& f) { return Batch{take_rows(a, f), take_rows(b, f)}; });
 }
@@ -87,7 +82,7 @@ Dataset mnist(const std::string& folder, const MnistOptions& o) {
     if (packed) return std::move(packed).value();
     Result<Tensor> plain = io::read_idx(name);
     if (plain) return std::move(plain).value();
-    return must(packed.failure(), "mnist");
+    raise(Error(ErrorCode::io, packed.message()).op("mnist").hint("the folder holds the four IDX files, .gz or not; data::digits draws digits where there is no MNIST"));
   };
   const Tensor images = read(stem + "-images-idx3-ubyte"), labels = read(stem + "-labels-idx1-ubyte");
   if (images.dtype() != u8 || labels.dtype() != u8 || images.rank() != 3 || labels.rank() != 1 || images.shape()[0] != labels.shape()[0])

@@ -105,7 +105,7 @@ void check_unwritten(const Saved& s, const Node& n, const char* role) {
   if (!s.t.defined() || !impl(s.t).storage) return;
   const Storage& st = *impl(s.t).storage;
   if (st.version.load(std::memory_order_relaxed) != s.version)
-    raise(Error(ErrorCode::autograd, std::string("its ") + role + " was saved for the gradient, and " + st.writer + " wrote into it before the backward pass")
+    raise(Error(ErrorCode::autograd, std::string("'") + role + "' was saved for the gradient, and " + st.writer + " wrote into it before the backward pass")
               .op(n.name).arg("saved", to_string(impl(s.t).spec)).hint("use the op that makes a new tensor instead of the one in place, or clone() first").path(n.path));
 }
 }  // namespace

@@ -1,6 +1,8 @@
-// The backward pass: iterative, on the calling thread, in a fixed order (latest node first). A first walk counts how many gradients each node and leaf will receive; a node runs when it has them all.
+// The backward pass: iterative, on the calling thread, in a fixed order (latest node first). A first walk finds every node and counts how many gradients each leaf will receive. A node comes after
+// all that it depends on, so it has all its gradients when its turn comes; a leaf takes its sum when the last one has arrived.
 #include <algorithm>
-#include <unordered_map>
+#include <iterator>
+#include <mutex>
 #include <vector>
 
 #include "keel/error.h"
@@ -34,97 +36,144 @@ Tensor conform(Tensor g, const Spec& to) {
 namespace {
 
 struct Task {
-  Node* node = nullptr;      // or
-  Tensor leaf;               // a leaf
-  int64_t waiting = 0;       // gradients still to come
-  bool needed = true;        // leads to an input of interest
-  Tensors grads;             // one an output of the node; one for a leaf
+  Node* node = nullptr;    // or
+  Tensor leaf;             // a leaf
+  uint64_t seq = 0;        // the node's; 0 for leaves
+  int first_target = 0;    // where the targets of its edges begin
+  int waiting = 0;         // leaf: gradients still to come
+  bool needed = true;      // leads to an input of interest
+  Tensors grads;           // one an output of the node; one for a leaf
+  const void* key() const { return node ? static_cast<const void*>(node) : static_cast<const void*>(leaf.impl()); }
 };
+
+/// What a pass works with; kept by the thread for the next pass.
+struct Buffers {
+  std::vector<Task> tasks;
+  std::vector<int> slots;    // open addressing: task + 1, 0 for none
+  std::vector<int> targets;  // tasks that the edges of nodes lead to; -1 where no gradient flows
+  std::vector<int> order;    // nodes, latest first
+  std::vector<int> stack;
+};
+thread_local Buffers spare;
+
+/// Several threads may run backward passes that end in the same leaf.
+std::mutex leaf_locks[16];
 
 struct Engine {
   const BackwardRequest& r;
-  std::vector<Task> tasks;
-  std::unordered_map<const void*, int> index;
-  std::vector<std::pair<uint64_t, int>> ready;  // heap by seq, latest first
+  Buffers b = std::move(spare);  // a pass inside this one finds none and makes its own
   std::vector<Callback<void()>> at_end;
   Tensors results;
 
-  explicit Engine(const BackwardRequest& request) : r(request) {}
-
-  static const void* key(const Edge& e) { return e.node ? static_cast<const void*>(e.node.get()) : static_cast<const void*>(e.leaf.impl()); }
-  int task_of(const Edge& e) {
-    auto [it, fresh] = index.try_emplace(key(e), int(tasks.size()));
-    if (fresh) {
-      Task& t = tasks.emplace_back();
-      if (e.node) t.node = static_cast<Node*>(e.node.get()), t.grads.resize(t.node->out_specs.size());
-      else t.leaf = e.leaf, t.grads.resize(1);
-    }
-    return it->second;
+  explicit Engine(const BackwardRequest& request) : r(request) { b.slots.assign(std::max<size_t>(64, b.slots.size() > 4096 ? 64 : b.slots.size()), 0); }
+  ~Engine() {
+    b.tasks.clear(), b.targets.clear(), b.order.clear(), b.stack.clear();
+    if (b.tasks.capacity() < 65536) spare = std::move(b);
   }
 
-  /// Walks from the outputs and counts the edges that lead into each task.
-  void discover(const std::vector<Edge>& roots) {
-    std::vector<int> stack;
-    for (const Edge& e : roots) {
-      const size_t before = tasks.size();
-      const int t = task_of(e);
-      if (tasks.size() > before) stack.push_back(t);
+  static const void* key(const Edge& e) { return e.node ? static_cast<const void*>(e.node.get()) : static_cast<const void*>(e.leaf.impl()); }
+  size_t place(const void* k) const { return size_t((uint64_t(reinterpret_cast<uintptr_t>(k)) >> 4) * 0x9e3779b97f4a7c15 >> 20) & (b.slots.size() - 1); }
+  int find(const void* k) const {
+    for (size_t at = place(k);; at = (at + 1) & (b.slots.size() - 1)) {
+      if (b.slots[at] == 0) return -1;
+      if (b.tasks[size_t(b.slots[at] - 1)].key() == k) return b.slots[at] - 1;
     }
-    while (!stack.empty()) {
-      Node* n = tasks[size_t(stack.back())].node;
-      stack.pop_back();
-      if (!n) continue;
-      for (const Edge& e : n->edges) {
-        if (!e.valid()) continue;
-        const size_t before = tasks.size();
-        const int t = task_of(e);
-        ++tasks[size_t(t)].waiting;
-        if (tasks.size() > before) stack.push_back(t);
+  }
+  /// The task of the node or leaf that `e` leads to; a new one goes onto the stack.
+  int task_of(const Edge& e) {
+    const void* k = key(e);
+    size_t at = place(k);
+    for (; b.slots[at]; at = (at + 1) & (b.slots.size() - 1))
+      if (b.tasks[size_t(b.slots[at] - 1)].key() == k) return b.slots[at] - 1;
+    const int i = int(b.tasks.size());
+    Task& t = b.tasks.emplace_back();
+    if (e.node) {
+      t.node = static_cast<Node*>(e.node.get()), t.seq = t.node->seq;
+      t.grads.resize(t.node->out_specs.size());
+      b.order.push_back(i);
+      b.stack.push_back(i);
+    } else {
+      t.leaf = e.leaf, t.grads.resize(1);
+    }
+    b.slots[at] = i + 1;
+    if (b.tasks.size() * 2 > b.slots.size()) {
+      b.slots.assign(b.slots.size() * 4, 0);
+      for (size_t j = 0; j < b.tasks.size(); ++j) {
+        size_t free = place(b.tasks[j].key());
+        while (b.slots[free]) free = (free + 1) & (b.slots.size() - 1);
+        b.slots[free] = int(j) + 1;
       }
     }
+    return i;
+  }
+
+  /// Walks from the outputs, finds every task, and counts the gradients that leaves will get.
+  void discover(const std::vector<Edge>& roots) {
+    for (const Edge& e : roots)
+      if (const int t = task_of(e); !e.node) ++b.tasks[size_t(t)].waiting;
+    while (!b.stack.empty()) {
+      const int i = b.stack.back();
+      b.stack.pop_back();
+      const Node& n = *b.tasks[size_t(i)].node;
+      b.tasks[size_t(i)].first_target = int(b.targets.size());
+      for (const Edge& e : n.edges) {
+        const int t = e.valid() ? task_of(e) : -1;
+        b.targets.push_back(t);
+        if (t >= 0 && !e.node) ++b.tasks[size_t(t)].waiting;
+      }
+    }
+    std::sort(b.order.begin(), b.order.end(), [&](int x, int y) { return b.tasks[size_t(x)].seq > b.tasks[size_t(y)].seq; });
   }
 
   /// With inputs given, marks only what lies on a path to one of them.
   void prune() {
     if (!r.inputs) return;
-    std::vector<int> order(tasks.size());
-    for (size_t i = 0; i < order.size(); ++i) order[i] = int(i), tasks[i].needed = false;
+    for (Task& t : b.tasks) t.needed = false;
     for (const Tensor& x : *r.inputs)
-      if (auto it = index.find(key(edge_of(x))); it != index.end()) tasks[size_t(it->second)].needed = true;
-    std::sort(order.begin(), order.end(), [&](int a, int b) { return seq(a) < seq(b); });  // dependencies first
-    for (int i : order) {
-      Task& t = tasks[size_t(i)];
-      if (!t.node) continue;
-      for (const Edge& e : t.node->edges)
-        if (e.valid() && tasks[size_t(index.at(key(e)))].needed) t.needed = true;
+      if (const int i = find(key(edge_of(x))); i >= 0) b.tasks[size_t(i)].needed = true;
+    for (size_t k = b.order.size(); k-- > 0;) {  // dependencies first
+      Task& t = b.tasks[size_t(b.order[k])];
+      for (int64_t e = 0; e < t.node->edges.size(); ++e)
+        if (const int to = b.targets[size_t(t.first_target + e)]; to >= 0 && b.tasks[size_t(to)].needed) t.needed = true;
     }
   }
-  uint64_t seq(int t) const { return tasks[size_t(t)].node ? tasks[size_t(t)].node->seq : 0; }
 
-  void deliver(const Edge& e, Tensor g) {
-    Task& t = tasks[size_t(index.at(key(e)))];
-    Tensor& slot = t.grads[t.node ? e.slot : 0];
-    slot = slot.defined() ? add(slot, g) : std::move(g);
+  void deliver(int task, uint32_t slot, Tensor g) {
+    Tensor& sum = b.tasks[size_t(task)].grads[slot];
+    sum = sum.defined() ? add(sum, g) : std::move(g);
   }
-  void arrived(const Edge& e) {
-    const int i = index.at(key(e));
-    if (--tasks[size_t(i)].waiting == 0) push(i);
+  /// One of the gradients of a leaf came or will not come.
+  void arrived(int task) {
+    Task& t = b.tasks[size_t(task)];
+    if (!t.node && --t.waiting == 0) finish_leaf(t);
   }
-  void push(int i) {
-    ready.emplace_back(seq(i), i);
-    std::push_heap(ready.begin(), ready.end());
+
+  /// A hook's replacement must be what it replaces.
+  static Tensor checked(const Tensor& g, const Spec& want) {
+    if (!(impl(g).spec == want))
+      raise(Error(ErrorCode::autograd, "a hook replaced a gradient by a tensor of another dtype or shape").op("backward").arg("gradient", to_string(want)).arg("replacement", to_string(impl(g).spec)));
+    return g;
   }
 
   static void apply_hooks(const Tensor& owner, Tensor& g) {
     const GradMeta* m = impl(owner).grad;
     if (!m || !m->hooks || !g.defined()) return;
-    for (auto& [id, hook] : static_cast<TensorHooks*>(m->hooks)->grad)
-      if (hook)
-        if (Tensor changed = hook(g); changed.defined()) g = changed;
+    const auto hooks = static_cast<TensorHooks*>(m->hooks)->grad;  // a copy: a hook may remove itself
+    for (auto& [id, hook] : hooks)
+      if (Tensor changed = hook(g); changed.defined()) g = checked(changed, impl(owner).spec);
   }
 
   void accumulate(const Tensor& leaf, Tensor g) {
     GradMeta& m = *impl(leaf).grad;
+    add_to_leaf(leaf, m, std::move(g));
+    if (auto* watch = leaf_watch.load(std::memory_order_relaxed)) watch(leaf);
+    if (!m.hooks) return;
+    const auto hooks = static_cast<TensorHooks*>(m.hooks)->post;
+    for (auto& [id, hook] : hooks) hook(leaf);
+  }
+
+  void add_to_leaf(const Tensor& leaf, GradMeta& m, Tensor g) {
+    const std::lock_guard lock(leaf_locks[size_t(reinterpret_cast<uintptr_t>(leaf.impl()) >> 8) % std::size(leaf_locks)]);
     if (!m.grad.defined()) {
       const TensorImpl& gi = impl(g);
       const bool mine = gi.refs.load() == 1 && gi.storage && gi.storage.use_count() == 1 && is_dense(gi.spec.shape, gi.strides);
@@ -136,10 +185,6 @@ struct Engine {
     } else {
       m.grad.add_(g);
     }
-    if (auto* watch = leaf_watch.load(std::memory_order_relaxed)) watch(leaf);
-    if (!m.hooks) return;
-    for (auto& [id, hook] : static_cast<TensorHooks*>(m.hooks)->post)
-      if (hook) hook(leaf);
   }
 
   void capture(const void* k, uint32_t slot, const Tensor& g) {
@@ -150,33 +195,43 @@ struct Engine {
     }
   }
 
-  void run_task(int i) {
-    Task t = std::move(tasks[size_t(i)]);
-    if (!t.node) {
-      Tensor g = t.grads[0];
-      t.grads[0] = Tensor();
-      apply_hooks(t.leaf, g);
-      if (!g.defined()) return;
-      if (r.inputs) return capture(t.leaf.impl(), 0, g);
-      return accumulate(t.leaf, std::move(g));
-    }
+  void finish_leaf(Task& t) {
+    const Tensor leaf = t.leaf;
+    Tensor g = std::move(t.grads[0]);
+    t.grads[0] = Tensor();
+    if (!g.defined()) return;
+    apply_hooks(leaf, g);
+    if (r.inputs) return capture(leaf.impl(), 0, g);
+    accumulate(leaf, std::move(g));
+  }
+
+  void run_node(int i) {
+    Node& n = *b.tasks[size_t(i)].node;
+    Tensors cotangents = std::move(b.tasks[size_t(i)].grads);
+    const bool needed = b.tasks[size_t(i)].needed;
+    const int first = b.tasks[size_t(i)].first_target;
     bool any = false;
-    for (int64_t k = 0; k < t.grads.size(); ++k) {
-      for (const Node::OutHook& h : t.node->out_hooks)
-        if (h.slot == uint32_t(k) && t.grads[k].defined())
-          if (Tensor changed = h.hook(t.grads[k]); changed.defined()) t.grads[k] = changed;
-      any |= t.grads[k].defined();
-      capture(t.node, uint32_t(k), t.grads[k]);
+    for (int64_t k = 0; k < cotangents.size(); ++k) {
+      if (!n.out_hooks.empty() && cotangents[k].defined()) {
+        const auto hooks = n.out_hooks;
+        for (const Node::OutHook& h : hooks)
+          if (h.slot == uint32_t(k))
+            if (Tensor changed = h.hook(cotangents[k]); changed.defined()) cotangents[k] = checked(changed, n.out_specs[k]);
+      }
+      any |= cotangents[k].defined();
+      if (r.inputs) capture(&n, uint32_t(k), cotangents[k]);
     }
-    Tensors grads;
-    if (any && t.needed) {
-      grads = t.node->run(t.grads, r.create_graph);
-      for (int64_t k = 0; k < grads.size(); ++k)
-        if (grads[k].defined() && !(r.inputs && !tasks[size_t(index.at(key(t.node->edges[k])))].needed)) deliver(t.node->edges[k], std::move(grads[k]));
+    const bool run = any && needed;
+    if (run) {
+      Tensors grads = n.run(cotangents, r.create_graph);
+      for (int64_t k = 0; k < grads.size(); ++k) {
+        const int to = b.targets[size_t(first + k)];
+        if (to >= 0 && grads[k].defined() && b.tasks[size_t(to)].needed) deliver(to, n.edges[k].node ? n.edges[k].slot : 0, std::move(grads[k]));
+      }
+      if (!r.retain_graph && !r.create_graph) n.release_saved();
     }
-    for (const Edge& e : t.node->edges)
-      if (e.valid()) arrived(e);
-    if (any && t.needed && !r.retain_graph && !r.create_graph) t.node->release_saved();
+    for (int64_t k = 0; k < n.edges.size(); ++k)
+      if (const int to = b.targets[size_t(first + k)]; to >= 0) arrived(to);
   }
 
   Tensors run();
@@ -186,7 +241,7 @@ thread_local Engine* current = nullptr;
 
 Tensors Engine::run() {
   if (r.cotangents.size() && r.cotangents.size() != r.outputs.size())
-    raise(Error(ErrorCode::value, "got " + std::to_string(r.cotangents.size()) + " cotangents for " + std::to_string(r.outputs.size()) + " outputs").op("backward"));
+    raise(Error(ErrorCode::value, "got " + std::to_string(r.cotangents.size()) + " cotangents for " + std::to_string(r.outputs.size()) + " outputs").op("backward").hint("one cotangent an output, an empty tensor where the output is a single number"));
   std::vector<Edge> roots;
   std::vector<Tensor> seeds;
   for (int64_t i = 0; i < r.outputs.size(); ++i) {
@@ -202,7 +257,7 @@ Tensors Engine::run() {
                   .hint("sum or mean it to a single number, or pass a cotangent of its shape"));
       g = ones_like(y);
     } else if (!(g.shape() == y.shape())) {
-      raise(Error(ErrorCode::shape, "the cotangent's shape differs from the output's").op("backward").arg("output", to_string(impl(y).spec)).arg("cotangent", to_string(impl(g).spec)));
+      raise(Error(ErrorCode::shape, "the cotangent's shape differs from the output's").op("backward").arg("output", to_string(impl(y).spec)).arg("cotangent", to_string(impl(g).spec)).hint("the cotangent is the derivative of what comes after, one number an element of the output"));
     }
     roots.push_back(edge_of(y));
     seeds.push_back(std::move(g));
@@ -210,18 +265,10 @@ Tensors Engine::run() {
   if (r.inputs) results.resize(r.inputs->size());
   discover(roots);
   prune();
-  for (size_t i = 0; i < roots.size(); ++i) deliver(roots[i], seeds[i]);
-  seeds.clear();
-  for (const Edge& e : roots) {
-    const int t = index.at(key(e));
-    if (tasks[size_t(t)].waiting == 0 && std::none_of(ready.begin(), ready.end(), [&](auto& p) { return p.second == t; })) push(t);
-  }
-  while (!ready.empty()) {
-    std::pop_heap(ready.begin(), ready.end());
-    const int t = ready.back().second;
-    ready.pop_back();
-    run_task(t);
-  }
+  for (size_t i = 0; i < roots.size(); ++i) deliver(find(key(roots[i])), roots[i].node ? roots[i].slot : 0, std::move(seeds[i]));
+  for (const Edge& e : roots)
+    if (!e.node) arrived(find(key(e)));
+  for (size_t k = 0; k < b.order.size(); ++k) run_node(b.order[k]);
   if (r.inputs && !r.allow_unused)
     for (int64_t i = 0; i < results.size(); ++i)
       if (!results[i].defined())

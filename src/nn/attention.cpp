@@ -20,7 +20,7 @@ namespace keel::nn {
 
 MultiheadAttention::MultiheadAttention(int64_t width, int64_t heads, const MultiheadAttentionOptions& o) : out_proj(width, width, {.bias = o.bias}), width_(width), heads_(heads), dropout_(o.dropout) {
   require_positive("MultiheadAttention", "heads", heads);
-  if (width % heads) raise(Error(ErrorCode::value, "width (" + std::to_string(width) + ") must be a multiple of heads (" + std::to_string(heads) + ")").op("MultiheadAttention"));
+  if (width % heads) raise(Error(ErrorCode::value, "width (" + std::to_string(width) + ") must be a multiple of heads (" + std::to_string(heads) + ")").op("MultiheadAttention").hint("each head works on width / heads features"));
   if (!(o.dropout >= 0 && o.dropout < 1)) raise(Error(ErrorCode::value, "dropout must be in [0, 1), got " + std::to_string(o.dropout)).op("MultiheadAttention"));
   const int64_t kw = o.key_width ? o.key_width : width, vw = o.value_width ? o.value_width : width;
   auto fresh = [](int64_t out, int64_t in) {

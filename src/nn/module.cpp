@@ -113,13 +113,22 @@ Weight::Weight(const Tensor& t) {
 
 // ---- paths ----
 
+namespace {
+/// Without the namespaces of no name that g++ and clang spell differently.
+std::string_view named_part(std::string_view type) {
+  for (std::string_view mark : {std::string_view("{anonymous}::"), std::string_view("(anonymous namespace)::")})
+    if (const size_t at = type.rfind(mark, type.find('<')); at != type.npos) type.remove_prefix(at + mark.size());
+  return type;
+}
+}  // namespace
+
 std::string_view detail::type_name(const char* signature) {
   const std::string_view s(signature);
   const std::string_view marks[] = {"M = ", "T = "};
   for (std::string_view mark : marks)
     if (const size_t at = s.find(mark); at != s.npos) {
       const size_t begin = at + mark.size();
-      return s.substr(begin, s.find_first_of(";]", begin) - begin);
+      return named_part(s.substr(begin, s.find_first_of(";]", begin) - begin));
     }
   return s;
 }

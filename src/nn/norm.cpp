@@ -18,7 +18,7 @@ void require_trailing(const char* module, const Tensor& x, const Shape& want) {
   bool fits = s.rank() >= want.rank();
   for (int i = 1; fits && i <= want.rank(); ++i) fits = s[-i] == want[-i];
   if (fits) return;
-  raise(Error(ErrorCode::shape, "the trailing axes must have extents " + to_string(want)).op(module).arg("x", to_string(impl(x).spec)).path(scope().path));
+  raise(Error(ErrorCode::shape, "the trailing axes must have extents " + to_string(want)).op(module).arg("x", to_string(impl(x).spec)).hint("the module normalises the axes that it was made with").path(scope().path));
 }
 
 Shape checked(const char* module, const Shape& s) {
@@ -50,7 +50,7 @@ Tensor RMSNorm::forward(const Tensor& x) const {
 
 void detail::require_rank(const Tensor& x, int low, int high, const char* module) {
   if (x.rank() >= low && x.rank() <= high) return;
-  raise(Error(ErrorCode::shape, "expects rank " + std::to_string(low) + (high > low ? " or " + std::to_string(high) : "") + ", got " + std::to_string(x.rank())).op(module).arg("x", to_string(impl(x).spec)).path(scope().path));
+  raise(Error(ErrorCode::shape, "expects rank " + std::to_string(low) + (high > low ? " or " + std::to_string(high) : "") + ", got " + std::to_string(x.rank())).op(module).arg("x", to_string(impl(x).spec)).hint(x.rank() < low ? "unsqueeze(x, 0) adds a batch of one" : "flatten or reshape merges axes").path(scope().path));
 }
 
 detail::BatchNormState::BatchNormState(int64_t n, const BatchNormOptions& o) : options(o), channels(n) {
@@ -61,7 +61,7 @@ detail::BatchNormState::BatchNormState(int64_t n, const BatchNormOptions& o) : o
 
 Tensor detail::BatchNormState::normalise(const Tensor& x, bool training) const {
   if (x.shape()[1] != channels)
-    raise(Error(ErrorCode::shape, "axis 1 must have " + std::to_string(channels) + " channels, got " + std::to_string(x.shape()[1])).op("batch_norm").arg("x", to_string(impl(x).spec)).path(scope().path));
+    raise(Error(ErrorCode::shape, "axis 1 must have " + std::to_string(channels) + " channels, got " + std::to_string(x.shape()[1])).op("batch_norm").arg("x", to_string(impl(x).spec)).hint("channels are axis 1 whatever the memory order; permute moves them there").path(scope().path));
   const BatchNormParams p{.eps = options.eps};
   if (!training && running_mean.defined()) return batch_norm_eval(x, running_mean, running_var, weight, bias, p);
   const int64_t count = x.size() / channels;

@@ -70,7 +70,8 @@ LoadResult ModuleBase::load_state_dict(const StateDict& state, const LoadOptions
     for (const std::string& name : result.missing) e.arg("missing", name);
     for (const std::string& name : result.unexpected) e.arg("unexpected", name);
     for (const std::string& text : wrong) e.arg("shape", text);
-    if (wrong.empty()) e.hint("{.strict = false} loads what fits and tells what is left");
+    if (!wrong.empty()) e.hint("a tensor of another shape cannot be loaded; was the model made with the options of the one that was saved?");
+    else e.hint("{.strict = false} loads what fits and tells what is left");
     raise(e);
   }
 

@@ -1,8 +1,9 @@
 // The last stage of the pipeline: a view, a kernel, or the decomposition, in that order. Gives kernels the memory layout that they demand.
 #include <atomic>
 
-#include "backend/kernel.h"
 #include "backend/cpu/stat_pass.h"
+#include "backend/kernel.h"
+#include "base/log.h"
 #include "core/allocator.h"
 #include "core/impl.h"
 #include "op/checks.h"
@@ -16,7 +17,7 @@ bool cpu_has_kernel(const OpDef& op) { return op.view || (!scope().oracle && det
 
 namespace {
 
-std::atomic<int64_t> fallbacks{0};
+std::atomic<uint32_t> fallbacks[KernelTable::kMaxOps];  // calls without a kernel, by op
 
 TensorView view_of(const Tensor& t) {
   const TensorImpl& x = impl(t);
@@ -53,9 +54,13 @@ Strides strides_for(Layout l, const Spec& s, Inputs in) {
       if (!in[i].defined()) continue;
       const TensorImpl& x = impl(in[i]);
       if (!(x.spec.shape == s.shape)) continue;
-      if (is_contiguous(x.spec.shape, x.strides)) break;
+      if (is_contiguous(x.spec.shape, x.strides)) return x.strides;
       if (is_dense(x.spec.shape, x.strides)) return x.strides;
     }
+  // Results of another shape (pools) keep channels innermost where the first input has them so.
+  if (l == Layout::like_inputs && s.shape.rank() == 4 && in.size() && in[0].defined() && !fits(in[0], Layout::contiguous) &&
+      fits(in[0], Layout::channels_last))
+    return channels_last_strides(s.shape);
   return contiguous_strides(s.shape);
 }
 
@@ -73,11 +78,11 @@ const KernelEntry* find_kernel(const KernelTable& table, Call& c) {
   return nullptr;
 }
 
-[[noreturn]] void raise_status(const KernelStatus& s) {
+[[gnu::cold, gnu::noinline, noreturn]] void raise_status(const KernelStatus& s) {
   if (s.code == KernelStatus::bad_index) {
     const std::string axis = s.axis < 0 ? "" : " on axis " + std::to_string(s.axis);
-    if (s.limit <= 0) fail(ErrorCode::index, std::string(s.what) + " " + std::to_string(s.got) + " is out of range: there are no elements" + axis);
-    fail(ErrorCode::index, std::string(s.what) + " " + std::to_string(s.got) + " is out of range [" + std::to_string(-s.limit) + ", " + std::to_string(s.limit - 1) + "]" + axis);
+    if (s.limit <= 0) fail(ErrorCode::index, std::string(s.what) + " " + std::to_string(s.got) + " is out of range: there are no elements" + axis, "check size() first");
+    fail(ErrorCode::index, std::string(s.what) + " " + std::to_string(s.got) + " is out of range [" + std::to_string(-s.limit) + ", " + std::to_string(s.limit - 1) + "]" + axis, "negative indices count from the end");
   }
   if (s.code == KernelStatus::bad_element) fail(ErrorCode::value, std::string(s.what) + "; element " + std::to_string(s.got) + " is not");
   if (s.code == KernelStatus::bad_place)
@@ -175,7 +180,17 @@ std::vector<std::string> kernels_of(const OpDef& op) {
   return names;
 }
 
-int64_t fallback_calls() { return fallbacks.load(std::memory_order_relaxed); }
+int64_t fallback_calls() {
+  int64_t n = 0;
+  for (const auto& count : fallbacks) n += count.load(std::memory_order_relaxed);
+  return n;
+}
+std::vector<FallbackCount> fallback_report() {
+  std::vector<FallbackCount> out;
+  for (int64_t i = 0; i < registry().size(); ++i)
+    if (const int64_t n = fallbacks[size_t(i)].load(std::memory_order_relaxed)) out.push_back({registry().op(i).name, n});
+  return out;
+}
 
 void observe(const Tensor& t, StatSlot& slot) { cpu::stat_pass(view_of(t), slot); }
 
@@ -183,32 +198,35 @@ Tensor contiguous_copy(const Tensor& x) { return copy_with_strides(x, contiguous
 Tensor channels_last_copy(const Tensor& x) { return copy_with_strides(x, channels_last_strides(impl(x).spec.shape)); }
 bool is_channels_last(const Tensor& x) { return fits(x, Layout::channels_last); }
 
-Tensors run_backend(Call& c, StatSlot* stats) {
-  if (c.op.view) {
-    ViewSpec v;
-    if (c.op.view(c.params, c.in[0], c.out[0], v)) return {make_view(c.in[0], c.out[0].shape, v.strides, v.offset)};
-    const Tensor dense = contiguous_copy(c.in[0]);
-    KEEL_ASSERT(c.op.view(c.params, dense, c.out[0], v));
-    return {make_view(dense, c.out[0].shape, v.strides, v.offset)};
+namespace {
+
+/// Counts a call that no kernel serves; says once per op why, and what serves it instead.
+[[gnu::cold]] void note_fallback(Call& c, const char* instead) {
+  if (fallbacks[c.op.id].fetch_add(1, std::memory_order_relaxed) || c.op.fallback == Fallback::ok) return;
+  if (!base::log_enabled(LogLevel::info) && !base::log_topic("dispatch")) return;
+  std::string text = std::string(c.op.name) + ": ";
+  const DType t = c.in.size() && c.in[0].defined() ? c.specs[0].dtype : c.out[0].dtype;
+  if (!detail::cpu_table.first(c.op)) text += "no kernel";
+  for (const KernelEntry* k = detail::cpu_table.first(c.op); k; k = k->next) {
+    const char* why = contains(k->dtypes, t) ? k->refuses(c.params, c.specs) : nullptr;
+    text += std::string(k == detail::cpu_table.first(c.op) ? "" : ", ") + k->name + " " + (why ? std::string("refuses: ") + why : std::string("does not take ") + name_of(t));
   }
-  const bool oracle = c.scope.oracle;
-  if (const KernelEntry* k = oracle && c.op.is_primitive ? find_kernel(detail::reference_table, c) : nullptr) return run_kernel(*k, c, nullptr);
-  if (const KernelEntry* k = oracle && c.op.decompose ? nullptr : find_kernel(detail::cpu_table, c)) {
-    Tensors out = run_kernel(*k, c, stats);
-    if (c.into && !out[0].is(*c.into)) Tensor(*c.into).copy_(out[0]);
-    return out;
-  }
+  base::log(LogLevel::info, "dispatch", text + "; " + instead + " runs instead");
+}
+
+/// A call that the CPU has no kernel for.
+[[gnu::noinline]] Tensors run_fallback(Call& c, StatSlot* stats) {
   Tensors out;
   if (c.op.decompose) {
     if (c.op.fallback == Fallback::refuse && c.out[0].shape.numel() * int64_t(size_of(c.out[0].dtype)) > c.op.refuse_above)
       fail(ErrorCode::unsupported, "has no kernel for this dtype here, and its decomposition would need too much memory");
-    fallbacks.fetch_add(1, std::memory_order_relaxed);
+    if (!c.scope.oracle) note_fallback(c, "its decomposition");
     ScopeGuard below;
     Scope& s = c.scope;
     s.grad = false, s.autocast = DType::none, s.trace = nullptr, s.monitor = nullptr;
     c.op.decompose(c.params, c.in, out);
   } else if (const KernelEntry* k = find_kernel(detail::reference_table, c)) {
-    fallbacks.fetch_add(1, std::memory_order_relaxed);
+    if (!c.scope.oracle) note_fallback(c, "the slow reference");
     out = run_kernel(*k, c, nullptr);
   } else {
     const DType t = c.in.size() ? c.in[0].dtype() : c.out[0].dtype;
@@ -216,6 +234,28 @@ Tensors run_backend(Call& c, StatSlot* stats) {
   }
   if (stats) watch_outputs(c, out, stats);
   if (c.into) Tensor(*c.into).copy_(out[0]);
+  return out;
+}
+
+Tensors run_view(Call& c) {
+  ViewSpec v;
+  if (c.op.view(c.params, c.in[0], c.out[0], v)) return {make_view(c.in[0], c.out[0].shape, v.strides, v.offset)};
+  const Tensor dense = contiguous_copy(c.in[0]);
+  KEEL_ASSERT(c.op.view(c.params, dense, c.out[0], v));
+  return {make_view(dense, c.out[0].shape, v.strides, v.offset)};
+}
+
+}  // namespace
+
+Tensors run_backend(Call& c, StatSlot* stats) {
+  if (c.op.view) return run_view(c);
+  const bool oracle = c.scope.oracle;
+  if (const KernelEntry* k = oracle && c.op.is_primitive ? find_kernel(detail::reference_table, c) : nullptr) return run_kernel(*k, c, nullptr);
+  const KernelEntry* k = oracle && c.op.decompose ? nullptr : find_kernel(detail::cpu_table, c);
+  if (!k) [[unlikely]]
+    return run_fallback(c, stats);
+  Tensors out = run_kernel(*k, c, stats);
+  if (c.into && !out[0].is(*c.into)) Tensor(*c.into).copy_(out[0]);
   return out;
 }
 

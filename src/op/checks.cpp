@@ -27,8 +27,7 @@ std::string number(double v) {
 
 }  // namespace
 
-Error op_error(ErrorCode code, std::string message) {
-  Error e(code, std::move(message));
+Error about_call(Error e) {
   const Scope& s = scope();
   const Frame* f = s.frame;
   if (f) {
@@ -51,12 +50,13 @@ Error op_error(ErrorCode code, std::string message) {
   if (*s.path) e.path(s.path);
   return e;
 }
+Error op_error(ErrorCode code, std::string message) { return about_call(Error(code, std::move(message))); }
 void fail(ErrorCode code, std::string message) { raise(op_error(code, std::move(message))); }
 void fail(ErrorCode code, std::string message, std::string_view hint) { raise(op_error(code, std::move(message)).hint(hint)); }
 
 int check_axis(int64_t axis, int rank) {
   const int r = rank == 0 ? 1 : rank;  // a 0-d tensor takes axis 0 and -1, as NumPy's reductions do
-  if (axis < -r || axis >= r) fail(ErrorCode::index, "axis " + std::to_string(axis) + " is out of range " + range_text(r));
+  if (axis < -r || axis >= r) fail(ErrorCode::index, "axis " + std::to_string(axis) + " is out of range " + range_text(r), "negative axes count from the end");
   return int(axis < 0 ? axis + r : axis);
 }
 int check_axis(int64_t axis, const Spec& s) { return check_axis(axis, s.shape.rank()); }
@@ -66,7 +66,7 @@ Axes check_axes(const Axes& axes, const Spec& s) {
   const int rank = s.shape.rank();
   for (int64_t a : axes) {
     const int i = check_axis(a, rank);
-    if (used[i]) fail(ErrorCode::value, "axis " + std::to_string(a) + " is given twice");
+    if (used[i]) fail(ErrorCode::value, "axis " + std::to_string(a) + " is given twice", "negative axes count from the end: -1 and " + std::to_string(rank - 1) + " are the same");
     used[i] = true;
   }
   Axes out;
@@ -101,13 +101,14 @@ Shape broadcast_all(Specs in, int first) {
 }
 
 void check_same_shape(const Spec& a, const Spec& b, std::string_view what) {
-  if (!(a.shape == b.shape)) fail(ErrorCode::shape, std::string(what) + " must have the same shape, got " + to_string(a.shape) + " and " + to_string(b.shape));
+  if (!(a.shape == b.shape)) fail(ErrorCode::shape, std::string(what) + " must have the same shape, got " + to_string(a.shape) + " and " + to_string(b.shape), "reshape or expand makes shapes equal");
 }
 void check_rank(const Spec& s, int rank, std::string_view role) {
-  if (s.shape.rank() != rank) fail(ErrorCode::shape, std::string(role) + " must have rank " + std::to_string(rank) + ", got " + to_string(s));
+  if (s.shape.rank() != rank) fail(ErrorCode::shape, std::string(role) + " must have rank " + std::to_string(rank) + ", got " + to_string(s),
+         s.shape.rank() + 1 == rank ? "unsqueeze(" + std::string(role) + ", 0) adds an axis in front, for a batch of one" : s.shape.rank() < rank ? "reshape or unsqueeze adds axes" : "flatten or reshape merges axes");
 }
 void check_min_rank(const Spec& s, int rank, std::string_view role) {
-  if (s.shape.rank() < rank) fail(ErrorCode::shape, std::string(role) + " must have at least rank " + std::to_string(rank) + ", got " + to_string(s));
+  if (s.shape.rank() < rank) fail(ErrorCode::shape, std::string(role) + " must have at least rank " + std::to_string(rank) + ", got " + to_string(s), "unsqueeze(" + std::string(role) + ", 0) adds an axis");
 }
 void check_value(bool ok, std::string_view name, std::string_view rule, double got) {
   if (!ok) fail(ErrorCode::value, std::string(name) + " must be " + std::string(rule) + ", got " + number(got));
@@ -119,7 +120,7 @@ void check_shape(bool ok, std::string message, std::string_view hint) {
 }
 
 void check_result(const Shape& s, DType t) {
-  if (std::string wrong = wrong_extents(s, t); !wrong.empty()) fail(ErrorCode::value, std::move(wrong));
+  if (std::string wrong = wrong_extents(s, t); !wrong.empty()) fail(ErrorCode::value, std::move(wrong), "extents are the numbers of elements along each axis, at least 0");
 }
 
 Shape reduced_shape(const Shape& s, const Axes& axes, bool keepdim) {

@@ -145,6 +145,54 @@ bool any_inexact(const OpDef& op, const SpecList& out) {
   return false;
 }
 
+[[gnu::cold, gnu::noinline, noreturn]] void refuse_gradient() {
+  raise(op_error(ErrorCode::autograd, "is not differentiable: the row has neither a gradient nor a decomposition")
+            .hint("x.detach() or NoGrad says that no gradient is wanted"));
+}
+
+struct Job {
+  const OpDef& op;
+  const void* params;
+  const void* site;
+  Scope& scope;
+  const Tensor* into;
+};
+
+/// What follows once the inputs are as the row wants them.
+Tensors infer_and_run(const Job& j, Inputs in, bool tracked) {
+  const OpDef& op = j.op;
+  SmallVector<const Spec*, 10> specs;
+  for (int i = 0; i < in.size(); ++i) specs.push_back(in[i].defined() ? &impl(in[i]).spec : &kAbsent);
+  for (int i = in.size(); i < op.in.size(); ++i) specs.push_back(&kAbsent);
+  SpecList out;
+  const Specs given(specs.data(), int(specs.size()));
+  op.infer(j.params, given, out);
+
+  Call c{op, j.params, in, given, out, j.site, j.scope, j.into};
+  if (tracked && j.scope.grad && !j.into && any_inexact(op, out)) {
+    if (op.vjp) return layer::autograd(c);
+    if (!op.decompose) refuse_gradient();
+  } else if (op.vjp || !op.decompose || cpu_has_kernel(op)) {
+    return run_below_autograd(c);
+  }
+  Tensors made;
+  op.decompose(j.params, in, made);
+  if (j.into) Tensor(*j.into).copy_(made[0]);
+  return made;
+}
+
+/// The long way: says what is wrong, casts, promotes.
+[[gnu::noinline]] Tensors prepare_and_run(const Job& j, Inputs given, bool casting) {
+  normalise(j.op, given);
+  Prepared p;
+  for (int i = 0; i < given.size(); ++i) p.in.push_back(&given[i]);
+  p.keep.reserve(2 * given.size());  // pointers into it must stay good
+  if (casting) layer::autocast(j.op, p.in.data(), int(p.in.size()), p.keep);
+  promote_inputs(j.op, p);
+  const Inputs in(p.in.data(), int(p.in.size()));
+  return infer_and_run(j, in, any_tracked(in));
+}
+
 Tensors run_pipeline(const OpDef& op, const void* params, Inputs given, const void* site, const Tensor* into) {
   need_registry();
   Scope& s = scope();
@@ -155,40 +203,11 @@ Tensors run_pipeline(const OpDef& op, const void* params, Inputs given, const vo
     ~Pop() { s.frame = up; }
   } pop{s, s.frame};
   s.frame = &frame;
-
-  Prepared p;
-  Inputs in = given;
-  bool tracked = false;
+  const Job job{op, params, frame.site, s, into};
   const bool casting = s.autocast != DType::none && op.cast != Cast::keep;
-  if (casting || !uniform(op, given, tracked)) {
-    normalise(op, given);
-    for (int i = 0; i < given.size(); ++i) p.in.push_back(&given[i]);
-    p.keep.reserve(2 * given.size());  // pointers into it must stay good
-    if (casting) layer::autocast(op, p.in.data(), int(p.in.size()), p.keep);
-    promote_inputs(op, p);
-    in = Inputs(p.in.data(), int(p.in.size()));
-    tracked = any_tracked(in);
-  }
-
-  SmallVector<const Spec*, 10> specs;
-  for (int i = 0; i < in.size(); ++i) specs.push_back(in[i].defined() ? &impl(in[i]).spec : &kAbsent);
-  for (int i = in.size(); i < op.in.size(); ++i) specs.push_back(&kAbsent);
-  SpecList out;
-  const Specs given_specs(specs.data(), int(specs.size()));
-  op.infer(params, given_specs, out);
-
-  Call c{op, params, in, given_specs, out, frame.site, s, into};
-  if (tracked && s.grad && !into && any_inexact(op, out)) {
-    if (op.vjp) return layer::autograd(c);
-    if (!op.decompose)
-      raise(op_error(ErrorCode::autograd, "is not differentiable: the row has neither a gradient nor a decomposition").hint("x.detach() or NoGrad says that no gradient is wanted"));
-  } else if (op.vjp || !op.decompose || cpu_has_kernel(op)) {
-    return run_below_autograd(c);
-  }
-  Tensors made;
-  op.decompose(params, in, made);
-  if (into) Tensor(*into).copy_(made[0]);
-  return made;
+  bool tracked = false;
+  if (!casting && uniform(op, given, tracked)) return infer_and_run(job, given, tracked);
+  return prepare_and_run(job, given, casting);
 }
 
 }  // namespace

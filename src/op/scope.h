@@ -1,6 +1,7 @@
 #pragma once
 #include <atomic>
 #include <cstdint>
+#include <vector>
 
 #include "core/scope.h"
 #include "keel/op.h"
@@ -51,6 +52,10 @@ inline Tensors run_below_autograd(Call& c) {
     return run_backend(c, nullptr);
   return c.scope.trace ? layer::trace(c) : layer::monitor(c);
 }
+
+/// How many calls of each op found no kernel, for ops that had any; see `fallback_calls`.
+struct FallbackCount;
+std::vector<FallbackCount> fallback_report();
 
 /// Whether the CPU has any kernel (or view) for `op`.
 bool cpu_has_kernel(const OpDef& op);

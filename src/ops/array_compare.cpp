@@ -118,12 +118,13 @@ bool allclose(const Tensor& left, const Tensor& right, const CloseParams& given)
 
 void detail::refuse_tensor_of(const Tensor& t, DType dtype, int rank) {
   const std::string wanted = std::string("TensorOf<") + name_of(dtype) + ", " + std::to_string(rank) + ">";
-  if (!t.defined()) raise(Error(ErrorCode::value, "an empty tensor has neither dtype nor rank").op(wanted));
+  if (!t.defined()) raise(Error(ErrorCode::value, "an empty tensor has neither dtype nor rank").op(wanted).hint("a default-constructed Tensor has no value yet"));
   Error e(t.rank() != rank ? ErrorCode::shape : ErrorCode::dtype,
           t.rank() != rank ? "needs rank " + std::to_string(rank) + ", got " + to_string(impl(t).spec)
                            : std::string("needs dtype ") + name_of(dtype) + ", got " + name_of(t.dtype()));
   e.op(wanted).arg("x", to_string(impl(t).spec));
   if (t.rank() == rank) e.hint(std::string("x.to(") + name_of(dtype) + ") converts");
+  else e.hint("flatten, reshape or an integer index changes the rank");
   raise(e);
 }
 

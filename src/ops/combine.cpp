@@ -105,7 +105,8 @@ KEEL_OP(concat, ConcatParams) {
           const Shape& s = in[i].shape;
           const std::string name = "xs[" + std::to_string(i) + "]";
           check_shape(s.rank() == in[0].shape.rank(),
-                      name + " has rank " + std::to_string(s.rank()) + ", xs[0] has rank " + std::to_string(in[0].shape.rank()));
+                      name + " has rank " + std::to_string(s.rank()) + ", xs[0] has rank " + std::to_string(in[0].shape.rank()),
+                      "unsqueeze(x, axis) adds an axis; stack joins tensors of one shape along a new one");
           for (int k = 0; k < s.rank(); ++k)
             if (k != axis && s[k] != in[0].shape[k])
               differ += (differ.empty() ? "" : ", ") + ("axis " + std::to_string(k) + " of " + name + " (" +
@@ -270,22 +271,24 @@ Tensors split(const Tensor& x, int64_t size, const SplitParams& p) {
   return call_all(op_split, SplitSizeParams{.size = size, .axis = p.axis}, x);
 }
 Tensors split(const Tensor& x, std::initializer_list<int64_t> sizes, const SplitParams& p) {
-  auto refuse = [&](ErrorCode code, const std::string& message) {
-    raise(Error(code, message).op("split").arg("x", x.defined() ? to_string(impl(x).spec) : "an empty tensor").path(scope().path));
+  auto refuse = [&](ErrorCode code, const std::string& message, std::string_view hint) {
+    raise(Error(code, message).op("split").arg("x", x.defined() ? to_string(impl(x).spec) : "an empty tensor").hint(hint).path(scope().path));
   };
-  if (!x.defined()) refuse(ErrorCode::value, "'x' is an empty tensor");
+  if (!x.defined()) refuse(ErrorCode::value, "'x' is an empty tensor", "a default-constructed Tensor has no value yet");
   if (p.axis < -x.rank() || p.axis >= x.rank())
     refuse(ErrorCode::index,
-           "axis " + std::to_string(p.axis) + " is out of range [" + std::to_string(-x.rank()) + ", " + std::to_string(x.rank() - 1) + "]");
+           "axis " + std::to_string(p.axis) + " is out of range [" + std::to_string(-x.rank()) + ", " + std::to_string(x.rank() - 1) + "]",
+           "negative axes count from the end");
   const int axis = from_front(p.axis, int(x.rank()));
   int64_t total = 0;
   for (int64_t n : sizes) {
-    if (n < 0) refuse(ErrorCode::value, "sizes must be at least 0, got " + std::to_string(n));
+    if (n < 0) refuse(ErrorCode::value, "sizes must be at least 0, got " + std::to_string(n), "split(x, n) cuts into pieces of n");
     total += n;
   }
   if (total != x.shape()[axis])
     refuse(ErrorCode::shape, "sizes add up to " + std::to_string(total) + ", axis " + std::to_string(axis) + " has extent " +
-                                 std::to_string(x.shape()[axis]));
+                                 std::to_string(x.shape()[axis]),
+           "split(x, n) cuts into pieces of n, the last one shorter; chunk(x, n) into n pieces");
   Tensors out;
   int64_t at = 0;
   for (int64_t n : sizes) out.push_back(narrow(x, axis, at, at + n)), at += n;

@@ -28,13 +28,14 @@ Shape conv_shape(const P& p, const Shape& x, const Shape& weight) {
     fail(ErrorCode::shape, what,
          last ? "x is [n, c, h, w]; for [n, h, w, c] use permute(x, {0, 3, 1, 2})" : "weight is [out, in / groups, rows, columns]");
   }
-  check_shape(o % p.groups == 0, "weight has " + said(o) + " outputs, which do not divide into " + said(p.groups) + " groups");
+  check_shape(o % p.groups == 0, "weight has " + said(o) + " outputs, which do not divide into " + said(p.groups) + " groups", "each group makes out / groups of the outputs");
   Shape out({x[0], o});
   for (int i = 0; i < 2; ++i) {
     const int64_t window = p.dilation[i] * (weight[2 + i] - 1) + 1, room = x[2 + i] + 2 * p.padding[i];
     check_shape(weight[2 + i] >= 1, "weight has an empty window " + said(weight[2]) + " x " + said(weight[3]));
     check_shape(window <= room,
-                "the window (" + said(window) + (i ? " columns" : " rows") + ") is larger than the padded input (" + said(room) + ")");
+                "the window (" + said(window) + (i ? " columns" : " rows") + ") is larger than the padded input (" + said(room) + ")",
+                "padding widens the input; the window is dilation * (kernel - 1) + 1");
     out.push_back((room - window) / p.stride[i] + 1);
   }
   return out;

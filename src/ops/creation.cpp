@@ -19,10 +19,13 @@ namespace {
 int64_t arange_count(const ArangeParams& p) {
   const bool integral = p.start.kind() != f64 && p.stop.kind() != f64 && p.step.kind() != f64;
   if (integral) {
-    const int64_t step = p.step.to_int(), span = p.stop.to_int() - p.start.to_int();
-    if (step == 0) fail(ErrorCode::value, "step must not be 0");
-    if ((span > 0) != (step > 0) || span == 0) return 0;
-    return (span + step + (step > 0 ? -1 : 1)) / step;
+    const int64_t step = p.step.to_int(), start = p.start.to_int(), stop = p.stop.to_int();
+    if (step == 0) fail(ErrorCode::value, "step must not be 0", "a negative step counts down; full(shape, value) repeats a value");
+    if (step > 0 ? stop <= start : stop >= start) return 0;
+    const uint64_t span = step > 0 ? uint64_t(stop) - uint64_t(start) : uint64_t(start) - uint64_t(stop),
+                   n = (span - 1) / (step > 0 ? uint64_t(step) : 0 - uint64_t(step)) + 1;
+    if (n > uint64_t(1e15)) fail(ErrorCode::value, "the range has too many values");
+    return int64_t(n);
   }
   const double n = std::ceil((p.stop.to_double() - p.start.to_double()) / p.step.to_double());
   if (p.step.to_double() == 0 || std::isnan(n)) fail(ErrorCode::value, "step must be a number other than 0");
@@ -103,12 +106,12 @@ struct LiteralReader {
   void measure(const Literal* l, int64_t n, int depth) {
     if (depth == shape.rank()) shape.push_back(n);
     else if (shape[depth] != n)
-      raise(Error(ErrorCode::shape, "rows of different length (" + std::to_string(shape[depth]) + " vs " + std::to_string(n) + ") at depth " + std::to_string(depth)).op("tensor"));
+      raise(Error(ErrorCode::shape, "rows of different length (" + std::to_string(shape[depth]) + " vs " + std::to_string(n) + ") at depth " + std::to_string(depth)).op("tensor").hint("all lists of one depth must be equally long; pad the short ones"));
     for (int64_t i = 0; i < n; ++i) {
       if (l[i].n_ >= 0) {
         measure(l[i].list_.begin(), l[i].n_, depth + 1);
       } else {
-        if (shape.rank() != depth + 1) raise(Error(ErrorCode::shape, "a number stands where a list is expected, at depth " + std::to_string(depth + 1)).op("tensor"));
+        if (shape.rank() != depth + 1) raise(Error(ErrorCode::shape, "a number stands where a list is expected, at depth " + std::to_string(depth + 1)).op("tensor").hint("the elements of a list are all numbers or all lists"));
         kind(l[i]);
       }
     }

@@ -12,7 +12,7 @@ namespace {
 /// Checks that `index` fits `x` for an op along `axis`; collects every axis that does not.
 void check_index(int64_t axis, const Shape& x, const Shape& index) {
   const int a = check_axis(axis, x.rank());
-  check_shape(index.rank() == x.rank(), "index must have the rank of x, " + std::to_string(x.rank()) + ", got " + to_string(index));
+  check_shape(index.rank() == x.rank(), "index must have the rank of x, " + std::to_string(x.rank()) + ", got " + to_string(index), "index_select takes whole rows or columns by a list of indices");
   std::string differ;
   for (int i = 0; i < x.rank(); ++i)
     if (i != a && index[i] > x[i])

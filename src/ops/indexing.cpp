@@ -51,17 +51,18 @@ Plan make_plan(const Tensor& x, const Index* at, int64_t n) {
   bool dots = false;
   for (int64_t i = 0; i < n; ++i) {
     if (at[i].kind() == Index::Kind::ellipsis) {
-      if (dots) index_error(x, ErrorCode::index, "an index may hold one ellipsis only");
+      if (dots) index_error(x, ErrorCode::index, "an index may hold one ellipsis only", "`all` stands for one whole axis");
       dots = true;
     } else if (at[i].kind() == Index::Kind::array) {
-      if (!at[i].array().defined()) index_error(x, ErrorCode::value, "an index array is an empty tensor");
+      if (!at[i].array().defined()) index_error(x, ErrorCode::value, "an index array is an empty tensor", "a default-constructed Tensor has no value yet");
       used += at[i].array().dtype() == DType::boolean ? int(at[i].array().rank()) : 1;
     } else if (at[i].kind() != Index::Kind::newaxis) {
       ++used;
     }
   }
   if (used > s.rank())
-    index_error(x, ErrorCode::index, "too many indices: " + std::to_string(used) + " for a tensor of rank " + std::to_string(s.rank()));
+    index_error(x, ErrorCode::index, "too many indices: " + std::to_string(used) + " for a tensor of rank " + std::to_string(s.rank()),
+                "`newaxis` adds an axis; integers, slices and arrays take one each, a mask as many as it has");
   const bool as_arrays = integers_are_arrays(at, n);
   int axis = 0;
   auto whole = [&] {
@@ -79,8 +80,10 @@ Plan make_plan(const Tensor& x, const Index* at, int64_t n) {
         const int64_t v = e.value() < 0 ? e.value() + s[axis] : e.value();
         if (v < 0 || v >= s[axis])
           index_error(x, ErrorCode::index,
-                      "index " + std::to_string(e.value()) + " is out of range [" + std::to_string(-s[axis]) + ", " +
-                          std::to_string(s[axis] - 1) + "] on axis " + std::to_string(axis));
+                      "index " + std::to_string(e.value()) + " is out of range" +
+                          (s[axis] ? " [" + std::to_string(-s[axis]) + ", " + std::to_string(s[axis] - 1) + "]" : ": there are no elements") +
+                          " on axis " + std::to_string(axis),
+                      s[axis] ? "negative indices count from the end" : "check size() first");
         if (as_arrays) {
           p.array_axes.push_back(p.shape.rank());
           p.arrays.push_back(full(Shape(), v, {.dtype = i64}));
@@ -94,7 +97,7 @@ Plan make_plan(const Tensor& x, const Index* at, int64_t n) {
       case Index::Kind::slice: {
         const Slice& c = e.slice();
         const int64_t extent = s[axis];
-        if (c.step == 0) index_error(x, ErrorCode::value, "a slice's step must not be 0");
+        if (c.step == 0) index_error(x, ErrorCode::value, "a slice's step must not be 0", "a step of -1 walks backwards");
         auto bound = [&](const Slice::Bound& b, int64_t otherwise, int64_t lo, int64_t hi) {
           if (!b.given) return otherwise;
           return clamp_bound(b.value < 0 ? b.value + extent : b.value, lo, hi);
@@ -117,7 +120,8 @@ Plan make_plan(const Tensor& x, const Index* at, int64_t n) {
             if (a.shape()[k] != s[axis + k])
               index_error(x, ErrorCode::index,
                           "the mask's extent " + std::to_string(a.shape()[k]) + " differs from " + std::to_string(s[axis + k]) +
-                              " on axis " + std::to_string(axis + k));
+                              " on axis " + std::to_string(axis + k),
+                          "a mask has the shape of the axes that it selects from");
           const Tensor positions = nonzero(a.rank() ? a : reshape(a, {1}));  // i64[count, rank]
           for (int k = 0; k < positions.size(1); ++k) {
             p.array_axes.push_back(p.shape.rank());
@@ -129,7 +133,8 @@ Plan make_plan(const Tensor& x, const Index* at, int64_t n) {
           }
         } else {
           if (!is_integer(a.dtype()))
-            index_error(x, ErrorCode::dtype, std::string("an index array must be of integers or bools, got ") + name_of(a.dtype()));
+            index_error(x, ErrorCode::dtype, std::string("an index array must be of integers or bools, got ") + name_of(a.dtype()),
+                        "i.astype(i64) makes indices, i != 0 a mask");
           p.array_axes.push_back(p.shape.rank());
           p.arrays.push_back(cast(a, i64));
           whole();

@@ -19,6 +19,16 @@ void refuse(const Tensor& self, const char* name, const char* why, const char* h
   raise(Error(ErrorCode::autograd, why).op(name).arg("x", to_string(impl(self).spec)).hint(hint).path(scope().path));
 }
 
+int kind_of(DType t) { return t == DType::boolean ? 0 : is_integer(t) ? 1 : t < DType::complex64 ? 2 : 3; }
+
+/// Whether a tensor of shape `y` broadcasts to `x`, which keeps its shape.
+bool fits_into(const Shape& y, const Shape& x) {
+  if (y.rank() > x.rank()) return false;
+  for (int i = 1; i <= y.rank(); ++i)
+    if (y[-i] != x[-i] && y[-i] != 1) return false;
+  return true;
+}
+
 /// Makes `y`, computed from `self`, the value of `self`.
 Tensor& write_back(Tensor& self, const Tensor& y, const char* name) {
   const bool linked = scope().grad && (self.tracked() || y.tracked());
@@ -29,8 +39,8 @@ Tensor& write_back(Tensor& self, const Tensor& y, const char* name) {
     if (s.grad && s.grad->is_view) refuse(self, name, "a tracked view cannot be written in place", "where(mask, value, x) or scatter makes a new tensor with the right gradient");
     if (!self.tracked() && s.storage && s.storage.use_count() > 1) refuse(self, name, "a tracked value cannot be written into memory that other tensors share", "where(mask, value, x) or concat makes a new tensor with the right gradient");
   }
-  if (!(broadcast(self.shape(), y.shape()) == self.shape()))
-    raise(Error(ErrorCode::shape, "a result of shape " + to_string(y.shape()) + " does not fit into the tensor").op(name).arg("x", to_string(impl(self).spec)).path(scope().path));
+  if (!fits_into(y.shape(), self.shape()))
+    raise(Error(ErrorCode::shape, "a value of shape " + to_string(y.shape()) + " does not fit into the tensor").op(name).arg("x", to_string(impl(self).spec)).hint("it must broadcast to the shape of x; the op that is not in place makes a tensor of any shape").path(scope().path));
   {
     ScopeGuard guard;
     scope().grad = false;
@@ -71,6 +81,8 @@ Tensor& in_place(Tensor& self, const OpDef& op, const P& params, const char* nam
     }
   }
   const Tensor y = dispatch_one(op, &params, inputs, __builtin_return_address(0));
+  if (kind_of(y.dtype()) > kind_of(s.spec.dtype))
+    raise(Error(ErrorCode::dtype, std::string("a result of ") + name_of(y.dtype()) + " would be cut down to " + name_of(s.spec.dtype)).op(name).arg("x", to_string(s.spec)).hint("the op that is not in place makes a tensor of the wider dtype; x.copy_(...) casts").path(scope().path));
   return write_back(self, y, name);
 }
 

@@ -20,6 +20,7 @@ Shape pooled_shape(const P& p, const Shape& x) {
     check_value(p.padding[i] >= 0 && p.padding[i] <= p.kernel[i] / 2, "padding", "at least 0 and at most half the kernel",
                 double(p.padding[i]));
     const int64_t extent = x[2 + i] + 2 * p.padding[i];
+    check_shape(x[2 + i] >= 1, "x " + to_string(x) + " has no " + sides[i]);
     check_shape(extent >= p.kernel[i], "a window of " + std::to_string(p.kernel[i]) + " " + sides[i] + " does not fit into " +
                                            std::to_string(x[2 + i]) + " with padding " + std::to_string(p.padding[i]));
     s.push_back((extent - p.kernel[i]) / step_of(p.stride, p.kernel, i) + 1);

@@ -17,7 +17,7 @@ constexpr const char* kWhy = "random";
 void check_key(const Spec& key) { check_shape(key.shape == Shape({2}), "key must have shape [2]: seed and base"); }
 DType check_float(DType given) {
   const DType t = given == DType::none ? f32 : given;
-  if (!contains(kinds::floating, t)) fail(ErrorCode::dtype, std::string("gives f16, bf16, f32 or f64, not ") + name_of(t));
+  if (!contains(kinds::floating, t)) fail(ErrorCode::dtype, std::string("gives f16, bf16, f32 or f64, not ") + name_of(t), "randint draws integers; x.astype(dtype) converts");
   return t;
 }
 int words_of(DType t) { return t == f64 ? 2 : 1; }
@@ -93,9 +93,9 @@ KEEL_OP(randint, RandintParams) {
       .infer([](auto& p, Specs in) {
         check_key(in[0]);
         const DType t = p.dtype == DType::none ? i64 : p.dtype;
-        if (!is_integer(t)) fail(ErrorCode::dtype, std::string("gives integers, not ") + name_of(t));
+        if (!is_integer(t)) fail(ErrorCode::dtype, std::string("gives integers, not ") + name_of(t), "uniform and normal draw floats; x.astype(dtype) converts");
         if (p.low >= p.high)
-          fail(ErrorCode::value, "high must be above low, got [" + std::to_string(p.low) + ", " + std::to_string(p.high) + ")");
+          fail(ErrorCode::value, "high must be above low, got [" + std::to_string(p.low) + ", " + std::to_string(p.high) + ")", "low is drawn, high is not");
         if (!holds(t, p.low, p.high - 1))
           fail(ErrorCode::value,
                std::string(name_of(t)) + " does not hold all of [" + std::to_string(p.low) + ", " + std::to_string(p.high) + ")");

@@ -131,7 +131,8 @@ namespace {
 constexpr auto extreme_spec = [](auto& p, Specs in) {
   if (reduced_count(in[0], p.axis) == 0)
     fail(ErrorCode::value,
-         "an empty reduction has no result: shape " + to_string(in[0].shape) + " over axes " + to_string(check_axes(p.axis, in[0])));
+         "an empty reduction has no result: shape " + to_string(in[0].shape) + " over axes " + to_string(check_axes(p.axis, in[0])),
+         "check x.size() first; sum of nothing is 0 and prod 1, but nothing is the largest of no elements");
   return reduce_same(p, in);
 };
 /// Equal extremes share the gradient evenly.

@@ -49,7 +49,7 @@ Shape infer_shape(const Shape& wanted, const Spec& x) {
   int64_t known = 1;
   for (int i = 0; i < s.rank(); ++i) {
     if (s[i] == -1) {
-      if (hole >= 0) fail(ErrorCode::value, "only one extent may be -1, got " + to_string(wanted));
+      if (hole >= 0) fail(ErrorCode::value, "only one extent may be -1, got " + to_string(wanted), "the tensor has " + std::to_string(x.shape.numel()) + " elements; give all extents but one");
       hole = i;
     } else if (s[i] < 0) {
       fail(ErrorCode::value, "extent " + std::to_string(s[i]) + " in " + to_string(wanted) + " is negative");
@@ -59,7 +59,7 @@ Shape infer_shape(const Shape& wanted, const Spec& x) {
   }
   const int64_t n = x.shape.numel();
   if (hole >= 0) {
-    if (known == 0 || n % known) fail(ErrorCode::shape, std::to_string(n) + " elements do not divide into " + to_string(wanted));
+    if (known == 0 || n % known) fail(ErrorCode::shape, std::to_string(n) + " elements do not divide into " + to_string(wanted), "the other extents must divide the number of elements");
     s[hole] = n / known;
   } else if (known != n) {
     fail(ErrorCode::shape, "shape " + to_string(wanted) + " has " + std::to_string(known) + " elements, the tensor has " + std::to_string(n), "one extent may be -1 and then follows from the rest");
@@ -80,7 +80,7 @@ KEEL_OP(reshape, ShapeParams) {
 KEEL_OP(permute, PermuteParams) {
   def.doc("The axes in another order.").in("x", kinds::any).out("y").alias(0).promote(Promote::none).onnx("Transpose")
       .infer([](auto& p, Specs in) {
-        check_shape(p.order.rank() == in[0].shape.rank(), "order " + to_string(p.order) + " must name each of the " + std::to_string(in[0].shape.rank()) + " axes once");
+        check_shape(p.order.rank() == in[0].shape.rank(), "order " + to_string(p.order) + " must name each of the " + std::to_string(in[0].shape.rank()) + " axes once", "transpose(x, a, b) swaps two axes and keeps the rest");
         check_axes(Axes(p.order), in[0]);
         Shape s;
         for (int64_t a : p.order) s.push_back(in[0].shape[int(a)]);
@@ -104,7 +104,7 @@ KEEL_OP(expand, ShapeParams) {
       .infer([](auto& p, Specs in) {
         Shape s = p.shape;
         const Shape& x = in[0].shape;
-        check_shape(s.rank() >= x.rank(), "shape " + to_string(s) + " has fewer axes than " + to_string(x));
+        check_shape(s.rank() >= x.rank(), "shape " + to_string(s) + " has fewer axes than " + to_string(x), "expand adds axes in front and repeats those of extent 1; reshape takes axes away");
         for (int i = 1; i <= s.rank(); ++i) {
           const int64_t have = i <= x.rank() ? x[-i] : 1;
           if (s[-i] == -1) s[-i] = have;
@@ -176,7 +176,7 @@ namespace {
 int checked_axis(const char* op, const Tensor& x, int64_t axis, int extra = 0) {
   const int rank = int(x.rank()) + extra;
   if (axis < -rank || axis >= rank)
-    raise(Error(ErrorCode::index, "axis " + std::to_string(axis) + " is out of range [" + std::to_string(-rank) + ", " + std::to_string(rank - 1) + "]").op(op).arg("x", to_string(impl(x).spec)).path(scope().path));
+    raise(Error(ErrorCode::index, "axis " + std::to_string(axis) + " is out of range [" + std::to_string(-rank) + ", " + std::to_string(rank - 1) + "]").op(op).arg("x", to_string(impl(x).spec)).hint("negative axes count from the end").path(scope().path));
   return int(axis < 0 ? axis + rank : axis);
 }
 }  // namespace
@@ -188,7 +188,7 @@ Tensor transpose(const Tensor& x, int64_t a, int64_t b) {
   return permute(x, order);
 }
 Tensor transpose(const Tensor& x) {
-  if (x.rank() < 2) raise(Error(ErrorCode::shape, "needs at least two axes").op("transpose").arg("x", to_string(impl(x).spec)).path(scope().path));
+  if (x.rank() < 2) raise(Error(ErrorCode::shape, "needs at least two axes").op("transpose").arg("x", to_string(impl(x).spec)).hint("unsqueeze(x, 0) makes a row, unsqueeze(x, 1) a column").path(scope().path));
   return transpose(x, -2, -1);
 }
 Tensor flatten(const Tensor& x, int64_t first, int64_t last) {

@@ -43,8 +43,18 @@ double& setting_of(const Ref<OptimizerState>& state, int64_t group, std::string_
 
 DType state_dtype(DType t) { return t == f64 ? f64 : f32; }
 
+/// While it lives, no trace records: state comes into being once, a replayed step must not make it anew.
+class Untraced {
+ public:
+  Untraced() { scope().trace = nullptr; }
+
+ private:
+  ScopeGuard keep_;
+};
+
 /// Zeros that lie in memory as the parameter does.
 Tensor state_like(const Tensor& p) {
+  Untraced off;
   const TensorImpl& x = impl(p);
   Tensor t = is_dense(x.spec.shape, x.strides) ? make_tensor(state_dtype(x.spec.dtype), x.spec.shape, x.strides, x.device) : make_tensor(state_dtype(x.spec.dtype), x.spec.shape, x.device);
   t.zero_();
@@ -55,11 +65,13 @@ bool has_gradient(const Tensor& p) { return impl(p).grad && impl(p).grad->grad.d
 
 /// The state tensor of parameter `i`, made or converted where it does not fit the parameter, which may have been moved or cast.
 const Tensor& fitting(Tensor& t, const Tensor& p) {
+  Untraced off;
   if (!t.defined()) t = state_like(p);
   else if (const TensorImpl& x = impl(p); impl(t).spec.dtype != state_dtype(x.spec.dtype) || impl(t).device != x.device) t = t.to(state_dtype(x.spec.dtype)).to(x.device);
   return t;
 }
 const Tensor& fitting_count(Tensor& t) {
+  Untraced off;
   if (!t.defined()) t = zeros(Shape(), {.dtype = f64});
   return t;
 }
@@ -108,15 +120,15 @@ void Optimizer::add_group(const Tensors& parameters, std::initializer_list<doubl
   g.hyper = make_tensor(f64, Shape({int64_t(settings.size())}));
   for (size_t i = 0; i < settings.size(); ++i) {
     const double given = settings.begin()[i], v = given == given ? given : defaults.begin()[i];
-    if (!(v >= 0)) raise(Error(ErrorCode::value, std::string(s.rule->settings[i]) + " must not be negative, got " + std::to_string(v)).op(s.rule->name));
+    if (!(v >= 0)) raise(Error(ErrorCode::value, std::string(s.rule->settings[i]) + " must not be negative, got " + to_string(Scalar(v))).op(s.rule->name));
     g.values()[i] = v;
   }
   if (parameters.empty()) raise(Error(ErrorCode::value, "got no parameters").op(s.rule->name).hint("a module names them in `fields`; Module::parameters() lists them"));
   for (const Tensor& p : parameters) {
     const std::string at = "parameter " + std::to_string(g.parameters.size());
-    if (!p.defined()) raise(Error(ErrorCode::value, at + " is an empty tensor").op(s.rule->name));
+    if (!p.defined()) raise(Error(ErrorCode::value, at + " is an empty tensor").op(s.rule->name).hint("a default-constructed Tensor has no value yet"));
     if (!p.is_leaf()) raise(Error(ErrorCode::autograd, at + " is a result, not a leaf").op(s.rule->name).arg("parameter", to_string(impl(p).spec)).hint("train the tensors that it was computed from"));
-    if (!contains(kinds::floating, p.dtype())) raise(Error(ErrorCode::dtype, at + " is not of a floating dtype").op(s.rule->name).arg("parameter", to_string(impl(p).spec)));
+    if (!contains(kinds::floating, p.dtype())) raise(Error(ErrorCode::dtype, at + " is not of a floating dtype").op(s.rule->name).arg("parameter", to_string(impl(p).spec)).hint("x.astype(f32) makes a float copy"));
     auto is_p = [&](const Tensors& list) {
       for (const Tensor& q : list)
         if (q.is(p)) return true;

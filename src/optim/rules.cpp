@@ -49,7 +49,7 @@ const std::vector<G>& some(const char* rule, const std::vector<G>& groups) {
 }
 void check_betas(const char* rule, const Betas& b) {
   for (double v : {b.first, b.second})
-    if (v < 0 || v >= 1) raise(Error(ErrorCode::value, "betas must be in [0, 1), got " + std::to_string(v)).op(rule));
+    if (v < 0 || v >= 1) raise(Error(ErrorCode::value, "betas must be in [0, 1), got " + to_string(Scalar(v))).op(rule));
 }
 }  // namespace
 }  // namespace detail

@@ -23,6 +23,19 @@ KEEL_CASES(attention) {
       .sample(P{}, {normal({1, 1, 3, 2}), normal({1, 1, 0, 2}), normal({1, 1, 0, 2}), absent()})
       .sample(P{}, {normal({0, 1, 3, 2}), normal({0, 1, 2, 2}), normal({0, 1, 2, 2}), absent()})
       .sample(P{.causal = true}, {normal({2, 2, 70, 32}), normal({2, 2, 70, 32}), normal({2, 2, 70, 32}), absent()}, false)
+      // Grouped heads whose few queries share a tile; queries and keys that begin a second tile; odd widths; masks that broadcast.
+      .sample(P{.causal = true}, {normal({1, 4, 2, 3}), normal({1, 2, 5, 3}), normal({1, 2, 5, 2}), absent()})
+      .sample(P{}, {normal({2, 6, 1, 5}), normal({2, 2, 3, 5}), normal({2, 2, 3, 4}), bools({2, 6, 1, 3})})
+      .sample(P{}, {normal({1, 2, 2, 3}), normal({1, 1, 3, 3}), normal({1, 1, 3, 1}), normal({2, 1, 3})})
+      .sample(P{}, {normal({1, 2, 0, 3}), normal({1, 2, 2, 3}), normal({1, 2, 2, 3}), absent()})
+      .sample(P{},
+              {normal({1, 1, 2, 3}), normal({1, 1, 2, 3}), normal({1, 1, 2, 3}), values({2, 2}, {0, 0, 1, 0}, boolean)})  // sees nothing
+      .sample(P{}, {normal({2, 8, 1, 40}), normal({2, 2, 130, 40}), normal({2, 2, 130, 33}), absent()}, false)
+      .sample(P{.causal = true}, {normal({1, 2, 129, 7}), normal({1, 1, 129, 7}), normal({1, 1, 129, 65}), absent()}, false)
+      .sample(P{.causal = true}, {normal({1, 2, 66, 16}), normal({1, 2, 195, 16}), normal({1, 2, 195, 16}), absent()}, false)
+      .sample(P{.causal = true}, {normal({1, 1, 150, 8}), normal({1, 1, 67, 8}), normal({1, 1, 67, 8}), absent()}, false)
+      .sample(P{}, {normal({2, 2, 65, 9}), normal({2, 1, 100, 9}), normal({2, 1, 100, 9}), bools({65, 100})}, false)
+      .sample(P{.causal = true}, {normal({1, 4, 20, 9}), normal({1, 2, 70, 9}), normal({1, 2, 70, 9}), normal({4, 1, 70})}, false)
       .sample(P{}, {normal({1, 2, 5, 20}), normal({1, 1, 300, 20}), normal({1, 1, 300, 17}), absent()}, false)
       .tolerance(f32, 1e-5, 1e-5)
       .error(P{}, {normal({2, 2, 3, 4}), normal({2, 2, 5, 3}), normal({2, 2, 5, 3}), absent()}, ErrorCode::shape,

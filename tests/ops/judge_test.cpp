@@ -2,28 +2,14 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstdlib>
 
 #include "core/allocator.h"
 #include "core/impl.h"
 #include "op/scope.h"
-#include "ops/cases.h"
+#include "ops/judge.h"
 
 namespace keel::testing_cases {
 namespace {
-
-bool small_run() {
-  const char* s = std::getenv("KEEL_TEST_SAMPLES");
-  return s && std::string(s) == "small";
-}
-const char* wanted_case() { return std::getenv("KEEL_CASE"); }
-
-std::vector<DType> dtypes_of(const OpCase& c) {
-  std::vector<DType> out;
-  for (int t = 1; t < kDTypes; ++t)
-    if (contains(c.dtypes, DType(t)) && !(small_run() && (DType(t) == f64 || DType(t) == bf16))) out.push_back(DType(t));
-  return out;
-}
 
 Tolerance tolerance_for(const OpCase& c, DType t) { return t == f64 ? c.f64_tolerance : t == f16 ? c.f16_tolerance : t == bf16 ? c.bf16_tolerance : c.f32_tolerance; }
 
@@ -55,18 +41,6 @@ void expect_close(const Tensors& got, const Tensors& want, Tolerance tol, const 
   }
 }
 
-void expect_same_bits(const Tensors& a, const Tensors& b, const std::string& what) {
-  ASSERT_EQ(a.size(), b.size()) << what;
-  for (int64_t k = 0; k < a.size(); ++k) {
-    ASSERT_EQ(a[k].defined(), b[k].defined()) << what;
-    if (!a[k].defined()) continue;
-    ASSERT_EQ(a[k].shape(), b[k].shape()) << what;
-    const Tensor x = a[k].contiguous(), y = b[k].contiguous();
-    if (x.size() == 0) continue;
-    ASSERT_EQ(std::memcmp(impl(x).data, impl(y).data, x.nbytes()), 0) << what << ", output " << k << " differs in its bits";
-  }
-}
-
 /// The same values under other strides: transposed memory, every second element, reversed.
 Tensor restride(const Tensor& t, int way) {
   if (!t.defined() || t.rank() == 0) return t;
@@ -88,34 +62,6 @@ Tensor restride(const Tensor& t, int way) {
   const Tensor reversed = t.flip({-1});
   return reversed.clone().flip({-1});
 }
-
-/// The inputs, with copies of those that the op writes, so that it can be run again.
-Tensors fresh(const OpDef& op, const Tensors& in) {
-  Tensors out = in;
-  for (int64_t i = 0; i < out.size(); ++i)
-    if (out[i].defined() && op.in[std::min(int(i), op.in.size() - 1)].written) out[i] = out[i].clone();
-  return out;
-}
-
-class Judge : public ::testing::TestWithParam<int> {
- protected:
-  const OpCase& c = all_cases().ops[size_t(GetParam())];
-  const OpDef& op = *registry().find(c.op.c_str());
-
-  template <class F>
-  void each(F&& f) {
-    ASSERT_NE(registry().find(c.op.c_str()), nullptr) << c.op << " is no registered op";
-    for (size_t i = 0; i < c.samples.size(); ++i) {
-      for (DType t : dtypes_of(c)) {
-        const std::string what = describe(c, c.samples[i], t);
-        if (wanted_case() && what != wanted_case()) continue;
-        SCOPED_TRACE("rerun with KEEL_CASE='" + what + "'");
-        f(c.samples[i], make_inputs(c.samples[i].in, t, i + 1), t, what);
-        if (HasFatalFailure()) return;
-      }
-    }
-  }
-};
 
 TEST_P(Judge, AgreesWithOracle) {
   if (op.why_no_oracle) GTEST_SKIP() << op.why_no_oracle;
@@ -204,7 +150,6 @@ TEST_P(Judge, RefusesBadInput) {
   }
 }
 
-std::string test_name(const ::testing::TestParamInfo<int>& i) { return all_cases().ops[size_t(i.param)].op + "_" + std::to_string(i.param); }
 INSTANTIATE_TEST_SUITE_P(Ops, Judge, ::testing::Range(0, int(all_cases().ops.size())), test_name);
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Judge);
 

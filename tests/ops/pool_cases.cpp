@@ -23,6 +23,7 @@ KEEL_CASES(pool) {
         .error(Pool2dParams{.kernel = 0}, {normal({1, 1, 4, 8})}, ErrorCode::value, "kernel must be at least 1, got 0")
         .error(Pool2dParams{.padding = 2}, {normal({1, 1, 4, 8})}, ErrorCode::value,
                "padding must be at least 0 and at most half the kernel, got 2")
+        .error(Pool2dParams{.padding = 1}, {normal({1, 1, 0, 8})}, ErrorCode::shape, "x [1, 1, 0, 8] has no rows")
         .error(Pool2dParams{.stride = -1}, {normal({1, 1, 4, 8})}, ErrorCode::value, "stride must be positive");
   c.op("max_pool2d").only(set_of(i32, i64, u8, u64)).sample(Pool2dParams{}, {integers({1, 2, 4, 6}, -9, 9, DType::none)});
   c.op("max_pool2d_backward")

@@ -145,8 +145,10 @@ TEST(Indexing, AugmentedAssignmentWritesThroughArrays) {
   x[{slice(0, 2)}] -= 1;
   EXPECT_EQ(to_string(x), "[19  0  2 26  4]");
   Tensor view = x[{slice(3, 5)}];
-  view /= 2;
-  EXPECT_EQ(to_string(x), "[19  0  2 13  2]");
+  view += 2;
+  EXPECT_EQ(to_string(x), "[19  0  2 28  6]");
+  EXPECT_THROW(view /= 2, Error);  // halves would be lost
+  EXPECT_EQ(to_string(x), "[19  0  2 28  6]");
 }
 
 TEST(Indexing, WriteFromOneself) {

@@ -4,10 +4,9 @@
 // are converted to f32 in scratch. Any other layout is copied first. Traffic: x twice and y once, from DRAM.
 #include <cmath>
 
-#include "backend/cpu/copy.h"
+#include "backend/cpu/channel_layout.h"
 #include "backend/cpu/loops/batch_norm.h"
 #include "backend/cpu/loops/reduce.h"
-#include "backend/cpu/row_driver.h"
 #include "keel/ops/norm.h"
 
 using namespace keel;
@@ -17,95 +16,15 @@ namespace {
 
 constexpr int64_t kChunkRows = 256, kStrip = 64;
 
-/// How the channels of [n, c, ...] lie.
-struct Geometry {
-  int64_t images = 1, channels = 1, spots = 1;
-  bool innermost = false;  // channels
-  int64_t count() const { return images * spots; }
-  int64_t size() const { return images * channels * spots; }
-  /// Runs that give one mean each: planes, or chunks of rows.
-  int64_t parts() const { return innermost ? (count() + kChunkRows - 1) / kChunkRows : images; }
-};
-Geometry geometry(const TensorView& x) {
-  Geometry g{.images = x.dim(0), .channels = x.dim(1)};
-  for (int i = 2; i < x.rank(); ++i) g.spots *= x.dim(i);
-  return g;
-}
-bool channels_innermost(const TensorView& x) {
-  int64_t step = x.dim(1);
-  if (x.dim(1) > 1 && x.stride(1) != 1) return false;
-  for (int i = x.rank() - 1; i >= 0; --i) {
-    if (i == 1) continue;
-    if (x.dim(i) > 1 && x.stride(i) != step) return false;
-    step *= x.dim(i);
-  }
-  return true;
-}
-/// Whether kernels can walk `x` as it lies, with channels innermost or not.
-bool walkable(const TensorView& x, bool innermost) { return innermost ? channels_innermost(x) : x.contiguous(); }
+/// Runs that give one mean each: planes, or chunks of rows.
+int64_t parts_of(const Geometry& g) { return g.innermost ? (g.count() + kChunkRows - 1) / kChunkRows : g.images; }
 
-template <class T>
-struct Buffers {  // a bump allocator over the workspace; with a null base it measures
-  std::byte* base;
-  size_t used = 0;
-  template <class U>
-  U* take(int64_t n) {
-    std::byte* p = base ? base + used : nullptr;
-    used += round_up(size_t(n) * sizeof(U));
-    return reinterpret_cast<U*>(p);
-  }
-};
-
-/// x in type T in the wanted order: itself, or a copy.
-template <class T>
-const T* input(const TensorView& x, bool innermost, Buffers<T>& b) {
-  const bool in_order = walkable(x, innermost);
-  if (in_order && x.dtype == dtype_of<T>) return x.ptr<T>();
-  std::byte* packed = in_order ? static_cast<std::byte*>(x.data) : b.template take<std::byte>(x.size() * int64_t(size_of(x.dtype)));
-  T* wide = x.dtype == dtype_of<T> ? nullptr : b.template take<T>(x.size());
-  if (!b.base) return nullptr;
-  if (!in_order) {
-    const Strides st = contiguous_strides(x.shape());
-    copy_view(x, {packed, x.dtype, x.shape_, &st});
-  }
-  if (!wide) return reinterpret_cast<const T*>(packed);
-  const UnaryLoop convert = convert_loop(x.dtype, dtype_of<T>);
-  parallel_for(0, x.size(), 1 << 15,
-               [&](int64_t lo, int64_t hi) { convert(packed + lo * int64_t(size_of(x.dtype)), wide + lo, hi - lo, nullptr); });
-  return wide;
-}
-/// Where to write y in type T and the wanted order; `finish` moves it where it belongs.
-template <class T>
-struct Output {
-  const TensorView& y;
-  bool innermost, in_order;
-  T* at;
-  std::byte* packed = nullptr;
-  Output(const TensorView& view, bool inner, Buffers<T>& b) : y(view), innermost(inner), in_order(walkable(view, inner)) {
-    at = in_order && y.dtype == dtype_of<T> ? y.ptr<T>() : b.template take<T>(y.size());
-    if (!in_order && y.dtype != dtype_of<T>) packed = b.template take<std::byte>(y.size() * int64_t(size_of(y.dtype)));
-  }
-  void finish(StatSlot* slot) {
-    const int64_t bytes = int64_t(size_of(y.dtype));
-    std::byte* to = in_order ? static_cast<std::byte*>(y.data) : y.dtype == dtype_of<T> ? reinterpret_cast<std::byte*>(at) : packed;
-    const UnaryLoop convert = y.dtype == dtype_of<T> ? nullptr : convert_loop(dtype_of<T>, y.dtype);
-    if (convert || slot)
-      parallel_for(0, y.size(), 1 << 15, [&](int64_t lo, int64_t hi) {
-        StatSlot::Part part;
-        if (convert) convert(at + lo, to + lo * bytes, hi - lo, nullptr);
-        if (slot) stat_block(y.dtype, to + lo * bytes, hi - lo, part), slot->merge(part);
-      });
-    if (in_order) return;
-    const Strides st = contiguous_strides(y.shape());
-    copy_view({to, y.dtype, y.shape_, &st}, y);
-  }
-};
 /// A vector of one value a channel in type T; null where it is absent.
 template <class T>
-const T* vector(const KernelArgs& a, int i, Buffers<T>& b) {
+const T* vector(const KernelArgs& a, int i, Buffers& b) {
   if (i >= a.n_in || !a.in[i].present()) return nullptr;
   if (a.in[i].dtype == dtype_of<T>) return a.in[i].ptr<T>();
-  T* v = b.template take<T>(a.in[i].size());
+  T* v = b.take<T>(a.in[i].size());
   if (b.base) convert_loop(a.in[i].dtype, dtype_of<T>)(a.in[i].data, v, a.in[i].size(), nullptr);
   return v;
 }
@@ -152,7 +71,7 @@ void part_moments(const Geometry& g, const T* x, T* part) {
     return;
   }
   const int64_t strips = (g.channels + kStrip - 1) / kStrip;
-  parallel_for(0, g.parts() * strips, std::max<int64_t>(1, 16384 / (kChunkRows * std::min(kStrip, g.channels))),
+  parallel_for(0, parts_of(g) * strips, std::max<int64_t>(1, 16384 / (kChunkRows * std::min(kStrip, g.channels))),
                [&](int64_t lo, int64_t hi) {
                  for (int64_t t = lo; t < hi; ++t) {
                    const int64_t first = t / strips * kChunkRows, rows = std::min(kChunkRows, g.count() - first),
@@ -172,7 +91,7 @@ template <class T>
 void combine_moments(const Geometry& g, const T* part, double* mean, double* square) {
   std::fill(mean, mean + g.channels, 0.0), std::fill(square, square + g.channels, 0.0);
   double n = 0;
-  for (int64_t k = 0; k < g.parts(); ++k) {
+  for (int64_t k = 0; k < parts_of(g); ++k) {
     const double m = double(g.innermost ? std::min(kChunkRows, g.count() - k * kChunkRows) : g.spots), all = n + m, share = m / all,
                  cross = n * m / all;
     const T *mk = part + k * 2 * g.channels, *sk = mk + g.channels;
@@ -206,12 +125,12 @@ template <class T>
 size_t train(const KernelArgs& a, bool measure) {
   Geometry g = geometry(a.in[0]);
   g.innermost = channels_innermost(a.in[0]);
-  Buffers<T> b{measure ? nullptr : static_cast<std::byte*>(a.workspace)};
-  const T* x = input(a.in[0], g.innermost, b);
-  const T *weight = vector(a, 1, b), *bias = vector(a, 2, b);
-  T *part = b.template take<T>(g.parts() * 2 * g.channels), *mean = b.template take<T>(g.channels), *var = b.template take<T>(g.channels),
-    *rstd = b.template take<T>(g.channels);
-  double *wide_mean = b.template take<double>(g.channels), *wide_square = b.template take<double>(g.channels);
+  Buffers b{measure ? nullptr : static_cast<std::byte*>(a.workspace)};
+  const T* x = input<T>(a.in[0], g.innermost, b);
+  const T *weight = vector<T>(a, 1, b), *bias = vector<T>(a, 2, b);
+  T *part = b.take<T>(parts_of(g) * 2 * g.channels), *mean = b.take<T>(g.channels), *var = b.take<T>(g.channels),
+    *rstd = b.take<T>(g.channels);
+  double *wide_mean = b.take<double>(g.channels), *wide_square = b.take<double>(g.channels);
   Output<T> y(a.out[0], g.innermost, b);
   if (measure) return b.used;
   part_moments(g, x, part);
@@ -230,10 +149,10 @@ template <class T>
 size_t evaluate(const KernelArgs& a, bool measure) {
   Geometry g = geometry(a.in[0]);
   g.innermost = channels_innermost(a.in[0]);
-  Buffers<T> b{measure ? nullptr : static_cast<std::byte*>(a.workspace)};
-  const T* x = input(a.in[0], g.innermost, b);
-  const T *mean = vector(a, 1, b), *var = vector(a, 2, b), *weight = vector(a, 3, b), *bias = vector(a, 4, b);
-  T* rstd = b.template take<T>(g.channels);
+  Buffers b{measure ? nullptr : static_cast<std::byte*>(a.workspace)};
+  const T* x = input<T>(a.in[0], g.innermost, b);
+  const T *mean = vector<T>(a, 1, b), *var = vector<T>(a, 2, b), *weight = vector<T>(a, 3, b), *bias = vector<T>(a, 4, b);
+  T* rstd = b.take<T>(g.channels);
   Output<T> y(a.out[0], g.innermost, b);
   if (measure) return b.used;
   for (int64_t c = 0; c < g.channels; ++c) rstd[c] = T(1) / std::sqrt(var[c] + T(a.get<BatchNormParams>().eps));
@@ -247,17 +166,17 @@ size_t backward(const KernelArgs& a, bool measure) {
   const auto& p = a.get<BatchNormBackwardParams>();
   Geometry g = geometry(a.in[1]);
   g.innermost = channels_innermost(a.in[1]);
-  Buffers<T> b{measure ? nullptr : static_cast<std::byte*>(a.workspace)};
-  const T *gy = input(a.in[0], g.innermost, b), *x = input(a.in[1], g.innermost, b);
-  const T *mean = vector(a, 2, b), *rstd = vector(a, 3, b), *weight = vector(a, 4, b);
-  T *part = b.template take<T>(g.parts() * 2 * g.channels), *sum_g = b.template take<T>(g.channels),
-    *sum_gn = b.template take<T>(g.channels), *scale = b.template take<T>(g.channels);
+  Buffers b{measure ? nullptr : static_cast<std::byte*>(a.workspace)};
+  const T *gy = input<T>(a.in[0], g.innermost, b), *x = input<T>(a.in[1], g.innermost, b);
+  const T *mean = vector<T>(a, 2, b), *rstd = vector<T>(a, 3, b), *weight = vector<T>(a, 4, b);
+  T *part = b.take<T>(parts_of(g) * 2 * g.channels), *sum_g = b.take<T>(g.channels), *sum_gn = b.take<T>(g.channels),
+    *scale = b.take<T>(g.channels);
   Output<T> dx(p.need_x ? a.out[0] : a.in[1], g.innermost, b);
   if (measure) return b.used;
   const BatchNormLoops f = batch_norm_loops(dtype_of<T>);
   const int64_t strips = (g.channels + kStrip - 1) / kStrip;
   if (g.innermost) {
-    parallel_for(0, g.parts() * strips, std::max<int64_t>(1, 16384 / (kChunkRows * std::min(kStrip, g.channels))),
+    parallel_for(0, parts_of(g) * strips, std::max<int64_t>(1, 16384 / (kChunkRows * std::min(kStrip, g.channels))),
                  [&](int64_t lo, int64_t hi) {
                    for (int64_t t = lo; t < hi; ++t) {
                      const int64_t first = t / strips * kChunkRows, rows = std::min(kChunkRows, g.count() - first),
@@ -287,7 +206,7 @@ size_t backward(const KernelArgs& a, bool measure) {
   }
   for (int64_t c = 0; c < g.channels; ++c) {
     double u = 0, v = 0;
-    for (int64_t k = 0; k < g.parts(); ++k) u += double(part[k * 2 * g.channels + c]), v += double(part[(k * 2 + 1) * g.channels + c]);
+    for (int64_t k = 0; k < parts_of(g); ++k) u += double(part[k * 2 * g.channels + c]), v += double(part[(k * 2 + 1) * g.channels + c]);
     sum_g[c] = T(u), sum_gn[c] = T(v);
   }
   if (p.need_bias) put(a.out[2], sum_g, a.stats[2]);

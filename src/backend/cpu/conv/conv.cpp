@@ -1,0 +1,340 @@
+// Planning of convolutions: a forward convolution is one grid of pixels, its input gradient one grid for each phase of the stride, a weight gradient the forward grid with
+// pixels summed. 1 x 1 convolutions of stride 1 are plain matrix products. Weights are packed once a call, in parallel; then threads take shares of grid rows (or, where there are too few, of
+// outputs), and of input channels for the weight gradient, whose sum over pixels stays whole in one thread.
+#include "backend/cpu/conv/conv.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "backend/cpu/conv/task.h"
+#include "backend/cpu/gemm/task.h"
+#include "backend/cpu/loops/loops.h"
+#include "keel/parallel.h"
+
+namespace keel::cpu {
+namespace {
+
+constexpr double kFlopsPerThread = 2e6;
+constexpr int64_t kMaxTaps = 1024;
+constexpr int64_t kJoin = 32;  // fewer channels than this: the columns of a window row are one run
+
+const ConvKernels& kernels(Elem e) { return e == Elem::f64 ? conv_kernels_f64() : conv_kernels_f32(); }
+int64_t computing_bytes(Elem e) { return e == Elem::f64 ? 8 : 4; }
+const char* at(const void* p, int64_t elements, Elem e) { return static_cast<const char*>(p) + elements * elem_bytes(e); }
+
+bool is_product(const ConvShape& s) { return s.kh == 1 && s.kw == 1 && s.sh == 1 && s.sw == 1 && s.ph == 0 && s.pw == 0 && s.groups == 1; }
+int64_t threads_for(const ConvShape& s) {
+  const double flops = 2.0 * double(s.n * s.oh * s.ow * s.o) * double(s.c / s.groups * s.kh * s.kw);
+  return std::clamp<int64_t>(int64_t(flops / kFlopsPerThread), 1, num_threads());
+}
+
+/// A grid with its own list of taps, and for each tap its place in a window of the weights.
+struct Grid : ConvGrid {
+  ConvTap tap_list[kMaxTaps];
+  int64_t place[kMaxTaps];  // of single columns
+  int64_t places = 0;
+};
+
+/// Joins the taps (rows dy[i], columns dx[j], both rising) of a grid and decides on the copy.
+void finish_grid(Grid& g, Elem e, const int64_t* dy, const int64_t* i_of, int64_t ni, const int64_t* dx, const int64_t* j_of, int64_t nj,
+                 int64_t kw) {
+  g.dy0 = dy[0], g.dy1 = dy[ni - 1], g.dx0 = dx[0], g.dx1 = dx[nj - 1];
+  const bool inside = g.dy0 >= 0 && g.dx0 >= 0 && (g.rows - 1) * g.isy + g.dy1 < g.h && (g.columns - 1) * g.isx + g.dx1 < g.w;
+  g.pair = g.cg == 1 && g.isx == 1 && g.og <= kernels(e).paired_outputs();
+  g.copy = !inside || elem_bytes(e) == 2 || g.columns < kernels(e).group() * (1 + g.pair) || (g.pair && g.c > 1);
+  bool neighbours = nj > 1;
+  for (int64_t j = 1; j < nj; ++j) neighbours = neighbours && dx[j] == dx[j - 1] + 1;
+  const bool join = neighbours && g.cg < kJoin && (g.copy || g.cg == g.c);
+  g.taps = g.tap_list, g.n_taps = 0, g.places = 0;
+  for (int64_t i = 0; i < ni; ++i)
+    for (int64_t j = 0; j < nj; ++j) {
+      g.place[g.places++] = i_of[i] * kw + j_of[j];
+      if (!join)
+        g.tap_list[g.n_taps++] = {dy[i], dx[j], 1};
+      else if (j == 0)
+        g.tap_list[g.n_taps++] = {dy[i], dx[0], nj};
+    }
+  g.k = g.places * g.cg;
+}
+
+void forward_grid(Grid& g, Elem e, const ConvShape& s, const void* x, int64_t group) {
+  const int64_t cg = s.c / s.groups, og = s.o / s.groups;
+  g.src = x, g.n = s.n, g.h = s.h, g.w = s.w, g.c = s.c, g.c0 = group * cg, g.cg = cg;
+  g.rows = s.oh, g.columns = s.ow, g.isy = s.sh, g.isx = s.sw;
+  g.oh = s.oh, g.ow = s.ow, g.o = s.o, g.o0 = group * og, g.og = og, g.osy = g.osx = 1, g.oy0 = g.ox0 = 0;
+  g.dst = nullptr, g.panels = nullptr, g.bias = nullptr, g.slot = nullptr;
+  int64_t dy[kMaxTaps], dx[kMaxTaps], i_of[kMaxTaps], j_of[kMaxTaps];
+  for (int64_t i = 0; i < s.kh; ++i) dy[i] = i * s.dh - s.ph, i_of[i] = i;
+  for (int64_t j = 0; j < s.kw; ++j) dx[j] = j * s.dw - s.pw, j_of[j] = j;
+  finish_grid(g, e, dy, i_of, s.kh, dx, j_of, s.kw, s.kw);
+}
+
+/// The taps of one axis that reach inputs of phase r: offsets in g, rising, and the taps' places.
+int64_t phase_taps(int64_t r, int64_t stride, int64_t padding, int64_t dilation, int64_t taps, int64_t* offset, int64_t* place) {
+  int64_t n = 0;
+  for (int64_t i = taps - 1; i >= 0; --i)
+    if ((r + padding - i * dilation) % stride == 0) offset[n] = (r + padding - i * dilation) / stride, place[n++] = i;
+  return n;
+}
+/// False where no tap reaches this phase: its part of dx is zero.
+bool input_grid(Grid& g, Elem e, const ConvShape& s, const void* grad, void* dx_out, int64_t group, int64_t ry, int64_t rx) {
+  const int64_t cg = s.c / s.groups, og = s.o / s.groups;
+  g.src = grad, g.n = s.n, g.h = s.oh, g.w = s.ow, g.c = s.o, g.c0 = group * og, g.cg = og;
+  g.rows = (s.h - ry + s.sh - 1) / s.sh, g.columns = (s.w - rx + s.sw - 1) / s.sw, g.isy = g.isx = 1;
+  g.dst = dx_out, g.oh = s.h, g.ow = s.w, g.o = s.c, g.o0 = group * cg, g.og = cg, g.osy = s.sh, g.osx = s.sw, g.oy0 = ry, g.ox0 = rx;
+  g.panels = nullptr, g.bias = nullptr, g.slot = nullptr;
+  int64_t dy[kMaxTaps], dx[kMaxTaps], i_of[kMaxTaps], j_of[kMaxTaps];
+  const int64_t ni = phase_taps(ry, s.sh, s.ph, s.dh, s.kh, dy, i_of), nj = phase_taps(rx, s.sw, s.pw, s.dw, s.kw, dx, j_of);
+  if (!ni || !nj) return false;
+  finish_grid(g, e, dy, i_of, ni, dx, j_of, nj, s.kw);
+  return true;
+}
+
+int64_t aligned(int64_t bytes) { return round_up(bytes, 64); }
+char* aligned(void* p) { return reinterpret_cast<char*>(round_up(reinterpret_cast<intptr_t>(p), 64)); }
+
+int64_t panels_bytes(Elem e, int64_t lanes, int64_t k) { return aligned(round_up(lanes, kernels(e).panel()) * k * computing_bytes(e)); }
+
+/// Packs the grid's weights (lanes x k) and runs it. `lane_stride` and `k_stride` walk the weights from `w`.
+void run_grid(Grid& g, Elem e, const void* w, int64_t lane_stride, int64_t k_stride, int64_t threads, char* workspace) {
+  const ConvKernels& kernel = kernels(e);
+  const int64_t panels = (g.og + kernel.panel() - 1) / kernel.panel(), rows = g.n * g.rows;
+  if (rows <= 0 || g.columns <= 0 || g.og <= 0) return;
+  g.panels = workspace;
+  char* scratch = workspace + panels_bytes(e, g.og, g.k);
+  const auto pack = [&](int64_t p0, int64_t p1) {
+    kernel.pack(e, w, g.og, lane_stride, g.cg, k_stride, g.place, g.places, p0, p1, g.pair, workspace);
+  };
+  if (threads == 1)
+    pack(0, panels);
+  else
+    parallel_for(0, panels, 1, pack);
+  const int64_t by_rows = std::min(threads, rows), by_panels = std::clamp<int64_t>(threads / by_rows, 1, panels),
+                tasks = by_rows * by_panels;
+  const int64_t bytes = aligned(kernel.task_bytes(g));
+  const auto run = [&](int64_t lo, int64_t hi) {
+    for (int64_t t = lo; t < hi; ++t) {
+      const int64_t r = t / by_panels, p = t % by_panels;
+      kernel.task(
+          e, {&g, r * rows / by_rows, (r + 1) * rows / by_rows, p * panels / by_panels, (p + 1) * panels / by_panels, scratch + t * bytes});
+    }
+  };
+  if (tasks == 1)
+    run(0, 1);
+  else
+    parallel_for(0, tasks, 1, run);
+}
+
+void watch_all(Elem e, const void* data, int64_t count, StatSlot* slot) {
+  if (!slot) return;
+  parallel_for(0, count, 1 << 15, [&](int64_t lo, int64_t hi) {
+    StatSlot::Part part;
+    stat_block(dtype_of_elem(e), at(data, lo, e), hi - lo, part), slot->merge(part);
+  });
+}
+
+GemmArgs forward_product(Elem e, const ConvShape& s, const void* x, const void* weight, const void* bias, void* y) {
+  GemmArgs a;
+  a.in = a.out = e, a.m = s.n * s.h * s.w, a.n = s.o, a.k = s.c;
+  a.a = x, a.a_rs = s.c, a.b = weight, a.b_rs = 1, a.b_cs = s.c, a.c = y, a.ldc = s.o, a.epilogue.bias = bias;
+  return a;
+}
+GemmArgs input_product(Elem e, const ConvShape& s, const void* g, const void* weight, void* dx) {
+  GemmArgs a;
+  a.in = a.out = e, a.m = s.n * s.h * s.w, a.n = s.c, a.k = s.o;
+  a.a = g, a.a_rs = s.o, a.b = weight, a.b_rs = s.c, a.b_cs = 1, a.c = dx, a.ldc = s.c;
+  return a;
+}
+GemmArgs weight_product(Elem e, const ConvShape& s, const void* g, const void* x, void* dweight) {
+  GemmArgs a;
+  a.in = a.out = e, a.m = s.o, a.n = s.c, a.k = s.n * s.h * s.w;
+  a.a = g, a.a_rs = 1, a.a_cs = s.o, a.b = x, a.b_rs = s.c, a.b_cs = 1, a.c = dweight, a.ldc = s.c;
+  return a;
+}
+void run_product(GemmArgs a, StatSlot* slot, void* workspace) {
+  gemm(a, workspace, gemm_workspace_bytes(a));
+  watch_all(a.out, a.c, a.m * a.n, slot);
+}
+
+}  // namespace
+
+int64_t conv_forward_workspace(Elem e, const ConvShape& s) {
+  if (is_product(s)) return gemm_workspace_bytes(forward_product(e, s, nullptr, nullptr, nullptr, nullptr));
+  Grid g;
+  forward_grid(g, e, s, nullptr, 0);
+  return 64 + panels_bytes(e, g.og, g.k) + threads_for(s) * aligned(kernels(e).task_bytes(g));
+}
+
+void conv_forward(Elem e, const ConvShape& s, const void* x, const void* weight, const void* bias, void* y, StatSlot* slot,
+                  void* workspace) {
+  if (is_product(s)) return run_product(forward_product(e, s, x, weight, bias, y), slot, workspace);
+  const int64_t k = s.c / s.groups * s.kh * s.kw;
+  for (int64_t group = 0; group < s.groups; ++group) {
+    Grid g;
+    forward_grid(g, e, s, x, group);
+    g.dst = y, g.bias = bias, g.slot = slot;
+    run_grid(g, e, at(weight, group * g.og * k, e), k, s.kh * s.kw, threads_for(s), aligned(workspace));
+  }
+}
+
+namespace {
+
+/// Few input channels leave most lanes of a grid empty. Then g W, a bounded number of its rows at a time, is added to where each product belongs: all lanes work, but every product is stored.
+/// The choice depends on channels and window alone.
+bool spreads(Elem e, const ConvShape& s) {
+  if (s.groups != 1) return false;
+  const int64_t lanes = kernels(e).panel() / 2, taps = s.kh * s.kw;
+  const auto vectors = [&](int64_t n) { return (n + lanes - 1) / lanes; };
+  return 10 * taps * s.o * vectors(s.c) > 13 * s.sh * s.sw * (s.o * vectors(taps * s.c) + 8 * s.kh * vectors(s.kw * s.c));
+}
+
+/// Sizes of the spreading form: packed weight, then for each thread scratch of the product, columns of `rows` output rows, and an image in the computing type where results are narrower.
+struct Spread {
+  GemmArgs product;  // of `rows` output rows
+  int64_t k, rows, threads, weight, packed, scratch, columns, image, accumulated;
+  Spread(Elem e, const ConvShape& s) {
+    const int64_t wide = computing_bytes(e);
+    k = s.kh * s.kw * s.c, rows = std::clamp<int64_t>((1 << 16) / std::max<int64_t>(s.ow * k, 1), 1, std::max<int64_t>(s.oh, 1));
+    product.in = e, product.out = e == Elem::f64 ? Elem::f64 : Elem::f32;
+    product.m = rows * s.ow, product.n = k, product.k = s.o, product.a_rs = s.o, product.ldc = k;
+    threads = std::clamp<int64_t>(s.n, 1, threads_for(s));
+    weight = aligned(s.o * k * elem_bytes(e)), packed = aligned(gemm_packed_b_bytes(e, s.o, k));
+    scratch = aligned((e == Elem::f64   ? gemm_shape_f64(e, e)
+                       : e == Elem::f32 ? gemm_shape_f32(e, e)
+                                        : gemm_shape_half(e, Elem::f32))
+                          .workspace);
+    columns = aligned(rows * s.ow * k * wide), accumulated = s.h * s.w * s.c,
+    image = elem_bytes(e) == wide ? 0 : aligned(accumulated * wide);
+  }
+  int64_t bytes() const { return 64 + weight + packed + threads * (scratch + columns + image); }
+};
+
+void spread_input_gradient(Elem e, const ConvShape& s, const void* grad, const void* weight, void* dx, StatSlot* slot, char* workspace) {
+  Spread p(e, s);
+  if (s.n * p.accumulated == 0) return;
+  char *ordered = workspace, *packed = ordered + p.weight, *shares = packed + p.packed;
+  const int64_t taps = s.kh * s.kw, bytes = elem_bytes(e);
+  for (int64_t o = 0; o < s.o; ++o)  // [o, c, taps] to [o, taps, c]
+    for (int64_t c = 0; c < s.c; ++c)
+      for (int64_t t = 0; t < taps; ++t)
+        std::memcpy(ordered + (o * p.k + t * s.c + c) * bytes, at(weight, o * p.k + c * taps + t, e), size_t(bytes));
+  gemm_pack_b(e, s.o, p.k, ordered, p.k, 1, packed);
+  const DType wide = e == Elem::f64 ? f64 : f32, narrow = dtype_of_elem(e);
+  const auto run = [&](int64_t lo, int64_t hi) {
+    for (int64_t share = lo; share < hi; ++share) {
+      char *scratch = shares + share * (p.scratch + p.columns + p.image), *columns = scratch + p.scratch;
+      StatSlot::Part part;
+      for (int64_t n = share * s.n / p.threads; n < (share + 1) * s.n / p.threads; ++n) {
+        char *to = const_cast<char*>(at(dx, n * p.accumulated, e)), *image = p.image ? columns + p.columns : to;
+        std::memset(image, 0, size_t(p.accumulated * computing_bytes(e)));
+        for (int64_t y = 0; y < s.oh; y += p.rows) {
+          const int64_t rows = std::min(p.rows, s.oh - y);
+          GemmArgs g = p.product;
+          g.m = rows * s.ow, g.a = at(grad, (n * s.oh + y) * s.ow * s.o, e), g.packed_b = packed, g.c = columns;
+          gemm(g, scratch, p.scratch);
+          kernels(e).spread({&s, columns, image, y, y + rows});
+        }
+        if (p.image) convert_loop(wide, narrow)(image, to, p.accumulated, nullptr);
+        if (slot) stat_block(narrow, to, p.accumulated, part);
+      }
+      if (slot) slot->merge(part);
+    }
+  };
+  if (p.threads == 1)
+    run(0, 1);
+  else
+    parallel_for(0, p.threads, 1, run);
+}
+
+}  // namespace
+
+int64_t conv_backward_input_workspace(Elem e, const ConvShape& s) {
+  if (is_product(s)) return gemm_workspace_bytes(input_product(e, s, nullptr, nullptr, nullptr));
+  if (spreads(e, s)) return Spread(e, s).bytes();
+  int64_t most = 0;
+  Grid g;
+  for (int64_t ry = 0; ry < std::min(s.sh, s.h); ++ry)
+    for (int64_t rx = 0; rx < std::min(s.sw, s.w); ++rx)
+      if (input_grid(g, e, s, nullptr, nullptr, 0, ry, rx))
+        most = std::max(most, panels_bytes(e, g.og, g.k) + threads_for(s) * aligned(kernels(e).task_bytes(g)));
+  return 64 + most;
+}
+
+void conv_backward_input(Elem e, const ConvShape& s, const void* grad, const void* weight, void* dx, StatSlot* slot, void* workspace) {
+  if (is_product(s)) return run_product(input_product(e, s, grad, weight, dx), slot, workspace);
+  if (spreads(e, s)) return spread_input_gradient(e, s, grad, weight, dx, slot, aligned(workspace));
+  const int64_t cg = s.c / s.groups, og = s.o / s.groups, taps = s.kh * s.kw;
+  Grid g;
+  for (int64_t ry = 0; ry < std::min(s.sh, s.h); ++ry)
+    for (int64_t rx = 0; rx < std::min(s.sw, s.w); ++rx)
+      for (int64_t group = 0; group < s.groups; ++group) {
+        if (input_grid(g, e, s, grad, dx, group, ry, rx)) {
+          g.slot = slot;
+          run_grid(g, e, at(weight, group * og * cg * taps, e), taps, cg * taps, threads_for(s), aligned(workspace));
+          continue;
+        }
+        parallel_for(0, s.n * g.rows, 1 + 16384 / (g.columns * cg + 1), [&](int64_t lo, int64_t hi) {  // no tap reaches this phase
+          StatSlot::Part part;
+          for (int64_t r = lo; r < hi; ++r)
+            for (int64_t c = 0; c < g.columns; ++c) {
+              char* to = const_cast<char*>(at(dx, ((r / g.rows * s.h + r % g.rows * s.sh + ry) * s.w + c * s.sw + rx) * s.c + g.o0, e));
+              std::memset(to, 0, size_t(elem_bytes(e) * cg));
+              if (slot) stat_block(dtype_of_elem(e), to, cg, part);
+            }
+          if (slot) slot->merge(part);
+        });
+      }
+}
+
+namespace {
+int64_t sums_ld(Elem e, const ConvShape& s) { return round_up(s.o / s.groups, kernels(e).panel()); }
+}  // namespace
+
+int64_t conv_backward_weight_workspace(Elem e, const ConvShape& s) {
+  if (is_product(s)) return gemm_workspace_bytes(weight_product(e, s, nullptr, nullptr, nullptr));
+  Grid g;
+  forward_grid(g, e, s, nullptr, 0);
+  return 64 + aligned(sums_ld(e, s) * g.k * computing_bytes(e)) + threads_for(s) * aligned(kernels(e).weight_task_bytes(g));
+}
+
+void conv_backward_weight(Elem e, const ConvShape& s, const void* grad, const void* x, void* dweight, StatSlot* slot, void* workspace) {
+  if (is_product(s)) return run_product(weight_product(e, s, grad, x, dweight), slot, workspace);
+  const ConvKernels& kernel = kernels(e);
+  const int64_t cg = s.c / s.groups, og = s.o / s.groups, taps = s.kh * s.kw, ld = sums_ld(e, s);
+  if (s.o * cg == 0) return;
+  char* sums = aligned(workspace);
+  for (int64_t group = 0; group < s.groups; ++group) {
+    Grid g;
+    forward_grid(g, e, s, x, group);
+    if (s.n * s.oh * s.ow == 0) {
+      std::memset(dweight, 0, size_t(s.o * g.k * elem_bytes(e)));
+      break;
+    }
+    char* scratch = sums + aligned(ld * g.k * computing_bytes(e));
+    const int64_t bytes = aligned(kernel.weight_task_bytes(g)), panels = (og + kernel.panel() - 1) / kernel.panel();
+    const bool joined = g.taps[0].columns > 1 || g.n_taps == 1;
+    const int64_t block = joined ? cg : kernel.weight_channels(), blocks = (cg + block - 1) / block, threads = threads_for(s);
+    const int64_t by_channels = std::min(threads, blocks), by_panels = std::clamp<int64_t>(threads / by_channels, 1, panels),
+                  tasks = by_channels * by_panels;
+    const auto run = [&](int64_t lo, int64_t hi) {
+      for (int64_t t = lo; t < hi; ++t) {
+        const int64_t c = t / by_panels, p = t % by_panels;
+        kernel.weight_task(e, {&g, grad, c * blocks / by_channels * block, std::min((c + 1) * blocks / by_channels * block, cg),
+                               p * panels / by_panels, (p + 1) * panels / by_panels, sums, ld, scratch + t * bytes});
+      }
+    };
+    if (tasks == 1)
+      run(0, 1);
+    else
+      parallel_for(0, tasks, 1, run);
+    void* dw = const_cast<char*>(at(dweight, group * og * g.k, e));
+    const auto scatter = [&](int64_t lo, int64_t hi) { kernel.scatter(e, sums, ld, cg, taps, lo * 16, std::min(hi * 16, og), dw); };
+    if (tasks == 1)
+      scatter(0, (og + 15) / 16);
+    else
+      parallel_for(0, (og + 15) / 16, 1, scatter);
+  }
+  watch_all(e, dweight, s.o * cg * taps, slot);
+}
+
+}  // namespace keel::cpu

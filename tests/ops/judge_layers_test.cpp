@@ -1,0 +1,170 @@
+// The judges of the layers: recording and watching change no bit, a replay repeats every bit, and what is counted is true.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "backend/float_bits.h"
+#include "backend/kernel.h"
+#include "keel/monitor.h"
+#include "keel/trace.h"
+#include "layers/monitor.h"
+#include "ops/judge.h"
+
+namespace keel::testing_cases {
+namespace {
+
+class LayerJudge : public Judge {
+ protected:
+  /// Whether the results' shapes are read from the data: a recording must refuse that.
+  bool counts() const {
+    for (const KernelEntry* k = cpu_kernels().first(op); k; k = k->next)
+      if (k->count) return true;
+    return false;
+  }
+  /// Whether the backend sees this op, and not only its parts.
+  bool served() const { return !op.view && (op.vjp || !op.decompose || cpu_kernels().first(op)); }
+
+  /// The op's results, and its gradients where an input wants one. `given`: the inputs that are there.
+  Tensors results(const Sample& s, const Tensors& given) const {
+    Tensors in, leaves;
+    int64_t next = 0;
+    for (const Arg& a : s.in) in.push_back(a.fill == Arg::Fill::absent ? Tensor() : given[next++]);
+    for (const Tensor& x : given)
+      if (x.requires_grad()) leaves.push_back(x);
+    const Tensors out = run_op(op, s.params, in);
+    Tensors all, ends, seeds;
+    for (const Tensor& y : out) {
+      all.push_back(y.defined() && y.tracked() ? y.detach() : y);
+      if (!leaves.empty() && y.defined() && y.tracked()) ends.push_back(y), seeds.push_back(full(y.shape(), 0.75, {.dtype = y.dtype()}));
+    }
+    if (!ends.empty())
+      for (const Tensor& g : grad(ends, leaves, {.allow_unused = true}, seeds)) all.push_back(g);
+    return all;
+  }
+  /// Fresh copies of the inputs that are there; with gradients, those that can have one are leaves.
+  static Tensors given(const Sample& s, const Tensors& in, bool gradients) {
+    Tensors out;
+    for (int64_t i = 0; i < in.size(); ++i) {
+      if (!in[i].defined()) continue;
+      Tensor x = in[i].clone();
+      if (gradients && s.in[size_t(i)].differentiable && is_floating(x.dtype())) x.requires_grad_();
+      out.push_back(x);
+    }
+    return out;
+  }
+};
+
+TEST_P(LayerJudge, ReplayEqualsEager) {
+  each([&](const Sample& s, const Tensors& in, DType t, const std::string& what) {
+    // Recorded with other numbers than those it is replayed with: what a recording took from the data would show.
+    const Tensors other = make_inputs(s.in, t, 4711);
+    for (const bool gradients : {false, true}) {
+      if (gradients && (c.no_grad || !s.grad)) continue;
+      Graph g;
+      try {
+        g = trace([&](const Tensors& x) { return results(s, x); }, given(s, other, gradients));
+      } catch (const Error& e) {
+        ASSERT_TRUE(counts() && e.code() == ErrorCode::unsupported) << what << "\n" << e.what();
+        return;
+      }
+      ASSERT_FALSE(counts()) << what << ": a result whose shape depends on the data was recorded";
+      const Tensors want = results(s, given(s, in, gradients));
+      expect_same_bits(g.run(given(s, in, false)), want, what + (gradients ? " with gradients, replayed" : " replayed"));
+      expect_same_bits(g.run(given(s, in, false)), want, what + ", replayed again");
+    }
+  });
+}
+
+/// A plain count of what StatSlot holds.
+struct Count {
+  uint64_t max_bits = 0, min_bits = ~uint64_t(0), elements = 0, nan = 0, inf = 0, subnormal = 0;
+  void add(const Tensor& t) {
+    const FloatBits f = float_bits(t.dtype());
+    const Tensor dense = t.contiguous();
+    const std::byte* p = impl(dense).data;
+    for (int64_t i = 0; i < dense.size(); ++i, p += size_of(t.dtype())) {
+      uint64_t u = 0;
+      std::memcpy(&u, p, size_of(t.dtype()));
+      u &= f.magnitude;
+      max_bits = std::max(max_bits, u);
+      if (u) min_bits = std::min(min_bits, u - 1);
+      ++elements;
+      if (f.has_inf ? u > f.inf : u >= f.inf) ++nan;
+      else if (u == f.inf) ++inf;
+      else if (u && u < f.min_normal) ++subnormal;
+    }
+  }
+};
+
+/// What happens to be in the inputs: nothing odd, NaN and infinities, or subnormals and zeros.
+enum class Plant { nothing, broken, tiny };
+
+Tensors planted(const Sample& s, const Tensors& in, Plant plant) {
+  Tensors out = in;
+  for (int64_t i = 0; i < in.size(); ++i) {
+    if (plant == Plant::nothing || !in[i].defined() || !is_floating(in[i].dtype()) || s.in[size_t(i)].dtype != DType::none || in[i].size() == 0) continue;
+    out[i] = in[i].clone().contiguous();
+    const DType t = in[i].dtype();
+    const int64_t n = in[i].size();
+    const auto put = [&](int64_t at, double v) { write_scalar(impl(out[i]).data + at * int64_t(size_of(t)), t, Scalar(v)); };
+    const double inf = std::numeric_limits<double>::infinity();
+    const double small = t == f16 ? 6e-8 : t == f64 ? 5e-324 : t == bf16 ? 1e-40 : 1.4e-45;
+    if (plant == Plant::broken) put(n / 3, inf), put(n / 2, -inf), put(n - 1, std::nan(""));
+    else put(0, small), put(n / 3, 0.0), put(n / 2, -2 * small), put(n - 1, -0.0);
+  }
+  return out;
+}
+
+TEST_P(LayerJudge, MonitorSeesAllAndChangesNothing) {
+  each([&](const Sample& s, const Tensors& in, DType, const std::string& name) {
+    for (const Plant plant : {Plant::nothing, Plant::broken, Plant::tiny}) {
+      const std::string what = name + (plant == Plant::nothing ? "" : plant == Plant::broken ? " with NaN and infinities" : " with subnormals");
+      const Tensors x = planted(s, in, plant);
+      const bool gradients = !c.no_grad && s.grad;
+      Tensors plain;
+      try {
+        plain = results(s, given(s, x, gradients));
+      } catch (const Error& e) {
+        ASSERT_TRUE(plant != Plant::nothing && e.code() == ErrorCode::value) << e.what();  // some ops refuse such values
+        continue;
+      }
+      Monitor monitor;
+      expect_same_bits(results(s, given(s, x, gradients)), plain, what + ", watched");
+      if (HasFatalFailure()) return;
+
+      auto& state = *static_cast<MonitorState*>(scope().monitor);
+      state.rows = 0;
+      const Tensors out = run_op(op, s.params, fresh(op, x));
+      if (!served()) continue;
+      ASSERT_LE(state.rows, uint64_t(MonitorState::kRing));
+      for (int i = 0; i < op.out.size() && i < out.size(); ++i) {
+        Count want;
+        const int64_t end = i + 1 == op.out.size() ? out.size() : i + 1;  // results beyond the last declared one share its slot
+        for (int64_t k = i; k < end; ++k)
+          if (out[k].defined() && is_floating(out[k].dtype())) want.add(out[k]);
+        const WatchedRow* got = nullptr;
+        for (uint64_t r = 0; r < state.rows; ++r)
+          if (state.sites[state.ring[r].site].op == &op && state.ring[r].output == i) got = &state.ring[r];
+        const std::string which = what + ", result '" + op.out[i].name + "'";
+        ASSERT_EQ(got != nullptr, want.elements > 0) << which;
+        if (!got) continue;
+        ASSERT_EQ(got->elements, want.elements) << which;
+        ASSERT_EQ(got->max_bits, want.max_bits) << which;
+        if (want.min_bits == ~uint64_t(0)) {
+          ASSERT_GE(got->min_bits, float_bits(out[i].dtype()).magnitude) << which << ": only zeros";
+        } else {
+          ASSERT_EQ(got->min_bits, want.min_bits) << which;
+        }
+        ASSERT_EQ(got->nan, want.nan) << which;
+        ASSERT_EQ(got->inf, want.inf) << which;
+        ASSERT_EQ(got->subnormal, want.subnormal) << which;
+      }
+    }
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Ops, LayerJudge, ::testing::Range(0, int(all_cases().ops.size())), test_name);
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(LayerJudge);
+
+}  // namespace
+}  // namespace keel::testing_cases

@@ -1,0 +1,72 @@
+// Filled tensors in every dtype, and sizes on both sides of the parallel grain.
+#include <gtest/gtest.h>
+
+#include "core/impl.h"
+#include "keel/keel.h"
+
+namespace keel {
+namespace {
+
+constexpr DType kAll[] = {DType::boolean, u8,  u16,    u32,  u64, i8,  i16,       i32,       i64,
+                          f8e4m3fn,       f16, f8e5m2, bf16, f32, f64, complex64, complex128};
+
+double at(const Tensor& t, int64_t i) { return read_double(impl(t).data + i * int64_t(size_of(t.dtype())), t.dtype()); }
+
+TEST(Creation, FullInEveryDtype) {
+  for (DType t : kAll) {
+    for (int64_t n : {0, 1, 7, 100001}) {
+      for (double v : {0.0, 1.0, 3.0}) {
+        const Tensor x = full({n}, v, {.dtype = t});
+        EXPECT_EQ(x.dtype(), t);
+        for (int64_t i = 0; i < n; i += 1 + n / 50) ASSERT_EQ(at(x, i), t == DType::boolean ? v != 0 : v) << name_of(t) << " " << i;
+        if (n > 0) {
+          ASSERT_EQ(at(x, n - 1), t == DType::boolean ? v != 0 : v) << name_of(t);
+        }
+      }
+    }
+  }
+  EXPECT_EQ(to_string(full({2}, -1, {.dtype = i32})), "[-1 -1]");
+  EXPECT_EQ(to_string(full({}, 2.5)), "2.5");
+}
+
+TEST(Creation, ArangeAndLinspace) {
+  for (DType t : kAll) {
+    if (is_complex(t) || t == DType::boolean) continue;
+    const Tensor x = arange(1, 8, 2, {.dtype = t});
+    ASSERT_EQ(x.size(), 4);
+    for (int64_t i = 0; i < 4; ++i) EXPECT_EQ(at(x, i), double(1 + 2 * i)) << name_of(t);
+  }
+  EXPECT_EQ(to_string(arange(5, 0, -2)), "[5 3 1]");
+  EXPECT_EQ(to_string(arange(0, 1, 0.25)), "[0.   0.25 0.5  0.75]");
+  EXPECT_EQ(arange(10, 10).size(), 0);
+  const Tensor big = arange(100000), lin = linspace(-1, 1, 100001, {.dtype = f64});
+  for (int64_t i = 0; i < 100000; i += 997) EXPECT_EQ(at(big, i), double(i));
+  for (int64_t i = 0; i < 100000; i += 997) EXPECT_EQ(at(lin, i), -1 + double(i) * (2.0 / 100000));
+  EXPECT_EQ(at(lin, 100000), 1);
+  EXPECT_EQ(to_string(linspace(3, 4, 1)), "[3.]");
+  EXPECT_THROW(arange(INT64_MIN, INT64_MAX, 1), Error);
+}
+
+TEST(Creation, Eye) {
+  EXPECT_EQ(to_string(eye(2, 3)), "[[1. 0. 0.]\n [0. 1. 0.]]");
+  EXPECT_EQ(to_string(eye(3, 2, {.dtype = DType::boolean})), "[[ True False]\n [False  True]\n [False False]]");
+  EXPECT_EQ(sum(eye(700)).item(), 700);
+  EXPECT_EQ(eye(0).shape(), Shape({0, 0}));
+}
+
+TEST(Creation, EmbeddingOfManyIds) {
+  const int64_t threads = num_threads();
+  manual_seed(1);
+  const Tensor w = randn({3000, 40}, {.requires_grad = true}), ids = randint(0, 3000, {50, 200}) * randint(0, 2, {50, 200});
+  const Tensor y = embedding(ids, w), g = randn({50, 200, 40});
+  EXPECT_TRUE(array_equal(y, index_get(w.detach(), {ids}, {.axis = {0}})));
+  const Tensor want = index_put(zeros({3000, 40}), {ids}, g, {.axis = {0}}, true);
+  for (int64_t t : {1, 2, 5}) {
+    set_num_threads(t);
+    EXPECT_TRUE(array_equal(grad(Tensors{y}, {w}, {.retain_graph = true}, {g})[0], want)) << t;
+  }
+  set_num_threads(threads);
+}
+
+}  // namespace
+}  // namespace keel
