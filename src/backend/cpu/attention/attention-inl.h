@@ -90,17 +90,33 @@ void copy_tile(const HeadsView& v, int64_t b, const QueryTile& q, int64_t n, T* 
   for (int64_t r = 0; r < q.rows; r += q.span)
     copy_rows<T>(head_of<S>(v, b, q.head + r / q.span, q.i0), v.stride[2], v.stride[3], q.span, n, out + r * ld, ld);
 }
+template <class T>
+struct TileRows {
+  const T* p;
+  int64_t ld;
+};
+// The same where they lie if they can be read in whole vectors, else copied to `buffer`. Rows a multiple of 4 KiB apart would compete for
+// the same lines of L1.
+template <class T, class S>
+TileRows<T> tile_rows(const HeadsView& v, int64_t b, const QueryTile& q, int64_t n, T* buffer, int64_t ld) {
+  if constexpr (std::is_same_v<S, T>)
+    if (q.one_head() && v.stride[3] == 1 && n % AttentionSizes<T>::kN == 0 && v.stride[2] * int64_t(sizeof(T)) % 4096 != 0)
+      return {head_of<S>(v, b, q.head, q.i0), v.stride[2]};
+  copy_tile<T, S>(v, b, q, n, buffer, ld);
+  return {buffer, ld};
+}
 template <class T, class O>
 void write_rows(const AttentionArgs& a, int result, const T* p, int64_t ld, int64_t rows, int64_t n, void* base, int64_t row) {
   if (n == 0 || rows == 0) return;
   const hn::ScalableTag<T> d;
   constexpr int64_t kN = HWY_LANES(T);
   O* out = static_cast<O*>(base) + row * n;
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t j = 0; j < n; j += kN) {
-      const auto v = hn::LoadU(d, p + i * ld + j);
-      n - j >= kN ? store_narrow(d, v, out + i * n + j) : store_some(d, v, out + i * n + j, n - j);
-    }
+  if (static_cast<const void*>(out) != p)  // else they were made there
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t j = 0; j < n; j += kN) {
+        const auto v = hn::LoadU(d, p + i * ld + j);
+        n - j >= kN ? store_narrow(d, v, out + i * n + j) : store_some(d, v, out + i * n + j, n - j);
+      }
   if (a.watch) a.watch(a.context, result, out, rows * n);
 }
 
@@ -120,7 +136,10 @@ void apply_mask(const AttentionArgs& a, int64_t b, int64_t h, int64_t i, int64_t
     case MaskKind::none: break;
     case MaskKind::boolean: {
       const uint8_t* m = static_cast<const uint8_t*>(a.mask.data) + at;
-      for (int64_t j = 0; j < n; ++j) score[j] = m[j * st] ? score[j] : kHidden;
+      if (st == 1)
+        for (int64_t j = 0; j < n; ++j) score[j] = m[j] ? score[j] : kHidden;
+      else
+        for (int64_t j = 0; j < n; ++j) score[j] = m[j * st] ? score[j] : kHidden;
       break;
     }
     case MaskKind::f32: add_mask_row(static_cast<const float*>(a.mask.data) + at, st, n, score); break;
@@ -140,48 +159,110 @@ HWY_INLINE int64_t first_to_see(const AttentionArgs& a, const QueryTile& q, int6
   return a.causal && q.one_head() ? std::clamp<int64_t>(j - (a.s - a.t) - q.i0, 0, q.rows) : 0;
 }
 
-// Scores of rows [r0, r1), one stripe, against the first n keys from j0 on: scale q k^T, hidden entries -inf, also those that fill the last
-// vector.
+// Scores of rows [r0, r1), one stripe, against the first n keys from j0 on: scale q k^T + mask. What causality hides is left in; rows are
+// cut by `visible_in`.
 template <class T>
-void make_scores(const AttentionArgs& a, const AttentionSizes<T>& z, int64_t b, const QueryTile& tile, int64_t r0, int64_t r1, int64_t j0,
-                 int64_t n, const T* q, const T* keys, T* scores) {
+void make_scores(const AttentionArgs& a, int64_t b, const QueryTile& tile, int64_t r0, int64_t r1, int64_t j0, int64_t n,
+                 const TileRows<T>& q, const T* keys, T* scores) {
   using Z = AttentionSizes<T>;
-  constexpr T kHidden = -std::numeric_limits<T>::infinity();
-  stripe_product<T>(r1 - r0, n, a.d, T(a.scale), q + r0 * z.dp, z.dp, 1, keys, Z::kNr, a.d * Z::kNr, T(0), scores + r0 * Z::kScoreLd,
+  stripe_product<T>(r1 - r0, n, a.d, T(a.scale), q.p + r0 * q.ld, q.ld, 1, keys, Z::kNr, a.d * Z::kNr, T(0), scores + r0 * Z::kScoreLd,
                     Z::kScoreLd);
-  for (int64_t r = r0; r < r1; ++r) {
-    T* row = scores + r * Z::kScoreLd;
-    const int64_t i = tile.i0 + r % tile.span;
-    if (a.mask_kind != MaskKind::none) apply_mask(a, b, tile.head + r / tile.span, i, j0, n, row);
-    for (int64_t j = std::clamp<int64_t>(visible(a, i) - j0, 0, n); j < round_up(n, Z::kN); ++j) row[j] = kHidden;
-  }
+  if (a.mask_kind == MaskKind::none) return;
+  for (int64_t r = r0; r < r1; ++r) apply_mask(a, b, tile.head + r / tile.span, tile.i0 + r % tile.span, j0, n, scores + r * Z::kScoreLd);
 }
-
-// One row of scores to exp(score - top); updates the running maximum and sum; returns the factor of what was summed before.
-template <class T>
-HWY_INLINE T advance_row(T* score, int64_t n, T& top, T& sum) {
-  const hn::ScalableTag<T> d;
-  constexpr int64_t kN = HWY_LANES(T);
-  constexpr T kHidden = -std::numeric_limits<T>::infinity();
-  auto most = hn::Set(d, top);
-  for (int64_t j = 0; j < n; j += kN) most = hn::Max(most, hn::LoadU(d, score + j));
-  const T now = hn::GetLane(hn::MaxOfLanes(d, most)), shift = now == kHidden ? T(0) : now;
-  const auto by = hn::Set(d, shift);
-  auto total = hn::Zero(d);
-  for (int64_t j = 0; j < n; j += kN) {
-    const auto e = math::exp(d, hn::Sub(hn::LoadU(d, score + j), by));
-    hn::StoreU(e, d, score + j);
-    total = hn::Add(total, e);
-  }
-  const T factor = top == kHidden ? T(0) : top == shift ? T(1) : hn::GetLane(math::exp(d, hn::Set(d, top - shift)));
-  sum = sum * factor + hn::GetLane(hn::SumOfLanes(d, total)), top = now;
-  return factor;
+// Of n keys from j0 on, those that row r of the tile sees.
+HWY_INLINE int64_t visible_in(const AttentionArgs& a, const QueryTile& tile, int64_t r, int64_t j0, int64_t n) {
+  return a.causal ? std::clamp<int64_t>(visible(a, tile.i0 + (tile.one_head() ? r : r % tile.span)) - j0, 0, n) : n;
 }
 template <class T>
 HWY_INLINE void scale_row(T* row, int64_t n, T by) {
   const hn::ScalableTag<T> d;
   const auto f = hn::Set(d, by);
   for (int64_t c = 0; c < n; c += AttentionSizes<T>::kN) hn::StoreU(hn::Mul(f, hn::LoadU(d, row + c)), d, row + c);
+}
+
+// A vector of a row of scores of which the first n count, maybe none. All rows of a stripe take the same steps, so that no branch depends
+// on a row's length; and whole vectors are read and blended, since the stores of the product are not yet in L1.
+template <bool kCut, class D, class T>
+HWY_INLINE hn::Vec<D> load_scores(D d, const T* p, int64_t n) {
+  const auto v = hn::LoadU(d, p);
+  if constexpr (!kCut) return v;
+  return hn::IfThenElse(hn::FirstN(d, size_t(std::max<int64_t>(n, 0))), v, hn::Set(d, -std::numeric_limits<T>::infinity()));
+}
+
+// R rows of n scores, of which the first seen[r] count, to exp(score - top), 0 behind; updates the running maxima and sums. `factor`
+// receives the factors of what was summed before. Rows go together to hide the latency of each one's two reductions.
+template <bool kCut, int R, class T>
+HWY_INLINE void advance_group(T* score, const int64_t* seen, int64_t n, T* top, T* sum, T* factor) {
+  const hn::ScalableTag<T> d;
+  using V = hn::Vec<decltype(d)>;
+  constexpr int64_t kN = HWY_LANES(T), kLd = AttentionSizes<T>::kScoreLd;
+  constexpr T kHidden = -std::numeric_limits<T>::infinity();
+  V most[R], total[R], by[R];
+  T now[R], shift[R];
+  KEEL_UNROLL
+  for (int r = 0; r < R; ++r) most[r] = hn::Set(d, top[r]), total[r] = hn::Zero(d);
+  for (int64_t j = 0; j < n; j += kN) {
+    KEEL_UNROLL
+    for (int r = 0; r < R; ++r) most[r] = hn::Max(most[r], load_scores<kCut>(d, score + r * kLd + j, seen[r] - j));
+  }
+  KEEL_UNROLL
+  for (int r = 0; r < R; ++r) {
+    now[r] = hn::GetLane(hn::MaxOfLanes(d, most[r]));
+    shift[r] = now[r] == kHidden ? T(0) : now[r];
+    by[r] = hn::Set(d, shift[r]);
+  }
+  for (int64_t j = 0; j < n; j += kN) {
+    KEEL_UNROLL
+    for (int r = 0; r < R; ++r) {
+      const V e = math::exp(d, hn::Sub(load_scores<kCut>(d, score + r * kLd + j, seen[r] - j), by[r]));
+      hn::StoreU(e, d, score + r * kLd + j);
+      total[r] = hn::Add(total[r], e);
+    }
+  }
+  KEEL_UNROLL
+  for (int r = 0; r < R; ++r) {
+    factor[r] = top[r] == kHidden ? T(0) : top[r] == shift[r] ? T(1) : hn::GetLane(math::exp(d, hn::Set(d, top[r] - shift[r])));
+    sum[r] = sum[r] * factor[r] + hn::GetLane(hn::SumOfLanes(d, total[r])), top[r] = now[r];
+  }
+}
+template <bool kCut, class T>
+HWY_NOINLINE void advance_rows(const AttentionArgs& a, const QueryTile& tile, int64_t r0, int64_t r1, int64_t j0, int64_t n, T* scores,
+                               T* top, T* total, T* sums, int64_t ld) {
+  constexpr int kGroup = HWY_LANES(T) > 4 ? 4 : 1;
+  int64_t seen[kGroup] = {};
+  T factor[kGroup];
+  for (int64_t i = r0; i < r1;) {
+    const int64_t rows = r1 - i >= kGroup ? kGroup : 1;
+    if (kCut)
+      for (int64_t r = 0; r < rows; ++r) seen[r] = visible_in(a, tile, i + r, j0, n);
+    T* s = scores + i * AttentionSizes<T>::kScoreLd;
+    rows > 1 ? advance_group<kCut, kGroup>(s, seen, n, top + i, total + i, factor)
+             : advance_group<kCut, 1>(s, seen, n, top + i, total + i, factor);
+    for (int64_t r = 0; j0 > 0 && r < rows; ++r)
+      if (factor[r] != T(1)) scale_row(sums + (i + r) * ld, ld, factor[r]);
+    i += rows;
+  }
+}
+// Of a row's scores p and products g v in ds: the probabilities, and the slopes of the scores before scaling q k; 0 where nothing is seen.
+template <bool kCut, class T>
+HWY_NOINLINE void slope_rows(const AttentionArgs& a, const QueryTile& tile, int64_t r0, int64_t r1, int64_t j0, int64_t n, T* scores,
+                             T* slopes, const T* lse, const T* dot) {
+  using Z = AttentionSizes<T>;
+  const hn::ScalableTag<T> d;
+  const auto scale = hn::Set(d, T(a.scale));
+  for (int64_t i = r0; i < r1; ++i) {
+    T *p = scores + i * Z::kScoreLd, *ds = slopes + i * Z::kScoreLd;
+    const auto shift = hn::Set(d, lse[i]), less = hn::Set(d, dot[i]);
+    const int64_t seen = kCut ? visible_in(a, tile, i, j0, n) : n;
+    for (int64_t j = 0; j < n; j += Z::kN) {
+      const auto e = math::exp(d, hn::Sub(load_scores<kCut>(d, p + j, seen - j), shift));
+      const auto slope = hn::Mul(hn::Mul(e, hn::Sub(hn::LoadU(d, ds + j), less)), scale);
+      hn::StoreU(e, d, p + j);
+      // Behind `seen` there may be memory that no product wrote.
+      hn::StoreU(kCut ? hn::IfThenElseZero(hn::FirstN(d, size_t(std::max<int64_t>(seen - j, 0))), slope) : slope, d, ds + j);
+    }
+  }
 }
 
 // Keys from j0 on as panels [key panel][d][kNr], values as [panel][key][kNr].
@@ -202,45 +283,53 @@ void attention_forward_task(const AttentionTask& task) {
   const Z z(a);
   const int64_t held = z.whole ? z.sp : kKeys;
   T* keys = reinterpret_cast<T*>(round_up(reinterpret_cast<intptr_t>(task.workspace), 64));
-  T *values = keys + held * z.dp + Z::kN, *scores = values + held * z.vp + Z::kN, *q = scores + Z::scores();
-  T *sums = q + kQueries * z.dp, *top = sums + kQueries * z.vp, *total = top + kQueries;
+  T *values = keys + held * z.dp + Z::kN, *scores = values + held * z.vp + Z::kN, *q_buffer = scores + Z::scores();
+  T *buffer = q_buffer + kQueries * z.dp, *top = buffer + kQueries * z.vp, *total = top + kQueries;
   const S *k = head_of<S>(a.k, task.batch, task.kv_head), *v = head_of<S>(a.v, task.batch, task.kv_head);
   if (z.whole) {
     pack_keys<T>(a, k, 0, a.s, keys);
     for (int64_t j = 0; j < a.s; j += kKeys) pack_values<T>(a, v, j, std::min(kKeys, a.s - j), values + j * z.vp);
   }
+  const bool in_place = std::is_same_v<S, T> && a.dv % Z::kN == 0;
+  const int64_t ld = in_place ? a.dv : z.vp;
   for (int64_t n_tile = task.tile0; n_tile < task.tile1; ++n_tile) {
     const QueryTile tile = query_tile(a, task.kv_head, n_tile);
-    const int64_t stripes = stripe_count(tile.rows);
-    copy_tile<T, S>(a.q, task.batch, tile, a.d, q, z.dp);
-    std::fill(top, top + tile.rows, -std::numeric_limits<T>::infinity());
-    std::fill(total, total + tile.rows, T(0));
-    std::fill(sums, sums + tile.rows * z.vp, T(0));
+    const int64_t stripes = stripe_count(tile.rows), out = (task.batch * a.heads + tile.head) * a.t + tile.i0;
+    const TileRows<T> q = tile_rows<T, S>(a.q, task.batch, tile, a.d, q_buffer, z.dp);
+    T* const sums = in_place ? static_cast<T*>(a.y) + out * a.dv : buffer;
+    std::fill(top, top + kQueries, -std::numeric_limits<T>::infinity());
+    std::fill(total, total + kQueries, T(0));
     const int64_t seen = seen_before(a, tile, tile.rows);
+    if (seen <= 0) std::fill(sums, sums + tile.rows * ld, T(0));
     for (int64_t j0 = 0; j0 < seen; j0 += kKeys) {
       const int64_t n = std::min(kKeys, a.s - j0);
       if (!z.whole) pack_keys<T>(a, k, j0, n, keys), pack_values<T>(a, v, j0, n, values);
       const T *k_tile = z.whole ? keys + j0 * a.d : keys, *v_tile = z.whole ? values + j0 * z.vp : values;
       for (int64_t s = 0; s < stripes; ++s) {
         const int64_t r0 = stripe_at(tile.rows, s), r1 = stripe_at(tile.rows, s + 1), ns = std::min(n, seen_before(a, tile, r1) - j0);
-        if (ns <= 0) continue;
-        make_scores(a, z, task.batch, tile, r0, r1, j0, ns, q, k_tile, scores);
-        for (int64_t i = r0; i < r1; ++i) {
-          const T factor = advance_row(scores + i * Z::kScoreLd, ns, top[i], total[i]);
-          if (j0 > 0 && factor != T(1)) scale_row(sums + i * z.vp, z.vp, factor);
+        if (ns <= 0) {
+          if (j0 == 0) std::fill(sums + r0 * ld, sums + r1 * ld, T(0));
+          continue;
         }
-        stripe_product<T>(r1 - r0, a.dv, ns, T(1), scores + r0 * Z::kScoreLd, Z::kScoreLd, 1, v_tile, Z::kNr, n * Z::kNr, T(1),
-                          sums + r0 * z.vp, z.vp);
+        make_scores(a, task.batch, tile, r0, r1, j0, ns, q, k_tile, scores);
+        const bool cut = ns % Z::kN != 0 || visible_in(a, tile, r0, j0, ns) < ns || !tile.one_head();
+        (cut ? advance_rows<true, T> : advance_rows<false, T>)(a, tile, r0, r1, j0, ns, scores, top, total, sums, ld);
+        stripe_product<T>(r1 - r0, a.dv, ns, T(1), scores + r0 * Z::kScoreLd, Z::kScoreLd, 1, v_tile, Z::kNr, n * Z::kNr, T(j0 > 0),
+                          sums + r0 * ld, ld);
       }
     }
-    const int64_t out = (task.batch * a.heads + tile.head) * a.t + tile.i0;
-    for (int64_t i = 0; i < tile.rows; ++i) scale_row(sums + i * z.vp, z.vp, total[i] == T(0) ? T(0) : T(1) / total[i]);
-    write_rows<T, S>(a, 0, sums, z.vp, tile.rows, a.dv, a.y, out);
-    if (a.lse) {
-      T* lse = static_cast<T*>(a.lse) + out;
-      for (int64_t i = 0; i < tile.rows; ++i) lse[i] = total[i] == T(0) ? T(0) : top[i] + hn::GetLane(math::log(d, hn::Set(d, total[i])));
-      if (a.watch) a.watch(a.context, 1, lse, tile.rows);
+    for (int64_t i = 0; i < tile.rows; i += Z::kN) {
+      const auto sum = hn::LoadU(d, total + i), one = hn::Set(d, T(1));
+      const auto none = hn::Eq(sum, hn::Zero(d));
+      if (a.lse) {
+        const auto lse = hn::IfThenZeroElse(none, hn::Add(hn::LoadU(d, top + i), math::log(d, sum)));
+        store_some(d, lse, static_cast<T*>(a.lse) + out + i, std::min(Z::kN, tile.rows - i));
+      }
+      hn::StoreU(hn::IfThenZeroElse(none, hn::Div(one, sum)), d, total + i);
     }
+    for (int64_t i = 0; i < tile.rows; ++i) scale_row(sums + i * ld, ld, total[i]);
+    write_rows<T, S>(a, 0, sums, ld, tile.rows, a.dv, a.y, out);
+    if (a.lse && a.watch) a.watch(a.context, 1, static_cast<T*>(a.lse) + out, tile.rows);
   }
 }
 
@@ -250,72 +339,82 @@ void attention_backward_task(const AttentionTask& task) {
   const hn::ScalableTag<T> d;
   const AttentionArgs& a = *task.args;
   const Z z(a);
+  constexpr bool kInPlace = std::is_same_v<S, T>;
   T* keys = reinterpret_cast<T*>(round_up(reinterpret_cast<intptr_t>(task.workspace), 64));
   T *key_rows = keys + z.keys(), *dk = key_rows + z.keys(), *values = dk + z.keys(), *dv = values + z.values(), *scores = dv + z.values();
-  T *slopes = scores + Z::scores(), *q = slopes + Z::scores(), *dq = q + kQueries * z.dp, *g = dq + kQueries * z.dp,
-    *y = g + kQueries * z.vp;
-  T *lse = y + kQueries * z.vp, *dot = lse + kQueries;
+  T *slopes = scores + Z::scores(), *q_buffer = slopes + Z::scores(), *dq_buffer = q_buffer + kQueries * z.dp;
+  T *g_buffer = dq_buffer + kQueries * z.dp, *y_buffer = g_buffer + kQueries * z.vp, *lse = y_buffer + kQueries * z.vp,
+    *dot = lse + kQueries;
   const S *k = head_of<S>(a.k, task.batch, task.kv_head), *v = head_of<S>(a.v, task.batch, task.kv_head);
   const int64_t from = task.makes_dq ? 0 : task.key0 * kKeys, to = task.makes_dq ? a.s : std::min(task.key1 * kKeys, a.s);
+  const int64_t head_row = (task.batch * a.kv_heads + task.kv_head) * a.s, dk_ld = kInPlace ? a.d : z.dp, dv_ld = kInPlace ? a.dv : z.vp;
+  if (kInPlace) dk = static_cast<T*>(a.dk) + head_row * a.d, dv = static_cast<T*>(a.dv_out) + head_row * a.dv;
   pack_keys<T>(a, k, from, to - from, keys + from * a.d);
   if (to > from && a.dv > 0)
     pack_block<T, int(Z::kNr)>(v + from * a.v.stride[2], a.v.stride[3], a.v.stride[2], a.dv, to - from, values + from * a.dv);
-  if (task.makes_dq && to > from) copy_rows<T>(k, a.k.stride[2], a.k.stride[3], a.s, a.d, key_rows, z.dp);
-  if (task.makes_dkv) std::fill(dk + from * z.dp, dk + to * z.dp, T(0)), std::fill(dv + from * z.vp, dv + to * z.vp, T(0));
+  TileRows<T> k_rows{key_rows, z.dp};
+  if (task.makes_dq && to > from) k_rows = tile_rows<T, S>(a.k, task.batch, {task.kv_head, 0, a.s, a.s}, a.d, key_rows, z.dp);
+  const auto clear = [&](int64_t lo, int64_t hi) {
+    if (lo < hi) std::fill(dk + lo * dk_ld, dk + hi * dk_ld, T(0)), std::fill(dv + lo * dv_ld, dv + hi * dv_ld, T(0));
+  };
+  if (task.makes_dkv && task.tile0 == task.tile1) clear(from, to);
   for (int64_t n_tile = task.tile0; n_tile < task.tile1; ++n_tile) {
     const QueryTile tile = query_tile(a, task.kv_head, n_tile);
     const int64_t stripes = stripe_count(tile.rows), out = (task.batch * a.heads + tile.head) * a.t + tile.i0;
-    copy_tile<T, S>(a.q, task.batch, tile, a.d, q, z.dp);
-    copy_tile<T, S>(a.g, task.batch, tile, a.dv, g, z.vp);
-    copy_tile<T, S>(a.y_in, task.batch, tile, a.dv, y, z.vp);
-    std::fill(dq, dq + tile.rows * z.dp, T(0));
+    const TileRows<T> q = tile_rows<T, S>(a.q, task.batch, tile, a.d, q_buffer, z.dp);
+    const TileRows<T> g = tile_rows<T, S>(a.g, task.batch, tile, a.dv, g_buffer, z.vp);
+    const TileRows<T> y = tile_rows<T, S>(a.y_in, task.batch, tile, a.dv, y_buffer, z.vp);
+    T* const dq = kInPlace && task.makes_dq ? static_cast<T*>(a.dq) + out * a.d : dq_buffer;
+    const int64_t dq_ld = kInPlace ? a.d : z.dp;
     for (int64_t i = 0; i < tile.rows; ++i) {
       auto sum = hn::Zero(d);
-      for (int64_t c = 0; c < z.vp; c += Z::kN) sum = hn::MulAdd(hn::LoadU(d, g + i * z.vp + c), hn::LoadU(d, y + i * z.vp + c), sum);
+      for (int64_t c = 0; c < a.dv; c += Z::kN) sum = hn::MulAdd(hn::LoadU(d, g.p + i * g.ld + c), hn::LoadU(d, y.p + i * y.ld + c), sum);
       dot[i] = hn::GetLane(hn::SumOfLanes(d, sum)), lse[i] = static_cast<const T*>(a.lse)[out + i];
     }
     const int64_t seen = std::min(seen_before(a, tile, tile.rows), to);
+    if (task.makes_dq && seen <= from) std::fill(dq, dq + tile.rows * dq_ld, T(0));
+    if (task.makes_dkv && n_tile == task.tile0) clear(std::min(to, from + round_up(std::max<int64_t>(seen - from, 0), kKeys)), to);
     for (int64_t j0 = from; j0 < seen; j0 += kKeys) {
       const int64_t n = std::min(kKeys, a.s - j0);
       for (int64_t s = 0; s < stripes; ++s) {
         const int64_t r0 = stripe_at(tile.rows, s), r1 = stripe_at(tile.rows, s + 1);
-        const int64_t ns = std::clamp<int64_t>(seen_before(a, tile, r1) - j0, 0, n), filled = round_up(ns, Z::kN);
+        const int64_t ns = std::clamp<int64_t>(seen_before(a, tile, r1) - j0, 0, n);
         if (ns > 0) {
-          make_scores(a, z, task.batch, tile, r0, r1, j0, ns, q, keys + j0 * a.d, scores);
-          stripe_product<T>(r1 - r0, ns, a.dv, T(1), g + r0 * z.vp, z.vp, 1, values + j0 * a.dv, Z::kNr, a.dv * Z::kNr, T(0),
+          make_scores(a, task.batch, tile, r0, r1, j0, ns, q, keys + j0 * a.d, scores);
+          stripe_product<T>(r1 - r0, ns, a.dv, T(1), g.p + r0 * g.ld, g.ld, 1, values + j0 * a.dv, Z::kNr, a.dv * Z::kNr, T(0),
                             slopes + r0 * Z::kScoreLd, Z::kScoreLd);
         }
-        const auto scale = hn::Set(d, T(a.scale));
-        for (int64_t i = r0; i < r1; ++i) {
-          T *p = scores + i * Z::kScoreLd, *ds = slopes + i * Z::kScoreLd;
-          const auto shift = hn::Set(d, lse[i]), less = hn::Set(d, dot[i]);
-          for (int64_t j = 0; j < filled; j += Z::kN) {
-            const auto e = math::exp(d, hn::Sub(hn::LoadU(d, p + j), shift));
-            hn::StoreU(e, d, p + j);
-            hn::StoreU(hn::Mul(hn::Mul(e, hn::Sub(hn::LoadU(d, ds + j), less)), scale), d, ds + j);
-          }
-          for (int64_t j = ns; j < n; ++j) p[j] = ds[j] = T(0);
-        }
-        if (task.makes_dq && ns > 0)
-          stripe_product<T>(r1 - r0, a.d, ns, T(1), slopes + r0 * Z::kScoreLd, Z::kScoreLd, 1, key_rows + j0 * z.dp, z.dp, Z::kNr, T(1),
-                            dq + r0 * z.dp, z.dp);
+        const bool cut = ns % Z::kN != 0 || visible_in(a, tile, r0, j0, ns) < ns || !tile.one_head();
+        (cut ? slope_rows<true, T> : slope_rows<false, T>)(a, tile, r0, r1, j0, ns, scores, slopes, lse, dot);
+        for (int64_t i = r0; i < r1; ++i)  // keys that later rows see
+          for (int64_t j = round_up(ns, Z::kN); j < n; j += Z::kN)
+            hn::StoreU(hn::Zero(d), d, scores + i * Z::kScoreLd + j), hn::StoreU(hn::Zero(d), d, slopes + i * Z::kScoreLd + j);
+        if (!task.makes_dq) continue;
+        if (ns > 0)
+          stripe_product<T>(r1 - r0, a.d, ns, T(1), slopes + r0 * Z::kScoreLd, Z::kScoreLd, 1, k_rows.p + j0 * k_rows.ld, k_rows.ld, Z::kNr,
+                            T(j0 > 0), dq + r0 * dq_ld, dq_ld);
+        else if (j0 == 0)
+          std::fill(dq + r0 * dq_ld, dq + r1 * dq_ld, T(0));
       }
       if (!task.makes_dkv) continue;
+      const T beta = n_tile == task.tile0 ? T(0) : T(1);
       for (int64_t s = 0; s < stripe_count(n); ++s) {
         const int64_t c0 = stripe_at(n, s), c1 = stripe_at(n, s + 1), r0 = first_to_see(a, tile, j0 + c0), rows = tile.rows - r0;
-        if (rows <= 0) continue;
-        stripe_product<T>(c1 - c0, a.dv, rows, T(1), scores + r0 * Z::kScoreLd + c0, 1, Z::kScoreLd, g + r0 * z.vp, z.vp, Z::kNr, T(1),
-                          dv + (j0 + c0) * z.vp, z.vp);
-        stripe_product<T>(c1 - c0, a.d, rows, T(1), slopes + r0 * Z::kScoreLd + c0, 1, Z::kScoreLd, q + r0 * z.dp, z.dp, Z::kNr, T(1),
-                          dk + (j0 + c0) * z.dp, z.dp);
+        if (rows <= 0) {
+          if (beta == T(0)) clear(j0 + c0, j0 + c1);
+          continue;
+        }
+        stripe_product<T>(c1 - c0, a.dv, rows, T(1), scores + r0 * Z::kScoreLd + c0, 1, Z::kScoreLd, g.p + r0 * g.ld, g.ld, Z::kNr, beta,
+                          dv + (j0 + c0) * dv_ld, dv_ld);
+        stripe_product<T>(c1 - c0, a.d, rows, T(1), slopes + r0 * Z::kScoreLd + c0, 1, Z::kScoreLd, q.p + r0 * q.ld, q.ld, Z::kNr, beta,
+                          dk + (j0 + c0) * dk_ld, dk_ld);
       }
     }
-    if (task.makes_dq) write_rows<T, S>(a, 0, dq, z.dp, tile.rows, a.d, a.dq, out);
+    if (task.makes_dq) write_rows<T, S>(a, 0, dq, dq_ld, tile.rows, a.d, a.dq, out);
   }
   if (!task.makes_dkv) return;
-  const int64_t row = (task.batch * a.kv_heads + task.kv_head) * a.s + from;
-  write_rows<T, S>(a, 1, dk + from * z.dp, z.dp, to - from, a.d, a.dk, row);
-  write_rows<T, S>(a, 2, dv + from * z.vp, z.vp, to - from, a.dv, a.dv_out, row);
+  write_rows<T, S>(a, 1, dk + from * dk_ld, dk_ld, to - from, a.d, a.dk, head_row + from);
+  write_rows<T, S>(a, 2, dv + from * dv_ld, dv_ld, to - from, a.dv, a.dv_out, head_row + from);
 }
 
 }  // namespace keel::cpu::HWY_NAMESPACE
