@@ -6,14 +6,14 @@
 namespace keel::app {
 namespace {
 
-struct Options {
+struct AccuracyOptions {
   std::string only, data = data_folder();
   int64_t seeds = 3, epochs = 10, iterations = 2000, threads = 0;
   bool as_json = false;
 };
 
 struct Rows {
-  const Options& o;
+  const AccuracyOptions& o;
   bool wanted(const std::string& name) const { return o.only.empty() || name.find(o.only) != std::string::npos; }
   void note(const std::string& text) const {
     if (!o.as_json) fmt::print("  {}\n", text), std::fflush(stdout);
@@ -85,7 +85,7 @@ void gpt_row(const Rows& r) {
          *std::min_element(reached.begin(), reached.end()), 1.88, false);
 }
 
-int run(const Options& o) {
+int bench_accuracy(const AccuracyOptions& o) {
   if (o.threads > 0) set_num_threads(o.threads);
   if (!o.as_json) fmt::print("{}, {}, {} threads\n", cpu_info().name, cpu_info().isa, num_threads());
   const Rows r{o};
@@ -98,7 +98,7 @@ int run(const Options& o) {
 }  // namespace
 
 void add_bench_accuracy(CLI::App& bench, Outcome& out) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<AccuracyOptions>();
   auto* a = bench.add_subcommand("accuracy", "What MNIST MLP and CNN and the character model reach, mean of several seeds; minutes");
   a->add_option("--only", o->only, "Rows whose name holds this: MNIST MLP, MNIST CNN, char-GPT");
   a->add_option("--data", o->data, "Folder with mnist/ and tinyshakespeare/")->capture_default_str();
@@ -107,7 +107,7 @@ void add_bench_accuracy(CLI::App& bench, Outcome& out) {
   a->add_option("--iterations", o->iterations, "Steps of the character model")->check(CLI::PositiveNumber)->capture_default_str();
   a->add_option("--threads", o->threads, "Threads; 0: all cores");
   a->add_flag("--json", o->as_json, "One JSON object a line");
-  a->callback([o, &out] { out.code = run(*o); });
+  a->callback([o, &out] { out.code = bench_accuracy(*o); });
 }
 
 }  // namespace keel::app

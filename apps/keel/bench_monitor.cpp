@@ -7,7 +7,7 @@
 namespace keel::app {
 namespace {
 
-struct Options {
+struct CostOptions {
   std::string only;
   int64_t rounds = 40, threads = 0;
   double seconds = 20;
@@ -27,7 +27,7 @@ double seconds_of(int steps, Monitor* watch, F&& step) {
 /// Blocks of steps in threes: off, X, off, where X is on in every second three and off in the others. A three gives the share by which X
 /// took longer than the mean of its neighbours, so that a drift of the machine cancels; those with X off are the control.
 template <class F>
-void measure(const Options& o, const std::string& name, int steps, F&& step) {
+void measure(const CostOptions& o, const std::string& name, int steps, F&& step) {
   if (!o.only.empty() && name.find(o.only) == std::string::npos) return;
   for (int i = 0; i < 2; ++i) step();
   std::vector<double> cost, control, off, on;
@@ -77,7 +77,7 @@ void measure(const Options& o, const std::string& name, int steps, F&& step) {
   std::fflush(stdout);
 }
 
-int run(const Options& o) {
+int bench_monitor(const CostOptions& o) {
   if (o.threads > 0) set_num_threads(o.threads);
   if (!o.as_json)
     fmt::print("{}, {}, {} threads; what the monitor adds to a training step\n", cpu_info().name, cpu_info().isa, num_threads());
@@ -96,7 +96,7 @@ int run(const Options& o) {
 }  // namespace
 
 void add_bench_monitor(CLI::App& bench, Outcome& out) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<CostOptions>();
   auto* a = bench.add_subcommand(
       "monitor", "What watching every op adds to a training step: off, on, off in turns, beside a control that is always off");
   a->add_option("--only", o->only, "Rows whose name holds this");
@@ -105,7 +105,7 @@ void add_bench_monitor(CLI::App& bench, Outcome& out) {
   a->add_option("--threads", o->threads, "Threads; 0: all cores");
   a->add_flag("--sites", o->sites, "Also print what the monitor saw");
   a->add_flag("--json", o->as_json, "One JSON object a line");
-  a->callback([o, &out] { out.code = run(*o); });
+  a->callback([o, &out] { out.code = bench_monitor(*o); });
 }
 
 }  // namespace keel::app
