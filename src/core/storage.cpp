@@ -125,10 +125,16 @@ std::string wrong_extents(const Shape& s, DType t) {
 }
 
 namespace {
+[[gnu::cold, gnu::noinline, noreturn]] void refuse_extents(const Shape& s, DType t) { raise(Error(ErrorCode::value, wrong_extents(s, t))); }
+
 /// Bytes of a tensor.
 size_t checked_bytes(const Shape& s, DType t) {
-  if (std::string wrong = wrong_extents(s, t); !wrong.empty()) raise(Error(ErrorCode::value, std::move(wrong)));
-  return size_t(s.numel()) * size_of(t);
+  int64_t n = int64_t(size_of(t)), zero = 1;
+  for (int64_t e : s) {
+    if (e == 0) zero = 0;
+    else if (e < 0 || __builtin_mul_overflow(n, e, &n)) refuse_extents(s, t);
+  }
+  return size_t(n * zero);
 }
 }  // namespace
 

@@ -129,7 +129,7 @@ Tensors run_kernel(const KernelEntry& k, Call& c, StatSlot* stats) {
       continue;
     }
     const Layout want = k.in_layout[std::min(i, int(std::size(k.in_layout)) - 1)];
-    if (fits(c.in[i], want)) {
+    if (want == Layout::strided || fits(c.in[i], want)) {
       in.push_back(view_of(c.in[i]));
     } else {
       const Spec& s = impl(c.in[i]).spec;
@@ -168,6 +168,7 @@ Tensors run_kernel(const KernelEntry& k, Call& c, StatSlot* stats) {
   a.workspace = w.p;
   if (KernelStatus s = k.run(a); s.code) raise_status(s);
   if (stats && !k.stats) watch_outputs(c, out, stats);
+  if (c.into && !out[0].is(*c.into)) Tensor(*c.into).copy_(out[0]);
   return out;
 }
 
@@ -225,6 +226,7 @@ namespace {
     Scope& s = c.scope;
     s.grad = false, s.autocast = DType::none, s.trace = nullptr, s.monitor = nullptr;
     c.op.decompose(c.params, c.in, out);
+    if (c.into) Tensor(*c.into).copy_(out[0]);
   } else if (const KernelEntry* k = find_kernel(detail::reference_table, c)) {
     if (!c.scope.oracle) note_fallback(c, "the slow reference");
     out = run_kernel(*k, c, nullptr);
@@ -233,7 +235,6 @@ namespace {
     fail(ErrorCode::unsupported, std::string("has no kernel for ") + name_of(t) + " on " + to_string(device_of(c)));
   }
   if (stats) watch_outputs(c, out, stats);
-  if (c.into) Tensor(*c.into).copy_(out[0]);
   return out;
 }
 
@@ -251,12 +252,8 @@ Tensors run_backend(Call& c, StatSlot* stats) {
   if (c.op.view) return run_view(c);
   const bool oracle = c.scope.oracle;
   if (const KernelEntry* k = oracle && c.op.is_primitive ? find_kernel(detail::reference_table, c) : nullptr) return run_kernel(*k, c, nullptr);
-  const KernelEntry* k = oracle && c.op.decompose ? nullptr : find_kernel(detail::cpu_table, c);
-  if (!k) [[unlikely]]
-    return run_fallback(c, stats);
-  Tensors out = run_kernel(*k, c, stats);
-  if (c.into && !out[0].is(*c.into)) Tensor(*c.into).copy_(out[0]);
-  return out;
+  if (const KernelEntry* k = oracle && c.op.decompose ? nullptr : find_kernel(detail::cpu_table, c)) return run_kernel(*k, c, stats);
+  return run_fallback(c, stats);
 }
 
 }  // namespace keel

@@ -270,8 +270,14 @@ KernelStatus run_unary(const KernelArgs& a, UnaryOp op, const double* args, int6
 }
 
 KernelStatus run_binary(const KernelArgs& a, BinaryOp op, const double* args, int64_t grain) {
-  Elementwise e;
   const DType t = compute_dtype(a.in[0].dtype);
+  const TensorView& y = a.out[0];
+  // Nothing to convert, to broadcast, to count or to share: small calls shall not pay for a plan.
+  if (y.size() <= grain && !a.stats[0] && t == a.in[0].dtype && t == y.dtype && same_layout(a.in[0], y) && same_layout(a.in[1], y)) {
+    parallel_for(0, y.size(), grain, [&](int64_t, int64_t n) { binary_loop(op, t)(a.in[0].data, a.in[1].data, y.data, n, args); });
+    return {};
+  }
+  Elementwise e;
   e.form = Elementwise::Form::binary, e.n_in = 2;
   e.in_as[0] = e.in_as[1] = t, e.out_as = a.out[0].dtype == DType::boolean ? DType::boolean : t;
   // The single forms are looked up only where an operand is short.
