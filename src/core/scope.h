@@ -40,6 +40,7 @@ struct Scope {
   void* autocast_cache = nullptr;   // owned by the guard
   TraceSink* trace = nullptr;       // the recorder, or null
   void* monitor = nullptr;          // the watcher, or null
+  const char* writer = nullptr;     // the public name of the in-place op in progress, for messages; null: the row's name
   const char* path = "";            // interned module path, outermost first, joined by dots
   const void* module = nullptr;     // the innermost module that is running (nn::ModuleBase), or null
   const Frame* frame = nullptr;

@@ -158,6 +158,37 @@ struct Job {
   const Tensor* into;
 };
 
+bool writes(const OpDef& op) {
+  for (const ArgDef& a : op.in)
+    if (a.written && !a.variadic) return true;
+  return false;
+}
+
+/// Runs an op that writes into inputs: their versions move on, but stay as they were where the call fails. What is written of a variadic input, only its caller knows and notes.
+[[gnu::noinline]] Tensors run_writing(Call& c) {
+  struct Notes {
+    SmallVector<std::pair<Storage*, const char*>, 2> list;
+    bool done = false;
+    ~Notes() {
+      for (auto& [s, writer] : list)
+        if (!done) s->version.fetch_sub(1, std::memory_order_relaxed), s->writer = writer;
+    }
+  } notes;
+  for (int i = 0; i < c.in.size(); ++i) {
+    const ArgDef& a = arg_of(c.op, i);
+    if (!a.written || a.variadic || !c.in[i].defined()) continue;
+    if (c.scope.grad && impl(c.in[i]).tracked())
+      fail(ErrorCode::autograd, std::string("'") + a.name + "' is tracked and cannot be written in place while gradients are recorded", "inside NoGrad it can; or compute a new tensor");
+    Storage* const s = impl(c.in[i]).storage.get();
+    const char* const before = s ? s->writer : "";
+    note_write(c.in[i], c.scope.writer ? c.scope.writer : c.op.name);
+    notes.list.push_back({s, before});
+  }
+  Tensors out = run_below_autograd(c);
+  notes.done = true;
+  return out;
+}
+
 /// What follows once the inputs are as the row wants them.
 Tensors infer_and_run(const Job& j, Inputs in, bool tracked) {
   const OpDef& op = j.op;
@@ -169,6 +200,8 @@ Tensors infer_and_run(const Job& j, Inputs in, bool tracked) {
   op.infer(j.params, given, out);
 
   Call c{op, j.params, in, given, out, j.site, j.scope, j.into};
+  if (op.out[0].alias_of >= 0 && writes(op)) [[unlikely]]
+    return run_writing(c);
   if (tracked && j.scope.grad && !j.into && any_inexact(op, out)) {
     if (op.vjp) return layer::autograd(c);
     if (!op.decompose) refuse_gradient();

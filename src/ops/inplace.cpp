@@ -43,8 +43,7 @@ Tensor& write_back(Tensor& self, const Tensor& y, const char* name) {
     raise(Error(ErrorCode::shape, "a value of shape " + to_string(y.shape()) + " does not fit into the tensor").op(name).arg("x", to_string(impl(self).spec)).hint("it must broadcast to the shape of x; the op that is not in place makes a tensor of any shape").path(scope().path));
   {
     ScopeGuard guard;
-    scope().grad = false;
-    note_write(self, name);
+    scope().grad = false, scope().writer = name;
     Tensor value = y;
     if (impl(y).weak) value = full(Shape(), scalar_of(y), {.dtype = self.dtype()});  // a number would take a dtype of its own
     else if (impl(y).spec.dtype != impl(self).spec.dtype) value = cast(y, self.dtype());
