@@ -334,8 +334,7 @@ HWY_INLINE void add_run(const T* HWY_RESTRICT from, T* HWY_RESTRICT to, int64_t 
   int64_t i = 0;
   for (; i + kN <= n; i += kN) hn::StoreU(hn::Add(hn::LoadU(d, to + i), hn::LoadU(d, from + i)), d, to + i);
   if (i == n) return;
-  const auto m = hn::FirstN(d, size_t(n - i));
-  hn::BlendedStore(hn::Add(hn::MaskedLoad(m, d, to + i), hn::MaskedLoad(m, d, from + i)), m, d, to + i);
+  store_n(hn::Add(load_n(d, to + i, size_t(n - i)), load_n(d, from + i, size_t(n - i))), d, to + i, size_t(n - i));
 }
 // Pixels in order, and for each pixel its window rows in order, whose columns lie side by side in the image where the dilation is 1.
 template <class T>

@@ -14,6 +14,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "backend/cpu/loops/vec-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -26,6 +27,18 @@ inline constexpr int kGroup = 4, kConvRows = 14;
 inline constexpr int kGroup = 2, kConvRows = 6;
 #endif
 inline constexpr int kGroups = 3, kConvNv = 2;
+
+// The first n of at most all lanes, touching no others.
+template <class D>
+HWY_INLINE hn::Vec<D> load_lanes(D d, const hn::TFromD<D>* p, int64_t n) {
+  if (!KEEL_MASKED_MEMORY && n == int64_t(hn::MaxLanes(d))) return hn::LoadU(d, p);
+  return load_n(d, p, size_t(n));
+}
+template <class D>
+HWY_INLINE void store_lanes(hn::Vec<D> v, D d, hn::TFromD<D>* p, int64_t n) {
+  if (!KEEL_MASKED_MEMORY && n == int64_t(hn::MaxLanes(d))) return hn::StoreU(v, d, p);
+  store_n(v, d, p, size_t(n));
+}
 
 struct Segment {
   int64_t offset, length;
@@ -133,12 +146,12 @@ HWY_NOINLINE void pixel_tile(const PixelTile<T>& t) {
       holds = true;
     }
   }
-  const auto tail = hn::FirstN(d, size_t(t.cols - (NV - 1) * kN));
+  const int64_t tail = t.cols - (NV - 1) * kN;
   const bool full = t.cols == NV * kN;
   V bias[NV];
 #pragma GCC unroll 4
   for (int v = 0; v < NV; ++v)
-    bias[v] = !t.bias ? hn::Zero(d) : full || v < NV - 1 ? hn::LoadU(d, t.bias + v * kN) : hn::MaskedLoad(tail, d, t.bias + v * kN);
+    bias[v] = !t.bias ? hn::Zero(d) : full || v < NV - 1 ? hn::LoadU(d, t.bias + v * kN) : load_lanes(d, t.bias + v * kN, tail);
 #pragma GCC unroll 16
   for (int i = 0; i < M; ++i) {
     if constexpr (Pair) {
@@ -147,7 +160,7 @@ HWY_NOINLINE void pixel_tile(const PixelTile<T>& t) {
       const V each[2] = {evens(d, r), odds(d, r)};
       for (int p = 0; p < 2; ++p) {
         const int64_t q = i % kGroup * 2 + p;
-        if (q < t.rows) hn::BlendedStore(t.bias ? hn::Add(each[p], bias[0]) : each[p], tail, d, t.c[i / kGroup] + q * t.ldc);
+        if (q < t.rows) store_lanes(t.bias ? hn::Add(each[p], bias[0]) : each[p], d, t.c[i / kGroup] + q * t.ldc, tail);
       }
       continue;
     }
@@ -161,7 +174,7 @@ HWY_NOINLINE void pixel_tile(const PixelTile<T>& t) {
       if (full || v < NV - 1)
         hn::StoreU(r, d, c + v * kN);
       else
-        hn::BlendedStore(r, tail, d, c + v * kN);
+        store_lanes(r, d, c + v * kN, tail);
     }
   }
 }
@@ -202,7 +215,7 @@ HWY_NOINLINE void weight_tile(const WeightTile<T>& t) {
   for (int i = 0; i < M; ++i)
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) acc[i][v] = hn::Zero(d);
-  const auto tail = hn::FirstN(d, size_t(t.cols - (NV - 1) * kN));
+  const int64_t tail = t.cols - (NV - 1) * kN;
   const int64_t a_step = t.a_step, b_step = t.b_step;
 #pragma GCC unroll 1
   for (int64_t r = 0; r < t.rows; ++r) {
@@ -211,7 +224,7 @@ HWY_NOINLINE void weight_tile(const WeightTile<T>& t) {
     for (int64_t x = t.columns; x > 0; --x) {
       V bv[NV];
 #pragma GCC unroll 4
-      for (int v = 0; v < NV; ++v) bv[v] = v == NV - 1 ? hn::MaskedLoad(tail, d, b + v * kN) : hn::LoadU(d, b + v * kN);
+      for (int v = 0; v < NV; ++v) bv[v] = v == NV - 1 ? load_lanes(d, b + v * kN, tail) : hn::LoadU(d, b + v * kN);
 #pragma GCC unroll 16
       for (int i = 0; i < M; ++i) {
         const V av = hn::Set(d, a[i]);
@@ -265,7 +278,6 @@ HWY_NOINLINE void pair_weight_tile(const PairWeightTile<float>& t) {
   for (int64_t l = 0; l < kN; ++l)
     lanes[l] = int32_t(l / 2 < t.outputs ? l / 2 + l % 2 * t.outputs : kN - 1);  // the last lane is 0 where it is free
   const auto order = hn::IndicesFromVec(d, hn::Load(di, lanes));
-  const auto two = hn::FirstN(d, size_t(2 * t.outputs)), one = hn::FirstN(d, size_t(t.outputs));
   V acc[R * W];
 #pragma GCC unroll 32
   for (int i = 0; i < R * W; ++i) acc[i] = hn::Zero(d);
@@ -276,7 +288,7 @@ HWY_NOINLINE void pair_weight_tile(const PairWeightTile<float>& t) {
     for (int i = 0; i < R; ++i) a[i] = t.a + t.a_row[r] + t.tap_row[i];
 #pragma GCC unroll 1
     for (int64_t x = t.columns; x > 1; x -= 2) {
-      const V g = hn::TableLookupLanes(hn::MaskedLoad(two, d, b), order);
+      const V g = hn::TableLookupLanes(load_lanes(d, b, 2 * t.outputs), order);
 #pragma GCC unroll 8
       for (int i = 0; i < R; ++i)
 #pragma GCC unroll 8
@@ -286,7 +298,7 @@ HWY_NOINLINE void pair_weight_tile(const PairWeightTile<float>& t) {
       b += 2 * t.outputs;
     }
     if (t.columns % 2) {  // zeros stand for the second pixel, on both sides
-      const V g = hn::TableLookupLanes(hn::MaskedLoad(one, d, b), order);
+      const V g = hn::TableLookupLanes(load_lanes(d, b, t.outputs), order);
       for (int i = 0; i < R; ++i)
         for (int j = 0; j < W; ++j) {
           const T pair[2] = {a[i][j], 0};

@@ -27,32 +27,48 @@ HWY_INLINE bool beats(T v, T best) {
   return (v > best) | ((v != v) & (best == best));
 }
 
+// A vector of channels at a time: the largest so far and its place stay in registers over the window.
 template <class T>
 void max_inner(const PoolRow& r, const void* x_, int64_t channels, void* y_, int32_t* indices) {
+  const hn::ScalableTag<T> d;
+  const hn::RebindToSigned<decltype(d)> di;
+  using TI = hn::TFromD<decltype(di)>;
+  const int64_t lanes = int64_t(hn::Lanes(d));
   const T* x = static_cast<const T*>(x_);
   for (int64_t j = 0; j < r.columns; ++j) {
     const Span s = window(r, j);
-    T* y = static_cast<T*>(y_) + j * channels;
-    int32_t* index = indices ? indices + j * channels : nullptr;
-    bool first = true;
-    for (int64_t i = r.top; i < r.bottom; ++i)
-      for (int64_t k = s.lo; k < s.hi; ++k, first = false) {
-        const int32_t place = int32_t(i * r.width + k);
-        const T* v = x + int64_t(place) * channels;
-        if (first) {
-          for (int64_t c = 0; c < channels; ++c) y[c] = v[c];
-          if (index)
-            for (int64_t c = 0; c < channels; ++c) index[c] = place;
-        } else if (index) {
-          for (int64_t c = 0; c < channels; ++c) {
-            const bool take = beats(v[c], y[c]);
-            y[c] = take ? v[c] : y[c];
-            index[c] = take ? place : index[c];
-          }
-        } else {
-          for (int64_t c = 0; c < channels; ++c) y[c] = beats(v[c], y[c]) ? v[c] : y[c];
+    for (int64_t c = 0; c < channels; c += lanes) {
+      const int64_t n = std::min(lanes, channels - c);
+      const auto load = [&](const T* p) { return n == lanes ? hn::LoadU(d, p) : load_n(d, p, size_t(n)); };
+      const T* from = x + c;
+      auto best = load(from + (r.top * r.width + s.lo) * channels);
+      auto place = hn::Set(di, TI(r.top * r.width + s.lo));
+      for (int64_t i = r.top; i < r.bottom; ++i)
+        for (int64_t k = s.lo; k < s.hi; ++k) {
+          const auto v = load(from + (i * r.width + k) * channels);
+          auto take = hn::Gt(v, best);
+          if constexpr (std::is_floating_point_v<T>) take = hn::Or(take, hn::AndNot(hn::Ne(best, best), hn::Ne(v, v)));
+          best = hn::IfThenElse(take, v, best);
+          place = hn::IfThenElse(hn::RebindMask(di, take), hn::Set(di, TI(i * r.width + k)), place);
         }
+      T* y = static_cast<T*>(y_) + j * channels + c;
+      if (n == lanes)
+        hn::StoreU(best, d, y);
+      else
+        store_n(best, d, y, size_t(n));
+      if (!indices) continue;
+      int32_t* to = indices + j * channels + c;
+      if constexpr (sizeof(T) == 4) {
+        if (n == lanes)
+          hn::StoreU(place, di, to);
+        else
+          store_n(place, di, to, size_t(n));
+      } else {
+        HWY_ALIGN TI wide[HWY_LANES(T)];
+        hn::Store(place, di, wide);
+        for (int64_t l = 0; l < n; ++l) to[l] = int32_t(wide[l]);
       }
+    }
   }
 }
 template <class T>
