@@ -2,6 +2,10 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
 
 #include "keel/keel.h"
 
@@ -84,6 +88,42 @@ TEST(TraceTraining, Adam) {
 }
 TEST(TraceTraining, AdamWUnderAutocast) {
   replay_equals_eager([](const Tensors& p) { return optim::AdamW(p, {.lr = 0.01}); }, bf16);
+}
+
+/// What a recorded step looks like to a reader: every line a value, an op and its inputs, modules and phases beside them; and a picture whose arrows end at nodes that exist.
+TEST(TraceTraining, DumpShowsModulesAndPhases) {
+  manual_seed(7);
+  Net net;
+  optim::SGD opt(net.parameters(), {.lr = 0.1});
+  const Tensors in = batch(0);
+  Trace t;
+  Tensor loss;
+  {
+    auto guard = t.record(in);
+    opt.zero_grad();
+    loss = cross_entropy(net(in[0]), in[1]);
+    loss.backward();
+    opt.step();
+  }
+  const Graph g = t.graph({loss});
+  const std::string text = g.text(), dot = g.dot();
+  for (const char* part : {"graph(%0: f32[8, 6], %1: i64[8])", "linear(", "tanh(", "cross_entropy", "sgd_step(", "first", "second", "backward", "optimiser", "return %"})
+    EXPECT_NE(text.find(part), std::string::npos) << part << " is not in\n" << text;
+  int64_t lines = 0;
+  for (char c : text) lines += c == '\n';
+  EXPECT_GT(lines, g.size());
+  std::set<std::string> nodes;
+  std::vector<std::string> ends;
+  std::stringstream rows(dot);
+  for (std::string row; std::getline(rows, row);) {
+    std::stringstream words(row);
+    std::string a, b, c;
+    words >> a >> b >> c;
+    if (b == "->") ends.push_back(a), ends.push_back(c.substr(0, c.find(';')));
+    else nodes.insert(a);
+  }
+  EXPECT_GT(ends.size(), size_t(g.size()));
+  for (const std::string& e : ends) EXPECT_TRUE(nodes.contains(e)) << e << " is an end of an arrow, but no node in\n" << dot;
 }
 
 }  // namespace

@@ -32,6 +32,7 @@ inline void expect_same_bits(const Tensors& a, const Tensors& b, const std::stri
     ASSERT_EQ(a[k].defined(), b[k].defined()) << what;
     if (!a[k].defined()) continue;
     ASSERT_EQ(a[k].shape(), b[k].shape()) << what;
+    ASSERT_EQ(a[k].dtype(), b[k].dtype()) << what;
     const Tensor x = a[k].contiguous(), y = b[k].contiguous();
     if (x.size() == 0) continue;
     ASSERT_EQ(std::memcmp(impl(x).data, impl(y).data, x.nbytes()), 0) << what << ", output " << k << " differs in its bits";

@@ -5,6 +5,7 @@
 
 #include "backend/float_bits.h"
 #include "backend/kernel.h"
+#include "keel/autocast.h"
 #include "keel/monitor.h"
 #include "keel/trace.h"
 #include "layers/monitor.h"
@@ -159,6 +160,60 @@ TEST_P(LayerJudge, MonitorSeesAllAndChangesNothing) {
         ASSERT_EQ(got->inf, want.inf) << which;
         ASSERT_EQ(got->subnormal, want.subnormal) << which;
       }
+    }
+  });
+}
+
+/// With one input alone wanting a gradient, less is saved and computed; what that input gets is the same to the bit.
+TEST_P(LayerJudge, FrozenInputsChangeNothing) {
+  if (c.no_grad) GTEST_SKIP() << c.no_grad;
+  each([&](const Sample& s, const Tensors& in, DType t, const std::string& what) {
+    if (!s.grad || !is_floating(t)) return;
+    const Tensors all = given(s, in, true);
+    int64_t leaves = 0;
+    for (const Tensor& x : all) leaves += x.requires_grad();
+    if (leaves < 2) return;
+    const Tensors want = results(s, all);
+    const int64_t outputs = want.size() - leaves;
+    if (outputs <= 0) return;  // nothing here depends on them
+    for (int64_t k = 0, leaf = 0; k < all.size(); ++k) {
+      if (!all[k].requires_grad()) continue;
+      Tensors one = given(s, in, false);
+      one[k].requires_grad_();
+      const Tensors got = results(s, one);
+      const Tensor g = got.size() > outputs ? got[outputs] : Tensor();
+      expect_same_bits({g}, {want[outputs + leaf]}, what + ", gradient of input " + std::to_string(k) + " alone");
+      ++leaf;
+    }
+  });
+}
+
+/// Under autocast an op gives what it gives without, where its inputs are cast as its column says.
+TEST_P(LayerJudge, AutocastIsTheColumn) {
+  if (op.in.size() == 0) GTEST_SKIP() << "has no inputs to cast";
+  if (!served()) GTEST_SKIP() << "its parts are cast, each by its own column";
+  each([&](const Sample& s, const Tensors& in, DType t, const std::string& what) {
+    for (const DType low : {bf16, f16}) {
+      Tensors x = fresh(op, in), cast_by_hand = fresh(op, in);
+      bool wide = false;
+      const auto grouped = [&](int64_t i) { return x[i].defined() && op.in[std::min(int(i), op.in.size() - 1)].grouped; };
+      for (int64_t i = 0; i < x.size(); ++i) wide = wide || (grouped(i) && (x[i].dtype() == f64 || is_complex(x[i].dtype())));
+      bool touched = false;
+      for (int64_t i = 0; i < x.size(); ++i) {
+        if (wide || !grouped(i)) continue;
+        const DType have = x[i].dtype();
+        const bool half = have == f16 || have == bf16;
+        const DType want = op.cast == Cast::lower && (have == f32 || half) ? low : op.cast == Cast::fp32 && half ? f32 : have;
+        if (want != have) cast_by_hand[i] = cast(x[i], want), touched = true;
+      }
+      const Tensors want = run_op(op, s.params, cast_by_hand);
+      Tensors got;
+      {
+        Autocast guard(low);
+        got = run_op(op, s.params, x);
+      }
+      expect_same_bits(got, want, what + (touched ? ", cast by autocast" : ", left alone by autocast"));
+      if (t == f32 && op.cast == Cast::lower && is_floating(got[0].dtype()) && !wide) ASSERT_TRUE(touched) << what;
     }
   });
 }
