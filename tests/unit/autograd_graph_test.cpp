@@ -73,6 +73,37 @@ TEST(AutogradGraph, ActivationsAreNotKeptForFrozenLayers) {
   EXPECT_LT(kept(true), (1 << 20) + (1 << 18));
 }
 
+TEST(AutogradGraph, FrozenWeightsOfLayersCostNothing) {
+  struct Cost {
+    int64_t bytes, calls;  // held by the graph; ops of the backward pass
+  };
+  const auto cost = [](auto&& f, const Shape& xs, const Shape& ws, bool frozen) {
+    Tensor x = leaf(xs), w = leaf(ws).detach();
+    if (!frozen) w.requires_grad_();
+    const int64_t before = memory_stats().bytes_in_use;
+    Tensor y = f(x + 0, w);  // an input that nobody but the graph could hold
+    Cost c{memory_stats().bytes_in_use - before - int64_t(y.nbytes()), 0};
+    Monitor m;
+    y.backward(ones_like(y));
+    for (const auto& s : m.statistics())
+      if (s.phase == "backward") c.calls += s.calls;
+    EXPECT_EQ(w.grad().defined(), !frozen);
+    return c;
+  };
+  const auto check = [&](const char* name, auto&& f, const Shape& xs, const Shape& ws) {
+    const int64_t x_bytes = xs.numel() * 4;
+    const Cost trained = cost(f, xs, ws, false), frozen = cost(f, xs, ws, true);
+    EXPECT_GE(trained.bytes, x_bytes) << name;
+    EXPECT_LT(frozen.bytes, x_bytes / 8) << name;
+    EXPECT_LT(frozen.calls, trained.calls) << name;
+  };
+  check("linear", [](const Tensor& x, const Tensor& w) { return linear(x, w); }, {256, 64}, {32, 64});
+  check("matmul", [](const Tensor& x, const Tensor& w) { return matmul(x, w); }, {256, 64}, {64, 32});
+  check("conv2d", [](const Tensor& x, const Tensor& w) { return conv2d(x, w, Tensor(), {.padding = 1}); }, {4, 8, 24, 24}, {8, 8, 3, 3});
+  Tensor x = ones({4, 8}), w = ones({3, 8});
+  EXPECT_FALSE(linear(x, w).tracked());  // nothing wants a gradient: no node
+}
+
 TEST(AutogradGraph, NothingIsRecordedWithoutNeed) {
   Tensor x = ones({2}), w = leaf({2});
   EXPECT_FALSE((x * 2).tracked());
