@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/debug_line.h"
+
 #if defined(__linux__) && defined(__LP64__)
 #include <cxxabi.h>
 #include <dlfcn.h>
@@ -38,6 +40,7 @@ struct SymbolTable {
     std::string name;
   };
   std::vector<Entry> entries;
+  LineTable lines;        // of a file with debug information, which then stays mapped
   bool relocated = true;  // addresses count from where the file was loaded
   bool opened = false;
 };
@@ -79,6 +82,21 @@ SymbolTable read_symbols(const char* file) {
       if (!table.entries.empty()) break;
     }
     std::sort(table.entries.begin(), table.entries.end(), [](const auto& a, const auto& b) { return a.begin < b.begin; });
+    const auto section = [&](std::string_view name) -> std::string_view {
+      if (head.e_shstrndx >= sections.size()) return {};
+      const Elf64_Shdr& names = sections[head.e_shstrndx];
+      if (!inside(names.sh_offset, names.sh_size)) return {};
+      for (const Elf64_Shdr& s : sections) {
+        if (s.sh_type == SHT_NOBITS || (s.sh_flags & SHF_COMPRESSED) || s.sh_name >= names.sh_size || !inside(s.sh_offset, s.sh_size)) continue;
+        const char* text = base + names.sh_offset + s.sh_name;
+        if (std::string_view(text, strnlen(text, names.sh_size - s.sh_name)) == name) return {base + s.sh_offset, s.sh_size};
+      }
+      return {};
+    };
+    if (const std::string_view lines = section(".debug_line"); !lines.empty()) {
+      table.lines = LineTable(lines, section(".debug_line_str"), section(".debug_str"));
+      return table;
+    }
   }
   ::munmap(map, bytes);
   return table;
@@ -110,14 +128,16 @@ std::string look_up(const void* address) {
   }
   const SymbolTable& table = it->second;
   const uint64_t offset = table.relocated ? at - reinterpret_cast<uintptr_t>(info.dli_fbase) : at;
+  std::string line = table.lines.find(offset);
+  if (!line.empty()) line = " (" + line + ")";
   auto next = std::upper_bound(table.entries.begin(), table.entries.end(), offset, [](uint64_t v, const auto& e) { return v < e.begin; });
   if (next != table.entries.begin()) {
     const auto& e = *std::prev(next);
-    if (offset - e.begin < e.size) return demangle(e.name.c_str()) + hex(offset + 1 - e.begin);
+    if (offset - e.begin < e.size) return demangle(e.name.c_str()) + hex(offset + 1 - e.begin) + line;
   }
-  if (info.dli_sname) return demangle(info.dli_sname) + hex(at + 1 - reinterpret_cast<uintptr_t>(info.dli_saddr));
+  if (info.dli_sname) return demangle(info.dli_sname) + hex(at + 1 - reinterpret_cast<uintptr_t>(info.dli_saddr)) + line;
   const char* slash = std::strrchr(info.dli_fname, '/');
-  return std::string(slash ? slash + 1 : info.dli_fname) + hex(offset + 1);
+  return std::string(slash ? slash + 1 : info.dli_fname) + hex(offset + 1) + line;
 }
 #endif
 
