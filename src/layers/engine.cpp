@@ -16,6 +16,8 @@
 
 namespace keel {
 
+extern OpDef op_slice_view;
+
 constinit std::atomic<void (*)(const Tensor&)> leaf_watch{nullptr};
 
 Tensor conform(Tensor g, const Spec& to) {
@@ -138,9 +140,29 @@ struct Engine {
     }
   }
 
+  /// Nobody else sees the memory of g.
+  static bool exclusive(const Tensor& g) {
+    const TensorImpl& gi = impl(g);
+    return gi.refs.load() == 1 && gi.storage && gi.storage.use_count() == 1 && is_dense(gi.spec.shape, gi.strides);
+  }
+  /// Sums may be made in place: nothing records them.
+  bool plain() const { return !r.create_graph && !scope().trace; }
+
   void deliver(int task, uint32_t slot, Tensor g) {
     Tensor& sum = b.tasks[size_t(task)].grads[slot];
-    sum = sum.defined() ? add(sum, g) : std::move(g);
+    if (!sum.defined()) sum = std::move(g);
+    else if (plain() && exclusive(sum) && impl(sum).spec == impl(g).spec) sum.add_(g);
+    else sum = add(sum, g);
+  }
+  /// Adds the gradient of a slice to where it belongs, once the whole's gradient has memory: n slices of one tensor cost one pass over it, not n.
+  bool deliver_slice(Node& n, int task, const Tensor& g) {
+    if (n.op != &op_slice_view || n.released || !plain() || task < 0 || !b.tasks[size_t(task)].needed) return false;
+    Tensor& sum = b.tasks[size_t(task)].grads[n.edges[0].node ? n.edges[0].slot : 0];
+    if (!sum.defined() || !exclusive(sum) || impl(sum).spec.dtype != impl(g).spec.dtype) return false;
+    ScopeGuard guard;
+    scope().grad = false, scope().autocast = DType::none, scope().path = n.path, scope().phase = Phase::backward;
+    slice_view(sum, *reinterpret_cast<const SliceParams*>(n.params)).add_(g);
+    return true;
   }
   /// One of the gradients of a leaf came or will not come.
   void arrived(int task) {
@@ -175,9 +197,7 @@ struct Engine {
   void add_to_leaf(const Tensor& leaf, GradMeta& m, Tensor g) {
     const std::lock_guard lock(leaf_locks[size_t(reinterpret_cast<uintptr_t>(leaf.impl()) >> 8) % std::size(leaf_locks)]);
     if (!m.grad.defined()) {
-      const TensorImpl& gi = impl(g);
-      const bool mine = gi.refs.load() == 1 && gi.storage && gi.storage.use_count() == 1 && is_dense(gi.spec.shape, gi.strides);
-      m.grad = mine || r.create_graph ? g : g.clone();
+      m.grad = r.create_graph || exclusive(g) ? g : g.clone();
       if (TraceSink* trace = scope().trace) trace->gradient(trace, leaf, m.grad);
     } else if (r.create_graph) {
       m.grad = add(m.grad, g);
@@ -223,7 +243,8 @@ struct Engine {
     }
     const bool run = any && needed;
     if (run) {
-      Tensors grads = n.run(cotangents, r.create_graph);
+      Tensors grads;
+      if (!n.hooks.empty() || !deliver_slice(n, b.targets[size_t(first)], cotangents[0])) grads = n.run(cotangents, r.create_graph);
       for (int64_t k = 0; k < grads.size(); ++k) {
         const int to = b.targets[size_t(first + k)];
         if (to >= 0 && grads[k].defined() && b.tasks[size_t(to)].needed) deliver(to, n.edges[k].node ? n.edges[k].slot : 0, std::move(grads[k]));
