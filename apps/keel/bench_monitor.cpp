@@ -1,5 +1,8 @@
 // What watching costs: the same training steps with the monitor off, on and off again, in turns, beside the same turns with it always off.
+#include <time.h>
+
 #include <cmath>
+#include <map>
 #include <memory>
 
 #include "bench.h"
@@ -14,14 +17,39 @@ struct CostOptions {
   bool as_json = false, sites = false;
 };
 
+/// With one thread the processor's time of this process, which other programs do not lengthen; with more the time on the wall.
+double now_seconds() {
+  timespec t{};
+  clock_gettime(num_threads() == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+  return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
+}
+
 template <class F>
 double seconds_of(int steps, Monitor* watch, F&& step) {
-  const auto begin = Clock::now();
+  const double begin = now_seconds();
   for (int i = 0; i < steps; ++i) {
     if (watch) watch->step();
     step();
   }
-  return std::chrono::duration<double>(Clock::now() - begin).count();
+  return now_seconds() - begin;
+}
+
+/// What the monitor looked at in a step, by op and phase: where its time goes.
+void print_load(const Monitor& watch, int steps) {
+  std::map<std::string, std::pair<int64_t, double>> load;
+  for (const Monitor::Statistic& s : watch.statistics()) {
+    auto& [results, megabytes] = load[s.op + (s.output == "y" ? "" : "." + s.output) + ", " + s.phase];
+    results += s.calls, megabytes += double(s.elements) * double(size_of(s.dtype)) / 1e6;
+  }
+  std::vector<std::pair<double, std::string>> lines;
+  double all = 0;
+  for (const auto& [name, l] : load) {
+    lines.emplace_back(l.second / steps, fmt::format("{:<40} {:>6.1f} results {:>9.3f} MB", name, double(l.first) / steps, l.second / steps));
+    all += l.second / steps;
+  }
+  std::sort(lines.rbegin(), lines.rend());
+  for (const auto& [size, line] : lines) fmt::print("    {}\n", line);
+  fmt::print("    {:.1f} MB of results a step\n", all);
 }
 
 /// Blocks of steps in threes: off, X, off, where X is on in every second three and off in the others. A three gives the share by which X
@@ -37,7 +65,7 @@ void measure(const CostOptions& o, const std::string& name, int steps, F&& step)
     std::unique_ptr<Monitor> watch;
     if (i % 2) watch = std::make_unique<Monitor>();
     const double middle = seconds_of(steps, watch.get(), step);
-    if (watch && o.sites && i == 1) fmt::print("{}\n", watch->report());
+    if (watch && o.sites && i == 1) print_load(*watch, steps);
     watch.reset();
     const double after = seconds_of(steps, nullptr, step);
     (i % 2 ? cost : control).push_back(2 * middle / (before + after) - 1);
@@ -103,7 +131,7 @@ void add_bench_monitor(CLI::App& bench, Outcome& out) {
   a->add_option("--rounds", o->rounds, "Most pairs a row")->check(CLI::PositiveNumber)->capture_default_str();
   a->add_option("--seconds", o->seconds, "Most seconds a row")->check(CLI::PositiveNumber)->capture_default_str();
   a->add_option("--threads", o->threads, "Threads; 0: all cores");
-  a->add_flag("--sites", o->sites, "Also print what the monitor saw");
+  a->add_flag("--sites", o->sites, "Also print what the monitor looks at in a step, by op");
   a->add_flag("--json", o->as_json, "One JSON object a line");
   a->callback([o, &out] { out.code = bench_monitor(*o); });
 }

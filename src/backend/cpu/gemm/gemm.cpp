@@ -40,7 +40,7 @@ GemmArgs simplified(const GemmArgs& in) {
     ++g.batch_rank;
   }
   const int q = g.batch_rank - 1;
-  if (g.batch_rank == 1 && !g.epilogue.on_block && g.b_bs[q] == 0) {
+  if (g.batch_rank == 1 && g.b_bs[q] == 0) {
     const bool one_row = g.m == 1;
     if ((one_row ||
          (g.a_bs[q] == g.m * g.a_rs && g.c_bs[q] == g.m * g.ldc && (!g.epilogue.pre || g.epilogue.pre_bs == g.m * g.epilogue.ldpre)))) {

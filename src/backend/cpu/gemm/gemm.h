@@ -13,7 +13,8 @@ constexpr int64_t elem_bytes(Elem e) { return e == Elem::f64 ? 8 : e == Elem::f3
 
 enum class Act : uint8_t { none, relu, gelu_tanh, gelu_erf };
 
-/// A finished part of C, still in cache: `rows` x `cols` elements from row `row`, column `col` of batch entry `batch`.
+/// A finished part of C, still in cache: `rows` x `cols` elements from row `row`, column `col` of batch entry `batch`. Where batch entries lie one below the other as rows of one product, they are run as one: `row`
+/// then counts through all of them and `batch` is 0.
 struct GemmBlock {
   const void* c;
   int64_t ldc, batch, row, col, rows, cols;
