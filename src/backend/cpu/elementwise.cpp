@@ -33,8 +33,9 @@ struct Plan {
   bool by_rows = false;  // blocks end at rows, of which every operand is a run or one element
 };
 
+/// Whether `x` runs along the memory of `y`.
 bool same_layout(const TensorView& x, const TensorView& y) {
-  if (!(x.shape() == y.shape())) return false;
+  if (!(x.shape() == y.shape())) return x.size() == 1 && y.size() == 1;
   for (int i = 0; i < y.rank(); ++i)
     if (y.dim(i) > 1 && x.stride(i) != y.stride(i)) return false;
   return true;
@@ -199,7 +200,7 @@ void run_range(const Job& j, int64_t lo, int64_t hi) {
       } else if (lone) {
         alignas(16) std::byte value[16];
         std::memcpy(value, from, size_of(x.as));
-        spread(value, size_of(x.as), s.wide[i], x.single ? j.block : n), from = s.wide[i];
+        spread(value, size_of(x.as), s.wide[i], x.single ? std::min(j.block, hi - lo) : n), from = s.wide[i];
         spread_done[i] = x.single;
       }
       in[i] = from;
