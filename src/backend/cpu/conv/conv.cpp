@@ -287,13 +287,18 @@ void conv_backward_input(Elem e, const ConvShape& s, const void* grad, const voi
 }
 
 namespace {
+/// As forward; blocks of channels are copied, so that their pixels lie side by side.
+void weight_grid(Grid& g, Elem e, const ConvShape& s, const void* x, int64_t group) {
+  forward_grid(g, e, s, x, group);
+  g.copy = g.copy || (!conv_joined(g) && g.cg > kernels(e).weight_channels());
+}
 int64_t sums_ld(Elem e, const ConvShape& s) { return round_up(s.o / s.groups, kernels(e).panel()); }
 }  // namespace
 
 int64_t conv_backward_weight_workspace(Elem e, const ConvShape& s) {
   if (is_product(s)) return gemm_workspace_bytes(weight_product(e, s, nullptr, nullptr, nullptr));
   Grid g;
-  forward_grid(g, e, s, nullptr, 0);
+  weight_grid(g, e, s, nullptr, 0);
   return 64 + aligned(sums_ld(e, s) * g.k * computing_bytes(e)) + threads_for(s) * aligned(kernels(e).weight_task_bytes(g));
 }
 
@@ -305,14 +310,14 @@ void conv_backward_weight(Elem e, const ConvShape& s, const void* grad, const vo
   char* sums = aligned(workspace);
   for (int64_t group = 0; group < s.groups; ++group) {
     Grid g;
-    forward_grid(g, e, s, x, group);
+    weight_grid(g, e, s, x, group);
     if (s.n * s.oh * s.ow == 0) {
       std::memset(dweight, 0, size_t(s.o * g.k * elem_bytes(e)));
       break;
     }
     char* scratch = sums + aligned(ld * g.k * computing_bytes(e));
     const int64_t bytes = aligned(kernel.weight_task_bytes(g)), panels = (og + kernel.panel() - 1) / kernel.panel();
-    const bool joined = g.taps[0].columns > 1 || g.n_taps == 1;
+    const bool joined = conv_joined(g);
     const int64_t block = joined ? cg : kernel.weight_channels(), blocks = (cg + block - 1) / block, threads = threads_for(s);
     const int64_t by_channels = std::min(threads, blocks), by_panels = std::clamp<int64_t>(threads / by_channels, 1, panels),
                   tasks = by_channels * by_panels;

@@ -28,8 +28,8 @@ struct ConvSizing {
   static constexpr int64_t kWeightChannels = 4 * kConvRows;
   static constexpr int64_t kWeightPixels = 2048;  // a band of a weight gradient
   static int64_t panel_bytes(const ConvGrid& g) { return std::max<int64_t>(kWeightPixels, g.columns) * kNr * int64_t(sizeof(T)); }
-  static int64_t band_bytes(const ConvGrid& g, int64_t channels) {
-    return std::max<int64_t>(kConvBand, (g.dy1 - g.dy0 + 1) * buffer_columns(g) * channels * int64_t(sizeof(T)));
+  static int64_t band_bytes(const ConvGrid& g, int64_t channels, int64_t band) {
+    return std::max<int64_t>(band, (g.dy1 - g.dy0 + 1) * buffer_columns(g) * channels * int64_t(sizeof(T)));
   }
   /// Segments that make_segments cuts, rounded up.
   static int64_t segments(const ConvGrid& g) {
@@ -39,12 +39,11 @@ struct ConvSizing {
   }
   static int64_t task_bytes(const ConvGrid& g) {
     return segments(g) * int64_t(sizeof(Segment)) + (2 * kGroups * kGroup * kNr + 64) * int64_t(sizeof(T)) +
-           (g.copy ? band_bytes(g, g.cg) : 0) + 256;
+           (g.copy ? band_bytes(g, g.cg, conv_band()) : 0) + 256;
   }
-  static bool joined(const ConvGrid& g) { return g.taps[0].columns > 1 || g.n_taps == 1; }
-  static int64_t weight_block(const ConvGrid& g) { return joined(g) ? g.cg : std::min<int64_t>(kWeightChannels, g.cg); }
+  static int64_t weight_block(const ConvGrid& g) { return conv_joined(g) ? g.cg : std::min<int64_t>(kWeightChannels, g.cg); }
   static int64_t weight_task_bytes(const ConvGrid& g) {
-    return 2 * kRows * 8 + panel_bytes(g) + (g.copy ? band_bytes(g, weight_block(g)) : 0) + 256;
+    return 2 * kRows * 8 + panel_bytes(g) + (g.copy ? band_bytes(g, weight_block(g), kConvBand) : 0) + 256;
   }
   /// Pixels between two pixels of the copied band: what the grid can touch.
   static int64_t buffer_columns(const ConvGrid& g) {
@@ -129,8 +128,11 @@ void run_conv_task(const ConvTask& task) {
   const int64_t pixel_pitch = g.copy ? g.cg : g.c, row_pitch = g.copy ? columns * g.cg : g.w * g.c;
   PixelTile<T> tile{};
   tile.ars = g.isx * pixel_pitch, tile.segments = segments, tile.n_segments = make_segments<T>(g, row_pitch, pixel_pitch, segments);
-  const int64_t group_pixels = kGroup * (1 + g.pair);
-  HWY_ALIGN T held[kGroups * kGroup * kNr];
+  // Groups of 7 pixels where they waste no more lanes than groups of 4.
+  const bool wide =
+      kWideGroup != 0 && !g.pair && g.columns >= kWideGroup && round_up(g.columns, std::max(kWideGroup, 1)) <= round_up(g.columns, kGroup);
+  const int64_t group_pixels = wide ? kWideGroup : kGroup * (1 + g.pair), most_groups = wide ? 2 : kGroups, in_l2 = conv_band();
+  HWY_ALIGN T held[2 * kGroups * kGroup * kNr];
   tile.held = held, tile.rows = std::min<int64_t>(g.columns, group_pixels);
   constexpr bool kConvert = !std::is_same_v<T, O>;
   O* const dst = static_cast<O*>(g.dst);
@@ -138,8 +140,8 @@ void run_conv_task(const ConvTask& task) {
   // Rows of a band: whole images while they fit, else a part of one.
   const int64_t image_bytes = ((g.rows - 1) * g.isy + span + 1) * columns * g.cg * int64_t(sizeof(T));
   const int64_t row_bytes = columns * g.cg * int64_t(sizeof(T)) * g.isy, halo = (span + 1 - g.isy) * columns * g.cg * int64_t(sizeof(T));
-  const int64_t images = std::max<int64_t>(kConvBand / std::max<int64_t>(image_bytes, 1), 0);
-  const int64_t band = std::max<int64_t>((kConvBand - std::max<int64_t>(halo, 0)) / std::max<int64_t>(row_bytes, 1), 1);
+  const int64_t images = std::max<int64_t>(in_l2 / std::max<int64_t>(image_bytes, 1), 0);
+  const int64_t band = std::max<int64_t>((in_l2 - std::max<int64_t>(halo, 0)) / std::max<int64_t>(row_bytes, 1), 1);
   StatSlot::Part part;
 
   for (int64_t row = task.row0; row < task.row1;) {
@@ -171,7 +173,7 @@ void run_conv_task(const ConvTask& task) {
       O* to[kGroups];
       while (r < end) {
         int64_t ng = 0;
-        for (; ng < kGroups && r < end; ++ng) {
+        for (; ng < most_groups && r < end; ++ng) {
           const int64_t image = r / g.rows, y = r % g.rows,
                         x = std::max<int64_t>(std::min(group * group_pixels, g.columns - group_pixels), 0);
           if (g.copy) {
@@ -190,7 +192,7 @@ void run_conv_task(const ConvTask& task) {
           for (int64_t i = 0; i < ng; ++i) tile.c[i] = to[i];
           tile.ldc = pixel_out;
         }
-        get_pixel_tile<T>(ng, nv, g.pair)(tile);
+        get_pixel_tile<T>(wide, g.pair, ng, nv)(tile);
         if constexpr (kConvert) {
           const hn::ScalableTag<T> d;
           for (int64_t i = 0; i < ng; ++i)
@@ -217,7 +219,7 @@ void run_weight_task(const ConvWeightTask& task) {
   T* g_buffer = reinterpret_cast<T*>(b_row + Z::kRows);  // one panel of g, widened
   constexpr bool kConvert = !std::is_same_v<S, T>;
   T* buffer = g_buffer + Z::panel_bytes(g) / int64_t(sizeof(T));
-  const bool joined = Z::joined(g);
+  const bool joined = conv_joined(g);
   const int64_t columns = Z::buffer_columns(g), span = g.dy1 - g.dy0;
   const int64_t block = Z::weight_block(g), band_row = columns * block * int64_t(sizeof(T));
   // Bands as in run_conv_task; the shape alone decides, since the order of the sum follows.

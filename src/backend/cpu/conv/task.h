@@ -1,5 +1,6 @@
 #pragma once
 #include "backend/cpu/conv/conv.h"
+#include "backend/cpu/isa.h"
 #include "keel/dtype.h"
 
 // What conv.cpp (planning, threads) and the per-target code share. Not for other folders.
@@ -76,8 +77,12 @@ struct ConvKernels {
 const ConvKernels& conv_kernels_f32();  // also 16-bit types
 const ConvKernels& conv_kernels_f64();
 
-/// Bytes of a source band that a task copies at once.
+/// Bytes of a source band that a task copies at once, in L2. For a weight gradient a constant, since the order of its sums follows.
 inline constexpr int64_t kConvBand = 384 << 10;
+inline int64_t conv_band() { return l2_bytes() / 2 > kConvBand ? l2_bytes() / 2 : kConvBand; }
+
+/// Whether a weight gradient takes all channels of a tap, or of its joined columns, at once: else blocks of channels.
+inline bool conv_joined(const ConvGrid& g) { return g.taps[0].columns > 1 || g.n_taps == 1; }
 
 /// Largest number of products summed in one chain before the chains themselves are added.
 inline constexpr int64_t kConvChain = 512;

@@ -1,5 +1,5 @@
 // Register tiles of convolution, once a Highway target.
-// Forward (also backward to the input): NG groups of kGroup neighbouring pixels by NV vectors of outputs. For each run of taps the groups' pixels are read where they lie, by broadcast, and the
+// Forward (also backward to the input): NG groups of G neighbouring pixels by NV vectors of outputs. For each run of taps the groups' pixels are read where they lie, by broadcast, and the
 // packed weights stream by; sums stay in registers over all taps, but for chains of about 512 products, which are added in a tile of memory.
 // Weight gradient: M neighbouring (column, channel) values of a tap row by NV vectors of outputs, over the pixels of many grid rows.
 #if defined(KEEL_CONV_TILE_INL) == defined(HWY_TARGET_TOGGLE)
@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "backend/cpu/loops/vec-inl.h"
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -22,9 +23,9 @@ namespace keel::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON
-inline constexpr int kGroup = 4, kConvRows = 14;
+inline constexpr int kGroup = 4, kWideGroup = 7, kConvRows = 14;
 #else
-inline constexpr int kGroup = 2, kConvRows = 6;
+inline constexpr int kGroup = 2, kWideGroup = 0, kConvRows = 6;  // too few registers for wide groups
 #endif
 inline constexpr int kGroups = 3, kConvNv = 2;
 
@@ -94,12 +95,12 @@ HWY_INLINE V odds(D d, V v) {
 #endif
 
 // With `Pair` a vector holds two neighbouring pixels of one input channel for half the outputs: lane 2 j + p is output j of pixel p. A group then has twice the pixels.
-template <class T, int NG, int NV, bool Pair>
+template <class T, int G, int NG, int NV, bool Pair>
 HWY_NOINLINE void pixel_tile(const PixelTile<T>& t) {
   const hn::ScalableTag<T> d;
   using V = hn::Vec<decltype(d)>;
   constexpr int64_t kN = HWY_LANES(T), kLdb = kConvNv * kN;
-  constexpr int M = NG * kGroup;
+  constexpr int M = NG * G;
   T* HWY_RESTRICT held = t.held;
   bool holds = false;
   V acc[M][NV];
@@ -123,9 +124,9 @@ HWY_NOINLINE void pixel_tile(const PixelTile<T>& t) {
       for (int i = 0; i < M; ++i) {
         V av;
         if constexpr (Pair)
-          av = load_pair(d, a[i / kGroup] + i % kGroup * 2);
+          av = load_pair(d, a[i / G] + i % G * 2);
         else
-          av = hn::Set(d, a[i / kGroup][i % kGroup * ars]);
+          av = hn::Set(d, a[i / G][i % G * ars]);
 #pragma GCC unroll 4
         for (int v = 0; v < NV; ++v) acc[i][v] = hn::MulAdd(av, bv[v], acc[i][v]);
       }
@@ -159,13 +160,13 @@ HWY_NOINLINE void pixel_tile(const PixelTile<T>& t) {
       if (holds) r = hn::Add(hn::Load(d, held + i * kN), r);
       const V each[2] = {evens(d, r), odds(d, r)};
       for (int p = 0; p < 2; ++p) {
-        const int64_t q = i % kGroup * 2 + p;
-        if (q < t.rows) store_lanes(t.bias ? hn::Add(each[p], bias[0]) : each[p], d, t.c[i / kGroup] + q * t.ldc, tail);
+        const int64_t q = i % G * 2 + p;
+        if (q < t.rows) store_lanes(t.bias ? hn::Add(each[p], bias[0]) : each[p], d, t.c[i / G] + q * t.ldc, tail);
       }
       continue;
     }
-    if (i % kGroup >= t.rows) continue;
-    T* c = t.c[i / kGroup] + i % kGroup * t.ldc;
+    if (i % G >= t.rows) continue;
+    T* c = t.c[i / G] + i % G * t.ldc;
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) {
       V r = acc[i][v];
@@ -181,15 +182,22 @@ HWY_NOINLINE void pixel_tile(const PixelTile<T>& t) {
 
 template <class T>
 using PixelTileFn = void (*)(const PixelTile<T>&);
+/// For groups of kGroup pixels, of kWideGroup, or of kGroup pairs.
 template <class T>
-PixelTileFn<T> get_pixel_tile(int64_t groups, int64_t nv, bool pair) {
+PixelTileFn<T> get_pixel_tile(bool wide, bool pair, int64_t groups, int64_t nv) {
   if constexpr (std::is_same_v<T, float>) {
-    static constexpr PixelTileFn<T> kPairs[kGroups] = {&pixel_tile<T, 1, 1, true>, &pixel_tile<T, 2, 1, true>, &pixel_tile<T, 3, 1, true>};
+    static constexpr PixelTileFn<T> kPairs[kGroups] = {&pixel_tile<T, kGroup, 1, 1, true>, &pixel_tile<T, kGroup, 2, 1, true>,
+                                                       &pixel_tile<T, kGroup, 3, 1, true>};
     if (pair) return kPairs[groups - 1];
   }
+  if constexpr (kWideGroup != 0) {
+    static constexpr PixelTileFn<T> kWide[2][2] = {{&pixel_tile<T, kWideGroup, 1, 1, false>, &pixel_tile<T, kWideGroup, 2, 1, false>},
+                                                   {&pixel_tile<T, kWideGroup, 1, 2, false>, &pixel_tile<T, kWideGroup, 2, 2, false>}};
+    if (wide) return kWide[nv - 1][groups - 1];
+  }
   static constexpr PixelTileFn<T> kTable[2][kGroups] = {
-      {&pixel_tile<T, 1, 1, false>, &pixel_tile<T, 2, 1, false>, &pixel_tile<T, 3, 1, false>},
-      {&pixel_tile<T, 1, 2, false>, &pixel_tile<T, 2, 2, false>, &pixel_tile<T, 3, 2, false>}};
+      {&pixel_tile<T, kGroup, 1, 1, false>, &pixel_tile<T, kGroup, 2, 1, false>, &pixel_tile<T, kGroup, 3, 1, false>},
+      {&pixel_tile<T, kGroup, 1, 2, false>, &pixel_tile<T, kGroup, 2, 2, false>, &pixel_tile<T, kGroup, 3, 2, false>}};
   return kTable[nv - 1][groups - 1];
 }
 
@@ -217,6 +225,7 @@ HWY_NOINLINE void weight_tile(const WeightTile<T>& t) {
     for (int v = 0; v < NV; ++v) acc[i][v] = hn::Zero(d);
   const int64_t tail = t.cols - (NV - 1) * kN;
   const int64_t a_step = t.a_step, b_step = t.b_step;
+  constexpr int64_t kAhead = 6;  // pixels; their strides are too long for the processor's own prefetching
 #pragma GCC unroll 1
   for (int64_t r = 0; r < t.rows; ++r) {
     const T *a = t.a + t.a_row[r], *b = t.b + t.b_row[r];
@@ -232,6 +241,7 @@ HWY_NOINLINE void weight_tile(const WeightTile<T>& t) {
         for (int v = 0; v < NV; ++v) acc[i][v] = hn::MulAdd(av, bv[v], acc[i][v]);
       }
       a += a_step, b += b_step;
+      hwy::Prefetch(b + kAhead * b_step), hwy::Prefetch(b + kAhead * b_step + kN), hwy::Prefetch(a + kAhead * a_step);
     }
   }
 #pragma GCC unroll 16
