@@ -50,7 +50,8 @@ void check_mask(const Spec& m, const Shape& full) {
   const std::string want = to_string(full);
   bool fits = m.shape.rank() <= 4;
   for (int i = 1; fits && i <= m.shape.rank(); ++i) fits = m.shape[m.shape.rank() - i] == 1 || m.shape[m.shape.rank() - i] == full[4 - i];
-  check_shape(fits, "mask of shape " + to_string(m.shape) + " does not broadcast to [b, h, t, s] = " + want);
+  if (!fits)
+    fail(ErrorCode::shape, "mask of shape " + to_string(m.shape) + " does not broadcast to [b, h, t, s] = " + want);
 }
 void check_heads(Specs in, int q, int k, int v, int mask) {
   check_rank(in[q], 4, "q"), check_rank(in[k], 4, "k"), check_rank(in[v], 4, "v");

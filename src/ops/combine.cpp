@@ -34,9 +34,9 @@ Tensors cut(const Tensor& x, int axis, int64_t size) {
 int64_t chunk_size(int64_t n, int64_t count) { return n == 0 ? 1 : (n + count - 1) / count; }
 
 void check_pad(const PadParams& p, const Shape& x) {
-  check_shape(p.before.rank() == x.rank() && p.after.rank() == x.rank(),
-              "before and after must have one entry an axis, " + std::to_string(x.rank()) + ", got " + std::to_string(p.before.rank()) +
-                  " and " + std::to_string(p.after.rank()));
+  if (!(p.before.rank() == x.rank() && p.after.rank() == x.rank()))
+    fail(ErrorCode::shape, "before and after must have one entry an axis, " + std::to_string(x.rank()) + ", got " +
+         std::to_string(p.before.rank()) + " and " + std::to_string(p.after.rank()));
   std::string wrong;
   for (int i = 0; i < x.rank(); ++i) {
     check_value(p.before[i] >= 0, "before", "at least 0", double(p.before[i]));
@@ -104,9 +104,9 @@ KEEL_OP(concat, ConcatParams) {
         for (int i = 0; i < in.size(); ++i) {
           const Shape& s = in[i].shape;
           const std::string name = "xs[" + std::to_string(i) + "]";
-          check_shape(s.rank() == in[0].shape.rank(),
-                      name + " has rank " + std::to_string(s.rank()) + ", xs[0] has rank " + std::to_string(in[0].shape.rank()),
-                      "unsqueeze(x, axis) adds an axis; stack joins tensors of one shape along a new one");
+          if (!(s.rank() == in[0].shape.rank()))
+            fail(ErrorCode::shape, name + " has rank " + std::to_string(s.rank()) + ", xs[0] has rank " +
+                 std::to_string(in[0].shape.rank()), "unsqueeze(x, axis) adds an axis; stack joins tensors of one shape along a new one");
           for (int k = 0; k < s.rank(); ++k)
             if (k != axis && s[k] != in[0].shape[k])
               differ += (differ.empty() ? "" : ", ") + ("axis " + std::to_string(k) + " of " + name + " (" +
@@ -114,8 +114,9 @@ KEEL_OP(concat, ConcatParams) {
           if (__builtin_add_overflow(total, s[axis], &total))
             fail(ErrorCode::value, "the extents along axis " + std::to_string(axis) + " overflow");
         }
-        check_shape(differ.empty(), "extents differ from xs[0]'s: " + differ,
-                    "only axis " + std::to_string(axis) + ", along which to join, may differ");
+        if (!differ.empty())
+          fail(ErrorCode::shape, "extents differ from xs[0]'s: " + differ, "only axis " + std::to_string(axis) +
+               ", along which to join, may differ");
         return Spec{in[0].dtype, with_axis(in[0].shape, axis, total)};
       })
       .saves()
@@ -141,9 +142,9 @@ KEEL_OP(stack, ConcatParams) {
         check_value(in.size() > 0 && in.has(0), "xs", "at least one tensor", 0);
         const int axis = check_axis(p.axis, in[0].shape.rank() + 1);
         for (int i = 1; i < in.size(); ++i)
-          check_shape(in[i].shape == in[0].shape,
-                      "xs[" + std::to_string(i) + "] has shape " + to_string(in[i].shape) + ", xs[0] has " + to_string(in[0].shape),
-                      "concat joins along an existing axis");
+          if (!(in[i].shape == in[0].shape))
+            fail(ErrorCode::shape, "xs[" + std::to_string(i) + "] has shape " + to_string(in[i].shape) + ", xs[0] has " +
+                 to_string(in[0].shape), "concat joins along an existing axis");
         Shape s = in[0].shape;
         s.insert(axis, in.size());
         return Spec{in[0].dtype, s};
@@ -232,8 +233,9 @@ KEEL_OP(repeat, RepeatParams) {
       .fallback(Fallback::ok)
       .infer([](auto& p, Specs in) {
         const Shape& x = in[0].shape;
-        check_shape(p.repeats.rank() >= x.rank(), "repeats must have at least one entry an axis, " + std::to_string(x.rank()) + ", got " +
-                                                      std::to_string(p.repeats.rank()));
+        if (p.repeats.rank() < x.rank())
+          fail(ErrorCode::shape, "repeats must have at least one entry an axis, " + std::to_string(x.rank()) + ", got " +
+               std::to_string(p.repeats.rank()));
         Shape s;
         for (int i = 0; i < p.repeats.rank(); ++i) {
           check_value(p.repeats[i] >= 0, "repeats", "at least 0", double(p.repeats[i]));

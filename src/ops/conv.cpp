@@ -78,7 +78,8 @@ KEEL_OP(conv2d, Conv2dParams) {
         check_params(p);
         const Shape y = conv_shape(p, in[0].shape, in[1].shape);
         if (in.has(2))
-          check_shape(in[2].shape == Shape({y[1]}), "bias must have shape " + to_string(Shape({y[1]})) + ", got " + to_string(in[2].shape));
+          if (!(in[2].shape == Shape({y[1]})))
+            fail(ErrorCode::shape, "bias must have shape " + to_string(Shape({y[1]})) + ", got " + to_string(in[2].shape));
         return Spec{in[0].dtype, y};
       })
       .saves(saves_other)
@@ -105,7 +106,8 @@ KEEL_OP(conv2d_backward_input, Conv2dBackwardParams) {
         check_params(p);
         const Shape x({in[0].shape[0], in[1].shape[1] * p.groups, p.extent[0], p.extent[1]});
         const Shape y = conv_shape(p, x, in[1].shape);
-        check_shape(in[0].shape == y, "g has shape " + to_string(in[0].shape) + ", the convolution's result has " + to_string(y));
+        if (!(in[0].shape == y))
+          fail(ErrorCode::shape, "g has shape " + to_string(in[0].shape) + ", the convolution's result has " + to_string(y));
         return Spec{in[0].dtype, x};
       })
       .saves(saves_other)
@@ -130,7 +132,8 @@ KEEL_OP(conv2d_backward_weight, Conv2dBackwardParams) {
         check_params(p);
         const Shape w({in[0].shape[1], in[1].shape[1] / p.groups, p.extent[0], p.extent[1]});
         const Shape y = conv_shape(p, in[1].shape, w);
-        check_shape(in[0].shape == y, "g has shape " + to_string(in[0].shape) + ", the convolution's result has " + to_string(y));
+        if (!(in[0].shape == y))
+          fail(ErrorCode::shape, "g has shape " + to_string(in[0].shape) + ", the convolution's result has " + to_string(y));
         return Spec{in[0].dtype, w};
       })
       .saves(saves_other)

@@ -7,7 +7,8 @@ namespace {
 Tensor embedding_backward(const Tensor& g, const Tensor& ids, const EmbeddingBackwardParams& p);
 
 void check_padding(int64_t padding, int64_t rows) {
-  check_value(padding >= -1 && padding < rows, "padding_index", "-1 or one of the " + std::to_string(rows) + " rows", double(padding));
+  if (padding < -1 || padding >= rows)
+    check_value(false, "padding_index", "-1 or one of the " + std::to_string(rows) + " rows", double(padding));
 }
 }  // namespace
 
@@ -42,8 +43,9 @@ KEEL_OP(embedding_backward, EmbeddingBackwardParams) {
         check_value(p.rows >= 0, "rows", "at least 0", double(p.rows));
         Shape want = in[1].shape;
         want.push_back(in[0].shape.rank() ? in[0].shape[-1] : 0);
-        check_shape(in[0].shape == want,
-                    "g must have the shape of ids, then the width, got " + to_string(in[0].shape) + " for ids " + to_string(in[1].shape));
+        if (!(in[0].shape == want))
+          fail(ErrorCode::shape, "g must have the shape of ids, then the width, got " + to_string(in[0].shape) + " for ids " +
+               to_string(in[1].shape));
         return Spec{in[0].dtype, Shape({p.rows, in[0].shape[-1]})};
       })
       .saves(In{1})

@@ -12,7 +12,9 @@ namespace {
 /// Checks that `index` fits `x` for an op along `axis`; collects every axis that does not.
 void check_index(int64_t axis, const Shape& x, const Shape& index) {
   const int a = check_axis(axis, x.rank());
-  check_shape(index.rank() == x.rank(), "index must have the rank of x, " + std::to_string(x.rank()) + ", got " + to_string(index), "index_select takes whole rows or columns by a list of indices");
+  if (index.rank() != x.rank())
+    fail(ErrorCode::shape, "index must have the rank of x, " + std::to_string(x.rank()) + ", got " + to_string(index),
+         "index_select takes whole rows or columns by a list of indices");
   std::string differ;
   for (int i = 0; i < x.rank(); ++i)
     if (i != a && index[i] > x[i])
@@ -49,7 +51,8 @@ KEEL_OP(gather_backward, IndexBackwardParams) {
       .out("y")
       .risk(Risk::accumulates)
       .infer([](auto& p, Specs in) {
-        check_shape(p.axis.rank() == 1, "axis must name one axis, got " + to_string(p.axis));
+        if (p.axis.rank() != 1)
+          fail(ErrorCode::shape, "axis must name one axis, got " + to_string(p.axis));
         check_index(p.axis[0], p.shape, in[1].shape);
         check_same_shape(in[0], in[1], "g and index");
         return Spec{in[0].dtype, p.shape};

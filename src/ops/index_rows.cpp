@@ -20,9 +20,10 @@ int arrays_in(Specs in, int first) {
 /// Checks the axes of `arrays` index arrays on a tensor of shape `x`.
 IndexShape index_shape(const Dims& axes, int arrays, const Shape& x) {
   check_value(arrays > 0, "indices", "at least one array", arrays);
-  check_shape(arrays <= x.rank(), std::to_string(arrays) + " index arrays for a tensor of rank " + std::to_string(x.rank()));
-  check_shape(axes.empty() || axes.rank() == arrays,
-              "axis names " + std::to_string(axes.rank()) + " axes, there are " + std::to_string(arrays) + " index arrays");
+  if (arrays > x.rank())
+    fail(ErrorCode::shape, std::to_string(arrays) + " index arrays for a tensor of rank " + std::to_string(x.rank()));
+  if (!(axes.empty() || axes.rank() == arrays))
+    fail(ErrorCode::shape, "axis names " + std::to_string(axes.rank()) + " axes, there are " + std::to_string(arrays) + " index arrays");
   int last = -1;
   for (int64_t a : axes) {
     const int i = check_axis(a, x.rank());
@@ -37,8 +38,9 @@ Shape indexed_shape(const Dims& axes, const Shape& x, Specs in, int first) {
 }
 
 void check_fits(const Spec& value, const Shape& target) {
-  check_shape(value.shape.rank() <= target.rank() && broadcast(value.shape, target) == target,
-              "a value of shape " + to_string(value.shape) + " does not fit into the indexed part, which has shape " + to_string(target));
+  if (!(value.shape.rank() <= target.rank() && broadcast(value.shape, target) == target))
+    fail(ErrorCode::shape, "a value of shape " + to_string(value.shape) + " does not fit into the indexed part, which has shape " +
+         to_string(target));
 }
 
 Tensors list_of(const Tensor& x, const Tensors& more) {

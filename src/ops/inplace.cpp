@@ -8,7 +8,8 @@ KEEL_OP(assign, NoParams) {
   def.doc("Writes `value`, broadcast and cast, into the memory of `x`.").in("x", kinds::any).alone().written().in("value", kinds::any).alone().out("y").alias(0).primitive().promote(Promote::none)
       .no_oracle("writes in place")
       .infer([](auto&, Specs in) {
-        check_shape(broadcast(in[0].shape, in[1].shape) == in[0].shape, "a value of shape " + to_string(in[1].shape) + " does not fit into " + to_string(in[0].shape));
+        if (!(broadcast(in[0].shape, in[1].shape) == in[0].shape))
+          fail(ErrorCode::shape, "a value of shape " + to_string(in[1].shape) + " does not fit into " + to_string(in[0].shape));
         return in[0];
       });
 }

@@ -108,8 +108,8 @@ KEEL_OP(nll_loss_backward, NllBackwardParams) {
       .infer([](auto& p, Specs in) {
         Shape s = in[1].shape;
         s.insert(check_axis(p.axis, s.rank() + 1), p.classes);
-        check_shape(in[0].shape == (p.reduction == Reduction::none ? in[1].shape : Shape()),
-                    "g has shape " + to_string(in[0].shape) + ", which is not that of the loss");
+        if (!(in[0].shape == (p.reduction == Reduction::none ? in[1].shape : Shape())))
+          fail(ErrorCode::shape, "g has shape " + to_string(in[0].shape) + ", which is not that of the loss");
         return Spec{in[0].dtype, s};
       })
       .decompose([](auto& p, Inputs in) {
@@ -133,10 +133,9 @@ KEEL_OP(cross_entropy, CrossEntropyParams) {
         check_classes(in[0], p.axis, "logits");
         check_value(p.label_smoothing >= 0 && p.label_smoothing <= 1, "label_smoothing", "in [0, 1]", p.label_smoothing);
         if (is_floating(in[1].dtype)) {
-          check_shape(
-              in[0].shape == in[1].shape,
-              "target probabilities must have the shape of the logits, " + to_string(in[0].shape) + ", got " + to_string(in[1].shape),
-              "class indices must be integers, as in target.astype(i64)");
+          if (!(in[0].shape == in[1].shape))
+            fail(ErrorCode::shape, "target probabilities must have the shape of the logits, " + to_string(in[0].shape) + ", got " +
+                 to_string(in[1].shape), "class indices must be integers, as in target.astype(i64)");
         } else {
           check_class_target(in[0], in[1], p.axis, "logits");
         }

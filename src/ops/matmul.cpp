@@ -92,8 +92,8 @@ KEEL_OP(linear, NoParams) {
                                            : "weight is [out, in]; the last axis of x is in");
         }
         if (in.has(2))
-          check_shape(in[2].shape == Shape({w.shape[0]}),
-                      "bias must have shape " + to_string(Shape({w.shape[0]})) + ", got " + to_string(in[2].shape));
+          if (!(in[2].shape == Shape({w.shape[0]})))
+            fail(ErrorCode::shape, "bias must have shape " + to_string(Shape({w.shape[0]})) + ", got " + to_string(in[2].shape));
         return Spec{x.dtype, with_axis(x.shape, last, w.shape[0])};
       })
       .saves([](auto&, Needs n) {

@@ -26,13 +26,14 @@ Spec statistics(const Spec& x, int64_t n) { return {accumulate_dtype(x.dtype), r
 
 void check_trailing(const Spec& x, int64_t n) {
   check_value(n >= 1, "axes", "at least 1", double(n));
-  check_shape(n <= x.shape.rank(),
-              "cannot normalise " + std::to_string(n) + " trailing axes of a tensor of rank " + std::to_string(x.shape.rank()));
+  if (n > x.shape.rank())
+    fail(ErrorCode::shape, "cannot normalise " + std::to_string(n) + " trailing axes of a tensor of rank " +
+         std::to_string(x.shape.rank()));
 }
 void check_scale(Specs in, int i, const char* role, const Shape& want, const char* what) {
   if (in.has(i))
-    check_shape(in[i].shape == want,
-                std::string(role) + " must have shape " + to_string(want) + " (" + what + "), got " + to_string(in[i].shape));
+    if (!(in[i].shape == want))
+      fail(ErrorCode::shape, std::string(role) + " must have shape " + to_string(want) + " (" + what + "), got " + to_string(in[i].shape));
 }
 /// Sum over the axes in front of the last `n`; of a tensor that has none, itself.
 Tensor sum_leading(const Tensor& t, int64_t n) {

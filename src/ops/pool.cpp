@@ -20,9 +20,11 @@ Shape pooled_shape(const P& p, const Shape& x) {
     check_value(p.padding[i] >= 0 && p.padding[i] <= p.kernel[i] / 2, "padding", "at least 0 and at most half the kernel",
                 double(p.padding[i]));
     const int64_t extent = x[2 + i] + 2 * p.padding[i];
-    check_shape(x[2 + i] >= 1, "x " + to_string(x) + " has no " + sides[i]);
-    check_shape(extent >= p.kernel[i], "a window of " + std::to_string(p.kernel[i]) + " " + sides[i] + " does not fit into " +
-                                           std::to_string(x[2 + i]) + " with padding " + std::to_string(p.padding[i]));
+    if (x[2 + i] < 1)
+      fail(ErrorCode::shape, "x " + to_string(x) + " has no " + sides[i]);
+    if (extent < p.kernel[i])
+      fail(ErrorCode::shape, "a window of " + std::to_string(p.kernel[i]) + " " + sides[i] + " does not fit into " + std::to_string(x[2 +
+           i]) + " with padding " + std::to_string(p.padding[i]));
     s.push_back((extent - p.kernel[i]) / step_of(p.stride, p.kernel, i) + 1);
   }
   return s;
@@ -89,8 +91,8 @@ KEEL_OP(max_pool2d_backward, ShapeParams) {
       .infer([](auto& p, Specs in) {
         check_rank(in[0], 4, "g");
         check_same_shape(in[0], in[1], "g and indices");
-        check_shape(p.shape.rank() == 4 && p.shape[0] == in[0].shape[0] && p.shape[1] == in[0].shape[1],
-                    "shape " + to_string(p.shape) + " does not belong to " + to_string(in[0]));
+        if (!(p.shape.rank() == 4 && p.shape[0] == in[0].shape[0] && p.shape[1] == in[0].shape[1]))
+          fail(ErrorCode::shape, "shape " + to_string(p.shape) + " does not belong to " + to_string(in[0]));
         return Spec{in[0].dtype, p.shape};
       })
       .saves(In{1})
@@ -106,8 +108,8 @@ KEEL_OP(max_pool2d_pick, NoParams) {
       .infer([](auto&, Specs in) {
         check_rank(in[0], 4, "x");
         check_rank(in[1], 4, "indices");
-        check_shape(in[0].shape[0] == in[1].shape[0] && in[0].shape[1] == in[1].shape[1],
-                    "indices " + to_string(in[1]) + " do not belong to " + to_string(in[0]));
+        if (!(in[0].shape[0] == in[1].shape[0] && in[0].shape[1] == in[1].shape[1]))
+          fail(ErrorCode::shape, "indices " + to_string(in[1]) + " do not belong to " + to_string(in[0]));
         return Spec{in[0].dtype, in[1].shape};
       })
       .saves(In{1})
@@ -140,9 +142,11 @@ KEEL_OP(avg_pool2d_backward, Pool2dBackwardParams) {
       .out("dx")
       .infer([](auto& p, Specs in) {
         check_rank(in[0], 4, "g");
-        check_shape(p.shape.rank() == 4, "shape must have rank 4, got " + to_string(p.shape));
+        if (!(p.shape.rank() == 4))
+          fail(ErrorCode::shape, "shape must have rank 4, got " + to_string(p.shape));
         const Shape want = pooled_shape(p, p.shape);
-        check_shape(in[0].shape == want, "g must have shape " + to_string(want) + ", got " + to_string(in[0].shape));
+        if (!(in[0].shape == want))
+          fail(ErrorCode::shape, "g must have shape " + to_string(want) + ", got " + to_string(in[0].shape));
         return Spec{in[0].dtype, p.shape};
       })
       .decompose([](auto& p, Inputs in) {
@@ -185,7 +189,8 @@ KEEL_OP(adaptive_avg_pool2d, AdaptivePool2dParams) {
         check_rank(in[0], 4, "x");
         for (int i = 0; i < 2; ++i) {
           check_value(p.size[i] >= 1, "size", "at least 1", double(p.size[i]));
-          check_shape(in[0].shape[2 + i] >= 1, "x " + to_string(in[0]) + " has no elements to average");
+          if (in[0].shape[2 + i] < 1)
+            fail(ErrorCode::shape, "x " + to_string(in[0]) + " has no elements to average");
         }
         return Spec{in[0].dtype, Shape({in[0].shape[0], in[0].shape[1], p.size[0], p.size[1]})};
       })

@@ -151,7 +151,8 @@ KEEL_OP(multinomial, MultinomialParams) {
       .infer([](auto& p, Specs in) {
         check_key(in[1]);
         const Shape& w = in[0].shape;
-        check_shape(w.rank() == 1 || w.rank() == 2, "weights must have rank 1 or 2, got " + to_string(in[0]));
+        if (!(w.rank() == 1 || w.rank() == 2))
+          fail(ErrorCode::shape, "weights must have rank 1 or 2, got " + to_string(in[0]));
         check_value(p.count >= 0, "count", "at least 0", double(p.count));
         if (!p.replacement && p.count > w[-1])
           fail(ErrorCode::value, "cannot draw " + std::to_string(p.count) + " of " + std::to_string(w[-1]) + " without replacement",

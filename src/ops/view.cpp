@@ -80,7 +80,9 @@ KEEL_OP(reshape, ShapeParams) {
 KEEL_OP(permute, PermuteParams) {
   def.doc("The axes in another order.").in("x", kinds::any).out("y").alias(0).promote(Promote::none).onnx("Transpose")
       .infer([](auto& p, Specs in) {
-        check_shape(p.order.rank() == in[0].shape.rank(), "order " + to_string(p.order) + " must name each of the " + std::to_string(in[0].shape.rank()) + " axes once", "transpose(x, a, b) swaps two axes and keeps the rest");
+        if (!(p.order.rank() == in[0].shape.rank()))
+          fail(ErrorCode::shape, "order " + to_string(p.order) + " must name each of the " + std::to_string(in[0].shape.rank()) +
+               " axes once", "transpose(x, a, b) swaps two axes and keeps the rest");
         check_axes(Axes(p.order), in[0]);
         Shape s;
         for (int64_t a : p.order) s.push_back(in[0].shape[int(a)]);
@@ -104,11 +106,15 @@ KEEL_OP(expand, ShapeParams) {
       .infer([](auto& p, Specs in) {
         Shape s = p.shape;
         const Shape& x = in[0].shape;
-        check_shape(s.rank() >= x.rank(), "shape " + to_string(s) + " has fewer axes than " + to_string(x), "expand adds axes in front and repeats those of extent 1; reshape takes axes away");
+        if (s.rank() < x.rank())
+          fail(ErrorCode::shape, "shape " + to_string(s) + " has fewer axes than " + to_string(x),
+               "expand adds axes in front and repeats those of extent 1; reshape takes axes away");
         for (int i = 1; i <= s.rank(); ++i) {
           const int64_t have = i <= x.rank() ? x[-i] : 1;
           if (s[-i] == -1) s[-i] = have;
-          check_shape(s[-i] == have || have == 1, "axis " + std::to_string(-i) + " of extent " + std::to_string(have) + " cannot become " + std::to_string(s[-i]), "only axes of extent 1 repeat");
+          if (!(s[-i] == have || have == 1))
+            fail(ErrorCode::shape, "axis " + std::to_string(-i) + " of extent " + std::to_string(have) + " cannot become " +
+                 std::to_string(s[-i]), "only axes of extent 1 repeat");
         }
         return Spec{in[0].dtype, s};
       })

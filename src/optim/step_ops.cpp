@@ -10,9 +10,11 @@ namespace {
 
 /// Checks `hyper` and the lists behind it; `lists` counts them, the last being step counts where `steps` says so. Gives the spec of the first parameter.
 Spec check_lists(Specs in, int hyper, int lists, bool steps) {
-  check_shape(in[0].shape == Shape({hyper}) && in[0].dtype == f64, "hyper must be f64[" + std::to_string(hyper) + "]");
+  if (!(in[0].shape == Shape({hyper}) && in[0].dtype == f64))
+    fail(ErrorCode::shape, "hyper must be f64[" + std::to_string(hyper) + "]");
   const int given = in.size() - 1, n = given / lists;
-  check_shape(given > 0 && n * lists == given, "expects " + std::to_string(lists) + " lists of equal length, got " + std::to_string(given) + " tensors");
+  if (!(given > 0 && n * lists == given))
+    fail(ErrorCode::shape, "expects " + std::to_string(lists) + " lists of equal length, got " + std::to_string(given) + " tensors");
   for (int i = 0; i < n; ++i) {
     const Spec& p = in[1 + i];
     const DType state = p.dtype == f64 ? f64 : f32;
@@ -20,7 +22,9 @@ Spec check_lists(Specs in, int hyper, int lists, bool steps) {
       const Spec& s = in[1 + k * n + i];
       const bool count = steps && k == lists - 1;
       const Spec want = count ? Spec{f64, Shape()} : Spec{k == 1 ? p.dtype : state, p.shape};
-      check_shape(s == want, "list " + std::to_string(k) + " has " + to_string(s) + " where parameter " + std::to_string(i) + " calls for " + to_string(want));
+      if (!(s == want))
+        fail(ErrorCode::shape, "list " + std::to_string(k) + " has " + to_string(s) + " where parameter " + std::to_string(i) +
+             " calls for " + to_string(want));
     }
   }
   return in[1];
@@ -49,11 +53,14 @@ KEEL_OP(ema_step, NoParams) {
       .infer([](auto&, Specs in) {
         check_shape(in[0].shape == Shape({1}) && in[0].dtype == f64, "hyper must be f64[1]");
         const int n = (in.size() - 1) / 2;
-        check_shape(n > 0 && 2 * n == in.size() - 1, "expects two lists of equal length, got " + std::to_string(in.size() - 1) + " tensors");
+        if (!(n > 0 && 2 * n == in.size() - 1))
+          fail(ErrorCode::shape, "expects two lists of equal length, got " + std::to_string(in.size() - 1) + " tensors");
         for (int i = 0; i < n; ++i) {
           const Spec &average = in[1 + i], &value = in[1 + n + i];
           const DType t = value.dtype == f64 ? f64 : f32;
-          check_shape(average == Spec{t, value.shape}, "average " + std::to_string(i) + " is " + to_string(average) + " where the value calls for " + to_string(Spec{t, value.shape}));
+          if (!(average == Spec{t, value.shape}))
+            fail(ErrorCode::shape, "average " + std::to_string(i) + " is " + to_string(average) + " where the value calls for " +
+                 to_string(Spec{t, value.shape}));
         }
         return in[1];
       });
