@@ -137,10 +137,10 @@ const std::vector<Mistake>& mistakes() {
       {"state_dict: missing, unexpected, mismatched",
        [](auto&) {
          StateDict s = Tower().state_dict();
-         s.erase("tail.1.bias"), s.erase("first.weight"), s.set("first.wieght", zeros({8, 4})), s.set("head.bias", zeros({2})), s.set("tail.1.weight", zeros({2, 8}));
+         s.erase("tail.1.bias"), s.erase("first.weight"), s.set("first.weights", zeros({8, 4})), s.set("head.bias", zeros({2})), s.set("tail.1.weight", zeros({2, 8}));
          Tower().load_state_dict(s);
        }},
-      {"state_dict: no such name", [](auto&) { Tower().state_dict()["first.wieght"]; }},
+      {"state_dict: no such name", [](auto&) { Tower().state_dict()["first.weights"]; }},
       // data
       {"batch size 0", [](auto&) { data::Loader(data::digits({.size = 4}), {.batch_size = 0}); }},
       {"x and y of different length", [](auto&) { data::Dataset::from_tensors(zeros({4, 2}), zeros({3})); }},
