@@ -188,8 +188,8 @@ void add_bench(CLI::App& root, Outcome& out) {
   auto* a = bench->add_subcommand("peers", "The rows that bench/peers measures in other frameworks, under the same names");
   a->add_option("--only", o->only,
                 "Groups whose name holds this: one_add mlp_tiny mlp_mnist cnn_mnist char_gpt gpt_adam resnet gemm conv memory");
-  a->add_option("--threads", o->threads, "Threads; 0: all cores");
-  a->add_option("--seconds", o->seconds, "Seconds a row")->check(CLI::PositiveNumber)->capture_default_str();
+  a->add_option("--threads", o->threads, "Threads; 0: all cores")->check(whole(0, 1024));
+  a->add_option("--seconds", o->seconds, "Seconds a row")->check(positive())->capture_default_str();
   a->add_flag("--monitor", o->monitor, "With the monitor watching");
   a->add_flag("--json", o->as_json, "One JSON object a line");
   a->callback([o, &out] { out.code = bench_peers(*o); });

@@ -102,10 +102,10 @@ void add_bench_accuracy(CLI::App& bench, Outcome& out) {
   auto* a = bench.add_subcommand("accuracy", "What MNIST MLP and CNN and the character model reach, mean of several seeds; minutes");
   a->add_option("--only", o->only, "Rows whose name holds this: MNIST MLP, MNIST CNN, char-GPT");
   a->add_option("--data", o->data, "Folder with mnist/ and tinyshakespeare/")->capture_default_str();
-  a->add_option("--seeds", o->seeds, "Runs a row, with seeds 0, 1 ...")->check(CLI::PositiveNumber)->capture_default_str();
-  a->add_option("--epochs", o->epochs, "Epochs of the MNIST rows")->check(CLI::PositiveNumber)->capture_default_str();
-  a->add_option("--iterations", o->iterations, "Steps of the character model")->check(CLI::PositiveNumber)->capture_default_str();
-  a->add_option("--threads", o->threads, "Threads; 0: all cores");
+  a->add_option("--seeds", o->seeds, "Runs a row, with seeds 0, 1 ...")->check(whole(1))->capture_default_str();
+  a->add_option("--epochs", o->epochs, "Epochs of the MNIST rows")->check(whole(1))->capture_default_str();
+  a->add_option("--iterations", o->iterations, "Steps of the character model")->check(whole(1))->capture_default_str();
+  a->add_option("--threads", o->threads, "Threads; 0: all cores")->check(whole(0, 1024));
   a->add_flag("--json", o->as_json, "One JSON object a line");
   a->callback([o, &out] { out.code = bench_accuracy(*o); });
 }

@@ -128,9 +128,9 @@ void add_bench_monitor(CLI::App& bench, Outcome& out) {
   auto* a = bench.add_subcommand(
       "monitor", "What watching every op adds to a training step: off, on, off in turns, beside a control that is always off");
   a->add_option("--only", o->only, "Rows whose name holds this");
-  a->add_option("--rounds", o->rounds, "Most pairs a row")->check(CLI::PositiveNumber)->capture_default_str();
-  a->add_option("--seconds", o->seconds, "Most seconds a row")->check(CLI::PositiveNumber)->capture_default_str();
-  a->add_option("--threads", o->threads, "Threads; 0: all cores");
+  a->add_option("--rounds", o->rounds, "Most pairs a row")->check(whole(1))->capture_default_str();
+  a->add_option("--seconds", o->seconds, "Most seconds a row")->check(positive())->capture_default_str();
+  a->add_option("--threads", o->threads, "Threads; 0: all cores")->check(whole(0, 1024));
   a->add_flag("--sites", o->sites, "Also print what the monitor looks at in a step, by op");
   a->add_flag("--json", o->as_json, "One JSON object a line");
   a->callback([o, &out] { out.code = bench_monitor(*o); });

@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <cerrno>
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
@@ -51,6 +52,34 @@ json read_json(const std::string& path) {
   if (j.is_discarded()) raise(Error(ErrorCode::io, path + ": is no JSON"));
   return j;
 }
+
+namespace {
+CLI::Validator number_check(const char* wanted, bool (*good)(double)) {
+  return CLI::Validator([wanted, good](std::string& s) {
+    char* end = nullptr;
+    const double v = std::strtod(s.c_str(), &end);
+    return !s.empty() && *end == 0 && std::isfinite(v) && good(v) ? std::string() : fmt::format("must be {}, got {}", wanted, s);
+  }, "");
+}
+}  // namespace
+
+CLI::Validator whole(int64_t least, int64_t most) {
+  return CLI::Validator([least, most](std::string& s) {
+    char* end = nullptr;
+    errno = 0;
+    const long long v = std::strtoll(s.c_str(), &end, 10);
+    if (!s.empty() && *end == 0 && errno == 0 && v >= least && v <= most) return std::string();
+    return most == INT64_MAX ? fmt::format("must be a whole number of at least {}, got {}", least, s) : fmt::format("must be a whole number from {} to {}, got {}", least, most, s);
+  }, "");
+}
+CLI::Validator positive() {
+  return number_check("a number above 0", [](double v) { return v > 0; });
+}
+CLI::Validator not_negative() {
+  return number_check("a number of at least 0", [](double v) { return v >= 0; });
+}
+
+void usage_error(const std::string& message) { throw CLI::ValidationError(message); }
 
 json number(double v) { return std::isfinite(v) ? json(v) : json(nullptr); }
 

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
+#include <memory>
 #include <string>
 
 #include "keel/keel.h"
@@ -14,6 +15,14 @@ using nlohmann::json;
 
 /// Exit codes: fixed, scripts depend on them.
 enum Exit { kOk = 0, kFailed = 1, kUsage = 2, kNoDevice = 3, kNumericalStop = 4, kInterrupted = 130 };
+
+/// Ends the program with code 2, the message and the help of the verb.
+[[noreturn]] void usage_error(const std::string& message);
+
+/// Checks of options' values, with texts that people can read.
+CLI::Validator whole(int64_t least, int64_t most = INT64_MAX);
+CLI::Validator positive();
+CLI::Validator not_negative();
 
 /// What a verb ended with; set by the verb's callback.
 struct Outcome {

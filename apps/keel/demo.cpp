@@ -77,8 +77,8 @@ void add_demo(CLI::App& root, Outcome& out) {
   auto o = std::make_shared<DemoOptions>();
   a->add_option("--out", o->out, "Folder for what it leaves")->capture_default_str();
   a->add_option("--data", o->data, "Folder with mnist/; drawn digits where it is missing")->capture_default_str();
-  a->add_option("--epochs", o->epochs, "Epochs")->check(CLI::PositiveNumber)->capture_default_str();
-  a->add_option("--seed", o->seed, "Seed")->capture_default_str();
+  a->add_option("--epochs", o->epochs, "Epochs")->check(whole(1))->capture_default_str();
+  a->add_option("--seed", o->seed, "Seed")->check(whole(0))->capture_default_str();
   a->add_flag("--no-progress", o->no_progress, "No bar");
   a->callback([o, &out] { out.code = demo(*o); });
 }

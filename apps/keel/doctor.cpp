@@ -1,6 +1,7 @@
 #include <memory>
 
 #include "common.h"
+#include "keel/cpu.h"
 
 namespace keel::app {
 namespace {
@@ -8,7 +9,9 @@ namespace {
 int doctor(bool as_json) {
   const Cpu cpu = cpu_info();
   if (as_json) {
-    fmt::print("{}\n", json{{"version", version()}, {"build", build_id()}, {"cpu", cpu.name}, {"isa", cpu.isa}, {"threads", num_threads()}, {"report", cpu.text}, {"ops", registry().size()},
+    json features = json::array();
+    for (const CpuFeature& f : cpu_features()) features.push_back({{"name", f.name}, {"found", f.found}, {"used", f.used}, {"why", f.why}});
+    fmt::print("{}\n", json{{"version", version()}, {"build", build_id()}, {"cpu", cpu.name}, {"isa", cpu.isa}, {"threads", num_threads()}, {"features", features}, {"note", cpu_refusal()}, {"ops", registry().size()},
                             {"devices", json::array({"cpu"})}, {"data", data_folder()}, {"data_present", exists(data_folder())}}.dump(1));
     return kOk;
   }
@@ -17,20 +20,6 @@ int doctor(bool as_json) {
   return kOk;
 }
 
-constexpr const char* kBash = R"bash(_keel() {
-  local words="train eval predict sample inspect bench doctor demo completion"
-  local cur="${COMP_WORDS[COMP_CWORD]}"
-  if [ "$COMP_CWORD" = 1 ]; then COMPREPLY=($(compgen -W "$words --help --version" -- "$cur")); return; fi
-  case "${COMP_WORDS[1]}" in
-    train) [ "$COMP_CWORD" = 2 ] && COMPREPLY=($(compgen -W "mnist char-gpt" -- "$cur")) && return
-           COMPREPLY=($(compgen -W "$(keel train ${COMP_WORDS[2]} --help 2>/dev/null | grep -o -- '--[a-z-]*')" -- "$cur") $(compgen -f -- "$cur")) ;;
-    *) COMPREPLY=($(compgen -W "$(keel ${COMP_WORDS[1]} --help 2>/dev/null | grep -o -- '--[a-z-]*')" -- "$cur") $(compgen -f -- "$cur")) ;;
-  esac
-}
-complete -F _keel keel
-)bash";
-constexpr const char* kZsh = "autoload -U +X bashcompinit && bashcompinit\n";
-
 }  // namespace
 
 void add_doctor(CLI::App& root, Outcome& out) {
@@ -38,16 +27,6 @@ void add_doctor(CLI::App& root, Outcome& out) {
   auto as_json = std::make_shared<bool>(false);
   a->add_flag("--json", *as_json, "One JSON object");
   a->callback([as_json, &out] { out.code = doctor(*as_json); });
-}
-
-void add_completion(CLI::App& root, Outcome& out) {
-  auto* a = root.add_subcommand("completion", "Print a completion script: eval \"$(keel completion bash)\"");
-  auto shell = std::make_shared<std::string>();
-  a->add_option("shell", *shell, "bash or zsh")->required()->check(CLI::IsMember({"bash", "zsh"}));
-  a->callback([shell, &out] {
-    fmt::print("{}{}", *shell == "zsh" ? kZsh : "", kBash);
-    out.code = kOk;
-  });
 }
 
 }  // namespace keel::app

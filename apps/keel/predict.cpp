@@ -7,21 +7,34 @@
 
 namespace keel::app {
 
+StateDict run_weights(const std::string& dir) {
+  const std::string model = dir + "/model.safetensors", checkpoint = dir + "/checkpoint.keel";
+  if (exists(model) || !exists(checkpoint)) return load(model);
+  fmt::print(stderr, "{} has not ended; its last checkpoint is taken\n", dir);
+  return load(checkpoint).strip("model.");
+}
+
+namespace {
+json run_config(const std::string& dir) {
+  if (!exists(dir + "/config.json")) raise(Error(ErrorCode::io, dir + ": is no folder that `keel train` wrote: there is no config.json").op("load").hint("`keel train mnist` writes runs/mnist-cnn, for example"));
+  return read_json(dir + "/config.json");
+}
+}  // namespace
+
 ImageModel load_image_model(const std::string& dir) {
-  const json config = read_json(dir + "/config.json");
+  const json config = run_config(dir);
   const std::string name = config.value("model", "");
-  const StateDict state = load(dir + "/model.safetensors");
+  if (name != "mlp" && name != "cnn")
+    raise(Error(ErrorCode::value, dir + ": holds a model of kind '" + name + "', not an image model").op("load").hint("`keel sample` writes text with a char-gpt, `keel eval RUN --text FILE` measures it"));
+  const StateDict state = run_weights(dir);
   if (name == "mlp") {
     auto net = std::make_shared<nn::Sequential>(mlp());
     net->load_state_dict(state), net->eval();
     return {name, config.value("dataset", ""), [net](const Tensor& x) { return (*net)(x); }};
   }
-  if (name == "cnn") {
-    auto net = std::make_shared<LeNet>();
-    net->load_state_dict(state), net->eval();
-    return {name, config.value("dataset", ""), [net](const Tensor& x) { return (*net)(x); }};
-  }
-  raise(Error(ErrorCode::value, dir + ": holds a model of kind '" + name + "', not an image model"));
+  auto net = std::make_shared<LeNet>();
+  net->load_state_dict(state), net->eval();
+  return {name, config.value("dataset", ""), [net](const Tensor& x) { return (*net)(x); }};
 }
 
 std::vector<std::string> picture(const Tensor& image) {
@@ -43,7 +56,7 @@ std::vector<std::string> picture(const Tensor& image) {
 namespace {
 
 struct PredictOptions {
-  std::string dir, data = data_folder();
+  std::string dir, data = data_folder(), text;
   int64_t count = 4, first = 0;
   bool as_json = false;
 };
@@ -81,8 +94,45 @@ int predict(const PredictOptions& o) {
   return kOk;
 }
 
+/// A char-gpt of a run folder.
+struct TextModel {
+  Gpt net;
+  text::CharTokenizer chars;
+};
+TextModel load_text_model(const std::string& dir) {
+  const json c = run_config(dir);
+  if (c.value("model", "") != "char-gpt")
+    raise(Error(ErrorCode::value, dir + ": holds a model of kind '" + c.value("model", "") + "', no char-gpt").op("load").hint("`keel train char-gpt --text FILE` makes one"));
+  TextModel m{Gpt({.vocab = c.at("vocab"), .context = c.at("context"), .layers = c.at("layers"), .width = c.at("width"), .heads = c.at("heads")}),
+              text::CharTokenizer::from_characters(c.at("characters").get<std::string>())};
+  m.net.load_state_dict(run_weights(dir));
+  m.net.eval();
+  return m;
+}
+
+int evaluate_text(const PredictOptions& o) {
+  NoGrad off;
+  const TextModel m = load_text_model(o.dir);
+  const TextSets sets = text_sets(m.chars, io::read_text(o.text), o.text, m.net.config.context, 1);
+  double loss = 0;
+  int64_t hits = 0, count = 0;
+  for (auto [x, y] : data::Loader(sets.held_out, {.batch_size = 32})) {
+    const Tensor logits = m.net(x);
+    loss += cross_entropy(logits, y).item() * double(y.size());
+    hits += sum(argmax(logits, {.axis = -1}) == y).item<int64_t>(), count += y.size();
+  }
+  const auto n = double(count);
+  if (o.as_json) fmt::print("{}\n", json{{"model", "char-gpt"}, {"text", o.text}, {"characters", count}, {"accuracy", double(hits) / n}, {"loss", number(loss / n)}}.dump());
+  else fmt::print("char-gpt on the last tenth of {}: loss {:.4f} nats a character, accuracy {:.4f} ({} characters)\n", o.text, loss / n, double(hits) / n, count);
+  return kOk;
+}
+
 int evaluate(const PredictOptions& o) {
   NoGrad off;
+  if (run_config(o.dir).value("model", "") == "char-gpt") {
+    if (o.text.empty()) usage_error("--text is required to evaluate a char-gpt");
+    return evaluate_text(o);
+  }
   const ImageModel model = load_image_model(o.dir);
   const ImageSets sets = image_sets(o.data, true);
   int64_t hits = 0;
@@ -99,7 +149,7 @@ int evaluate(const PredictOptions& o) {
 }
 
 struct SampleOptions {
-  std::string dir, prompt = "\n";
+  std::string dir, prompt;
   int64_t tokens = 500, seed = 0, top_k = 0;
   double temperature = 0.8;
   bool as_json = false;
@@ -107,18 +157,18 @@ struct SampleOptions {
 
 int sample(const SampleOptions& o) {
   NoGrad off;
-  const json c = read_json(o.dir + "/config.json");
-  if (c.value("model", "") != "char-gpt") raise(Error(ErrorCode::value, o.dir + ": holds no char-gpt"));
-  Gpt net({.vocab = c.at("vocab"), .context = c.at("context"), .layers = c.at("layers"), .width = c.at("width"), .heads = c.at("heads")});
-  net.load_state_dict(load(o.dir + "/model.safetensors"));
-  net.eval();
-  const auto chars = text::CharTokenizer::from_characters(c.at("characters").get<std::string>());
+  const TextModel m = load_text_model(o.dir);
+  const Gpt& net = m.net;
+  const text::CharTokenizer& chars = m.chars;
   manual_seed(uint64_t(o.seed));
-  Tensor ids = chars.encode(o.prompt.empty() ? "\n" : o.prompt).reshape({1, -1});
+  std::string begin = o.prompt;  // without one, a new line, or what sorts first
+  if (begin.empty()) begin = chars.characters().find('\n') != std::string::npos ? "\n" : chars.decode(zeros({1}, {.dtype = i64}));
+  Tensor ids = chars.encode(begin).reshape({1, -1});
   std::string written;
   if (!o.as_json) fmt::print("{}", o.prompt);
   for (int64_t i = 0; i < o.tokens; ++i) {
-    Tensor logits = net(ids[{all, slice(-net.config.context, none)}])[{all, -1}];
+    ids = ids[{all, slice(-net.config.context, none)}];
+    const Tensor logits = net(ids)[{all, -1}];
     Tensor next;
     if (o.temperature <= 0) {
       next = argmax(logits, {.axis = -1}).reshape({1, 1});
@@ -144,7 +194,8 @@ void add_eval(CLI::App& root, Outcome& out) {
   auto* a = root.add_subcommand("eval", "Evaluate a trained model on held-out data");
   auto o = std::make_shared<PredictOptions>();
   a->add_option("run", o->dir, "Folder that `keel train` wrote")->required();
-  a->add_option("--data", o->data, "Folder with mnist/")->capture_default_str();
+  a->add_option("--data", o->data, "Folder with mnist/")->check(CLI::ExistingDirectory)->capture_default_str();
+  a->add_option("--text", o->text, "The text that a char-gpt is measured on, its last tenth")->check(CLI::ExistingFile);
   a->add_flag("--json", o->as_json, "One JSON object");
   a->callback([o, &out] { out.code = evaluate(*o); });
 }
@@ -153,9 +204,9 @@ void add_predict(CLI::App& root, Outcome& out) {
   auto* a = root.add_subcommand("predict", "Show a trained model's predictions on held-out images");
   auto o = std::make_shared<PredictOptions>();
   a->add_option("run", o->dir, "Folder that `keel train` wrote")->required();
-  a->add_option("--data", o->data, "Folder with mnist/")->capture_default_str();
-  a->add_option("--count", o->count, "How many images")->check(CLI::Range(1, 10000))->capture_default_str();
-  a->add_option("--first", o->first, "The first one")->check(CLI::NonNegativeNumber)->capture_default_str();
+  a->add_option("--data", o->data, "Folder with mnist/")->check(CLI::ExistingDirectory)->capture_default_str();
+  a->add_option("--count", o->count, "How many images")->check(whole(1, 10000))->capture_default_str();
+  a->add_option("--first", o->first, "The first one")->check(whole(0))->capture_default_str();
   a->add_flag("--json", o->as_json, "One JSON array");
   a->callback([o, &out] { out.code = predict(*o); });
 }
@@ -165,10 +216,10 @@ void add_sample(CLI::App& root, Outcome& out) {
   auto o = std::make_shared<SampleOptions>();
   a->add_option("run", o->dir, "Folder that `keel train char-gpt` wrote")->required();
   a->add_option("--prompt", o->prompt, "How the text begins");
-  a->add_option("--tokens", o->tokens, "Characters to write")->check(CLI::NonNegativeNumber)->capture_default_str();
-  a->add_option("--temperature", o->temperature, "0: always the likeliest")->check(CLI::NonNegativeNumber)->capture_default_str();
-  a->add_option("--top-k", o->top_k, "Choose among the k likeliest; 0: all")->check(CLI::NonNegativeNumber);
-  a->add_option("--seed", o->seed, "Seed")->capture_default_str();
+  a->add_option("--tokens", o->tokens, "Characters to write")->check(whole(0))->capture_default_str();
+  a->add_option("--temperature", o->temperature, "0: always the likeliest")->check(not_negative())->capture_default_str();
+  a->add_option("--top-k", o->top_k, "Choose among the k likeliest; 0: all")->check(whole(0));
+  a->add_option("--seed", o->seed, "Seed")->check(whole(0))->capture_default_str();
   a->add_flag("--json", o->as_json, "One JSON object");
   a->callback([o, &out] { out.code = sample(*o); });
 }

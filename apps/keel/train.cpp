@@ -1,6 +1,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cmath>
+#include <cstring>
 #include <memory>
 
 #include "common.h"
@@ -12,6 +15,10 @@ namespace keel::app {
 void make_folder(const std::string& dir) {
   for (size_t i = 1; i <= dir.size(); ++i)
     if (i == dir.size() || dir[i] == '/') mkdir(dir.substr(0, i).c_str(), 0777);
+  struct stat s{};
+  if (stat(dir.c_str(), &s) != 0) raise(Error(ErrorCode::io, "cannot make the folder " + dir + ": " + std::strerror(errno)).op("train"));
+  if (!S_ISDIR(s.st_mode)) raise(Error(ErrorCode::io, "cannot write into " + dir + ": it is no folder").op("train"));
+  if (access(dir.c_str(), W_OK | X_OK) != 0) raise(Error(ErrorCode::io, "cannot write into " + dir + ": " + std::strerror(errno)).op("train"));
 }
 
 ImageSets image_sets(const std::string& data, bool quiet) {
@@ -25,14 +32,43 @@ ImageSets image_sets(const std::string& data, bool quiet) {
   return {"drawn digits", data::digits({.size = 20000, .seed = 1}).map(scale), data::digits({.size = 4000, .seed = 2}).map(scale)};
 }
 
+void begin_run(const std::string& dir, const json& config) {
+  make_folder(dir);
+  const std::string checkpoint = dir + "/checkpoint.keel", old = dir + "/checkpoint.old.keel";
+  if (exists(checkpoint) && std::rename(checkpoint.c_str(), old.c_str()) == 0)
+    fmt::print(stderr, "{} held a checkpoint, now checkpoint.old.keel; --resume would have gone on from it\n", dir);
+  unlink((dir + "/model.safetensors").c_str());
+  write_json(dir + "/config.json", config);
+}
+
+void check_loss(int64_t step, double loss) {
+  if (!std::isfinite(loss))
+    raise(Error(ErrorCode::numeric, "the loss is " + to_string(Scalar(loss)) + " at step " + std::to_string(step)).op("train").hint("a lower --lr often helps; --monitor tells which op made the first one"));
+}
+
 namespace {
 
 struct TrainOptions {
   std::string data = data_folder(), out, text, model = "cnn";
-  int64_t epochs = 10, batch = 64, seed = 0, iterations = 2000, layers = 4, width = 128, heads = 4, context = 64, threads = 0;
+  int64_t epochs = 10, batch = 64, seed = 0, iterations = 2000, layers = 4, width = 128, heads = 4, context = 64, threads = 0, checkpoint_steps = 0;
   double lr = 1e-3, weight_decay = 0.1;
-  bool json_lines = false, monitor = false, no_progress = false, resume = false;
+  bool json_lines = false, monitor = false, no_progress = false, resume = false, data_given = false;
 };
+
+/// The config.json of a run that is to go on.
+json resumed_config(const TrainOptions& o) {
+  if (!exists(o.out + "/checkpoint.keel")) usage_error("--resume: there is no checkpoint in " + o.out);
+  return read_json(o.out + "/config.json");
+}
+
+/// Ends a run: what it leaves, what it says, and the exit code.
+int finish(const TrainOptions& o, const json& summary, int64_t steps, bool interrupted, const std::string& said) {
+  write_json(o.out + "/trainer_state.json", summary);
+  if (o.json_lines) fmt::print("{}\n", summary.dump());
+  else if (interrupted) fmt::print("interrupted after step {}; the same command with --resume goes on\n", steps);
+  else fmt::print("{}\n", said);
+  return interrupted ? kInterrupted : kOk;
+}
 
 template <class Model>
 int fit_images(Model& net, const TrainOptions& o, const ImageSets& sets) {
@@ -40,47 +76,37 @@ int fit_images(Model& net, const TrainOptions& o, const ImageSets& sets) {
   optim::Adam opt(net.parameters(), {.lr = o.lr});
   train::Trainer trainer(net, opt, nn::CrossEntropyLoss());
   if (o.resume) trainer.resume(o.out);
-  train::FitOptions fit{.epochs = o.epochs, .run_dir = o.out, .monitor = o.monitor, .progress = !o.no_progress && !o.json_lines};
+  train::FitOptions fit{.epochs = o.epochs, .run_dir = o.out, .monitor = o.monitor, .progress = !o.no_progress && !o.json_lines, .checkpoint_steps = o.checkpoint_steps};
+  fit.on_step = [](int64_t step, double loss) { return check_loss(step, loss), true; };
   fit.on_epoch = [&](const train::EpochResult& e) {
     if (o.json_lines)
-      fmt::print("{}\n", json{{"epoch", e.epoch},
-                              {"train_loss", number(e.train_loss)},
-                              {"loss", number(e.loss)},
-                              {"accuracy", number(e.accuracy)},
-                              {"seconds", e.seconds},
-                              {"examples_per_second", e.examples_per_second}}
-                             .dump());
-    else if (!isatty(2))
-      fmt::print("epoch {}: train loss {:.4f}, held out loss {:.4f}, accuracy {:.4f}, {:.1f} s\n", e.epoch, e.train_loss, e.loss,
-                 e.accuracy, e.seconds);
+      fmt::print("{}\n", json{{"epoch", e.epoch}, {"train_loss", number(e.train_loss)}, {"loss", number(e.loss)}, {"accuracy", number(e.accuracy)}, {"seconds", e.seconds}, {"examples_per_second", e.examples_per_second}}.dump());
+    else if (o.no_progress || !isatty(2)) fmt::print("epoch {}: train loss {:.4f}, held out loss {:.4f}, accuracy {:.4f}, {:.1f} s\n", e.epoch, e.train_loss, e.loss, e.accuracy, e.seconds);
     std::fflush(stdout);
   };
   const train::Result r = trainer.fit(batches, held_out, fit);
   save(o.out + "/model.safetensors", net.state_dict());
-  write_json(o.out + "/config.json", {{"model", o.model}, {"dataset", sets.name}, {"keel", version()}});
-  const json summary{{"dataset", sets.name},
-                     {"model", o.model},
-                     {"parameters", net.num_parameters()},
-                     {"epochs", r.epochs.size()},
-                     {"accuracy", number(r.accuracy)},
-                     {"loss", number(r.loss)},
-                     {"seconds_train", r.seconds},
-                     {"steps", r.steps},
-                     {"interrupted", r.interrupted},
-                     {"checkpoint", o.out + "/checkpoint.keel"}};
-  write_json(o.out + "/trainer_state.json", summary);
-  if (o.json_lines)
-    fmt::print("{}\n", summary.dump());
-  else
-    fmt::print("{}: accuracy {:.4f} on held-out data after {} epochs; written to {}\n", o.model, r.accuracy, r.epochs.size(), o.out);
-  return r.interrupted ? kInterrupted : kOk;
+  const bool measured = !r.epochs.empty();
+  return finish(o, {{"dataset", sets.name}, {"model", o.model}, {"parameters", net.num_parameters()}, {"epochs", r.epochs.size()}, {"accuracy", measured ? number(r.accuracy) : json(nullptr)},
+                    {"loss", measured ? number(r.loss) : json(nullptr)}, {"seconds_train", r.seconds}, {"steps", r.steps}, {"interrupted", r.interrupted}, {"checkpoint", o.out + "/checkpoint.keel"}},
+                r.steps, r.interrupted, fmt::format("{}: accuracy {:.4f} on held-out data after {} epochs; written to {}", o.model, r.accuracy, r.epochs.size(), o.out));
 }
 
-int train_mnist(const TrainOptions& o) {
+int train_mnist(TrainOptions o, bool model_given) {
   if (o.threads > 0) set_num_threads(o.threads);
+  if (o.resume) {
+    if (o.out.empty()) o.out = "runs/mnist-" + o.model;
+    const auto held = resumed_config(o).value("model", std::string());
+    if (held != "mlp" && held != "cnn") usage_error("--resume: " + o.out + " holds a model of kind '" + held + "'");
+    if (model_given && held != o.model) usage_error("--resume: " + o.out + " holds a model of kind '" + held + "', not " + o.model);
+    o.model = held;
+  }
+  if (o.out.empty()) o.out = "runs/mnist-" + o.model;
+  if (o.data_given && !exists(o.data + "/mnist")) usage_error("--data " + o.data + ": there is no folder mnist/ in it");
   manual_seed(uint64_t(o.seed));
-  const ImageSets sets = image_sets(o.data, o.json_lines);
   make_folder(o.out);
+  const ImageSets sets = image_sets(o.data, o.json_lines);
+  if (!o.resume) begin_run(o.out, {{"model", o.model}, {"dataset", sets.name}, {"keel", version()}});
   if (o.model == "mlp") {
     nn::Sequential net = mlp();
     return fit_images(net, o, sets);
@@ -89,37 +115,32 @@ int train_mnist(const TrainOptions& o) {
   return fit_images(net, o, sets);
 }
 
-int train_char_gpt(const TrainOptions& o) {
+int train_char_gpt(TrainOptions o, const CLI::App& given) {
   if (o.threads > 0) set_num_threads(o.threads);
-  const CharGptOptions run{.text = o.text,
-                           .out = o.out,
-                           .iterations = o.iterations,
-                           .layers = o.layers,
-                           .width = o.width,
-                           .heads = o.heads,
-                           .context = o.context,
-                           .batch = o.batch,
-                           .seed = o.seed,
-                           .lr = o.lr,
-                           .weight_decay = o.weight_decay,
-                           .monitor = o.monitor};
-  const CharGptRun r = fit_char_gpt(run, [&](const CharGptStep& s) {
-    if (s.held_out == s.held_out) {
-      if (o.json_lines)
-        fmt::print("{}\n", json{{"step", s.step}, {"train_loss", s.train}, {"loss", s.held_out}, {"seconds", s.seconds}}.dump());
-      else
-        fmt::print("step {:5d}/{}: train loss {:.4f}, held out loss {:.4f}, {:.1f} s\n", s.step, o.iterations, s.train, s.held_out,
-                   s.seconds);
-      std::fflush(stdout);
-    } else if (!o.json_lines && !o.no_progress && isatty(2) && s.step % 10 == 0) {
-      fmt::print(stderr, "\rstep {}/{} loss {:.4f} {:.1f} it/s\x1b[K\r", s.step, o.iterations, s.train, double(s.step) / s.seconds);
+  if (o.out.empty()) o.out = "runs/char-gpt";
+  json config;
+  if (o.resume) {
+    config = resumed_config(o);
+    if (config.value("model", "") != "char-gpt") usage_error("--resume: " + o.out + " holds a model of kind '" + config.value("model", "") + "', not char-gpt");
+    for (auto [name, value] : {std::pair<const char*, int64_t*>{"layers", &o.layers}, {"width", &o.width}, {"heads", &o.heads}, {"context", &o.context}}) {
+      const auto held = config.at(name).get<int64_t>();
+      if (given.count("--" + std::string(name)) && held != *value) usage_error(fmt::format("--{} {}: the model in {} was made with {}", name, *value, o.out, held));
+      *value = held;
     }
+  }
+  if (o.width % o.heads) usage_error(fmt::format("--heads {}: must divide --width {}", o.heads, o.width));
+  make_folder(o.out);
+  const CharGptOptions run{.text = o.text, .out = o.out, .iterations = o.iterations, .layers = o.layers, .width = o.width, .heads = o.heads, .context = o.context, .batch = o.batch, .seed = o.seed,
+                           .checkpoint_steps = o.checkpoint_steps, .lr = o.lr, .weight_decay = o.weight_decay, .monitor = o.monitor, .progress = !o.no_progress && !o.json_lines, .resume = o.resume,
+                           .characters = o.resume ? config.at("characters").get<std::string>() : ""};
+  const CharGptRun r = fit_char_gpt(run, [&](const CharGptStep& s) {
+    if (o.json_lines) fmt::print("{}\n", json{{"step", s.step}, {"train_loss", number(s.train)}, {"loss", number(s.held_out)}, {"seconds", s.seconds}}.dump());
+    else if (o.no_progress || !isatty(2)) fmt::print("step {:5d}/{}: train loss {:.4f}, held out loss {:.4f}, {:.1f} s\n", s.step, o.iterations, s.train, s.held_out, s.seconds);
+    std::fflush(stdout);
   });
-  if (o.json_lines)
-    fmt::print("{}\n", summary(run, r).dump());
-  else
-    fmt::print("held out loss {:.4f}; written to {}. `keel sample {}` writes text.\n", r.best, o.out, o.out);
-  return kOk;
+  return finish(o, {{"model", "char-gpt"}, {"parameters", r.parameters}, {"iterations", o.iterations}, {"loss", r.interrupted ? json(nullptr) : number(r.loss)}, {"best_loss", number(r.best)},
+                    {"seconds_train", r.seconds}, {"steps", r.steps}, {"interrupted", r.interrupted}, {"checkpoint", o.out + "/checkpoint.keel"}},
+                r.steps, r.interrupted, fmt::format("held out loss {:.4f} after {} steps; written to {}. `keel sample {}` writes text", r.loss, r.steps, o.out, o.out));
 }
 
 }  // namespace
@@ -128,37 +149,39 @@ void add_train(CLI::App& root, Outcome& out) {
   auto* train = root.add_subcommand("train", "Train a model");
   train->require_subcommand(1);
   auto o = std::make_shared<TrainOptions>();
-  auto common = [o](CLI::App* a) {
-    a->add_option("--out", o->out, "Folder for checkpoint, model, charts")->required();
-    a->add_option("--lr", o->lr, "Learning rate")->capture_default_str();
-    a->add_option("--seed", o->seed, "Seed of weights, order and dropout")->capture_default_str();
-    a->add_option("--threads", o->threads, "Threads; 0: all cores");
+  auto common = [o](CLI::App* a, const char* folder) {
+    a->add_option("--out", o->out, std::string("Folder for checkpoint, model, charts [") + folder + "]");
+    a->add_flag("--resume", o->resume, "Go on from the checkpoint in --out");
+    a->add_option("--checkpoint-steps", o->checkpoint_steps, "Also write a checkpoint every so many steps")->check(whole(1));
+    a->add_option("--lr", o->lr, "Learning rate")->check(positive())->capture_default_str();
+    a->add_option("--seed", o->seed, "Seed of weights, order and dropout")->check(whole(0))->capture_default_str();
+    a->add_option("--threads", o->threads, "Threads; 0: all cores")->check(whole(0, 1024));
     a->add_flag("--json", o->json_lines, "One JSON object a line on stdout");
     a->add_flag("--monitor", o->monitor, "Watch every op; findings go to monitor.jsonl");
     a->add_flag("--no-progress", o->no_progress, "No bar");
   };
   auto* mnist = train->add_subcommand("mnist", "Handwritten digits; drawn ones where there is no MNIST");
-  mnist->add_option("--model", o->model, "mlp (101,770 parameters) or cnn (44,426)")
-      ->check(CLI::IsMember({"mlp", "cnn"}))
-      ->capture_default_str();
-  mnist->add_option("--data", o->data, "Folder with mnist/")->capture_default_str();
-  mnist->add_option("--epochs", o->epochs, "Epochs")->capture_default_str();
-  mnist->add_option("--batch-size", o->batch, "Examples a batch")->capture_default_str();
-  mnist->add_flag("--resume", o->resume, "Go on from the checkpoint in --out");
-  common(mnist);
-  mnist->callback([o, &out] { out.code = train_mnist(*o); });
+  auto* model = mnist->add_option("--model", o->model, "mlp (101,770 parameters) or cnn (44,426)")->check(CLI::IsMember({"mlp", "cnn"}))->capture_default_str();
+  auto* data = mnist->add_option("--data", o->data, "Folder with mnist/")->check(CLI::ExistingDirectory)->capture_default_str();
+  mnist->add_option("--epochs", o->epochs, "Epochs in all, those before a resume included")->check(whole(1))->capture_default_str();
+  mnist->add_option("--batch-size", o->batch, "Examples a batch")->check(whole(1))->capture_default_str();
+  common(mnist, "runs/mnist-MODEL");
+  mnist->callback([o, model, data, &out] {
+    o->data_given = data->count() > 0;
+    out.code = train_mnist(*o, model->count() > 0);
+  });
   auto* gpt = train->add_subcommand("char-gpt", "A small transformer on the characters of a text");
-  gpt->add_option("--text", o->text, "The text")->required();
-  gpt->add_option("--iterations", o->iterations, "Steps")->capture_default_str();
-  gpt->add_option("--layers", o->layers, "Blocks")->capture_default_str();
-  gpt->add_option("--width", o->width, "Width")->capture_default_str();
-  gpt->add_option("--heads", o->heads, "Heads")->capture_default_str();
-  gpt->add_option("--context", o->context, "Characters seen at once")->capture_default_str();
-  gpt->add_option("--batch-size", o->batch, "Windows a batch (12 if not given)");
-  common(gpt);
-  gpt->callback([o, gpt, &out] {
-    if (gpt->count("--batch-size") == 0) o->batch = 12;
-    out.code = train_char_gpt(*o);
+  gpt->add_option("--text", o->text, "The text, in UTF-8")->required()->check(CLI::ExistingFile);
+  gpt->add_option("--iterations", o->iterations, "Steps in all, those before a resume included")->check(whole(1))->capture_default_str();
+  gpt->add_option("--layers", o->layers, "Blocks")->check(whole(1))->capture_default_str();
+  gpt->add_option("--width", o->width, "Width")->check(whole(1))->capture_default_str();
+  gpt->add_option("--heads", o->heads, "Heads; must divide the width")->check(whole(1))->capture_default_str();
+  gpt->add_option("--context", o->context, "Characters seen at once")->check(whole(1))->capture_default_str();
+  auto* windows = gpt->add_option("--batch-size", o->batch, "Windows a batch [12]")->check(whole(1));
+  common(gpt, "runs/char-gpt");
+  gpt->callback([o, gpt, windows, &out] {
+    if (windows->count() == 0) o->batch = 12;
+    out.code = train_char_gpt(*o, *gpt);
   });
 }
 

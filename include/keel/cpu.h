@@ -1,5 +1,6 @@
 #pragma once
 #include <string>
+#include <vector>
 
 #pragma GCC visibility push(default)
 namespace keel {
@@ -8,6 +9,17 @@ namespace keel {
 std::string cpu_isa();
 /// What the processor has, what is used and why one is not, one line each; for people.
 std::string cpu_report();
+
+/// One level or extension of the processor, as `cpu_report` shows it.
+struct CpuFeature {
+  std::string name;
+  bool found = false;  // the processor has it and the operating system enables it
+  bool used = false;   // kernels use it now
+  std::string why;     // why it is not found or not used; empty where it is used
+};
+std::vector<CpuFeature> cpu_features();
+/// What the variable KEEL_ISA asks for where that cannot be followed, as a sentence; else empty.
+std::string cpu_refusal();
 
 }  // namespace keel
 #pragma GCC visibility pop

@@ -33,7 +33,7 @@ Result<StateDict> load_any(const std::string& path) {
   if (begin.size() == 8) {
     uint64_t header = 0;
     for (int i = 7; i >= 0; --i) header = header << 8 | uint8_t(begin[size_t(i)]);
-    if (header > uint64_t(1) << 40) return Failure{path + ": is no file of tensors: it begins as none of safetensors, .keel, .npy, .npz does"};
+    if (header > UINT32_MAX) return Failure{path + ": is no file of tensors: it begins as none of safetensors, .keel, .npy, .npz does"};
   }
   auto s = io::read_safetensors(path);
   if (!s) return s.failure();

@@ -1,6 +1,8 @@
 #include "keel/train/trainer.h"
 
+#include <dirent.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -36,7 +38,7 @@ class InterruptGuard {
     flag.store(false);
     struct sigaction a{};
     a.sa_handler = [](int) { flag.store(true); };
-    a.sa_flags = int(SA_RESETHAND);
+    a.sa_flags = int(SA_RESETHAND) | SA_RESTART;
     sigaction(SIGINT, &a, &old_);
   }
   ~InterruptGuard() { sigaction(SIGINT, &old_, nullptr); }
@@ -47,6 +49,20 @@ class InterruptGuard {
   struct sigaction old_{};
 };
 std::atomic<bool> InterruptGuard::flag{false};
+
+/// Whether a file's name ends as those of files do that are being written: ".part-PROCESS-COUNT".
+bool is_part(std::string_view name) {
+  const size_t at = name.rfind(".part-");
+  return at != name.npos && at + 6 < name.size() && name.find_first_not_of("0123456789-", at + 6) == name.npos;
+}
+/// Removes what a killed run left of files that it was writing.
+void remove_parts(const std::string& dir) {
+  DIR* d = opendir(dir.c_str());
+  if (!d) return;
+  while (const dirent* e = readdir(d))
+    if (is_part(e->d_name)) unlink((dir + "/" + e->d_name).c_str());
+  closedir(d);
+}
 
 [[noreturn]] void io_failed(const std::string& message) { raise(Error(ErrorCode::io, message).op("Trainer")); }
 
@@ -69,6 +85,7 @@ struct Trainer::Session {
     if (!dir.empty()) {
       for (size_t i = 1; i <= dir.size(); ++i)
         if (i == dir.size() || dir[i] == '/') mkdir(dir.substr(0, i).c_str(), 0777);
+      remove_parts(dir);
       auto writer = io::EventWriter::open(dir);
       if (!writer) io_failed(writer.message());
       events.emplace(std::move(writer).value());
@@ -126,13 +143,18 @@ Result Trainer::run(data::Loader& batches, data::Loader* held_out, const FitOpti
   if (schedule_.defined() && !pending_schedule_.empty()) schedule_.load_state_dict(pending_schedule_);
   pending_schedule_ = {};
   batches_ = &batches;
-  if (has_position_) batches.set_position(position_);
+  if (has_position_) {
+    if (position_.batch > 0 && resumed_batch_size_ > 0 && resumed_batch_size_ != batches.batch_size())
+      raise(Error(ErrorCode::value, "the run stopped in the middle of an epoch of batches of " + std::to_string(resumed_batch_size_) + ", the loader makes batches of " + std::to_string(batches.batch_size()))
+                .op("Trainer::fit").hint("go on with the same batch size; another one can take over where an epoch ends"));
+    batches.set_position(position_);
+  }
   has_position_ = false;
   const bool was_training = model_.is_training();
   model_.train();
   optimizer_.zero_grad();
   Result r;
-  bool go = true;
+  bool go = true, mid_epoch = false;
   while (go && epochs_done_ < o.epochs) {
     const int64_t epoch = epochs_done_ + 1, total = batches.size(), before = batches.position().batch;
     ProgressBar bar(o.progress, "epoch " + std::to_string(epoch) + "/" + std::to_string(o.epochs), total, before);
@@ -151,13 +173,14 @@ Result Trainer::run(data::Loader& batches, data::Loader* held_out, const FitOpti
       bar.update(done, loss, double(seen) / t);
       if (last && steps_ % 20 == 0) session.scalar("train/loss", loss, steps_), session.scalar("train/lr", optimizer_.lr(), steps_);
       if (last && o.on_step && !o.on_step(steps_, loss)) go = false, r.stopped_early = true;
-      if (InterruptGuard::seen()) go = false, r.interrupted = true;
+      if (last && InterruptGuard::seen()) go = false, r.interrupted = true;  // not before: a checkpoint holds no half-summed gradients
       if (!checkpoint.empty() && last && o.checkpoint_steps > 0 && steps_ % o.checkpoint_steps == 0) save_checkpoint(checkpoint);
       if (!go) break;
     }
     r.seconds += since(begin);
     if (!go && done < total) {
       bar.finish(r.interrupted ? "interrupted; the checkpoint holds everything done so far" : "stopped");
+      mid_epoch = true;
       break;
     }
     if (it != batches.end()) ++it;  // a stop on the very last batch still ends the epoch
@@ -185,12 +208,12 @@ Result Trainer::run(data::Loader& batches, data::Loader* held_out, const FitOpti
     session.charts(step_losses_, history_);
     if (o.patience > 0 && since_best_ >= o.patience) go = false, r.stopped_early = true;
   }
-  if (r.interrupted && !checkpoint.empty()) save_checkpoint(checkpoint);
+  if (mid_epoch && !checkpoint.empty()) save_checkpoint(checkpoint);
   session.charts(step_losses_, history_);
   model_.train(was_training);
   r.epochs = history_, r.steps = steps_;
   if (!history_.empty()) r.loss = history_.back().loss, r.accuracy = history_.back().accuracy;
-  batches_ = nullptr, position_ = batches.position(), has_position_ = true;
+  batches_ = nullptr, position_ = batches.position(), has_position_ = true, resumed_batch_size_ = batches.batch_size();
   return r;
 }
 
@@ -200,18 +223,18 @@ Evaluation Trainer::evaluate(const data::Loader& batches) {
   model_.eval();
   const Device d = device_of(model_);
   Evaluation e;
-  int64_t hits = 0;
+  int64_t hits = 0, targets = 0;
   bool classes = true;
   for (auto& [bx, by] : batches) {
     const Tensor x = bx.to(d), y = by.to(d), out = forward_(x);
     const int64_t n = x.shape()[0];
     e.loss += loss_(out, y).item() * double(n), e.examples += n;
     classes = classes && has_classes(out, y);
-    if (classes) hits += sum(argmax(out, {.axis = -1}) == y).item<int64_t>();
+    if (classes) hits += sum(argmax(out, {.axis = -1}) == y).item<int64_t>(), targets += y.size();
   }
   model_.train(was_training);
   e.loss = e.examples ? e.loss / double(e.examples) : std::nan("");
-  e.accuracy = e.examples && classes ? double(hits) / double(e.examples) : std::nan("");
+  e.accuracy = targets && classes ? double(hits) / double(targets) : std::nan("");
   return e;
 }
 
@@ -226,6 +249,7 @@ void Trainer::save_checkpoint(const std::string& path) {
   t.set("kind", "trainer"), t.set("steps", steps_), t.set("epochs", epochs_done_);
   t.set("generator.seed", int64_t(g.seed)), t.set("generator.base", int64_t(g.base)), t.set("generator.offset", g.offset);
   t.set("data.seed", int64_t(p.seed)), t.set("data.epoch", int64_t(p.epoch)), t.set("data.batch", p.batch);
+  t.set("data.batch_size", batches_ ? batches_->batch_size() : resumed_batch_size_);
   t.set("partial.loss", partial_loss_), t.set("partial.examples", partial_examples_);
   t.set("best", best_), t.set("since_best", since_best_), t.set("model", std::string(model_.type_name()));
   for (const EpochResult& e : history_) {
@@ -249,6 +273,7 @@ void Trainer::resume(const std::string& run_dir) {
   steps_ = t.integer("steps"), epochs_done_ = t.integer("epochs");
   default_generator().set_state({uint64_t(t.integer("generator.seed")), uint64_t(t.integer("generator.base")), t.integer("generator.offset")});
   position_ = {uint64_t(t.integer("data.seed")), uint64_t(t.integer("data.epoch")), t.integer("data.batch")};
+  resumed_batch_size_ = t.integer("data.batch_size");
   has_position_ = true;
   partial_loss_ = t.number("partial.loss"), partial_examples_ = t.integer("partial.examples");
   best_ = t.number("best"), since_best_ = t.integer("since_best");

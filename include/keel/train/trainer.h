@@ -19,7 +19,7 @@ struct EpochResult {
 
 struct Evaluation {
   double loss = 0;      // mean over examples
-  double accuracy = 0;  // share of examples whose largest output is the target; NaN where targets are no class indices
+  double accuracy = 0;  // share of targets that are their largest output; NaN where targets are no class indices
   int64_t examples = 0;
 };
 
@@ -81,6 +81,7 @@ class Trainer {
   data::Loader* batches_ = nullptr;
   data::Loader::Position position_{};
   bool has_position_ = false;
+  int64_t resumed_batch_size_ = 0;
   int64_t steps_ = 0, epochs_done_ = 0;
   double partial_loss_ = 0;  // of the epoch in progress, times examples
   int64_t partial_examples_ = 0;

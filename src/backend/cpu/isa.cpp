@@ -137,6 +137,12 @@ bool parse(const char* s, Isa& out) {
   return false;
 }
 
+std::string why_not(Isa want) {
+  const Found& f = found();
+  if (!kX86) return std::string("this build has ") + isa_name(kStatic) + " only";
+  return want == Isa::avx2 ? f.avx2_why : want == Isa::avx512 ? f.avx512_why : want == Isa::amx ? f.amx_why : "it belongs to another kind of processor";
+}
+
 }  // namespace
 
 const char* isa_name(Isa isa) {
@@ -169,8 +175,8 @@ CpuReport describe_cpu() {
   if (const char* env = base::env_string("KEEL_ISA").data()) {
     Isa want = Isa::scalar;
     const bool known = parse(env, want);
-    if (!known) r.note = std::string("KEEL_ISA=") + env + " is not one of scalar, avx2, avx512, amx; ignored";
-    else if (lowered(want) != want) r.note = std::string("KEEL_ISA=") + env + " is not available here; using " + isa_name(lowered(want));
+    if (!known) r.note = std::string("KEEL_ISA=") + env + " is not one of scalar, avx2, avx512, amx";
+    else if (lowered(want) != want) r.note = std::string("KEEL_ISA=") + env + " cannot be followed here: " + why_not(want);
   }
   if (!kX86) {
     r.entries.push_back({isa_name(kStatic), true, true, ""});
@@ -182,7 +188,7 @@ CpuReport describe_cpu() {
   };
   add("avx2", f.avx2, r.isa >= Isa::avx2, f.avx2_why, nullptr);
   add("avx512", f.avx512, r.isa >= Isa::avx512, f.avx512_why, nullptr);
-  add("avx512_bf16", f.bf16_dot, use_bf16_dot(), f.bf16_why, f.amd ? nullptr : "slower here than AVX-512 f32 or AMX");
+  add("avx512_bf16", f.bf16_dot, use_bf16_dot(), f.bf16_why, f.amd || r.isa < Isa::avx512 ? nullptr : "slower here than AVX-512 f32 or AMX");
   add("amx_bf16", f.amx, r.isa == Isa::amx, f.amx_why, nullptr);
   return r;
 }

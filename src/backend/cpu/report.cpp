@@ -5,6 +5,13 @@ namespace keel {
 
 std::string cpu_isa() { return cpu::isa_name(cpu::active_isa()); }
 
+std::vector<CpuFeature> cpu_features() {
+  std::vector<CpuFeature> all;
+  for (const cpu::IsaEntry& e : cpu::describe_cpu().entries) all.push_back({e.name, e.found, e.used, e.reason});
+  return all;
+}
+std::string cpu_refusal() { return cpu::describe_cpu().note; }
+
 std::string cpu_report() {
   const cpu::CpuReport r = cpu::describe_cpu();
   std::string s = "processor   " + r.model + "\nkernels     " + cpu::isa_name(r.isa) + "\n";

@@ -1,0 +1,353 @@
+#!/usr/bin/env python3
+"""The command line from outside: help texts, exit codes, JSON, hostile files, completion, and runs that are killed.
+
+    KEEL_EXE=build/release/apps/keel/keel python3 tests/cli/test_cli.py [CLASS...]
+    KEEL_REGENERATE=1 ... test_cli.py Help        # writes tests/golden/help anew
+"""
+import json
+import os
+import random
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+KEEL = os.path.abspath(os.environ.get("KEEL_EXE", "build/release/apps/keel/keel"))
+GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "golden", "help")
+DATA = os.path.abspath(os.environ.get("KEEL_DATA", "../shared/data"))
+OK, FAILED, USAGE, NUMERICAL, INTERRUPTED = 0, 1, 2, 4, 130
+SANITIZED = bool(os.environ.get("ASAN_OPTIONS") or os.environ.get("TSAN_OPTIONS"))
+
+
+def idx(path, values, *shape):
+    with open(path, "wb") as f:
+        f.write(struct.pack(">BBBB", 0, 0, 8, len(shape)) + struct.pack(">%dI" % len(shape), *shape) + bytes(values))
+
+
+def small_mnist(folder, train=400, test=100):
+    """Stripes whose place is the label, with noise: a data set that is learnt in a second."""
+    draw = random.Random(7)
+    os.makedirs(os.path.join(folder, "mnist"))
+    for name, n in (("train", train), ("t10k", test)):
+        labels = [draw.randrange(10) for _ in range(n)]
+        pixels = []
+        for y in labels:
+            for row in range(28):
+                pixels += [200 if 2 * y + 3 <= row <= 2 * y + 5 else draw.randrange(40) for _ in range(28)]
+        idx(os.path.join(folder, "mnist", name + "-images-idx3-ubyte"), pixels, n, 28, 28)
+        idx(os.path.join(folder, "mnist", name + "-labels-idx1-ubyte"), labels, n)
+
+
+def read(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.dir = tempfile.mkdtemp(prefix="keel_cli_")
+        self.addCleanup(shutil.rmtree, self.dir, ignore_errors=True)
+        self.env = dict(os.environ, KEEL_DATA="data", LC_ALL="C.UTF-8", KEEL_NUM_THREADS="1")
+        self.env.pop("KEEL_ISA", None)
+
+    def keel(self, *args, code=OK, **env):
+        r = subprocess.run([KEEL, *args], cwd=self.dir, env=dict(self.env, **env), capture_output=True, timeout=300)
+        r.out, r.err = r.stdout.decode(), r.stderr.decode()
+        self.assertEqual(r.returncode, code, "keel %s\n%s%s" % (" ".join(args), r.out, r.err))
+        return r
+
+    def refused(self, code, *args, says="", **env):
+        """The message, on stderr, in one line before hints or help."""
+        r = self.keel(*args, code=code, **env)
+        self.assertEqual(r.out, "")
+        first = r.err.split("\n")[0]
+        self.assertTrue(first.startswith("keel"), first)
+        self.assertIn(says, r.err)
+        return first
+
+    def put(self, name, content):
+        path = os.path.join(self.dir, name)
+        with open(path, "wb") as f:
+            f.write(content if isinstance(content, bytes) else content.encode())
+        return path
+
+
+VERBS = ["", "train", "train mnist", "train char-gpt", "eval", "predict", "sample", "inspect", "bench", "bench peers", "bench monitor", "bench accuracy", "doctor", "demo", "completion"]
+
+
+class Help(Case):
+    def test_golden(self):
+        for verb in VERBS:
+            with self.subTest(verb=verb):
+                text = self.keel(*verb.split(), "--help").out
+                path = os.path.join(GOLDEN, ("keel " + verb).strip().replace(" ", "-") + ".txt")
+                if os.environ.get("KEEL_REGENERATE"):
+                    with open(path, "w") as f:
+                        f.write(text)
+                with open(path) as f:
+                    self.assertEqual(text, f.read())
+                self.assertLessEqual(len(text.splitlines()), 32, "more than a screen")
+                self.assertLessEqual(max(map(len, text.splitlines())), 140)
+                self.assertEqual(self.keel(*verb.split(), "-h").out, text)
+
+    def test_every_verb_has_a_golden(self):
+        listed = {v for v in VERBS if v and " " not in v}
+        shown = {line.split()[0] for line in self.keel("--help").out.split("Subcommands:")[1].splitlines() if line.strip()}
+        self.assertEqual(listed, shown)
+
+    def test_usage_errors(self):
+        for args, says in [([], "A subcommand is required"), (["trian"], "did you mean 'train'"), (["train"], "A subcommand is required"), (["train", "mnits"], "did you mean 'mnist'"),
+                           (["train", "mnist", "--epoch", "3"], "did you mean '--epochs'"), (["train", "mnist", "--epochs", "0"], "at least 1, got 0"),
+                           (["train", "mnist", "--epochs", "two"], "at least 1, got two"), (["train", "mnist", "--batch-size", "-4"], "at least 1, got -4"),
+                           (["train", "mnist", "--lr", "nan"], "above 0, got nan"), (["train", "mnist", "--model", "resnet"], "not in {mlp,cnn}"),
+                           (["train", "mnist", "--data", "nowhere"], "nowhere"), (["train", "mnist", "--data", "."], "no folder mnist/"), (["train", "mnist", "--resume"], "no checkpoint"),
+                           (["train", "char-gpt"], "--text is required"), (["train", "char-gpt", "--text", "nothing.txt"], "nothing.txt"),
+                           (["sample", "run", "--temperature", "-1"], "at least 0"), (["inspect"], "required"), (["inspect", "a", "b"], "not expected"), (["completion", "tcsh"], "bash,zsh,fish")]:
+            with self.subTest(args=args):
+                self.refused(USAGE, *args, says=says)
+                self.assertIn("Usage: keel", self.keel(*args, code=USAGE).err)
+        self.assertEqual(self.keel("--version").out.count("."), 2)
+
+    def test_isa(self):
+        self.refused(USAGE, "demo", KEEL_ISA="sse", says="not one of scalar, avx2, avx512, amx")
+        self.assertIn("not one of", self.keel("doctor", KEEL_ISA="sse").out)
+        for f in json.loads(self.keel("doctor", "--json").out)["features"]:
+            if f["name"] in ("avx2", "avx512", "amx_bf16"):
+                name = f["name"].split("_")[0]
+                pinned = self.keel("doctor", KEEL_ISA=name)
+                if f["found"]:
+                    self.assertEqual(json.loads(self.keel("doctor", "--json", KEEL_ISA=name).out)["isa"], name)
+                    lower = self.keel("doctor", KEEL_ISA="scalar").out
+                    self.assertIn("pinned to scalar", lower)
+                else:
+                    self.assertIn("KEEL_ISA=%s cannot be followed here: " % name, pinned.out)
+                    self.refused(USAGE, "demo", KEEL_ISA=name, says="cannot be followed here: " + f["why"])
+
+    def test_doctor(self):
+        d = json.loads(self.keel("doctor", "--json").out)
+        self.assertLessEqual({"version", "build", "cpu", "isa", "threads", "features", "ops", "devices", "data", "data_present"}, d.keys())
+        for f in d["features"]:
+            self.assertEqual(f["used"], f["why"] == "", f)
+        text = self.keel("doctor").out
+        for word in ("processor", "kernels", "caches", "threads", "ops", "devices", "data"):
+            self.assertIn(word, text)
+
+    def test_completion(self):
+        for shell in ("bash", "zsh", "fish"):
+            script = self.keel("completion", shell).out
+            for word in ("train", "char-gpt", "checkpoint-steps", "doctor"):
+                self.assertIn(word, script)
+            if shell != "bash" and shutil.which(shell):
+                subprocess.run([shell, "-n"], input=script.encode(), check=True)
+        script = self.put("completion.bash", self.keel("completion", "bash").out)
+
+        def complete(*words):
+            ask = 'source %s; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _keel; printf "%%s\\n" "${COMPREPLY[@]}"' % script
+            return subprocess.run(["bash", "--norc", "-c", ask, "bash", *words], cwd=self.dir, capture_output=True, check=True).stdout.decode().split()
+
+        self.assertEqual(complete("keel", "tr"), ["train"])
+        self.assertEqual(complete("keel", "train", ""), ["mnist", "char-gpt", "--help"])
+        self.assertEqual(complete("keel", "train", "mnist", "--ep"), ["--epochs"])
+        self.assertEqual(complete("keel", "bench", "peers", "--on"), ["--only"])
+        self.put("model.npy", "")
+        self.assertIn("model.npy", complete("keel", "inspect", "mod"))
+
+
+class Inspect(Case):
+    def test_hostile_files(self):
+        npy = b"\x93NUMPY\x01\x00" + struct.pack("<H", 118) + ("{'descr': '<f4', 'fortran_order': False, 'shape': (1000,), }".ljust(117) + "\n").encode()
+        os.mkdir(os.path.join(self.dir, "folder"))
+        files = [self.put("empty", b""), self.put("one", b"\x00"), self.put("text.txt", "Not a model, only words."), self.put("short.npy", npy + bytes(100)), self.put("header.npy", npy[:40]),
+                 self.put("huge.safetensors", struct.pack("<Q", 2**63) + b"{}"), self.put("name\nwith line.npy", npy), "/dev/null", "missing.npy", "folder"]
+        if os.getuid() != 0:
+            os.chmod(self.put("locked.npy", npy), 0)
+            files.append("locked.npy")
+        for f in files:
+            with self.subTest(file=f):
+                self.assertIn(os.path.basename(f).split("\n")[0], self.refused(FAILED, "inspect", f))
+
+    def test_corpus(self):
+        corpus = os.path.join(DATA, "safetensors-corpus")
+        if not os.path.isdir(corpus):
+            self.skipTest("no data")
+        for kind, code in (("bad", FAILED), ("good", OK)):
+            for f in sorted(os.listdir(os.path.join(corpus, kind))):
+                with self.subTest(file=f):
+                    r = self.keel("inspect", os.path.join(corpus, kind, f), "--json", code=code)
+                    if code == OK:
+                        self.assertIn("tensors", json.loads(r.out))
+                    else:
+                        self.assertEqual((r.out, len(r.err.splitlines())), ("", 1), r.err)
+
+    def test_json(self):
+        ops = json.loads(self.keel("inspect", "--registry", "--json").out)
+        self.assertGreater(len(ops), 150)
+        for op in ops:
+            self.assertLessEqual({"name", "doc", "params", "gradient", "judges", "outputs"}, op.keys())
+        npy = b"\x93NUMPY\x01\x00" + struct.pack("<H", 118) + ("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }".ljust(117) + "\n").encode() + bytes(24)
+        found = json.loads(self.keel("inspect", self.put("a.npy", npy), "--json").out)
+        self.assertEqual(found["tensors"], [{"name": "arr_0", "dtype": "f32", "shape": [2, 3], "bytes": 24}])
+
+
+class Train(Case):
+    def setUp(self):
+        super().setUp()
+        small_mnist(os.path.join(self.dir, "data"))
+
+    def lines(self, r):
+        return [json.loads(line) for line in r.out.splitlines()]
+
+    def test_mnist(self):
+        for model, parameters in (("mlp", 101770), ("cnn", 44426)):
+            run = "runs/mnist-" + model
+            said = self.lines(self.keel("train", "mnist", "--model", model, "--epochs", "4", "--batch-size", "20", "--json"))
+            self.assertEqual([s.get("epoch") for s in said], [1, 2, 3, 4, None])
+            self.assertEqual(said[-1]["parameters"], parameters)
+            self.assertGreater(said[-1]["accuracy"], 0.9)
+            for name in ("checkpoint.keel", "model.safetensors", "config.json", "trainer_state.json", "loss.svg"):
+                self.assertTrue(os.path.exists(os.path.join(self.dir, run, name)), name)
+            evaluated = json.loads(self.keel("eval", run, "--json").out)
+            self.assertEqual(evaluated["accuracy"], said[-1]["accuracy"])
+            rows = json.loads(self.keel("predict", run, "--count", "3", "--first", "99", "--json").out)
+            self.assertEqual([r["example"] for r in rows], [99, 0, 1])
+            self.assertAlmostEqual(sum(rows[0]["probabilities"]), 1, 5)
+            self.assertIn("predicted", self.keel("predict", run, "--count", "1").out)
+            self.assertIn("accuracy", self.keel("eval", run).out)
+            self.assertGreater(len(json.loads(self.keel("inspect", run + "/model.safetensors", "--json").out)["tensors"]), 3)
+        again = self.keel("train", "mnist", "--model", "mlp", "--epochs", "1", "--no-progress")
+        self.assertIn("checkpoint.old.keel", again.err)
+        self.refused(USAGE, "train", "mnist", "--model", "cnn", "--out", "runs/mnist-mlp", "--resume", says="'mlp', not cnn")
+        self.refused(FAILED, "sample", "runs/mnist-mlp", says="no char-gpt")
+        self.refused(NUMERICAL, "train", "mnist", "--model", "mlp", "--lr", "1e30", "--out", "hot", says="the loss is")
+        self.refused(FAILED, "train", "mnist", "--out", self.put("file", ""), says="no folder")
+        self.refused(FAILED, "eval", "nowhere", says="config.json")
+        shutil.copy(os.path.join(self.dir, "runs/mnist-cnn/model.safetensors"), os.path.join(self.dir, "runs/mnist-mlp/model.safetensors"))
+        self.refused(FAILED, "eval", "runs/mnist-mlp", says="missing: 1.weight")  # another network's weights: all of it is listed
+        if os.getuid() != 0:
+            os.mkdir(os.path.join(self.dir, "locked"), 0o500)
+            self.refused(FAILED, "train", "mnist", "--out", "locked", says="Permission denied")
+
+    def test_drawn_digits(self):
+        said = self.lines(self.keel("train", "mnist", "--model", "mlp", "--epochs", "1", "--json", "--out", "run", KEEL_DATA="nowhere"))
+        self.assertEqual(said[-1]["dataset"], "drawn digits")
+
+    def test_char_gpt(self):
+        text = self.put("text.txt", "Fünf süße Bären jagten über den Ärmelkanal – 数学は美しい 🙂.\n" * 40)
+        small = ["--layers", "1", "--width", "16", "--heads", "2", "--context", "16"]
+        r = self.keel("train", "char-gpt", "--text", text, "--iterations", "30", *small)
+        self.assertIn("keel sample runs/char-gpt", r.out)
+        self.assertTrue(self.keel("sample", "runs/char-gpt", "--prompt", "Bären 🙂", "--tokens", "40").out.startswith("Bären 🙂"))
+        told = json.loads(self.keel("sample", "runs/char-gpt", "--tokens", "25", "--json").out)
+        self.assertEqual(len(told["text"]), 25)
+        self.assertEqual(self.keel("sample", "runs/char-gpt", "--temperature", "0", "--tokens", "9").out, self.keel("sample", "runs/char-gpt", "--top-k", "1", "--tokens", "9", "--seed", "5").out)
+        self.refused(FAILED, "sample", "runs/char-gpt", "--prompt", "XY", "--json", says="character 'X' at byte 0")
+        self.refused(USAGE, "eval", "runs/char-gpt", says="--text is required")
+        self.assertLess(json.loads(self.keel("eval", "runs/char-gpt", "--text", text, "--json").out)["loss"], 4)
+        self.refused(FAILED, "predict", "runs/char-gpt", says="not an image model")
+        self.refused(USAGE, "train", "mnist", "--out", "runs/char-gpt", "--resume", says="'char-gpt'")
+        self.refused(USAGE, "train", "char-gpt", "--text", text, "--resume", "--layers", "2", says="was made with 1")
+        self.refused(USAGE, "train", "char-gpt", "--text", text, "--heads", "5", says="must divide --width 128")
+        self.refused(USAGE, "train", "char-gpt", "--text", self.put("tiny.txt", "To be, or not to be, that is the question."), says="--context 4 fits")
+        self.keel("train", "char-gpt", "--text", os.path.join(self.dir, "tiny.txt"), "--context", "4", "--iterations", "3", "--out", "tiny")
+        self.refused(USAGE, "train", "char-gpt", "--text", self.put("none.txt", ""), says="it has 0")
+        more = self.lines(self.keel("train", "char-gpt", "--text", text, "--iterations", "50", "--resume", "--json"))
+        self.assertEqual(more[-1]["steps"], 50)
+
+
+class Kill(Case):
+    """A run that is killed at any moment, again and again, ends with the bits of one that is left alone."""
+
+    def setUp(self):
+        super().setUp()
+        small_mnist(os.path.join(self.dir, "data"))
+
+    def arguments(self, out):
+        return ["train", "mnist", "--model", "cnn", "--epochs", "16", "--batch-size", "20", "--checkpoint-steps", "3", "--out", out, "--no-progress"]
+
+    def start(self, out):
+        resume = ["--resume"] if os.path.exists(os.path.join(self.dir, out, "checkpoint.keel")) else []
+        return subprocess.Popen([KEEL, *self.arguments(out), *resume], cwd=self.dir, env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    def weights(self, out):
+        return read(os.path.join(self.dir, out, "model.safetensors"))
+
+    def test_killed_runs_lose_nothing(self):
+        begin = time.monotonic()
+        self.keel(*self.arguments("whole"))
+        whole = time.monotonic() - begin
+        draw = random.Random(11)
+        kills, finished, seen = 0, 0, 0
+        while kills < 25 and finished < 6:
+            p = self.start("killed")
+            try:
+                p.wait(draw.uniform(0.2, 0.6) * whole / 6)
+                self.assertEqual(p.returncode, OK, p.stderr.read())
+                finished += 1  # got to its end: the same bits; then from the start, to be killed some more
+                self.assertEqual(self.weights("killed"), self.weights("whole"))
+                shutil.rmtree(os.path.join(self.dir, "killed"))
+            except subprocess.TimeoutExpired:
+                p.send_signal(signal.SIGKILL)
+                p.wait()
+                kills += 1
+                checkpoint = os.path.join(self.dir, "killed", "checkpoint.keel")
+                if os.path.exists(checkpoint):
+                    seen += 1
+                    self.assertIn("metadata", json.loads(self.keel("inspect", checkpoint, "--json").out))
+            p.stderr.close()
+        print(kills, "kills,", seen, "with a checkpoint,", finished, "runs to the end", end=" ... ", flush=True)
+        self.assertGreaterEqual(kills, 20)
+        self.assertGreater(seen, kills // 2)
+        p = self.start("killed")
+        self.assertEqual(p.wait(), OK, p.stderr.read())
+        p.stderr.close()
+        self.assertEqual(self.weights("killed"), self.weights("whole"))
+        self.assertEqual([f for f in os.listdir(os.path.join(self.dir, "killed")) if ".part-" in f], [])
+
+    def wait_for(self, out, what="checkpoint.keel"):
+        for _ in range(3000):
+            if os.path.exists(os.path.join(self.dir, out, what)):
+                return
+            time.sleep(0.01)
+        self.fail("no " + what)
+
+    def test_interrupt_saves(self):
+        self.keel(*self.arguments("whole"))
+        p = self.start("stopped")
+        self.wait_for("stopped")
+        p.send_signal(signal.SIGINT)
+        self.assertEqual(p.wait(60), INTERRUPTED, p.stderr.read())
+        p.stderr.close()
+        state = json.loads(read(os.path.join(self.dir, "stopped", "trainer_state.json")))
+        self.assertTrue(state["interrupted"])
+        r = self.keel(*self.arguments("stopped"), "--resume")
+        self.assertIn("accuracy", r.out)
+        self.assertEqual(self.weights("stopped"), self.weights("whole"))
+
+    def test_second_interrupt_stops_at_once(self):
+        """The first is answered at the end of a step; a step of 4,000 images takes a while, and the second must not wait for it."""
+        small_mnist(os.path.join(self.dir, "large"), train=4000)
+        codes = []
+        while len(codes) < 5 and -signal.SIGINT not in codes:  # a step may end between the two
+            p = subprocess.Popen([KEEL, "train", "mnist", "--data", "large", "--batch-size", "4000", "--epochs", "900", "--checkpoint-steps", "1", "--out", "long"], cwd=self.dir, env=self.env,
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            self.wait_for("long")
+            p.send_signal(signal.SIGINT)
+            time.sleep(0.01)
+            begin = time.monotonic()
+            p.send_signal(signal.SIGINT)
+            codes.append(p.wait(60))
+            if codes[-1] == -signal.SIGINT:
+                self.assertLess(time.monotonic() - begin, 0.5)
+        self.assertIn(-signal.SIGINT, codes)
+        checkpoints = [f for f in ("checkpoint.keel", "checkpoint.old.keel") if os.path.exists(os.path.join(self.dir, "long", f))]
+        self.assertTrue(checkpoints)
+        for f in checkpoints:
+            self.assertIn("metadata", json.loads(self.keel("inspect", "long/" + f, "--json").out))
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], "-v", *sys.argv[1:]])
