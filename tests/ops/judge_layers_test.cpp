@@ -97,6 +97,26 @@ struct Count {
   }
 };
 
+/// The last row of result `i` of `op` says what a plain count says.
+void expect_counted(const MonitorState& state, const OpDef& op, int i, const Count& want, const char* name, DType t, const std::string& what) {
+  const WatchedRow* got = nullptr;
+  for (uint64_t r = 0; r < state.rows; ++r)
+    if (state.sites[state.ring[r].site].op == &op && state.ring[r].output == i) got = &state.ring[r];
+  const std::string which = what + ", result '" + name + "'";
+  ASSERT_EQ(got != nullptr, want.elements > 0) << which;
+  if (!got) return;
+  ASSERT_EQ(got->elements, want.elements) << which;
+  ASSERT_EQ(got->max_bits, want.max_bits) << which;
+  if (want.min_bits == ~uint64_t(0)) {
+    ASSERT_GE(got->min_bits, float_bits(t).magnitude) << which << ": only zeros";
+  } else {
+    ASSERT_EQ(got->min_bits, want.min_bits) << which;
+  }
+  ASSERT_EQ(got->nan, want.nan) << which;
+  ASSERT_EQ(got->inf, want.inf) << which;
+  ASSERT_EQ(got->subnormal, want.subnormal) << which;
+}
+
 /// What happens to be in the inputs: nothing odd, NaN and infinities, or subnormals and zeros.
 enum class Plant { nothing, broken, tiny };
 
@@ -143,22 +163,8 @@ TEST_P(LayerJudge, MonitorSeesAllAndChangesNothing) {
         const int64_t end = i + 1 == op.out.size() ? out.size() : i + 1;  // results beyond the last declared one share its slot
         for (int64_t k = i; k < end; ++k)
           if (out[k].defined() && is_floating(out[k].dtype())) want.add(out[k]);
-        const WatchedRow* got = nullptr;
-        for (uint64_t r = 0; r < state.rows; ++r)
-          if (state.sites[state.ring[r].site].op == &op && state.ring[r].output == i) got = &state.ring[r];
-        const std::string which = what + ", result '" + op.out[i].name + "'";
-        ASSERT_EQ(got != nullptr, want.elements > 0) << which;
-        if (!got) continue;
-        ASSERT_EQ(got->elements, want.elements) << which;
-        ASSERT_EQ(got->max_bits, want.max_bits) << which;
-        if (want.min_bits == ~uint64_t(0)) {
-          ASSERT_GE(got->min_bits, float_bits(out[i].dtype()).magnitude) << which << ": only zeros";
-        } else {
-          ASSERT_EQ(got->min_bits, want.min_bits) << which;
-        }
-        ASSERT_EQ(got->nan, want.nan) << which;
-        ASSERT_EQ(got->inf, want.inf) << which;
-        ASSERT_EQ(got->subnormal, want.subnormal) << which;
+        expect_counted(state, op, i, want, op.out[i].name, out[i].defined() ? out[i].dtype() : f32, what);
+        if (HasFatalFailure()) return;
       }
     }
   });
@@ -216,6 +222,53 @@ TEST_P(LayerJudge, AutocastIsTheColumn) {
       if (t == f32 && op.cast == Cast::lower && is_floating(got[0].dtype()) && !wide) ASSERT_TRUE(touched) << what;
     }
   });
+}
+
+/// Results so large that several threads share one slot and blocks end in the middle of rows.
+TEST(LayerJudgeLarge, StatisticsOfLargeResults) {
+  using Run = Tensor (*)(const Tensor& x);
+  struct {
+    const char* op;
+    Run run;
+    Shape shape;
+  } const rows[] = {
+      {"add", [](const Tensor& x) { return x + x; }, {3, 211, 457}},
+      {"mul", [](const Tensor& x) { return x.transpose(0, 2) * 3.0; }, {3, 211, 457}},
+      {"exp", [](const Tensor& x) { return exp(x); }, {1 << 19}},
+      {"cast", [](const Tensor& x) { return cast(x, f16); }, {1 << 19}},
+      {"sum", [](const Tensor& x) { return sum(x, {.axis = 1}); }, {4001, 257}},
+      {"sum", [](const Tensor& x) { return sum(x, {.axis = 0}); }, {257, 4001}},
+      {"mean", [](const Tensor& x) { return mean(x); }, {1 << 19}},
+      {"softmax", [](const Tensor& x) { return softmax(x, {.axis = -1}); }, {701, 1003}},
+      {"log_softmax", [](const Tensor& x) { return log_softmax(x, {.axis = -1}); }, {701, 1003}},
+      {"layer_norm", [](const Tensor& x) { return layer_norm(x, ones({1003}), zeros({1003})); }, {701, 1003}},
+      {"rms_norm", [](const Tensor& x) { return rms_norm(x, ones({1003})); }, {701, 1003}},
+      {"matmul", [](const Tensor& x) { return matmul(x, x.transpose(0, 1)); }, {517, 301}},
+      {"linear", [](const Tensor& x) { return linear(x, x); }, {517, 301}},
+      {"conv2d", [](const Tensor& x) { return conv2d(x, x[{all, all, slice(0, 3), slice(0, 3)}].contiguous(), Tensor(), {.padding = 1}); }, {16, 16, 33, 35}},
+      {"max_pool2d", [](const Tensor& x) { return max_pool2d(x, {.kernel = 2, .stride = 2}); }, {16, 16, 64, 66}},
+      {"concat", [](const Tensor& x) { return concat({x, x}, {.axis = 1}); }, {701, 1003}},
+  };
+  const int64_t threads = num_threads();
+  set_num_threads(2);
+  for (const auto& row : rows)
+    for (const DType t : {f32, bf16})
+      for (const double spike : {0.0, 1e-40, std::numeric_limits<double>::infinity(), std::nan("")}) {
+        const OpDef& op = *registry().find(row.op);
+        Tensor x = make_inputs({normal(row.shape)}, t, 5)[0];
+        if (spike != 0)
+          for (int64_t at : {int64_t(0), x.size() / 2 + 1, x.size() - 1}) write_scalar(impl(x).data + at * int64_t(size_of(t)), t, Scalar(spike));
+        const Tensor plain = row.run(x);
+        Monitor m;
+        const Tensor y = row.run(x);
+        const std::string what = std::string(row.op) + " of " + to_string(impl(x).spec) + " with " + std::to_string(spike);
+        expect_same_bits({y}, {plain}, what);
+        Count want;
+        want.add(y);
+        expect_counted(*static_cast<MonitorState*>(scope().monitor), op, 0, want, op.out[0].name, y.dtype(), what);
+        if (testing::Test::HasFatalFailure()) return;
+      }
+  set_num_threads(threads);
 }
 
 INSTANTIATE_TEST_SUITE_P(Ops, LayerJudge, ::testing::Range(0, int(all_cases().ops.size())), test_name);
