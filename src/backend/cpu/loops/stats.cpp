@@ -16,10 +16,30 @@ template <class U>
 void scan(const void* y, int64_t n, U magnitude, U inf, U min_normal, bool has_inf, StatSlot::Part& part) {
   const U* p = static_cast<const U*>(y);
   U most = 0, least = U(~U(0));
-  for (int64_t i = 0; i < n; ++i) {
-    const U u = U(p[i] & magnitude), v = U(u - 1);
-    most = u > most ? u : most;
-    least = v < least ? v : least;
+  if (n == 0) return;
+  const auto without_zeros = [&] {
+    for (int64_t i = 0; i < n; ++i) {
+      const U v = U(U(p[i] & magnitude) - 1);
+      least = v < least ? v : least;
+    }
+  };
+  // Most blocks hold no zero; then u itself has the minimum, for an operation less. A block that begins with a zero has more of them.
+  if (U(p[0] & magnitude) != 0) {
+    for (int64_t i = 0; i < n; ++i) {
+      const U u = U(p[i] & magnitude);
+      most = u > most ? u : most;
+      least = u < least ? u : least;
+    }
+    if (least != 0)
+      --least;
+    else
+      least = U(~U(0)), without_zeros();
+  } else {
+    for (int64_t i = 0; i < n; ++i) {
+      const U u = U(p[i] & magnitude), v = U(u - 1);
+      most = u > most ? u : most;
+      least = v < least ? v : least;
+    }
   }
   if (most >= inf) {
     uint64_t nan = 0, infinite = 0;
