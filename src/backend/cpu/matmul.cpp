@@ -1,6 +1,6 @@
 // Kernels of matmul and linear over the packed GEMM: operands of any strides, batch axes broadcast by stride 0, bias in the epilogue, statistics taken from each finished block while it is in cache.
 #include "backend/cpu/gemm/gemm.h"
-#include "backend/cpu/loops/loops.h"
+#include "backend/cpu/loops/stat_rows.h"
 #include "backend/kernel.h"
 
 namespace keel::cpu {
@@ -15,8 +15,7 @@ struct Watch {
 void watch_block(void* context, const GemmBlock& block) {
   const Watch& w = *static_cast<Watch*>(context);
   StatSlot::Part part;
-  const auto bytes = int64_t(size_of(w.dtype));
-  for (int64_t i = 0; i < block.rows; ++i) stat_block(w.dtype, static_cast<const char*>(block.c) + i * block.ldc * bytes, block.cols, part);
+  stat_rows(w.dtype, block.c, block.rows, block.cols, block.ldc, part);
   w.slot->merge(part);
 }
 

@@ -1,6 +1,9 @@
 // The monitor's two integer reductions over one block, and copies past the caches. With u the bits without sign: the maximum of u and the
 // minimum of u - 1, as unsigned integers; order does not matter. The compiler vectorises the loops. A second pass counts, only where the
 // extremes show that there is something to count.
+#include <algorithm>
+
+#include "backend/cpu/loops/stat_rows.h"
 #include "backend/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/loops/stats.cpp"
@@ -60,7 +63,49 @@ void scan(const void* y, int64_t n, U magnitude, U inf, U min_normal, bool has_i
   if (low < part.min_bits) part.min_bits = low;
   part.count += uint64_t(n);
 }
+/// `rows` rows of `cols` elements, `step` apart: one reduction at the end instead of one a row.
+template <class U>
+void scan_rows(const void* y, int64_t rows, int64_t cols, int64_t step, U magnitude, U inf, U min_normal, bool has_inf,
+               StatSlot::Part& part) {
+  const U* p = static_cast<const U*>(y);
+  const hn::ScalableTag<U> d;
+  const int64_t lanes = int64_t(hn::Lanes(d)), whole = cols - cols % (2 * lanes);
+  const auto mask = hn::Set(d, magnitude), one = hn::Set(d, U(1));
+  auto most0 = hn::Zero(d), most1 = most0, least0 = hn::Set(d, U(~U(0))), least1 = least0;
+  for (int64_t i = 0; i < rows; ++i, p += step) {
+    for (int64_t j = 0; j < whole; j += 2 * lanes) {
+      const auto u = hn::And(hn::LoadU(d, p + j), mask), v = hn::And(hn::LoadU(d, p + j + lanes), mask);
+      most0 = hn::Max(most0, u), least0 = hn::Min(least0, hn::Sub(u, one));
+      most1 = hn::Max(most1, v), least1 = hn::Min(least1, hn::Sub(v, one));
+    }
+    if (whole < cols) scan<U>(p + whole, cols - whole, magnitude, inf, min_normal, has_inf, part);
+  }
+  if (whole == 0) return;
+  HWY_ALIGN U highest[hn::MaxLanes(d)], lowest[hn::MaxLanes(d)];
+  hn::Store(hn::Max(most0, most1), d, highest), hn::Store(hn::Min(least0, least1), d, lowest);
+  U most = 0, least = U(~U(0));
+  for (int64_t k = 0; k < lanes; ++k) most = std::max(most, highest[k]), least = std::min(least, lowest[k]);
+  if (most >= inf || (least != U(~U(0)) && U(least + 1) < min_normal)) {  // something to count
+    p = static_cast<const U*>(y);
+    for (int64_t i = 0; i < rows; ++i, p += step) scan<U>(p, whole, magnitude, inf, min_normal, has_inf, part);
+    return;
+  }
+  const uint64_t low = least == U(~U(0)) ? ~uint64_t(0) : uint64_t(least);
+  if (uint64_t(most) > part.max_bits) part.max_bits = most;
+  if (low < part.min_bits) part.min_bits = low;
+  part.count += uint64_t(rows * whole);
+}
 }  // namespace
+
+void stat_scan_rows(DType t, const void* y, int64_t rows, int64_t cols, int64_t step, StatSlot::Part& part) {
+  switch (t) {
+    case DType::f64:
+      return scan_rows<uint64_t>(y, rows, cols, step, 0x7fffffffffffffff, 0x7ff0000000000000, 0x0010000000000000, true, part);
+    case DType::f32: return scan_rows<uint32_t>(y, rows, cols, step, 0x7fffffff, 0x7f800000, 0x00800000, true, part);
+    case DType::f16: return scan_rows<uint16_t>(y, rows, cols, step, 0x7fff, 0x7c00, 0x0400, true, part);
+    default: return scan_rows<uint16_t>(y, rows, cols, step, 0x7fff, 0x7f80, 0x0080, true, part);  // bf16
+  }
+}
 
 void stat_scan(DType t, const void* y, int64_t n, StatSlot::Part& part) {
   switch (t) {
@@ -101,9 +146,13 @@ HWY_AFTER_NAMESPACE();
 #include "hwy/cache_control.h"
 namespace keel::cpu {
 KEEL_SIMD_EXPORT(stat_scan);
+KEEL_SIMD_EXPORT(stat_scan_rows);
 KEEL_SIMD_EXPORT(stream_bytes);
 void stat_block(DType t, const void* y, int64_t n, StatSlot::Part& part) {
   if (n) KEEL_SIMD(stat_scan)(t, y, n, part);
+}
+void stat_rows(DType t, const void* y, int64_t rows, int64_t cols, int64_t step, StatSlot::Part& part) {
+  if (rows && cols) KEEL_SIMD(stat_scan_rows)(t, y, rows, cols, step, part);
 }
 void stream_copy(void* to, const void* from, size_t bytes) {
   if (bytes) KEEL_SIMD(stream_bytes)(to, from, bytes);
