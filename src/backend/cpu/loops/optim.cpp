@@ -90,7 +90,9 @@ template <class T, bool kLargest>
 void adam(void* const* list, int64_t n, const StepScalars& s) {
   const Gradient<T> gradient(s);
   const Lerp<T> lerp(s.v[3]);
-  const V<T> step = set<T>(s.v[0]), beta2 = set<T>(s.v[4]), share = set<T>(s.v[5]), root = set<T>(s.v[6]), eps = set<T>(s.v[7]), shrink = set<T>(s.v[8]);
+  // m / (sqrt(v) / root + eps), with one division: both sides times root.
+  const V<T> step = set<T>(s.v[0] * s.v[6]), eps = set<T>(s.v[7] * s.v[6]);
+  const V<T> beta2 = set<T>(s.v[4]), share = set<T>(s.v[5]), shrink = set<T>(s.v[8]);
   drive<T, kLargest ? 5 : 4>(list, n, [&](V<T>* x) {
     x[0] = hn::Mul(x[0], shrink);
     const V<T> g = gradient(x[0], x[1]);
@@ -98,7 +100,7 @@ void adam(void* const* list, int64_t n, const StepScalars& s) {
     x[3] = hn::Add(hn::Mul(x[3], beta2), hn::Mul(hn::Mul(share, g), g));
     V<T> second = x[3];
     if constexpr (kLargest) second = x[4] = hn::IfThenElse(hn::Or(hn::Gt(x[3], x[4]), hn::Ne(x[3], x[3])), x[3], x[4]);  // a NaN moves in and stays
-    const V<T> denominator = hn::Add(hn::Div(hn::Sqrt(second), root), eps);
+    const V<T> denominator = hn::Add(hn::Sqrt(second), eps);
     x[0] = hn::Add(x[0], hn::Div(hn::Mul(step, x[2]), denominator));
   });
 }
