@@ -59,10 +59,11 @@ void mnist_rows(const Rows& r, const std::string& model, double mark, const Make
     train::Trainer trainer(net, opt, nn::CrossEntropyLoss());
     train::FitOptions fit{.epochs = r.o.epochs, .progress = false};
     const train::Result result = trainer.fit(batches, held_out, fit);
-    for (const train::EpochResult& e : result.epochs) seconds.push_back(e.seconds);
+    std::string path;
+    for (const train::EpochResult& e : result.epochs) seconds.push_back(e.seconds), path += fmt::format(" {:.4f}", e.accuracy);
     reached.push_back(result.accuracy);
-    r.note(fmt::format("{}, seed {}: {:.4f} of {} images ({} parameters, {:.1f} s)", name, seed, result.accuracy, sets.test.size(),
-                       net.num_parameters(), result.seconds));
+    r.note(fmt::format("{}, seed {}: {:.4f} of {} images ({} parameters, {:.1f} s); by epoch{}", name, seed, result.accuracy,
+                       sets.test.size(), net.num_parameters(), result.seconds, path));
   }
   std::sort(seconds.begin(), seconds.end());
   r.emit(name + " epoch b64 adam", "s", seconds, seconds.front(), NAN, false);

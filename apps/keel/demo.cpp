@@ -2,6 +2,7 @@
 #include <sys/wait.h>
 
 #include <cmath>
+#include <filesystem>
 #include <unistd.h>
 
 #include <memory>
@@ -34,11 +35,19 @@ int run_self(const std::vector<std::string>& args) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : kFailed;
 }
 
+/// Takes away what an earlier demo left for TensorBoard, which would draw both as one curve.
+void remove_events(const std::string& folder) {
+  std::error_code none;
+  for (const auto& f : std::filesystem::directory_iterator(folder, none))
+    if (f.path().filename().string().starts_with("events.out.tfevents.")) std::filesystem::remove(f.path(), none);
+}
+
 int demo(const DemoOptions& o) {
   manual_seed(uint64_t(o.seed));
   const Cpu cpu = cpu_info();
   const ImageSets sets = image_sets(o.data, false);
   make_folder(o.out);
+  remove_events(o.out);
   LeNet net;
   fmt::print("keel {}: LeNet, {} parameters, on {} ({} training and {} held-out images)\n{}, kernels for {}, {} threads\n\n", version(), net.num_parameters(), sets.name, sets.train.size(), sets.test.size(), cpu.name,
              cpu.isa, num_threads());

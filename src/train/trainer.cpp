@@ -99,18 +99,24 @@ struct Trainer::Session {
     if (dir.empty()) return;
     if (events) (void)events->flush();
     io::ChartSeries batch{"batch", {}, {}}, train{"epoch", {}, {}}, held{"held out", {}, {}};
-    const size_t step = losses.size() / 600 + 1;
+    const size_t step = losses.size() / 200 + 1;
     for (size_t i = 0; i + step <= losses.size(); i += step) {
       double mean = 0;
       for (size_t k = 0; k < step; ++k) mean += losses[i + k];
       batch.x.push_back(double(i + step)), batch.y.push_back(mean / double(step));
     }
     for (const EpochResult& e : epochs) {
-      const double x = double(losses.size()) * double(e.epoch) / double(epochs.back().epoch);
-      train.x.push_back(x), train.y.push_back(e.train_loss);
+      const double length = double(losses.size()) / double(epochs.back().epoch), x = length * double(e.epoch);
+      train.x.push_back(x - length / 2), train.y.push_back(e.train_loss);  // a mean over the epoch stands in its middle
       held.x.push_back(x), held.y.push_back(e.loss);
     }
-    if (auto ok = io::write_file(dir + "/loss.svg", io::svg_chart({batch, train, held}, {.title = "Loss", .x_label = "step", .y_label = "loss"})); !ok) io_failed(ok.message());
+    double low = INFINITY, high = 0;
+    for (const io::ChartSeries* s : {&batch, &train, &held})
+      for (double v : s->y)
+        if (std::isfinite(v)) low = std::min(low, v), high = std::max(high, v);
+    const std::string chart =
+        io::svg_chart({batch, train, held}, {.title = "Loss", .x_label = "step", .y_label = "loss", .log_y = low > 0 && high > 20 * low});
+    if (auto ok = io::write_file(dir + "/loss.svg", chart); !ok) io_failed(ok.message());
   }
 };
 
