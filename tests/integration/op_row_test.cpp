@@ -198,7 +198,13 @@ TEST_F(OpRow, FallbacksAreCountedByOp) {
   const int64_t all = fallback_calls(), before = fallbacks_of("demo_halve");
   demo_halve(own);  // the kernel's dtype
   EXPECT_EQ(fallback_calls(), all);
+  std::vector<std::string> told;
+  set_log_sink([](void* list, const LogRecord& r) {
+    if (r.topic == "dispatch") static_cast<std::vector<std::string>*>(list)->emplace_back(r.text);
+  }, &told);
   for (int i = 0; i < 3; ++i) EXPECT_TRUE(allclose(demo_halve(x), x * 0.5));
+  set_log_sink(nullptr);
+  if (before == 0) EXPECT_EQ(told, std::vector<std::string>{"demo_halve: cpu.demo_halve does not take f64; its decomposition runs instead"});  // once
   EXPECT_EQ(fallbacks_of("demo_halve"), before + 3);
   EXPECT_EQ(fallback_calls(), all + 3);
 }
