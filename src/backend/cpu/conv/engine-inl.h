@@ -43,7 +43,7 @@ struct ConvSizing {
   }
   static int64_t weight_block(const ConvGrid& g) { return conv_joined(g) ? g.cg : std::min<int64_t>(kWeightChannels, g.cg); }
   static int64_t weight_task_bytes(const ConvGrid& g) {
-    return 2 * kRows * 8 + panel_bytes(g) + (g.copy ? band_bytes(g, weight_block(g), kConvBand) : 0) + 256;
+    return 5 * kRows * 8 + panel_bytes(g) + (g.copy ? band_bytes(g, weight_block(g), kConvBand) : 0) + 256;
   }
   /// Pixels between two pixels of the copied band: what the grid can touch.
   static int64_t buffer_columns(const ConvGrid& g) {
@@ -78,11 +78,23 @@ HWY_NOINLINE void copy_band(const ConvGrid& g, int64_t image, int64_t y0, int64_
   }
 }
 
+// Taps [first, last) reach rows inside the image from grid row y; the others would meet zeros only.
+struct TapRange {
+  int64_t first, last;
+  bool operator==(const TapRange&) const = default;
+};
+inline TapRange taps_inside(const ConvGrid& g, int64_t y) {
+  TapRange r{0, g.n_taps};
+  while (r.first < r.last && y * g.isy + g.taps[r.first].dy < 0) ++r.first;
+  while (r.first < r.last && y * g.isy + g.taps[r.last - 1].dy >= g.h) --r.last;
+  return r;
+}
+
 // Taps as runs from the first pixel of a grid point, cut so that no chain is much longer than kConvChain.
 template <class T>
-int64_t make_segments(const ConvGrid& g, int64_t row_pitch, int64_t pixel_pitch, Segment* out) {
+int64_t make_segments(const ConvGrid& g, TapRange taps, int64_t row_pitch, int64_t pixel_pitch, Segment* out) {
   int64_t count = 0, chain = 0;
-  for (int64_t t = 0; t < g.n_taps; ++t) {
+  for (int64_t t = taps.first; t < taps.last; ++t) {
     const ConvTap& tap = g.taps[t];
     const int64_t length = tap.columns * g.cg, at = (tap.dy - g.dy0) * row_pitch + (tap.dx - g.dx0) * pixel_pitch;
     const int64_t parts = (length + kConvChain - 1) / kConvChain, step = (length + parts - 1) / std::max<int64_t>(parts, 1);
@@ -127,7 +139,7 @@ void run_conv_task(const ConvTask& task) {
   const int64_t columns = Z::buffer_columns(g), span = g.dy1 - g.dy0;
   const int64_t pixel_pitch = g.copy ? g.cg : g.c, row_pitch = g.copy ? columns * g.cg : g.w * g.c;
   PixelTile<T> tile{};
-  tile.ars = g.isx * pixel_pitch, tile.segments = segments, tile.n_segments = make_segments<T>(g, row_pitch, pixel_pitch, segments);
+  tile.ars = g.isx * pixel_pitch, tile.segments = segments, tile.n_segments = 0;
   // Groups of 7 pixels where they waste no more lanes than groups of 4.
   const bool wide =
       kWideGroup != 0 && !g.pair && g.columns >= kWideGroup && round_up(g.columns, std::max(kWideGroup, 1)) <= round_up(g.columns, kGroup);
@@ -143,6 +155,9 @@ void run_conv_task(const ConvTask& task) {
   const int64_t images = std::max<int64_t>(in_l2 / std::max<int64_t>(image_bytes, 1), 0);
   const int64_t band = std::max<int64_t>((in_l2 - std::max<int64_t>(halo, 0)) / std::max<int64_t>(row_bytes, 1), 1);
   StatSlot::Part part;
+  TapRange keys[2 * 32 + 2];
+  const bool clipped = g.dy0 < 0 || (g.rows - 1) * g.isy + g.dy1 >= g.h;
+  bool built = false;
 
   for (int64_t row = task.row0; row < task.row1;) {
     const int64_t image0 = row / g.rows;
@@ -160,8 +175,15 @@ void run_conv_task(const ConvTask& task) {
         to += (y1 - y0) * row_pitch, r += n;
       }
     }
+    // Rows that meet the same taps go together.
+    int64_t n_keys = 0;
+    for (int64_t r = row; r < end; ++r) {
+      const TapRange inside = taps_inside(g, r % g.rows);
+      if (std::find(keys, keys + n_keys, inside) == keys + n_keys) keys[n_keys++] = inside;
+      if (!clipped) break;
+    }
+    built = built && !clipped;
     for (int64_t panel = task.panel0; panel < task.panel1; ++panel) {
-      tile.b = static_cast<const T*>(g.panels) + panel * g.k * kNr;
       tile.cols = std::min(kNr, g.og - panel * kNr);
       const int64_t nv = tile.cols > kN ? 2 : 1, out0 = g.o0 + panel * kNr;
       T bias[kNr];
@@ -169,36 +191,45 @@ void run_conv_task(const ConvTask& task) {
         for (int64_t j = 0; j < tile.cols; ++j) bias[j] = T(static_cast<const O*>(g.bias)[out0 + j]);
         tile.bias = bias;
       }
-      int64_t r = row, group = 0;
-      O* to[kGroups];
-      while (r < end) {
-        int64_t ng = 0;
-        for (; ng < most_groups && r < end; ++ng) {
-          const int64_t image = r / g.rows, y = r % g.rows,
-                        x = std::max<int64_t>(std::min(group * group_pixels, g.columns - group_pixels), 0);
-          if (g.copy) {
-            const int64_t in_image = image - image0, base = in_image ? first_size + (in_image - 1) * image_size : 0;
-            tile.a[ng] = buffer + base + (in_image ? y : r - row) * g.isy * row_pitch + x * tile.ars;
-          } else if constexpr (std::is_same_v<S, T>) {
-            tile.a[ng] = static_cast<const T*>(g.src) + ((image * g.h + y * g.isy + g.dy0) * g.w + x * g.isx + g.dx0) * g.c + g.c0;
+      for (int64_t key = 0; key < n_keys; ++key) {
+        if (n_keys > 1 || !built) tile.n_segments = make_segments<T>(g, keys[key], row_pitch, pixel_pitch, segments), built = true;
+        tile.b = static_cast<const T*>(g.panels) + panel * g.k * kNr;
+        for (int64_t t = 0; t < keys[key].first; ++t) tile.b += g.taps[t].columns * g.cg * kNr;
+        const auto next = [&](int64_t r) {
+          while (clipped && r < end && taps_inside(g, r % g.rows) != keys[key]) ++r;
+          return r;
+        };
+        int64_t r = next(row), group = 0;
+        O* to[kGroups];
+        while (r < end) {
+          int64_t ng = 0;
+          for (; ng < most_groups && r < end; ++ng) {
+            const int64_t image = r / g.rows, y = r % g.rows,
+                          x = std::max<int64_t>(std::min(group * group_pixels, g.columns - group_pixels), 0);
+            if (g.copy) {
+              const int64_t in_image = image - image0, base = in_image ? first_size + (in_image - 1) * image_size : 0;
+              tile.a[ng] = buffer + base + (in_image ? y : r - row) * g.isy * row_pitch + x * tile.ars;
+            } else if constexpr (std::is_same_v<S, T>) {
+              tile.a[ng] = static_cast<const T*>(g.src) + ((image * g.h + y * g.isy + g.dy0) * g.w + x * g.isx + g.dx0) * g.c + g.c0;
+            }
+            to[ng] = dst + ((image * g.oh + y * g.osy + g.oy0) * g.ow + x * g.osx + g.ox0) * g.o + out0;
+            if (++group == groups) group = 0, r = next(r + 1);
           }
-          to[ng] = dst + ((image * g.oh + y * g.osy + g.oy0) * g.ow + x * g.osx + g.ox0) * g.o + out0;
-          if (++group == groups) group = 0, ++r;
-        }
-        if constexpr (kConvert) {
-          for (int64_t i = 0; i < ng; ++i) tile.c[i] = narrow + i * group_pixels * kNr;
-          tile.ldc = kNr;
-        } else {
-          for (int64_t i = 0; i < ng; ++i) tile.c[i] = to[i];
-          tile.ldc = pixel_out;
-        }
-        get_pixel_tile<T>(wide, g.pair, ng, nv)(tile);
-        if constexpr (kConvert) {
-          const hn::ScalableTag<T> d;
-          for (int64_t i = 0; i < ng; ++i)
-            for (int64_t q = 0; q < tile.rows; ++q)
-              for (int64_t j = 0; j < tile.cols; j += kN)
-                store_some(d, hn::LoadU(d, tile.c[i] + q * kNr + j), to[i] + q * pixel_out + j, std::min(kN, tile.cols - j));
+          if constexpr (kConvert) {
+            for (int64_t i = 0; i < ng; ++i) tile.c[i] = narrow + i * group_pixels * kNr;
+            tile.ldc = kNr;
+          } else {
+            for (int64_t i = 0; i < ng; ++i) tile.c[i] = to[i];
+            tile.ldc = pixel_out;
+          }
+          get_pixel_tile<T>(wide, g.pair, ng, nv)(tile);
+          if constexpr (kConvert) {
+            const hn::ScalableTag<T> d;
+            for (int64_t i = 0; i < ng; ++i)
+              for (int64_t q = 0; q < tile.rows; ++q)
+                for (int64_t j = 0; j < tile.cols; j += kN)
+                  store_some(d, hn::LoadU(d, tile.c[i] + q * kNr + j), to[i] + q * pixel_out + j, std::min(kN, tile.cols - j));
+          }
         }
       }
     }
@@ -216,7 +247,8 @@ void run_weight_task(const ConvWeightTask& task) {
   char* w = reinterpret_cast<char*>(round_up(reinterpret_cast<intptr_t>(task.workspace), 64));
   int64_t* a_row = reinterpret_cast<int64_t*>(w);
   int64_t* b_row = a_row + Z::kRows;
-  T* g_buffer = reinterpret_cast<T*>(b_row + Z::kRows);  // one panel of g, widened
+  int64_t *y_row = b_row + Z::kRows, *a_inside = y_row + Z::kRows, *b_inside = a_inside + Z::kRows;
+  T* g_buffer = reinterpret_cast<T*>(b_inside + Z::kRows);  // one panel of g, widened
   constexpr bool kConvert = !std::is_same_v<S, T>;
   T* buffer = g_buffer + Z::panel_bytes(g) / int64_t(sizeof(T));
   const bool joined = conv_joined(g);
@@ -229,6 +261,7 @@ void run_weight_task(const ConvWeightTask& task) {
   const int64_t halo = (span + 1 - g.isy) * band_row;
   const int64_t part = std::clamp<int64_t>((kConvBand - std::max<int64_t>(halo, 0)) / (band_row * g.isy), 1, most_rows);
   const int64_t total = g.n * g.rows;
+  const bool clipped = g.dy0 < 0 || (g.rows - 1) * g.isy + g.dy1 >= g.h;
   for (int64_t c0 = task.channel0; c0 < task.channel1; c0 += block) {
     const int64_t cn = std::min(block, task.channel1 - c0), pixel_pitch = g.copy ? cn : g.c, row_pitch = g.copy ? columns * cn : g.w * g.c;
     for (int64_t row = 0; row < total;) {
@@ -242,7 +275,7 @@ void run_weight_task(const ConvWeightTask& task) {
         for (int64_t i = 0; i < n; ++i) {
           a_row[r - row + i] =
               g.copy ? to - buffer + i * g.isy * row_pitch : ((image * g.h + y0 + i * g.isy) * g.w + g.dx0) * g.c + g.c0 + c0;
-          b_row[r - row + i] = (r + i) * g.columns * g.o;
+          b_row[r - row + i] = (r + i) * g.columns * g.o, y_row[r - row + i] = (y + i) * g.isy;
         }
         to += (y1 - y0) * row_pitch, r += n;
       }
@@ -274,7 +307,7 @@ void run_weight_task(const ConvWeightTask& task) {
             int64_t tap_row[8], t = 0, taken = g.n_taps;
             while (const PairWeightTileFn run = get_pair_weight_tile(taken, g.taps[0].columns)) {
               for (int64_t i = 0; i < taken; ++i) tap_row[i] = (g.taps[t + i].dy - g.dy0) * row_pitch;
-              run({a, tile.b, a_row, b_row, tap_row, tile.rows, tile.columns, g.og,
+              run({a, tile.b, a_row, b_row, tap_row, end - row, tile.columns, g.og,
                    static_cast<T*>(task.sums) + t * g.taps[0].columns * task.ld, task.ld, tile.add});
               t += taken, taken = g.n_taps - t;
               if (taken == 0) break;
@@ -287,6 +320,11 @@ void run_weight_task(const ConvWeightTask& task) {
           const ConvTap& tap = g.taps[t];
           const int64_t run = joined ? tap.columns * g.cg : cn, first = k0 + (joined ? 0 : c0), tiles = (run + kConvRows - 1) / kConvRows;
           const T* at = a + (tap.dy - g.dy0) * row_pitch + (tap.dx - g.dx0) * pixel_pitch;
+          if (clipped) {  // rows beyond the image meet zeros
+            tile.a_row = a_inside, tile.b_row = b_inside, tile.rows = 0;
+            for (int64_t i = 0; i < end - row; ++i)
+              if (const int64_t y = y_row[i] + tap.dy; y >= 0 && y < g.h) a_inside[tile.rows] = a_row[i], b_inside[tile.rows++] = b_row[i];
+          }
           for (int64_t i = 0; i < tiles; ++i) {
             const int64_t m0 = i * (run / tiles) + std::min(i, run % tiles), m1 = (i + 1) * (run / tiles) + std::min(i + 1, run % tiles);
             tile.a = at + m0, tile.c = static_cast<T*>(task.sums) + (first + m0) * task.ld + panel * kNr;

@@ -115,7 +115,7 @@ HWY_NOINLINE void pixel_tile(const PixelTile<T>& t) {
     const T* a[NG];
 #pragma GCC unroll 4
     for (int g = 0; g < NG; ++g) a[g] = t.a[g] + t.segments[s].offset;
-#pragma GCC unroll 1
+#pragma GCC unroll 4
     for (int64_t k = t.segments[s].length; k > 0; --k) {
       V bv[NV];
 #pragma GCC unroll 4
