@@ -1,7 +1,7 @@
 // One thread's rectangle of a GEMM, once a Highway target: blocks of columns (B packed, half of L2), then of k, then stripes of kMr rows (A packed, in L1) against
 // all column panels. Memory traffic: B is read once a rectangle, A once a column block, C once a k block. Small or narrow operands are read where they lie
-// (A: few column panels use it; B: few row stripes, or it fits in L1), and up to 4 rows against a k-contiguous B (a Linear weight) stream B through a
-// transposition in registers. Which path runs cannot be seen in the result: each element is the same chain of FMAs (kernel-inl.h).
+// (A: few column panels use it; B: few row stripes, or it fits in L1), and up to 8 rows stream B past partial sums: a k-contiguous B (a Linear weight)
+// through a transposition in registers. Which path runs cannot be seen in the result: each element is the same chain of FMAs (kernel-inl.h).
 #if defined(KEEL_GEMM_DRIVER_INL) == defined(HWY_TARGET_TOGGLE)
 #ifdef KEEL_GEMM_DRIVER_INL
 #undef KEEL_GEMM_DRIVER_INL
@@ -33,7 +33,7 @@ struct Blocking {
   }
 };
 
-// Up to 4 rows of A against columns of B that are contiguous along k. Per step a vector of columns x kSteps of B is transposed in registers.
+// Up to 8 rows of A against columns of B that are contiguous along k. Per step a vector of columns x kSteps of B is transposed in registers.
 template <class T, int M>
 HWY_NOINLINE void stream_transposed(const GemmTask& t, const T* a, const T* b, T* c, int64_t kc) {
   const hn::ScalableTag<T> d;
@@ -58,7 +58,7 @@ HWY_NOINLINE void stream_transposed(const GemmTask& t, const T* a, const T* b, T
         const T* ak = a + (p + k) * t.a_cs;
 #pragma GCC unroll 16
         for (int s = 0; s < kSteps; ++s)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
           for (int i = 0; i < M; ++i) acc[i] = hn::MulAdd(hn::Set(d, ak[i * t.a_rs + s * t.a_cs]), out[s], acc[i]);
       }
       for (; k < len; ++k) {
@@ -113,12 +113,96 @@ void stream_rows(const GemmTask& t, const T* a, const T* b, T* c, int64_t kc) {
   }
 }
 
+// Up to 8 rows of A against rows of B that are contiguous along n and too many for a cache: a few whole rows of B at a time, the sums of their
+// columns waiting in L1. The chain of each sum is the same as in registers.
+template <class T, int M>
+HWY_NOINLINE void stream_wide(const GemmTask& t, const T* a, const T* b, T* c, T* sums, int64_t kc) {
+  const hn::ScalableTag<T> d;
+  using V = hn::Vec<decltype(d)>;
+  constexpr int64_t kN = HWY_LANES(T), kRows = 8;
+  constexpr int NV = M <= 2 ? 4 : HWY_TARGET == HWY_AVX3 && M <= 6 ? 4 : M <= 4 || HWY_TARGET == HWY_AVX3 ? 2 : 1;
+  constexpr int64_t kW = NV * kN, kWidth = round_up(std::max<int64_t>(24576 / int64_t(sizeof(T)) / M, kW), kW);
+  const V alpha = hn::Set(d, T(t.alpha));
+  for (int64_t jc = 0; jc < t.n; jc += kWidth) {
+    const int64_t nc = std::min(kWidth, t.n - jc);
+    for (int64_t p = 0; p < t.k; p += kc) {
+      const int64_t len = std::min(kc, t.k - p);
+      const V beta = hn::Set(d, p ? T(1) : T(t.beta));
+      const bool read = p || t.beta != 0;
+      for (int64_t k = 0; k < len; k += kRows) {
+        const int64_t rows = std::min(kRows, len - k);
+        const bool first = k == 0, last = k + kRows >= len;
+        const T *bk = b + (p + k) * t.b_rs + jc, *ak = a + (p + k) * t.a_cs;
+        const int64_t ahead = p + k + 2 * kRows <= t.k ? kRows * t.b_rs : 0;
+        for (int64_t j = 0; j < nc; j += kN * NV) {
+          const int64_t left = nc - j;
+          V acc[M][NV];
+#pragma GCC unroll 8
+          for (int i = 0; i < M; ++i)
+#pragma GCC unroll 4
+            for (int v = 0; v < NV; ++v) acc[i][v] = first ? hn::Zero(d) : hn::LoadU(d, sums + i * kWidth + j + v * kN);
+          if (HWY_LIKELY(left >= kW)) {
+#pragma GCC unroll 1
+            for (int64_t r = 0; r < rows; ++r) {
+              V bv[NV];
+#pragma GCC unroll 4
+              for (int v = 0; v < NV; ++v) {
+                bv[v] = hn::LoadU(d, bk + r * t.b_rs + j + v * kN);
+                __builtin_prefetch(bk + r * t.b_rs + j + v * kN + ahead);
+              }
+#pragma GCC unroll 8
+              for (int i = 0; i < M; ++i) {
+                const V av = hn::Set(d, ak[i * t.a_rs + r * t.a_cs]);
+#pragma GCC unroll 4
+                for (int v = 0; v < NV; ++v) acc[i][v] = hn::MulAdd(av, bv[v], acc[i][v]);
+              }
+            }
+          } else {
+            for (int64_t r = 0; r < rows; ++r) {
+              V bv[NV];
+              for (int v = 0; v < NV; ++v)
+                bv[v] = load_some(d, bk + r * t.b_rs + std::min(j + v * kN, nc), std::clamp<int64_t>(left - v * kN, 0, kN));
+              for (int i = 0; i < M; ++i) {
+                const V av = hn::Set(d, ak[i * t.a_rs + r * t.a_cs]);
+                for (int v = 0; v < NV; ++v) acc[i][v] = hn::MulAdd(av, bv[v], acc[i][v]);
+              }
+            }
+          }
+#pragma GCC unroll 8
+          for (int i = 0; i < M; ++i)
+#pragma GCC unroll 4
+            for (int v = 0; v < NV; ++v) {
+              if (!last) {
+                hn::StoreU(acc[i][v], d, sums + i * kWidth + j + v * kN);
+                continue;
+              }
+              const int64_t n = std::clamp<int64_t>(left - v * kN, 0, kN);
+              if (n == 0) continue;
+              T* ci = c + i * t.ldc + jc + j + v * kN;
+              V y = hn::Mul(alpha, acc[i][v]);
+              if (read) y = hn::MulAdd(beta, load_some(d, ci, n), y);
+              store_some(d, y, ci, n);
+            }
+        }
+      }
+    }
+  }
+}
+template <class T, int... M>
+void stream_wide_rows(const GemmTask& t, const T* a, const T* b, T* c, T* sums, int64_t kc, std::integer_sequence<int, M...>) {
+  ((t.m == M + 1 ? stream_wide<T, M + 1>(t, a, b, c, sums, kc) : void()), ...);
+}
+template <class T, int... M>
+void stream_transposed_rows(const GemmTask& t, const T* a, const T* b, T* c, int64_t kc, std::integer_sequence<int, M...>) {
+  ((t.m == M + 1 ? stream_transposed<T, M + 1>(t, a, b, c, kc) : void()), ...);
+}
+
 // Rows of stripe i of `count` nearly equal ones: a short last stripe would leave the FMA units waiting for its few accumulators.
 HWY_INLINE int64_t stripe_begin(int64_t rows, int64_t count, int64_t i) { return i * (rows / count) + std::min(i, rows % count); }
 
 // All rows against one column panel after the other: for A read in place and few rows. A panel of B is packed into the same L1-sized buffer each time.
 template <class T>
-void run_panels(const GemmTask& t, const T* a, const T* b, T* c, T* pb, int64_t kc_most, bool finish) {
+void run_panels(const GemmTask& t, const T* a, const T* b, T* c, T* pb, int64_t kc_most, const T* bias, bool finish) {
   constexpr int64_t kN = HWY_LANES(T), kNr = kNv * kN;
   const int64_t stripes = (t.m + kMr - 1) / kMr;
   for (int64_t p = 0; p == 0 || p < t.k; p += kc_most) {
@@ -129,6 +213,7 @@ void run_panels(const GemmTask& t, const T* a, const T* b, T* c, T* pb, int64_t 
       g.cols = std::min(kNr, t.n - j);
       pack_block<T, int(kNr)>(b + p * t.b_rs + j * t.b_cs, t.b_rs, t.b_cs, g.k, g.cols, pb);
       const int64_t nv = g.cols > kN ? 2 : 1;
+      if (bias && p + kc_most >= t.k) g.bias = bias + j;
       for (int64_t s = 0; s < stripes; ++s) {
         const int64_t i = stripe_begin(t.m, stripes, s);
         g.a = a + i * t.a_rs + p * t.a_cs, g.c = c + i * t.ldc + j;
@@ -136,6 +221,37 @@ void run_panels(const GemmTask& t, const T* a, const T* b, T* c, T* pb, int64_t 
       }
       if (p + kc_most >= t.k && finish) finish_block<T, T>(t, c + j, t.ldc, 0, t.m, j, g.cols);
     }
+  }
+}
+
+// Rows of a stripe read where they lie. At a multiple of 4 KiB apart they share the same few lines of L1.
+template <class T>
+HWY_INLINE int64_t rows_in_place(int64_t stride) {
+  return stride * int64_t(sizeof(T)) % 4096 == 0 ? std::min<int64_t>(kMr, 8) : kMr;
+}
+
+// Few rows of A against many columns of B that are contiguous along k: the product is made transposed, so that B, which is large, is read
+// where it lies, and A is packed. The chain of each sum is the same.
+template <class T>
+HWY_NOINLINE void run_swapped(const GemmTask& t, const T* a, const T* b, T* c, T* pa, T* held, int64_t kc_most) {
+  constexpr int64_t kN = HWY_LANES(T), kNr = kNv * kN;
+  const int64_t mp = round_up(t.m, kNr), most = rows_in_place<T>(t.b_cs), stripes = (t.n + most - 1) / most;
+  for (int64_t p = 0; p < t.k; p += kc_most)
+    pack_block<T, int(kNr)>(a + p * t.a_cs, t.a_cs, t.a_rs, std::min(kc_most, t.k - p), t.m, pa + p * mp);
+  TileArgs<T> g{};
+  g.ars = t.b_cs, g.acs = 1, g.a_stream = t.b_cs, g.ldb = kNr, g.ahead = 16 * kNr, g.ldc = mp, g.alpha = T(t.alpha);
+  for (int64_t s = 0; s < stripes; ++s) {
+    const int64_t j = stripe_begin(t.n, stripes, s), rows = stripe_begin(t.n, stripes, s + 1) - j;
+    for (int64_t p = 0; p < t.k; p += kc_most) {
+      g.k = std::min(kc_most, t.k - p), g.beta = p ? T(1) : T(0), g.a = b + j * t.b_cs + p;
+      for (int64_t i = 0; i < t.m; i += kNr) {
+        g.cols = std::min(kNr, t.m - i), g.b = pa + p * mp + i * g.k, g.c = held + i;
+        g.a_stream = i ? 0 : t.b_cs;
+        Tiles<T, false, false>::get(rows, g.cols > kN ? 2 : 1)(g);
+      }
+    }
+    for (int64_t i = 0; i < t.m; ++i)
+      for (int64_t r = 0; r < rows; ++r) c[i * t.ldc + j + r] = held[r * mp + i];
   }
 }
 
@@ -147,17 +263,19 @@ void run_task(const GemmTask& t) {
   const int64_t kc_most = std::max<int64_t>(k_block(t.k, sizeof(T)), 1);
   const S *a = static_cast<const S*>(t.a), *b = static_cast<const S*>(t.b);
   O* c = static_cast<O*>(t.c);
-  const bool finish = !kDirectC || t.epilogue->bias || t.epilogue->act != Act::none || t.epilogue->pre || t.epilogue->on_block;
+  const GemmEpilogue& e = *t.epilogue;
+  bool finish = !kDirectC || e.bias || e.act != Act::none || e.pre || e.on_block;
 
   if constexpr (kPlain && kDirectC) {
-    if (!t.packed_b && t.m <= 4 && t.k > 0) {
+    if (!t.packed_b && t.m <= 8 && t.k > 0) {
       bool done = true;
-      if (t.b_rs == 1 && t.b_cs != 1) {
-        t.m == 1   ? stream_transposed<T, 1>(t, a, b, c, kc_most)
-        : t.m == 2 ? stream_transposed<T, 2>(t, a, b, c, kc_most)
-        : t.m == 3 ? stream_transposed<T, 3>(t, a, b, c, kc_most)
-                   : stream_transposed<T, 4>(t, a, b, c, kc_most);
-      } else if (t.b_cs == 1) {
+      const bool far = t.k * t.n * int64_t(sizeof(T)) > 65536;
+      if (t.b_rs == 1 && t.b_cs != 1 && (t.m <= 4 || far)) {
+        stream_transposed_rows<T>(t, a, b, c, kc_most, std::make_integer_sequence<int, 8>());
+      } else if (t.b_cs == 1 && far) {
+        T* const sums = reinterpret_cast<T*>(round_up(reinterpret_cast<intptr_t>(t.workspace), 64));
+        stream_wide_rows<T>(t, a, b, c, sums, kc_most, std::make_integer_sequence<int, 8>());
+      } else if (t.b_cs == 1 && t.m <= 4) {
         t.m == 1   ? stream_rows<T, 1, 8 * kNv>(t, a, b, c, kc_most)
         : t.m == 2 ? stream_rows<T, 2, 4 * kNv>(t, a, b, c, kc_most)
         : t.m == 3 ? stream_rows<T, 3, 2 * kNv>(t, a, b, c, kc_most)
@@ -172,18 +290,36 @@ void run_task(const GemmTask& t) {
     }
   }
 
+  if constexpr (kPlain && kDirectC) {
+    if (!t.packed_b && t.m > 8 && t.m <= 64 && t.n >= 4 * t.m && t.b_rs == 1 && t.b_cs != 1 && t.beta == 0 &&
+        t.k * t.n * int64_t(sizeof(T)) > 65536 && round_up(t.m, kNr) * t.k + kN <= B::b_elements()) {
+      T* const held = reinterpret_cast<T*>(round_up(reinterpret_cast<intptr_t>(t.workspace), 64));
+      run_swapped<T>(t, a, b, c, held + B::kStripe, held, kc_most);
+      if (finish) finish_block<T, O>(t, c, t.ldc, 0, t.m, 0, t.n);
+      return;
+    }
+  }
+
+  // A bias that is all there is to do is added by the last tile.
+  const T* bias = nullptr;
+  if constexpr (kDirectC)
+    if (e.bias && e.act == Act::none && !e.pre && !e.on_block && t.k > 0)
+      bias = static_cast<const T*>(e.bias) + t.bias_offset, finish = false;
+
   char* w = reinterpret_cast<char*>(round_up(reinterpret_cast<intptr_t>(t.workspace), 64));
   T* const pa = reinterpret_cast<T*>(w);
   T* const pb = pa + B::kStripe;
   T* const held = pb + B::b_elements() + kN;
 
   // Rows a multiple of 4 KiB apart would compete for the same lines of L1.
-  const bool direct_a = kPlain && ((t.a_cs == 1 && (t.a_rs * int64_t(sizeof(T)) % 4096 != 0 || t.k * int64_t(sizeof(T)) <= 256)) ||
-                                   (t.a_rs == 1 && t.n <= 2 * kNr));
+  const bool direct_a =
+      kPlain && ((t.a_cs == 1 && (t.a_rs * int64_t(sizeof(T)) % 4096 != 0 || t.k * int64_t(sizeof(T)) <= 256 || t.n <= 4 * kNr)) ||
+                 (t.a_rs == 1 && t.n <= 2 * kNr));
   const bool direct_b = kPlain && !t.packed_b && t.b_cs == 1 && (t.m <= kMr || t.k * t.n * int64_t(sizeof(T)) <= 24576);
   if constexpr (kPlain && kDirectC) {
-    if (direct_a && !direct_b && !t.packed_b && t.m <= 512) return run_panels<T>(t, a, b, c, pb, kc_most, finish);
+    if (direct_a && !direct_b && !t.packed_b && t.m <= 512 && t.k > 96) return run_panels<T>(t, a, b, c, pb, kc_most, bias, finish);
   }
+  const int64_t most = direct_a && t.a_cs == 1 ? rows_in_place<T>(t.a_rs) : kMr;
   int64_t nc_most = direct_b || t.packed_b ? t.n : B::columns(kc_most), mc_most = t.m;
   if (t.packed_b) nc_most = std::max<int64_t>(B::columns(kc_most), kNr);
   if constexpr (!kDirectC) nc_most = std::min(nc_most, B::kHeldColumns), mc_most = std::min(mc_most, B::kHeldRows);
@@ -191,7 +327,7 @@ void run_task(const GemmTask& t) {
   for (int64_t jc = 0; jc < t.n; jc += nc_most) {
     const int64_t nc = std::min(nc_most, t.n - jc);
     for (int64_t ic = 0; ic < t.m; ic += mc_most) {
-      const int64_t mc = std::min(mc_most, t.m - ic), stripes = (mc + kMr - 1) / kMr;
+      const int64_t mc = std::min(mc_most, t.m - ic), stripes = (mc + most - 1) / most;
       for (int64_t p = 0; p == 0 || p < t.k; p += kc_most) {
         const int64_t kc = std::min(kc_most, t.k - p);
         const bool first = p == 0, last = p + kc >= t.k;
@@ -206,6 +342,7 @@ void run_task(const GemmTask& t) {
           const int64_t i = stripe_begin(mc, stripes, s), rows = stripe_begin(mc, stripes, s + 1) - i;
           TileArgs<T> g{};
           g.k = kc, g.alpha = T(t.alpha);
+          const T* shift = last && bias ? bias + jc : nullptr;
           g.beta = !first ? T(1) : kDirectC ? T(t.beta) : T(0);
           if constexpr (kPlain) g.a = a + (ic + i) * t.a_rs + p * t.a_cs, g.ars = t.a_rs, g.acs = t.a_cs;
           if (!direct_a) {
@@ -218,16 +355,21 @@ void run_task(const GemmTask& t) {
           else
             out = held + i * nc_most, g.ldc = nc_most;
           const auto full = direct_a ? Tiles<T, false, false>::get(rows, 2) : Tiles<T, true, false>::get(rows, 2);
+          if (direct_a && t.a_cs == 1 && jc == 0) g.a_stream = t.a_rs;
           int64_t j = 0;
+          const auto place = [&] {
+            g.c = out + j, g.bias = shift ? shift + j : nullptr;
+            if (j) g.a_stream = 0;
+          };
           if (direct_b) {
             if constexpr (kPlain) g.b = b + p * t.b_rs + jc, g.ldb = t.b_rs;
-            for (g.cols = kNr; j + kNr <= nc; j += kNr, g.b += kNr) g.c = out + j, full(g);
+            for (g.cols = kNr; j + kNr <= nc; j += kNr, g.b += kNr) place(), full(g);
           } else {
-            g.b = panels, g.ldb = kNr;
-            for (g.cols = kNr; j + kNr <= nc; j += kNr, g.b += kNr * kc) g.c = out + j, full(g);
+            g.b = panels, g.ldb = kNr, g.ahead = (rows >= 8 ? 16 : 64) * kNr;
+            for (g.cols = kNr; j + kNr <= nc; j += kNr, g.b += kNr * kc) place(), full(g);
           }
           if (j < nc) {
-            g.cols = nc - j, g.c = out + j;
+            place(), g.cols = nc - j;
             const int64_t nv = g.cols > kN ? 2 : 1;
             if (direct_b) {
               if constexpr (kPlain) g.a = a + (ic + i) * t.a_rs + p * t.a_cs;

@@ -48,6 +48,13 @@ GemmArgs simplified(const GemmArgs& in) {
       g.m *= g.batch[q], --g.batch_rank;
     }
   }
+  const GemmEpilogue& e = g.epilogue;
+  const bool wide = g.in == Elem::f32 || g.in == Elem::f64;
+  if (wide && g.batch_rank == 0 && g.n == 1 && g.m > 1 && g.ldc == 1 && !g.packed_b && !e.bias && !e.pre && !e.on_block) {
+    std::swap(g.m, g.n), std::swap(g.a, g.b), g.ldc = g.n;  // a single column is a single row
+    const int64_t a_rs = g.a_rs, a_cs = g.a_cs;
+    g.a_rs = 0, g.a_cs = g.b_rs, g.b_rs = a_cs, g.b_cs = a_rs;
+  }
   return g;
 }
 

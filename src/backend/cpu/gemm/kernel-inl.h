@@ -38,8 +38,11 @@ struct TileArgs {
   int64_t ldb;
   T* c;
   int64_t ldc;
-  T alpha, beta;  // c = alpha * sum + beta * c; c is not read where beta is 0
-  int64_t cols;   // columns to write, at most NV vectors
+  T alpha, beta;            // c = alpha * sum + beta * c; c is not read where beta is 0
+  int64_t cols;             // columns to write, at most NV vectors
+  const T* bias = nullptr;  // added to each row of the finished c
+  int64_t ahead = 0;        // elements of b between what is read and what is prefetched
+  int64_t a_stream = 0;     // where rows of A lie in memory: ars to prefetch them, which takes as many steps as a line has elements
 };
 
 template <class T, int M, int NV, bool kPackedA, bool kMaskB>
@@ -53,6 +56,7 @@ HWY_NOINLINE void tile(const TileArgs<T>& t) {
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) acc[i][v] = hn::Zero(d);
   const T* b = t.b;
+  const int64_t ahead = t.ahead;
   const int64_t ars = kPackedA ? 1 : t.ars, acs = kPackedA ? kMr : t.acs, ldb = t.ldb;
   constexpr int kG =
       kPackedA
@@ -62,21 +66,33 @@ HWY_NOINLINE void tile(const TileArgs<T>& t) {
 #pragma GCC unroll 4
   for (int g = 0; g < kG; ++g) a[g] = t.a + 4 * g * ars;
   const auto tail = hn::FirstN(d, size_t(t.cols - (NV - 1) * kN));
+  // Rows of A in memory are streams of their own: one line a step, half a KiB ahead.
+  constexpr int64_t kLine = 64 / int64_t(sizeof(T));
+  const T* line = t.a + (kPackedA || t.a_stream == 0 ? 0 : 8 * kLine);
 #pragma GCC unroll 16
   for (int i = 0; i < M; ++i) {
     __builtin_prefetch(t.c + i * t.ldc, 1);
     if (NV > 1) __builtin_prefetch(t.c + i * t.ldc + t.cols - 1, 1);
   }
+  const int64_t stream = t.a_stream, next_line = stream == 0 ? 0 : kLine - kLine * stream;
 #pragma GCC unroll 1
   for (int64_t k = t.k; k > 0; --k) {
     V bv[NV];
 #pragma GCC unroll 4
-    for (int v = 0; v < NV; ++v) bv[v] = kMaskB && v == NV - 1 ? hn::MaskedLoad(tail, d, b + v * kN) : hn::LoadU(d, b + v * kN);
+    for (int v = 0; v < NV; ++v) {
+      bv[v] = kMaskB && v == NV - 1 ? hn::MaskedLoad(tail, d, b + v * kN) : hn::LoadU(d, b + v * kN);
+      __builtin_prefetch(b + v * kN + ahead);
+    }
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i) {
       const V av = hn::Set(d, kPackedA ? a[0][i] : a[i / 4 % kG][i % 4 * ars]);
 #pragma GCC unroll 4
       for (int v = 0; v < NV; ++v) acc[i][v] = hn::MulAdd(av, bv[v], acc[i][v]);
+    }
+    if (!kPackedA) {
+      __builtin_prefetch(line);
+      line += stream;
+      if ((k & (kLine - 1)) == 0) line += next_line;
     }
 #pragma GCC unroll 4
     for (int g = 0; g < kG; ++g) a[g] += acs;
@@ -90,7 +106,12 @@ HWY_NOINLINE void tile(const TileArgs<T>& t) {
       for (int v = 0; v < NV; ++v) acc[i][v] = hn::Mul(alpha, acc[i][v]);
   }
   const V beta = hn::Set(d, t.beta);
-  const bool full = t.cols == NV * kN, read = t.beta != T(0);
+  const bool full = t.cols == NV * kN, read = t.beta != T(0), shifts = t.bias != nullptr;
+  V bias[NV];
+#pragma GCC unroll 4
+  for (int v = 0; v < NV; ++v) {
+    bias[v] = !shifts ? hn::Zero(d) : full || v < NV - 1 ? hn::LoadU(d, t.bias + v * kN) : hn::MaskedLoad(tail, d, t.bias + v * kN);
+  }
 #pragma GCC unroll 16
   for (int i = 0; i < M; ++i) {
     T* c = t.c + i * t.ldc;
@@ -99,9 +120,11 @@ HWY_NOINLINE void tile(const TileArgs<T>& t) {
       V r = acc[i][v];
       if (full || v < NV - 1) {
         if (read) r = hn::MulAdd(beta, hn::LoadU(d, c + v * kN), r);
+        if (shifts) r = hn::Add(r, bias[v]);
         hn::StoreU(r, d, c + v * kN);
       } else {
         if (read) r = hn::MulAdd(beta, hn::MaskedLoad(tail, d, c + v * kN), r);
+        if (shifts) r = hn::Add(r, bias[v]);
         hn::BlendedStore(r, tail, d, c + v * kN);
       }
     }

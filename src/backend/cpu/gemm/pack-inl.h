@@ -149,8 +149,13 @@ template <class T, int W, class Tr, class S, class Rows>
 HWY_INLINE int64_t pack_group(const S* p, const Rows& rows, int64_t kc, T* HWY_RESTRICT dst) {
   const hn::ScalableTag<T> d;
   int64_t k = 0;
+  constexpr int64_t kLine = 64 / int64_t(sizeof(S)),
+                    kAhead = 8 * kLine;  // each row is a stream of its own, too many for the processor to follow
   for (; k + Tr::kSteps <= kc; k += Tr::kSteps) {
     hn::Vec<decltype(d)> out[Tr::kSteps];
+    if (k % kLine == 0)
+#pragma GCC unroll 16
+      for (int r = 0; r < Tr::kN; ++r) __builtin_prefetch(p + k + kAhead + rows(r));
     Tr::run(p + k, rows, out);
 #pragma GCC unroll 16
     for (int s = 0; s < Tr::kSteps; ++s) hn::StoreU(out[s], d, dst + (k + s) * W);
