@@ -44,9 +44,9 @@ json op_json(const OpDef& d) {
   for (const ArgDef& a : d.in) j["inputs"].push_back({{"name", a.name}, {"dtypes", dtypes_json(a.kinds)}, {"optional", a.optional}, {"variadic", a.variadic}, {"promoted", a.grouped}, {"written", a.written}});
   for (const OutDef& o : d.out) j["outputs"].push_back({{"name", o.name}, {"alias_of", o.alias_of}, {"only_when_recording", o.only_when_recording}});
   for (const std::string& k : kernels_of(d)) j["kernels"].push_back(k);
-  json judges = json::array({"strides", "threads", "red_zones", "errors", "trace", "monitor"});
+  json judges = json::array({"strides", "threads", "red_zones", "errors", "trace", "monitor", "autocast"});
   if (!d.why_no_oracle) judges.push_back(d.decompose ? "decomposition_f64" : "reference_f64");
-  if (d.vjp || d.decompose) judges.push_back("gradcheck"), judges.push_back("gradgradcheck");
+  if (d.vjp || d.decompose) judges.push_back("gradcheck"), judges.push_back("gradgradcheck"), judges.push_back("frozen_inputs");
   j["judges"] = judges;
   return j;
 }

@@ -252,7 +252,7 @@ Tensor dispatch_one(const OpDef& op, const void* params, Inputs in, const void* 
 }
 
 void dispatch_into(const OpDef& op, const void* params, Inputs in, const Tensor& into) {
-  note_write(into, op.name ? op.name : "");
+  note_write(into, scope().writer ? scope().writer : op.name);
   run_pipeline(op, params, in, __builtin_return_address(0), &into);
 }
 

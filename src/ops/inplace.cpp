@@ -75,7 +75,7 @@ Tensor& in_place(Tensor& self, const OpDef& op, const P& params, const char* nam
   if (!tracked && op.elementwise && s.storage && !scope().trace) {
     if ((true && ... && (others.defined() && can_join(s, impl(others)))) && is_dense(s.spec.shape, s.strides) && contains(op.in[0].kinds, s.spec.dtype)) {
       ScopeGuard guard;
-      scope().grad = false;
+      scope().grad = false, scope().writer = name;
       dispatch_into(op, &params, inputs, self);
       return self;
     }

@@ -162,6 +162,16 @@ TEST(AutogradGraph, SavedTensorsWrittenLaterAreRefusedByName) {
   e = error_of([&] { sum(b).backward(); });
   expect_contains(e, "exp");
   expect_contains(e, "mul_");
+  Tensor u = leaf({3}), plain = ones({3}), p = u * plain;
+  plain.sub_(1.0);  // not tracked, but saved
+  e = error_of([&] { sum(p).backward(); });
+  expect_contains(e, "mul");
+  expect_contains(e, "sub_");
+  Tensor indexed = ones({3}), q = u * indexed;
+  indexed[{tensor({0, 2})}] = 5.0;
+  e = error_of([&] { sum(q).backward(); });
+  expect_contains(e, "mul");
+  expect_contains(e, "index_write");
   Tensor c = leaf({3}), d = c + 1;
   d.mul_(2.0);  // add saves nothing: fine
   sum(d).backward();
