@@ -1,5 +1,5 @@
 #pragma once
-#include <tuple>
+#include <utility>
 #include <type_traits>
 
 #include "keel/base/callback.h"
@@ -109,9 +109,7 @@ Tensor checkpoint_list(Callback<Tensor(const Tensors&)> f, const Tensors& inputs
 template <class F, class... T>
 Tensor checkpoint(F f, const T&... inputs) {
   return checkpoint_list([f](const Tensors& in) -> Tensor {
-    int64_t i = 0;
-    std::tuple<std::conditional_t<true, Tensor, T>...> a{(static_cast<void>(sizeof(T)), in[i++])...};
-    return std::apply(f, a);
+    return [&]<size_t... I>(std::index_sequence<I...>) { return f(in[int64_t(I)]...); }(std::index_sequence_for<T...>());
   }, {inputs...});
 }
 

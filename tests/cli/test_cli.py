@@ -100,7 +100,7 @@ class Help(Case):
         self.assertEqual(listed, shown)
 
     def test_usage_errors(self):
-        for args, says in [([], "A subcommand is required"), (["trian"], "did you mean 'train'"), (["train"], "A subcommand is required"), (["train", "mnits"], "did you mean 'mnist'"),
+        for args, says in [([], "A subcommand is required"), (["trein"], "did you mean 'train'"), (["train"], "A subcommand is required"), (["train", "mnits"], "did you mean 'mnist'"),
                            (["train", "mnist", "--epoch", "3"], "did you mean '--epochs'"), (["train", "mnist", "--epochs", "0"], "at least 1, got 0"),
                            (["train", "mnist", "--epochs", "two"], "at least 1, got two"), (["train", "mnist", "--batch-size", "-4"], "at least 1, got -4"),
                            (["train", "mnist", "--lr", "nan"], "above 0, got nan"), (["train", "mnist", "--model", "resnet"], "not in {mlp,cnn}"),

@@ -219,7 +219,7 @@ TEST_P(LayerJudge, AutocastIsTheColumn) {
         got = run_op(op, s.params, x);
       }
       expect_same_bits(got, want, what + (touched ? ", cast by autocast" : ", left alone by autocast"));
-      if (t == f32 && op.cast == Cast::lower && is_floating(got[0].dtype()) && !wide) ASSERT_TRUE(touched) << what;
+      if (t == f32 && op.cast == Cast::lower && is_floating(got[0].dtype()) && !wide) { ASSERT_TRUE(touched) << what; }
     }
   });
 }

@@ -57,7 +57,7 @@ TEST(AutogradGraph, FrozenWeightComputesAndSavesNothing) {
   Monitor m;
   sum(y).backward();
   for (const auto& s : m.statistics())
-    if (s.op == "mul") EXPECT_EQ(s.calls, 1);  // g * frozen, and nothing for frozen
+    if (s.op == "mul") { EXPECT_EQ(s.calls, 1); }  // g * frozen, and nothing for frozen
   EXPECT_FALSE(frozen.grad().defined());
 }
 
