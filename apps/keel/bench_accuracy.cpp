@@ -8,7 +8,7 @@ namespace {
 
 struct AccuracyOptions {
   std::string only, data = data_folder();
-  int64_t seeds = 3, epochs = 10, iterations = 2000, threads = 0;
+  int64_t seeds = 3, epochs = 10, iterations = 2000, threads = 0, lr_drop = 8;
   bool as_json = false;
 };
 
@@ -42,7 +42,7 @@ struct Rows {
   }
 };
 
-/// Fractions of the test images that are told right, one a seed; plain Adam, shuffled batches of 64, nothing else.
+/// Fractions of the test images that are told right, one a seed; Adam, shuffled batches of 64, nothing else but the drop of the rate.
 template <class Make>
 void mnist_rows(const Rows& r, const std::string& model, double mark, const Make& make) {
   const std::string name = "MNIST " + model;
@@ -58,6 +58,7 @@ void mnist_rows(const Rows& r, const std::string& model, double mark, const Make
     optim::Adam opt(net.parameters(), {.lr = 1e-3});
     train::Trainer trainer(net, opt, nn::CrossEntropyLoss());
     train::FitOptions fit{.epochs = r.o.epochs, .progress = false};
+    drop_rate_after(fit, opt, r.o.lr_drop);
     const train::Result result = trainer.fit(batches, held_out, fit);
     std::string path;
     for (const train::EpochResult& e : result.epochs) seconds.push_back(e.seconds), path += fmt::format(" {:.4f}", e.accuracy);
@@ -88,7 +89,7 @@ void gpt_row(const Rows& r) {
 
 int bench_accuracy(const AccuracyOptions& o) {
   if (o.threads > 0) set_num_threads(o.threads);
-  if (!o.as_json) fmt::print("{}, {}, {} threads\n", cpu_info().name, cpu_info().isa, num_threads());
+  if (!o.as_json) fmt::print("{}, {}, {} threads; the rate drops after {} epochs of MNIST (0: never)\n", cpu_info().name, cpu_info().isa, num_threads(), o.lr_drop);
   const Rows r{o};
   mnist_rows(r, "MLP", 0.976, [] { return mlp(); });
   mnist_rows(r, "CNN", 0.989, [] { return LeNet(); });
@@ -105,6 +106,8 @@ void add_bench_accuracy(CLI::App& bench, Outcome& out) {
   a->add_option("--data", o->data, "Folder with mnist/ and tinyshakespeare/")->capture_default_str();
   a->add_option("--seeds", o->seeds, "Runs a row, with seeds 0, 1 ...")->check(whole(1))->capture_default_str();
   a->add_option("--epochs", o->epochs, "Epochs of the MNIST rows")->check(whole(1))->capture_default_str();
+  a->add_option("--lr-drop", o->lr_drop, "MNIST: epochs after which the learning rate falls to a tenth; 0: never, as in the peers")
+      ->capture_default_str();
   a->add_option("--iterations", o->iterations, "Steps of the character model")->check(whole(1))->capture_default_str();
   a->add_option("--threads", o->threads, "Threads; 0: all cores")->check(whole(0, 1024));
   a->add_flag("--json", o->as_json, "One JSON object a line");

@@ -13,6 +13,8 @@ struct ImageSets {
 ImageSets image_sets(const std::string& data, bool quiet);
 /// Makes a folder and those above it; an error where nothing can be written there.
 void make_folder(const std::string& dir);
+/// Lets the learning rate fall to a tenth after `epoch` epochs; 0: never. What a run does in an epoch does not depend on how many follow.
+void drop_rate_after(train::FitOptions& fit, const optim::Optimizer& opt, int64_t epoch);
 
 /// Makes the folder of a run ready for one from the start, with its config.json. A checkpoint that is there stays, under another name.
 void begin_run(const std::string& dir, const json& config);

@@ -32,6 +32,10 @@ ImageSets image_sets(const std::string& data, bool quiet) {
   return {"drawn digits", data::digits({.size = 20000, .seed = 1}).map(scale), data::digits({.size = 4000, .seed = 2}).map(scale)};
 }
 
+void drop_rate_after(train::FitOptions& fit, const optim::Optimizer& opt, int64_t epoch) {
+  if (epoch > 0) fit.schedule = optim::MultiStepLR(opt, {.milestones = {epoch}}), fit.schedule_by_epoch = true;
+}
+
 void begin_run(const std::string& dir, const json& config) {
   make_folder(dir);
   const std::string checkpoint = dir + "/checkpoint.keel", old = dir + "/checkpoint.old.keel";
@@ -50,7 +54,7 @@ namespace {
 
 struct TrainOptions {
   std::string data = data_folder(), out, text, model = "cnn";
-  int64_t epochs = 10, batch = 64, seed = 0, iterations = 2000, layers = 4, width = 128, heads = 4, context = 64, threads = 0, checkpoint_steps = 0;
+  int64_t epochs = 10, batch = 64, seed = 0, iterations = 2000, layers = 4, width = 128, heads = 4, context = 64, threads = 0, checkpoint_steps = 0, lr_drop = 8;
   double lr = 1e-3, weight_decay = 0.1;
   bool json_lines = false, monitor = false, no_progress = false, resume = false, data_given = false;
 };
@@ -77,6 +81,7 @@ int fit_images(Model& net, const TrainOptions& o, const ImageSets& sets) {
   train::Trainer trainer(net, opt, nn::CrossEntropyLoss());
   if (o.resume) trainer.resume(o.out);
   train::FitOptions fit{.epochs = o.epochs, .run_dir = o.out, .monitor = o.monitor, .progress = !o.no_progress && !o.json_lines, .checkpoint_steps = o.checkpoint_steps};
+  drop_rate_after(fit, opt, o.lr_drop);
   fit.on_step = [](int64_t step, double loss) { return check_loss(step, loss), true; };
   fit.on_epoch = [&](const train::EpochResult& e) {
     if (o.json_lines)
@@ -165,6 +170,7 @@ void add_train(CLI::App& root, Outcome& out) {
   auto* data = mnist->add_option("--data", o->data, "Folder with mnist/")->check(CLI::ExistingDirectory)->capture_default_str();
   mnist->add_option("--epochs", o->epochs, "Epochs in all, those before a resume included")->check(whole(1))->capture_default_str();
   mnist->add_option("--batch-size", o->batch, "Examples a batch")->check(whole(1))->capture_default_str();
+  mnist->add_option("--lr-drop", o->lr_drop, "Epochs after which the learning rate falls to a tenth; 0: never")->check(whole(0))->capture_default_str();
   common(mnist, "runs/mnist-MODEL");
   mnist->callback([o, model, data, &out] {
     o->data_given = data->count() > 0;
