@@ -153,11 +153,12 @@ struct Formatter {
     if (!std::isfinite(v)) return aligned(number(v, dtype, plus && !(v < 0)), left + right + 1);
     if (exponent) {
       Parts p = scientific(v, dtype, precision, plus);
-      if (int(p.fraction.size()) < precision) {  // more digits of the exact value, as NumPy shows
+      if (int(p.fraction.size()) < precision) {  // more digits of the exact value, as NumPy shows; they may begin with a 9 below the shortest form
         char text[64];
         std::snprintf(text, sizeof text, "%.*e", precision, v);
-        const char* point = std::strchr(text, '.');
-        p.fraction = point ? std::string(point + 1, size_t(precision)) : "";
+        const std::string s = text;
+        const size_t point = s.find('.'), e = s.find('e');
+        p.whole = (plus && v >= 0 ? "+" : "") + s.substr(0, point), p.fraction = s.substr(point + 1, e - point - 1), p.exponent = s.substr(e + 1);
       }
       while (p.exponent.size() < exponent_width) p.exponent.insert(1, "0");
       return aligned(p.whole, left) + "." + p.fraction + "e" + p.exponent;
