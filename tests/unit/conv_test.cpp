@@ -53,19 +53,21 @@ ConvShape shape(int64_t n, int64_t c, int64_t h, int64_t w, int64_t o, int64_t k
   return {n,  c,  h,  w,  o,     (h + 2 * ph - dh * (kh - 1) - 1) / sh + 1, (w + 2 * pw - dw * (kw - 1) - 1) / sw + 1, kh, kw, sh, sw,
           ph, pw, dh, dw, groups};
 }
-const ConvShape kShapes[] = {shape(2, 3, 6, 5, 4, 3, 2, 1, 1, 0, 0, 1, 1, 1),    shape(1, 2, 4, 4, 3, 3, 3, 1, 1, 1, 1, 1, 1, 1),
-                             shape(2, 5, 9, 8, 7, 3, 3, 2, 2, 1, 1, 1, 1, 1),    shape(3, 1, 28, 28, 6, 5, 5, 1, 1, 0, 0, 1, 1, 1),
-                             shape(3, 6, 12, 12, 16, 5, 5, 1, 1, 0, 0, 1, 1, 1), shape(2, 40, 8, 8, 37, 3, 3, 1, 1, 1, 1, 1, 1, 1),
-                             shape(2, 33, 9, 10, 35, 3, 3, 2, 2, 1, 1, 1, 1, 1), shape(1, 3, 20, 21, 33, 7, 7, 2, 2, 3, 3, 1, 1, 1),
-                             shape(2, 64, 4, 4, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1),  shape(2, 48, 7, 7, 20, 1, 1, 2, 2, 0, 0, 1, 1, 1),
-                             shape(2, 20, 5, 6, 18, 1, 1, 1, 1, 0, 0, 1, 1, 1),  shape(2, 8, 6, 7, 12, 3, 3, 1, 1, 1, 1, 1, 1, 4),
-                             shape(1, 6, 5, 5, 6, 3, 3, 1, 1, 1, 1, 1, 1, 6),    shape(2, 4, 11, 9, 5, 3, 2, 1, 2, 2, 1, 2, 3, 1),
-                             shape(1, 36, 3, 2, 17, 3, 2, 1, 1, 1, 1, 1, 1, 1),  shape(1, 2, 7, 7, 3, 2, 2, 3, 3, 2, 2, 1, 1, 1),
-                             shape(1, 70, 6, 6, 40, 3, 3, 2, 1, 1, 1, 1, 1, 2),  shape(0, 3, 6, 6, 4, 3, 3, 1, 1, 1, 1, 1, 1, 1),
-                             shape(1, 600, 3, 3, 34, 3, 3, 1, 1, 1, 1, 1, 1, 1), shape(3, 1, 11, 13, 8, 3, 3, 1, 1, 1, 1, 1, 1, 1),
-                             shape(2, 1, 9, 30, 3, 7, 7, 1, 1, 3, 3, 1, 1, 1),   shape(2, 1, 12, 20, 5, 5, 5, 2, 1, 0, 2, 2, 1, 1),
-                             shape(2, 1, 8, 9, 7, 6, 4, 1, 1, 0, 0, 1, 1, 1),    shape(3, 1, 10, 40, 2, 4, 5, 1, 1, 1, 0, 1, 1, 1),
-                             shape(2, 3, 9, 17, 6, 3, 3, 1, 1, 1, 1, 1, 1, 3),   shape(5, 16, 16, 16, 32, 3, 3, 1, 1, 1, 1, 1, 1, 1)};
+const ConvShape kShapes[] = {shape(2, 3, 6, 5, 4, 3, 2, 1, 1, 0, 0, 1, 1, 1),      shape(1, 2, 4, 4, 3, 3, 3, 1, 1, 1, 1, 1, 1, 1),
+                             shape(2, 5, 9, 8, 7, 3, 3, 2, 2, 1, 1, 1, 1, 1),      shape(3, 1, 28, 28, 6, 5, 5, 1, 1, 0, 0, 1, 1, 1),
+                             shape(3, 6, 12, 12, 16, 5, 5, 1, 1, 0, 0, 1, 1, 1),   shape(2, 40, 8, 8, 37, 3, 3, 1, 1, 1, 1, 1, 1, 1),
+                             shape(2, 33, 9, 10, 35, 3, 3, 2, 2, 1, 1, 1, 1, 1),   shape(1, 3, 20, 21, 33, 7, 7, 2, 2, 3, 3, 1, 1, 1),
+                             shape(2, 64, 4, 4, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1),    shape(2, 48, 7, 7, 20, 1, 1, 2, 2, 0, 0, 1, 1, 1),
+                             shape(2, 20, 5, 6, 18, 1, 1, 1, 1, 0, 0, 1, 1, 1),    shape(2, 8, 6, 7, 12, 3, 3, 1, 1, 1, 1, 1, 1, 4),
+                             shape(1, 6, 5, 5, 6, 3, 3, 1, 1, 1, 1, 1, 1, 6),      shape(2, 4, 11, 9, 5, 3, 2, 1, 2, 2, 1, 2, 3, 1),
+                             shape(1, 36, 3, 2, 17, 3, 2, 1, 1, 1, 1, 1, 1, 1),    shape(1, 2, 7, 7, 3, 2, 2, 3, 3, 2, 2, 1, 1, 1),
+                             shape(1, 70, 6, 6, 40, 3, 3, 2, 1, 1, 1, 1, 1, 2),    shape(0, 3, 6, 6, 4, 3, 3, 1, 1, 1, 1, 1, 1, 1),
+                             shape(1, 600, 3, 3, 34, 3, 3, 1, 1, 1, 1, 1, 1, 1),   shape(3, 1, 11, 13, 8, 3, 3, 1, 1, 1, 1, 1, 1, 1),
+                             shape(2, 1, 9, 30, 3, 7, 7, 1, 1, 3, 3, 1, 1, 1),     shape(2, 1, 12, 20, 5, 5, 5, 2, 1, 0, 2, 2, 1, 1),
+                             shape(2, 1, 8, 9, 7, 6, 4, 1, 1, 0, 0, 1, 1, 1),      shape(3, 1, 10, 40, 2, 4, 5, 1, 1, 1, 0, 1, 1, 1),
+                             shape(2, 3, 9, 17, 6, 3, 3, 1, 1, 1, 1, 1, 1, 3),     shape(2, 37, 9, 12, 37, 3, 3, 1, 1, 1, 1, 1, 1, 37),
+                             shape(3, 20, 11, 10, 20, 5, 5, 2, 2, 2, 2, 1, 1, 20), shape(2, 17, 9, 9, 17, 3, 4, 2, 1, 0, 3, 2, 2, 17),
+                             shape(2, 70, 8, 6, 70, 2, 2, 3, 3, 0, 1, 1, 1, 70),   shape(5, 16, 16, 16, 32, 3, 3, 1, 1, 1, 1, 1, 1, 1)};
 
 template <class F>
 void each_product(const ConvShape& s, F&& f) {
@@ -113,9 +115,13 @@ void backward_weight(Elem e, const ConvShape& s, Buffer& g, Buffer& x, Buffer& d
 
 void expect_close(const Buffer& got, const std::vector<double>& sum, const std::vector<double>& size, double terms, const char* what,
                   int index) {
-  const double unit = got.e == Elem::f64 ? 0x1p-53 : 0x1p-24, store = got.e == Elem::bf16 ? 0x1p-8 : got.e == Elem::f16 ? 0x1p-11 : unit;
+  const double unit = got.e == Elem::f64 ? 0x1p-53 : 0x1p-24,
+               floor = got.e == Elem::f16 ? 0x1p-25 : 1e-30,  // half the step of f16's subnormals
+      store = got.e == Elem::bf16  ? 0x1p-8
+              : got.e == Elem::f16 ? 0x1p-11
+                                   : unit;
   for (int64_t i = 0; i < got.n; ++i)
-    ASSERT_NEAR(got[i], sum[size_t(i)], (terms + 4) * unit * size[size_t(i)] + 1.01 * store * std::abs(sum[size_t(i)]) + 1e-30)
+    ASSERT_NEAR(got[i], sum[size_t(i)], (terms + 4) * unit * size[size_t(i)] + 1.01 * store * std::abs(sum[size_t(i)]) + floor)
         << what << " of shape " << index << " type " << int(got.e) << " isa " << isa_name(active_isa()) << " at " << i;
 }
 

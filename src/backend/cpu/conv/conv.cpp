@@ -33,6 +33,7 @@ struct Grid : ConvGrid {
   ConvTap tap_list[kMaxTaps];
   int64_t place[kMaxTaps];  // of single columns
   int64_t places = 0;
+  bool single = false;  // taps are never joined
 };
 
 /// Joins the taps (rows dy[i], columns dx[j], both rising) of a grid and decides on the copy.
@@ -44,7 +45,7 @@ void finish_grid(Grid& g, Elem e, const int64_t* dy, const int64_t* i_of, int64_
   g.copy = !inside || elem_bytes(e) == 2 || g.columns < kernels(e).group() * (1 + g.pair) || (g.pair && g.c > 1);
   bool neighbours = nj > 1;
   for (int64_t j = 1; j < nj; ++j) neighbours = neighbours && dx[j] == dx[j - 1] + 1;
-  const bool join = neighbours && g.cg < kJoin && (g.copy || g.cg == g.c);
+  const bool join = !g.single && neighbours && g.cg < kJoin && (g.copy || g.cg == g.c);
   g.taps = g.tap_list, g.n_taps = 0, g.places = 0;
   for (int64_t i = 0; i < ni; ++i)
     for (int64_t j = 0; j < nj; ++j) {
@@ -156,10 +157,31 @@ void run_product(GemmArgs a, StatSlot* slot, void* workspace) {
   watch_all(a.out, a.c, a.m * a.n, slot);
 }
 
+bool is_depthwise(const ConvShape& s) { return s.groups > 1 && s.groups == s.c && s.c == s.o; }
+int64_t depthwise_ld(Elem e, const ConvShape& s) { return round_up(s.c, kernels(e).panel() / 2); }
+int64_t depthwise_bytes(Elem e, const ConvShape& s) { return 64 + aligned(s.kh * s.kw * depthwise_ld(e, s) * computing_bytes(e)); }
+
+/// Packs the grid's taps of the weights [c, 1, taps] and runs it.
+void run_depthwise_grid(Grid& g, Elem e, const ConvShape& s, const void* weight, char* workspace) {
+  const int64_t ld = depthwise_ld(e, s), taps = s.kh * s.kw;
+  const UnaryLoop widen = convert_loop(dtype_of_elem(e), e == Elem::f64 ? f64 : f32);
+  for (int64_t t = 0; t < g.n_taps; ++t)
+    for (int64_t c = 0; c < ld; ++c) {
+      char* to = workspace + (t * ld + c) * computing_bytes(e);
+      if (c < s.c)
+        widen(at(weight, c * taps + g.place[t], e), to, 1, nullptr);
+      else
+        std::memset(to, 0, size_t(computing_bytes(e)));
+    }
+  const auto run = [&](int64_t lo, int64_t hi) { kernels(e).depthwise(e, g, workspace, lo, hi); };
+  if (s.n * g.rows * g.columns > 0) parallel_for(0, s.n * g.rows, 1 + 65536 / (g.columns * s.c * g.n_taps + 1), run);
+}
+
 }  // namespace
 
 int64_t conv_forward_workspace(Elem e, const ConvShape& s) {
   if (is_product(s)) return gemm_workspace_bytes(forward_product(e, s, nullptr, nullptr, nullptr, nullptr));
+  if (is_depthwise(s)) return depthwise_bytes(e, s);
   Grid g;
   forward_grid(g, e, s, nullptr, 0);
   return 64 + panels_bytes(e, g.og, g.k) + threads_for(s) * aligned(kernels(e).task_bytes(g));
@@ -168,6 +190,13 @@ int64_t conv_forward_workspace(Elem e, const ConvShape& s) {
 void conv_forward(Elem e, const ConvShape& s, const void* x, const void* weight, const void* bias, void* y, StatSlot* slot,
                   void* workspace) {
   if (is_product(s)) return run_product(forward_product(e, s, x, weight, bias, y), slot, workspace);
+  if (is_depthwise(s)) {
+    Grid g;
+    g.single = true;
+    forward_grid(g, e, s, x, 0);
+    g.dst = y, g.bias = bias, g.slot = slot;
+    return run_depthwise_grid(g, e, s, weight, aligned(workspace));
+  }
   const int64_t k = s.c / s.groups * s.kh * s.kw;
   for (int64_t group = 0; group < s.groups; ++group) {
     Grid g;
@@ -250,6 +279,7 @@ void spread_input_gradient(Elem e, const ConvShape& s, const void* grad, const v
 
 int64_t conv_backward_input_workspace(Elem e, const ConvShape& s) {
   if (is_product(s)) return gemm_workspace_bytes(input_product(e, s, nullptr, nullptr, nullptr));
+  if (is_depthwise(s)) return depthwise_bytes(e, s);
   if (spreads(e, s)) return Spread(e, s).bytes();
   int64_t most = 0;
   Grid g;
@@ -264,22 +294,29 @@ void conv_backward_input(Elem e, const ConvShape& s, const void* grad, const voi
   if (is_product(s)) return run_product(input_product(e, s, grad, weight, dx), slot, workspace);
   if (spreads(e, s)) return spread_input_gradient(e, s, grad, weight, dx, slot, aligned(workspace));
   const int64_t cg = s.c / s.groups, og = s.o / s.groups, taps = s.kh * s.kw;
+  const bool depthwise = is_depthwise(s);
   Grid g;
+  g.single = depthwise;
   for (int64_t ry = 0; ry < std::min(s.sh, s.h); ++ry)
     for (int64_t rx = 0; rx < std::min(s.sw, s.w); ++rx)
-      for (int64_t group = 0; group < s.groups; ++group) {
+      for (int64_t group = 0; group < (depthwise ? 1 : s.groups); ++group) {
         if (input_grid(g, e, s, grad, dx, group, ry, rx)) {
           g.slot = slot;
+          if (depthwise) {
+            run_depthwise_grid(g, e, s, weight, aligned(workspace));
+            continue;
+          }
           run_grid(g, e, at(weight, group * og * cg * taps, e), taps, cg * taps, threads_for(s), aligned(workspace));
           continue;
         }
-        parallel_for(0, s.n * g.rows, 1 + 16384 / (g.columns * cg + 1), [&](int64_t lo, int64_t hi) {  // no tap reaches this phase
+        const int64_t width = depthwise ? s.c : cg;
+        parallel_for(0, s.n * g.rows, 1 + 16384 / (g.columns * width + 1), [&](int64_t lo, int64_t hi) {  // no tap reaches this phase
           StatSlot::Part part;
           for (int64_t r = lo; r < hi; ++r)
             for (int64_t c = 0; c < g.columns; ++c) {
               char* to = const_cast<char*>(at(dx, ((r / g.rows * s.h + r % g.rows * s.sh + ry) * s.w + c * s.sw + rx) * s.c + g.o0, e));
-              std::memset(to, 0, size_t(elem_bytes(e) * cg));
-              if (slot) stat_block(dtype_of_elem(e), to, cg, part);
+              std::memset(to, 0, size_t(elem_bytes(e) * width));
+              if (slot) stat_block(dtype_of_elem(e), to, width, part);
             }
           if (slot) slot->merge(part);
         });
@@ -297,6 +334,7 @@ int64_t sums_ld(Elem e, const ConvShape& s) { return round_up(s.o / s.groups, ke
 
 int64_t conv_backward_weight_workspace(Elem e, const ConvShape& s) {
   if (is_product(s)) return gemm_workspace_bytes(weight_product(e, s, nullptr, nullptr, nullptr));
+  if (is_depthwise(s)) return depthwise_bytes(e, s);
   Grid g;
   weight_grid(g, e, s, nullptr, 0);
   return 64 + aligned(sums_ld(e, s) * g.k * computing_bytes(e)) + threads_for(s) * aligned(kernels(e).weight_task_bytes(g));
@@ -304,6 +342,18 @@ int64_t conv_backward_weight_workspace(Elem e, const ConvShape& s) {
 
 void conv_backward_weight(Elem e, const ConvShape& s, const void* grad, const void* x, void* dweight, StatSlot* slot, void* workspace) {
   if (is_product(s)) return run_product(weight_product(e, s, grad, x, dweight), slot, workspace);
+  if (is_depthwise(s)) {
+    const int64_t ld = depthwise_ld(e, s), lanes = kernels(e).panel() / 2, window = s.kh * s.kw;
+    char* sums = aligned(workspace);
+    const UnaryLoop narrow = convert_loop(e == Elem::f64 ? f64 : f32, dtype_of_elem(e));
+    parallel_for(0, ld / lanes, 1 + 65536 / (s.n * s.oh * s.ow * window * lanes + 1), [&](int64_t lo, int64_t hi) {
+      kernels(e).depthwise_weight(e, s, x, grad, lo * lanes, std::min(hi * lanes, s.c), sums);
+      for (int64_t c = lo * lanes; c < std::min(hi * lanes, s.c); ++c)
+        for (int64_t t = 0; t < window; ++t)
+          narrow(sums + (t * ld + c) * computing_bytes(e), const_cast<char*>(at(dweight, c * window + t, e)), 1, nullptr);
+    });
+    return watch_all(e, dweight, s.c * window, slot);
+  }
   const ConvKernels& kernel = kernels(e);
   const int64_t cg = s.c / s.groups, og = s.o / s.groups, taps = s.kh * s.kw, ld = sums_ld(e, s);
   if (s.o * cg == 0) return;

@@ -16,7 +16,7 @@ struct ConvShape {
 };
 
 /// y = x * weight + bias; `bias` may be null, and so may `slot`, which receives the statistics of the result while it is in cache. Numerics: products are summed over (row, column, channel) of the window in rising order, in blocks whose length depends on
-/// the window and the channels alone, taps in the padding above and below are left out, so a pixel's bits do not depend on batch, image size or threads.
+/// the window and the channels alone; taps in the padding above and below are left out. A pixel's bits do not depend on batch, image size or threads.
 int64_t conv_forward_workspace(Elem e, const ConvShape& s);
 void conv_forward(Elem e, const ConvShape& s, const void* x, const void* weight, const void* bias, void* y, StatSlot* slot,
                   void* workspace);
