@@ -239,14 +239,14 @@ HWY_NOINLINE void run_swapped(const GemmTask& t, const T* a, const T* b, T* c, T
   for (int64_t p = 0; p < t.k; p += kc_most)
     pack_block<T, int(kNr)>(a + p * t.a_cs, t.a_cs, t.a_rs, std::min(kc_most, t.k - p), t.m, pa + p * mp);
   TileArgs<T> g{};
-  g.ars = t.b_cs, g.acs = 1, g.a_stream = t.b_cs, g.ldb = kNr, g.ahead = 16 * kNr, g.ldc = mp, g.alpha = T(t.alpha);
+  g.ars = t.b_cs, g.acs = 1, g.ldb = kNr, g.ahead = 16 * kNr, g.ldc = mp, g.alpha = T(t.alpha);
   for (int64_t s = 0; s < stripes; ++s) {
     const int64_t j = stripe_begin(t.n, stripes, s), rows = stripe_begin(t.n, stripes, s + 1) - j;
     for (int64_t p = 0; p < t.k; p += kc_most) {
       g.k = std::min(kc_most, t.k - p), g.beta = p ? T(1) : T(0), g.a = b + j * t.b_cs + p;
       for (int64_t i = 0; i < t.m; i += kNr) {
         g.cols = std::min(kNr, t.m - i), g.b = pa + p * mp + i * g.k, g.c = held + i;
-        g.a_stream = i ? 0 : t.b_cs;
+        i == 0 ? prefetch_rows(g) : prefetch_nothing(g);
         Tiles<T, false, false>::get(rows, g.cols > kN ? 2 : 1)(g);
       }
     }
@@ -355,11 +355,14 @@ void run_task(const GemmTask& t) {
           else
             out = held + i * nc_most, g.ldc = nc_most;
           const auto full = direct_a ? Tiles<T, false, false>::get(rows, 2) : Tiles<T, true, false>::get(rows, 2);
-          if (direct_a && t.a_cs == 1 && jc == 0) g.a_stream = t.a_rs;
+          if (direct_a && t.a_cs == 1 && jc == 0) prefetch_rows(g);
+          if constexpr (kPlain)  // the end of the next stripe's row of a transposed A; its beginning came with this stripe
+            if (!direct_a && t.a_rs == 1 && s + 1 < stripes)
+              g.line = a + (ic + stripe_begin(mc, stripes, s + 2) - 1) * t.a_rs + p * t.a_cs, g.step = t.a_cs;
           int64_t j = 0;
           const auto place = [&] {
             g.c = out + j, g.bias = shift ? shift + j : nullptr;
-            if (j) g.a_stream = 0;
+            if (j) prefetch_nothing(g);
           };
           if (direct_b) {
             if constexpr (kPlain) g.b = b + p * t.b_rs + jc, g.ldb = t.b_rs;

@@ -42,8 +42,21 @@ struct TileArgs {
   int64_t cols;             // columns to write, at most NV vectors
   const T* bias = nullptr;  // added to each row of the finished c
   int64_t ahead = 0;        // elements of b between what is read and what is prefetched
-  int64_t a_stream = 0;     // where rows of A lie in memory: ars to prefetch them, which takes as many steps as a line has elements
+  // What is prefetched besides, if not null: `step` further each step of k, `jump` further after as many steps as a line has elements.
+  const T* line = nullptr;
+  int64_t step = 0, jump = 0;
 };
+
+// Rows of A that are contiguous along k are streams of their own: a line a step, half a KiB ahead.
+template <class T>
+HWY_INLINE void prefetch_rows(TileArgs<T>& t) {
+  constexpr int64_t kLine = 64 / int64_t(sizeof(T));
+  t.line = t.a + 8 * kLine, t.step = t.ars, t.jump = kLine - kLine * t.ars;
+}
+template <class T>
+HWY_INLINE void prefetch_nothing(TileArgs<T>& t) {
+  t.line = nullptr, t.step = t.jump = 0;
+}
 
 template <class T, int M, int NV, bool kPackedA, bool kMaskB>
 HWY_NOINLINE void tile(const TileArgs<T>& t) {
@@ -66,15 +79,14 @@ HWY_NOINLINE void tile(const TileArgs<T>& t) {
 #pragma GCC unroll 4
   for (int g = 0; g < kG; ++g) a[g] = t.a + 4 * g * ars;
   const auto tail = hn::FirstN(d, size_t(t.cols - (NV - 1) * kN));
-  // Rows of A in memory are streams of their own: one line a step, half a KiB ahead.
   constexpr int64_t kLine = 64 / int64_t(sizeof(T));
-  const T* line = t.a + (kPackedA || t.a_stream == 0 ? 0 : 8 * kLine);
+  const T* line = t.line ? t.line : t.a;
+  const int64_t step = t.step, jump = t.jump;
 #pragma GCC unroll 16
   for (int i = 0; i < M; ++i) {
     __builtin_prefetch(t.c + i * t.ldc, 1);
     if (NV > 1) __builtin_prefetch(t.c + i * t.ldc + t.cols - 1, 1);
   }
-  const int64_t stream = t.a_stream, next_line = stream == 0 ? 0 : kLine - kLine * stream;
 #pragma GCC unroll 1
   for (int64_t k = t.k; k > 0; --k) {
     V bv[NV];
@@ -89,11 +101,9 @@ HWY_NOINLINE void tile(const TileArgs<T>& t) {
 #pragma GCC unroll 4
       for (int v = 0; v < NV; ++v) acc[i][v] = hn::MulAdd(av, bv[v], acc[i][v]);
     }
-    if (!kPackedA) {
-      __builtin_prefetch(line);
-      line += stream;
-      if ((k & (kLine - 1)) == 0) line += next_line;
-    }
+    __builtin_prefetch(line);
+    line += step;
+    if ((k & (kLine - 1)) == 0) line += jump;
 #pragma GCC unroll 4
     for (int g = 0; g < kG; ++g) a[g] += acs;
     b += ldb;

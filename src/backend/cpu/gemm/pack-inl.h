@@ -55,10 +55,12 @@ HWY_INLINE hn::Vec<D> load_some(D d, const S* p, int64_t n) {
 // Where row r of a group of N rows begins: evenly spaced, or listed (the last group repeats its last valid row).
 struct EvenRows {
   int64_t stride;
+  HWY_INLINE int64_t group(int64_t n) const { return n * stride; }
   HWY_INLINE int64_t operator()(int r) const { return r * stride; }
 };
 struct ListedRows {
   const int64_t* offset;
+  HWY_INLINE int64_t group(int64_t) const { return 0; }
   HWY_INLINE int64_t operator()(int r) const { return offset[r]; }
 };
 
@@ -149,13 +151,15 @@ template <class T, int W, class Tr, class S, class Rows>
 HWY_INLINE int64_t pack_group(const S* p, const Rows& rows, int64_t kc, T* HWY_RESTRICT dst) {
   const hn::ScalableTag<T> d;
   int64_t k = 0;
-  constexpr int64_t kLine = 64 / int64_t(sizeof(S)),
-                    kAhead = 8 * kLine;  // each row is a stream of its own, too many for the processor to follow
+  // Each row is a stream of its own, too many for the processor to follow. Behind the rows' ends come the beginnings of the next group's.
+  constexpr int64_t kLine = 64 / int64_t(sizeof(S)), kAhead = 8 * kLine;
   for (; k + Tr::kSteps <= kc; k += Tr::kSteps) {
     hn::Vec<decltype(d)> out[Tr::kSteps];
-    if (k % kLine == 0)
+    if (k % kLine == 0) {
+      const S* next = p + (k + kAhead < kc ? k + kAhead : k + rows.group(Tr::kN));
 #pragma GCC unroll 16
-      for (int r = 0; r < Tr::kN; ++r) __builtin_prefetch(p + k + kAhead + rows(r));
+      for (int r = 0; r < Tr::kN; ++r) __builtin_prefetch(next + rows(r));
+    }
     Tr::run(p + k, rows, out);
 #pragma GCC unroll 16
     for (int s = 0; s < Tr::kSteps; ++s) hn::StoreU(out[s], d, dst + (k + s) * W);
