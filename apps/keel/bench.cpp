@@ -151,6 +151,8 @@ void memory(const Bench& b) {
   for (int64_t n : {10'000, 1'000'000, 10'000'000}) {
     const Tensor x = randn({n}), y = randn({n});
     const auto k = double(n);
+    Tensor z = randn({n});
+    b.rate(fmt::format("add {} out=", n), "GB/s", 12 * k / 1e9, [&] { z.add_(y); });  // into memory that is there already
     b.rate(fmt::format("add {} new", n), "GB/s", 12 * k / 1e9, [&] { add(x, y); });
     b.rate(fmt::format("exp {}", n), "GB/s", 8 * k / 1e9, [&] { exp(x); });
     b.rate(fmt::format("tanh {}", n), "GB/s", 8 * k / 1e9, [&] { tanh(x); });
@@ -176,6 +178,7 @@ int bench_peers(const BenchOptions& o) {
   if (b.wanted("gemm")) products(b);
   if (b.wanted("conv")) convolutions(b);
   if (b.wanted("memory")) memory(b);
+  if (b.wanted("mnist_accuracy")) mnist_rows_of_peers(o.data, o.as_json);
   return kOk;
 }
 
@@ -187,7 +190,7 @@ void add_bench(CLI::App& root, Outcome& out) {
   auto o = std::make_shared<BenchOptions>();
   auto* a = bench->add_subcommand("peers", "The rows that bench/peers measures in other frameworks, under the same names");
   a->add_option("--only", o->only,
-                "Groups whose name holds this: one_add mlp_tiny mlp_mnist cnn_mnist char_gpt gpt_adam resnet gemm conv memory");
+                "Groups: one_add mlp_tiny mlp_mnist cnn_mnist char_gpt gpt_adam resnet gemm conv memory mnist_accuracy");
   a->add_option("--threads", o->threads, "Threads; 0: all cores")->check(whole(0, 1024));
   a->add_option("--seconds", o->seconds, "Seconds a row")->check(positive())->capture_default_str();
   a->add_flag("--monitor", o->monitor, "With the monitor watching");

@@ -25,6 +25,8 @@ inline double quantile(const std::vector<double>& sorted, double q) {
   return sorted[std::min(sorted.size() - 1, size_t(q * double(sorted.size())))];
 }
 
+/// The peers' accuracy rows, by their recipe: one seed, the rate as it is.
+void mnist_rows_of_peers(const std::string& data, bool as_json);
 void add_bench_monitor(CLI::App& bench, Outcome& out);
 void add_bench_accuracy(CLI::App& bench, Outcome& out);
 

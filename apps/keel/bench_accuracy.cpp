@@ -99,6 +99,13 @@ int bench_accuracy(const AccuracyOptions& o) {
 
 }  // namespace
 
+void mnist_rows_of_peers(const std::string& data, bool as_json) {
+  AccuracyOptions o;
+  o.data = data, o.as_json = as_json, o.seeds = 1, o.lr_drop = 0;
+  mnist_rows({o}, "MLP", NAN, [] { return mlp(); });
+  mnist_rows({o}, "CNN", NAN, [] { return LeNet(); });
+}
+
 void add_bench_accuracy(CLI::App& bench, Outcome& out) {
   auto o = std::make_shared<AccuracyOptions>();
   auto* a = bench.add_subcommand("accuracy", "What MNIST MLP and CNN and the character model reach, mean of several seeds; minutes");

@@ -28,8 +28,8 @@ Not the same, and which side it helps:
   - JAX's script takes ten steps a sample, so that its best is a mean of ten (on a busy machine this helps Keel; the ratio of medians,
     printed beside, is free of it); the others' samples hold equally many steps.
   - `add [1]` of torch is called from Python; its C++ figure is the row `libtorch`. Keel's is C++.
-  - sgemm and add: torch writes into a tensor made before (out=), Keel makes a new one each call (helps torch); `add ... new` makes one in
-    both.
+  - sgemm: torch writes into a tensor made before (out=), Keel makes a new one each call (helps torch). `add ... out=` is in place in Keel,
+    `add ... new` makes a new tensor in both.
 """
 
 import argparse

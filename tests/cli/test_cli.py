@@ -258,6 +258,34 @@ class Train(Case):
         self.assertEqual(more[-1]["steps"], 50)
 
 
+class Bench(Case):
+    ROWS = {"one_add": ["add [1] no_grad", "add [1] with grad"], "mlp_tiny": ["MLP 64-64-10 step b32 adam"], "mlp_mnist": ["MNIST MLP step b64 adam"], "cnn_mnist": ["MNIST CNN step b64 adam"],
+            "char_gpt": ["char-GPT 4x128 T64 b12 step adamw"], "gpt_adam": ["char-GPT 4x128 T64 b12 step adam"]}
+
+    def test_rows_bear_the_names_of_the_peers(self):
+        for group, names in self.ROWS.items():
+            rows = [json.loads(line) for line in self.keel("bench", "peers", "--json", "--only", group, "--seconds", "0.01", "--threads", "1").out.splitlines()]
+            self.assertEqual([r["name"] for r in rows], names)
+            for r in rows:
+                self.assertEqual(r["threads"], 1)
+                self.assertIn(r["unit"], ("ns", "us", "ms"))
+                self.assertGreaterEqual(r["median"], r["best"])
+                self.assertGreater(r["best"], 0)
+
+    def test_accuracy(self):
+        small_mnist(os.path.join(self.dir, "data"))
+        rows = [json.loads(line) for line in self.keel("bench", "peers", "--json", "--only", "mnist_accuracy").out.splitlines() if line.startswith("{")]
+        self.assertEqual([], [r for r in rows if "name" not in r])
+        self.assertEqual([r["name"] for r in rows], ["MNIST MLP epoch b64 adam", "MNIST MLP accuracy after 10 epochs", "MNIST CNN epoch b64 adam", "MNIST CNN accuracy after 10 epochs"])
+        said = self.keel("bench", "accuracy", "--only", "MNIST MLP", "--seeds", "2", "--epochs", "3").out
+        self.assertIn("mean of 2 seeds", said)
+
+    def test_monitor(self):
+        row = json.loads(self.keel("bench", "monitor", "--json", "--only", "char-GPT", "--rounds", "3", "--seconds", "0.1").out)
+        self.assertEqual(row["name"], "monitor char-GPT 4x128 T64 b12 step adamw")
+        self.assertTrue(all(isinstance(row[k], float) for k in ("median", "error", "control", "control_error", "off_seconds", "on_seconds")), row)
+
+
 class Kill(Case):
     """A run that is killed at any moment, again and again, ends with the bits of one that is left alone."""
 
