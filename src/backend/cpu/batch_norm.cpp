@@ -1,7 +1,8 @@
 // Kernels of batch_norm over x [n, c, ...], training, evaluation and backward. Channels innermost: rows of channels in chunks of 256 rows
 // and strips of 64 channels; else planes, one run a channel and image. Each chunk or plane gives its mean and squared deviations in two
 // passes in cache; they are combined by Chan's formula in f64, in order (Chan, Golub, LeVeque 1979). Then one pass writes. 16-bit tensors
-// are converted to f32 in scratch. Any other layout is copied first. Traffic: x twice and y once, from DRAM.
+// are converted to f32 in scratch. Any other layout is copied first. Traffic: x twice and y once, from DRAM; large
+// results are streamed past the caches.
 #include <cmath>
 
 #include "backend/cpu/channel_layout.h"
@@ -103,21 +104,73 @@ void combine_moments(const Geometry& g, const T* part, double* mean, double* squ
   }
 }
 
+/// Whether results are computed a block at a time in L1 and streamed past the caches.
+template <class T>
+bool streams(const Geometry& g) {
+  return g.size() * int64_t(sizeof(T)) > kStreamBytes * num_threads();
+}
+constexpr int64_t kStreamBlock = 2048;  // bytes
+
+/// Calls f(at, n, to) for parts of y[0..n), to = y + at or scratch that is then streamed there; ahead(at) says what to fetch for it.
+template <class T, class F, class A>
+void streamed(T* y, int64_t n, bool stream, F f, A ahead) {
+  if (!stream) return f(int64_t(0), n, y);
+  constexpr int64_t kBlock = kStreamBlock / int64_t(sizeof(T));
+  alignas(64) T block[kBlock];
+  for (int64_t i = 0; i < n; i += kBlock) {
+    const int64_t m = std::min(kBlock, n - i);
+    f(i, m, block), stream_copy(y + i, block, size_t(m) * sizeof(T), ahead(i + m));
+  }
+}
+/// The same for rows [lo, hi) of channels: f(row, rows, first channel, channels, to), several rows only where they are whole.
+template <class T, class F, class A>
+void streamed_rows(const Geometry& g, T* y, int64_t lo, int64_t hi, bool stream, F f, A ahead) {
+  if (!stream) return f(lo, hi - lo, int64_t(0), g.channels, y + lo * g.channels);
+  constexpr int64_t kBlock = kStreamBlock / int64_t(sizeof(T));
+  alignas(64) T block[kBlock];
+  const int64_t rows = std::max<int64_t>(1, kBlock / g.channels);
+  for (int64_t i = lo; i < hi; i += rows) {
+    const int64_t n = std::min(rows, hi - i), width = std::min(g.channels, kBlock);
+    for (int64_t c = 0; c < g.channels; c += width) {
+      const int64_t w = std::min(width, g.channels - c);
+      const int64_t at = i * g.channels + c;
+      f(i, n, c, w, block), stream_copy(y + at, block, size_t(n * w) * sizeof(T), ahead(at + n * w));
+    }
+  }
+}
+
 template <class T>
 void apply(const Geometry& g, const T* x, T* y, const T* mean, const T* rstd, const T* weight, const T* bias) {
   const BatchNormLoops f = batch_norm_loops(dtype_of<T>);
+  const bool stream = streams<T>(g);
   if (g.innermost) {
     parallel_for(0, g.count(), std::max<int64_t>(1, 16384 / g.channels), [&](int64_t lo, int64_t hi) {
-      f.apply_rows(x + lo * g.channels, y + lo * g.channels, hi - lo, g.channels, mean, rstd, weight, bias);
+      streamed_rows(
+          g, y, lo, hi, stream,
+          [&](int64_t row, int64_t rows, int64_t c, int64_t width, T* to) {
+            f.apply_rows(x + row * g.channels + c, to, rows, width, mean + c, rstd + c, weight ? weight + c : nullptr,
+                         bias ? bias + c : nullptr);
+          },
+          [&](int64_t at) {
+            return Ahead{{x + at}, 1};
+          });
+      if (stream) stream_fence();
     });
     return;
   }
   parallel_for(0, g.images * g.channels, std::max<int64_t>(1, 16384 / (g.spots + 1)), [&](int64_t lo, int64_t hi) {
     for (int64_t i = lo; i < hi; ++i) {
       const int64_t c = i % g.channels;
-      f.apply_plane(x + i * g.spots, y + i * g.spots, g.spots, mean + c, rstd + c, weight ? weight + c : nullptr,
-                    bias ? bias + c : nullptr);
+      streamed(
+          y + i * g.spots, g.spots, stream,
+          [&](int64_t at, int64_t n, T* to) {
+            f.apply_plane(x + i * g.spots + at, to, n, mean + c, rstd + c, weight ? weight + c : nullptr, bias ? bias + c : nullptr);
+          },
+          [&](int64_t at) {
+            return Ahead{{x + i * g.spots + at}, 1};
+          });
     }
+    if (stream) stream_fence();
   });
 }
 
@@ -212,19 +265,36 @@ size_t backward(const KernelArgs& a, bool measure) {
   if (p.need_bias) put(a.out[2], sum_g, a.stats[2]);
   if (p.need_weight) put(a.out[1], sum_gn, a.stats[1]);
   if (!p.need_x) return b.used;
+  const bool stream = streams<T>(g);
   for (int64_t c = 0; c < g.channels; ++c)
     sum_g[c] /= T(g.count()), sum_gn[c] /= T(g.count()), scale[c] = weight ? rstd[c] * weight[c] : rstd[c];
   if (g.innermost) {
     parallel_for(0, g.count(), std::max<int64_t>(1, 16384 / g.channels), [&](int64_t lo, int64_t hi) {
-      f.grad_rows(gy + lo * g.channels, x + lo * g.channels, dx.at + lo * g.channels, hi - lo, g.channels, mean, rstd, scale, sum_g,
-                  sum_gn);
+      streamed_rows(
+          g, dx.at, lo, hi, stream,
+          [&](int64_t row, int64_t rows, int64_t k, int64_t width, T* to) {
+            const int64_t from = row * g.channels + k;
+            f.grad_rows(gy + from, x + from, to, rows, width, mean + k, rstd + k, scale + k, sum_g + k, sum_gn + k);
+          },
+          [&](int64_t at) {
+            return Ahead{{gy + at, x + at}, 2};
+          });
+      if (stream) stream_fence();
     });
   } else {
     parallel_for(0, g.images * g.channels, std::max<int64_t>(1, 16384 / (g.spots + 1)), [&](int64_t lo, int64_t hi) {
       for (int64_t i = lo; i < hi; ++i) {
         const int64_t c = i % g.channels, at = i * g.spots;
-        f.grad_plane(gy + at, x + at, dx.at + at, g.spots, mean + c, rstd + c, scale + c, sum_g + c, sum_gn + c);
+        streamed(
+            dx.at + at, g.spots, stream,
+            [&](int64_t k, int64_t n, T* to) {
+              f.grad_plane(gy + at + k, x + at + k, to, n, mean + c, rstd + c, scale + c, sum_g + c, sum_gn + c);
+            },
+            [&](int64_t k) {
+              return Ahead{{gy + at + k, x + at + k}, 2};
+            });
       }
+      if (stream) stream_fence();
     });
   }
   dx.finish(a.stats[0]);

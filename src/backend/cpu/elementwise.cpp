@@ -15,7 +15,7 @@ namespace {
 
 constexpr int64_t kBlockBytes = 8192;         // of the widest operand; three inputs and an output stay in L1
 constexpr int64_t kShortRow = 96;             // rows below it are gathered, several to a block
-constexpr int64_t kStreamBytes = 16ll << 20;  // output bytes a thread above which stores go past the caches
+constexpr int64_t kStreamBlock = 2048;        // of the widest operand where results are streamed
 
 struct Operand {
   const std::byte* data;
@@ -213,8 +213,12 @@ void run_range(const Job& j, int64_t lo, int64_t hi) {
       j.convert_out(stage, packed, n, nullptr), stage = packed;
     }
     if (j.slot) stat_block(j.y.dtype, stage, n, part);
-    if (j.stream) stream_copy(to, stage, size_t(n * j.out_bytes));
     at += n;
+    if (!j.stream) continue;
+    Ahead ahead;
+    for (int i = 0; i < e.n_in && at < hi; ++i)
+      if (p.in[i].flat) ahead.add(p.in[i].data + at * p.in[i].bytes);
+    stream_copy(to, stage, size_t(n * j.out_bytes), ahead);
   }
   if (j.stream) stream_fence();
   if (j.slot) j.slot->merge(part);
@@ -256,7 +260,7 @@ KernelStatus run_elementwise(const KernelArgs& a, const Elementwise& e) {
   }
   const int64_t threads = p.n > e.grain ? num_threads() : 1;
   j.stream = !aliased && p.n * j.out_bytes > kStreamBytes * threads;
-  j.block = kBlockBytes / widest;
+  j.block = (j.stream ? kStreamBlock : kBlockBytes) / widest;
   j.direct = simple && taken && !convert && !j.stream && !j.slot;
   parallel_for(0, p.n, e.grain, [&](int64_t lo, int64_t hi) { run_range(j, lo, hi); });
   return {};

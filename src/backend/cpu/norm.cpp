@@ -36,13 +36,16 @@ void stats_of(const TensorView& v, StatSlot* slot) {
   slot->merge(part);
 }
 
+/// x and the result have one dtype and shape.
+size_t row_scratch(const TensorView& x, const Rows& r) { return RowView::scratch(x, r, streams(x, r)); }
+
 // ---- forward ----
 size_t forward_workspace(const KernelArgs& a) {
   const Rows r = rows_trailing(a.in[0].shape(), a.get<LayerNormParams>().axes);
   const DType as = compute_dtype(a.in[0].dtype);
   size_t n = 0;
   for (int i = 1; i < a.n_in; ++i) n += vector_scratch(a, i, as);
-  return n + size_t(row_tasks(r.count(), r.n)) * 2 * RowView::scratch(a.in[0], r);
+  return n + size_t(row_tasks(r.count(), r.n)) * 2 * row_scratch(a.in[0], r);
 }
 template <bool rms>
 KernelStatus forward(const KernelArgs& a) {
@@ -52,8 +55,8 @@ KernelStatus forward(const KernelArgs& a) {
   std::byte* scratch = static_cast<std::byte*>(a.workspace);
   const void* w = vector(a, 1, as, scratch);
   const void* b = rms ? nullptr : vector(a, 2, as, scratch);
-  const RowView x(a.in[0], r), y(a.out[0], r);
-  const size_t one = RowView::scratch(a.in[0], r);
+  const RowView x(a.in[0], r), y(a.out[0], r, streams(a.out[0], r));
+  const size_t one = row_scratch(a.in[0], r);
   const RowLoops f = row_loops(as);
   const TensorView none;
   const TensorView &mean = rms || a.n_out < 2 ? none : a.out[1], &rstd = a.n_out < (rms ? 2 : 3) ? none : a.out[rms ? 1 : 2];
@@ -67,9 +70,12 @@ KernelStatus forward(const KernelArgs& a) {
         f.rms_norm(from, w, to, r.n, p.eps, element(rstd, i));
       else
         f.layer_norm(from, w, b, to, r.n, p.eps, element(mean, i), element(rstd, i));
-      const void* made = y.write(i, own + one);
+      Ahead ahead;
+      if (i + 1 < hi) x.fetch(i + 1, ahead);
+      const void* made = y.write(i, own + one, ahead);
       if (a.stats[0]) stat_block(a.out[0].dtype, made, r.n, part);
     }
+    y.finish();
     if (a.stats[0]) a.stats[0]->merge(part);
   });
   for (int i = 1; i < a.n_out; ++i) stats_of(a.out[i], a.stats[i]);
@@ -87,7 +93,7 @@ size_t backward_workspace(const KernelArgs& a, const Places& at) {
   const DType as = compute_dtype(a.in[1].dtype);
   const size_t row = round_up(size_t(r.n) * size_of(as));
   return vector_scratch(a, at.weight, as) + size_t(groups_of(r.count())) * 2 * row + row +
-         size_t(row_tasks(r.count(), r.n)) * 3 * RowView::scratch(a.in[1], r);
+         size_t(row_tasks(r.count(), r.n)) * size_t(2 + kGradRows) * row_scratch(a.in[1], r);
 }
 KernelStatus backward(const KernelArgs& a, const Places& at) {
   const auto& p = a.get<NormBackwardParams>();
@@ -95,28 +101,37 @@ KernelStatus backward(const KernelArgs& a, const Places& at) {
   const DType as = compute_dtype(a.in[1].dtype);
   std::byte* scratch = static_cast<std::byte*>(a.workspace);
   const void* w = vector(a, at.weight, as, scratch);
-  const size_t row = round_up(size_t(r.n) * size_of(as)), one = RowView::scratch(a.in[1], r);
+  const size_t row = round_up(size_t(r.n) * size_of(as)), one = row_scratch(a.in[1], r);
   const int64_t groups = groups_of(r.count());
   std::byte *sums = scratch, *total = sums + size_t(groups) * 2 * row, *own_all = total + row;
   const bool need_bias = at.dbias > 0 && p.need_bias;
-  const RowView g(a.in[0], r), x(a.in[1], r), dx(p.need_x ? a.out[0] : a.in[1], r);
+  const RowView g(a.in[0], r), x(a.in[1], r), dx(p.need_x ? a.out[0] : a.in[1], r, p.need_x && streams(a.out[0], r));
   const RowLoops f = row_loops(as);
   each_task(groups, row_tasks(r.count(), r.n), [&](int64_t first, int64_t last, int64_t task) {
     StatSlot::Part part;
-    std::byte* own = own_all + size_t(task) * 3 * one;
+    std::byte* own = own_all + size_t(task) * size_t(2 + kGradRows) * one;
     for (int64_t group = first; group < last; ++group) {
       std::byte *dw = sums + size_t(group) * 2 * row, *db = dw + row;
       if (p.need_weight) std::memset(dw, 0, row);
       if (need_bias) std::memset(db, 0, row);
-      for (int64_t i = r.count() * group / groups; i < r.count() * (group + 1) / groups; ++i) {
+      const int64_t end = r.count() * (group + 1) / groups;
+      for (int64_t i = r.count() * group / groups, many; i < end; i += many) {
+        // Rows that lie as the loop takes them go several at a time.
+        many = g.in_place() && x.in_place() ? std::min(kGradRows, end - i) : 1;
         const void *gv = g.read(i, own), *xv = x.read(i, own + one);
-        f.norm_grad(gv, xv, w, at.mean < 0 ? nullptr : element(a.in[at.mean], i), element(a.in[at.rstd], i),
+        f.norm_grad(gv, xv, many, w, at.mean < 0 ? nullptr : element(a.in[at.mean], i), element(a.in[at.rstd], i),
                     p.need_x ? dx.target(i, own + 2 * one) : nullptr, p.need_weight ? dw : nullptr, need_bias ? db : nullptr, r.n);
         if (!p.need_x) continue;
-        const void* made = dx.write(i, own + 2 * one);
-        if (a.stats[0]) stat_block(a.out[0].dtype, made, r.n, part);
+        const size_t bytes = size_t(r.n) * size_of(as);
+        for (int64_t k = i; k < i + many; ++k) {
+          Ahead ahead;
+          if (k + many < r.count()) g.fetch(k + many, ahead), x.fetch(k + many, ahead);
+          const void* made = dx.write(k, own + 2 * one + size_t(k - i) * bytes, ahead);
+          if (a.stats[0]) stat_block(a.out[0].dtype, made, r.n, part);
+        }
       }
     }
+    dx.finish();
     if (a.stats[0] && p.need_x) a.stats[0]->merge(part);
   });
   const ReduceLoops sum = reduce_loops(ReduceOp::sum, as);

@@ -64,6 +64,16 @@ DType as_sum(const KernelArgs& a) { return sum_as(a.in[0].dtype, a.out[0].dtype)
 DType as_compute(const KernelArgs& a) { return compute_dtype(a.in[0].dtype); }
 DType as_is(const KernelArgs& a) { return a.in[0].dtype; }
 
+/// Whether all axes but the first are reduced, of a contiguous tensor.
+bool trailing(const TensorView& x, const Dims& axes) {
+  bool reduced[kMaxRank] = {};
+  for (int64_t i : axes) reduced[i < 0 ? i + x.rank() : i] = true;
+  if (x.rank() < 2 || reduced[0] || axes.empty() || !x.contiguous()) return false;
+  for (int i = 1; i < x.rank(); ++i)
+    if (!reduced[i]) return false;
+  return true;
+}
+
 template <bool take_root>
 void variance_kernel(KernelDef& k) {
   k.inputs(Layout::strided).stats().dtypes(kinds::floating);
@@ -77,14 +87,28 @@ void variance_kernel(KernelDef& k) {
     std::byte* work = static_cast<std::byte*>(a.workspace);
     const size_t mean_bytes = round_up(size_t(a.out[0].size()) * size_of(as));
     const double count = double(reduced_extent(a.in[0], p.axis)), freedom = std::max(0.0, count - p.correction);
-    TensorView mean = a.out[0];
-    mean.data = work, mean.dtype = as;
-    run_reduction({.op = ReduceOp::sum, .as = as, .finish = as == f64 ? divide<double> : divide<float>, .args = &count}, a.in[0], p.axis,
-                  mean, work + mean_bytes, nullptr);
     const auto finish =
         take_root ? (as == f64 ? divide_and_root<double> : divide_and_root<float>) : (as == f64 ? divide<double> : divide<float>);
-    run_reduction({.op = ReduceOp::sum_deviation, .as = as, .shift = work, .finish = finish, .args = &freedom}, a.in[0], p.axis, a.out[0],
-                  work + mean_bytes, a.stats[0]);
+    const auto both = [&](const TensorView& x, const Dims& axis, const TensorView& y) {
+      TensorView mean = y;
+      mean.data = work, mean.dtype = as;
+      run_reduction({.op = ReduceOp::sum, .as = as, .finish = as == f64 ? divide<double> : divide<float>, .args = &count}, x, axis, mean,
+                    work + mean_bytes, nullptr);
+      run_reduction({.op = ReduceOp::sum_deviation, .as = as, .shift = work, .finish = finish, .args = &freedom}, x, axis, y,
+                    work + mean_bytes, a.stats[0]);
+    };
+    // Rows of a matrix: as many at a time as stay in cache between the two passes.
+    const TensorView& x = a.in[0];
+    const int64_t rows = x.rank() ? x.dim(0) : 0, wide = rows ? x.size() / rows : 0, bytes = wide * int64_t(size_of(x.dtype));
+    const int64_t chunk = std::max<int64_t>(1, (int64_t(256) << 10) * num_threads() / std::max<int64_t>(bytes, 1));
+    if (!trailing(x, p.axis) || chunk >= rows || bytes > 1 << 20) return both(x, p.axis, a.out[0]), KernelStatus{};
+    const Strides in{wide, 1}, out{1};
+    for (int64_t i = 0; i < rows; i += chunk) {
+      const int64_t n = std::min(chunk, rows - i);
+      const Shape from{n, wide}, to{n};
+      both({static_cast<std::byte*>(x.data) + i * bytes, x.dtype, &from, &in}, {1},
+           {static_cast<std::byte*>(a.out[0].data) + i * int64_t(size_of(a.out[0].dtype)), a.out[0].dtype, &to, &out});
+    }
     return {};
   });
 }
@@ -129,6 +153,29 @@ int64_t arg_run(bool largest, DType t, const std::byte* x, int64_t n, int64_t st
   }
   return best;
 }
+/// The same for neighbouring columns, a strip of them at a time, row by row.
+void arg_columns(bool largest, const TensorView& x, const Along& s, int64_t* y) {
+  constexpr int64_t kStrip = 256;
+  const DType as = compute_dtype(x.dtype);
+  const int64_t bytes = int64_t(size_of(x.dtype)), strips = (s.inner + kStrip - 1) / kStrip;
+  const UnaryLoop convert = convert_loop(x.dtype, as);
+  parallel_for(0, s.outer * strips, std::max<int64_t>(1, 16384 / (s.n * std::min(s.inner, kStrip))), [&](int64_t lo, int64_t hi) {
+    alignas(64) std::byte wide[kStrip * 8], best[kStrip * 8];
+    int32_t at[kStrip];
+    for (int64_t t = lo; t < hi; ++t) {
+      const int64_t column = t % strips * kStrip, w = std::min(kStrip, s.inner - column);
+      const std::byte* from = static_cast<const std::byte*>(x.data) + (t / strips * s.n * s.inner + column) * bytes;
+      convert(from, best, w, nullptr), std::fill(at, at + w, 0);
+      for (int64_t i = 1; i < s.n; ++i) {
+        const void* row = from + i * s.inner * bytes;
+        if (as != x.dtype) convert(row, wide, w, nullptr), row = wide;
+        arg_row(largest, as, row, w, int32_t(i), best, at);
+      }
+      for (int64_t k = 0; k < w; ++k) y[t / strips * s.inner + column + k] = at[k];
+    }
+  });
+}
+
 template <bool largest>
 void arg_kernel(KernelDef& k) {
   k.inputs(Layout::contiguous).dtypes(kinds::ordered).run([](const KernelArgs& a) -> KernelStatus {
@@ -142,6 +189,7 @@ void arg_kernel(KernelDef& k) {
     int64_t* y = a.out[0].ptr<int64_t>();
     const std::byte* from = static_cast<const std::byte*>(x.data);
     const int64_t bytes = int64_t(size_of(x.dtype));
+    if (s.inner >= 8 && s.n <= INT32_MAX) return arg_columns(largest, x, s, y), KernelStatus{};
     parallel_for(0, s.outer * s.inner, std::max<int64_t>(1, 16384 / s.n), [&](int64_t lo, int64_t hi) {
       for (int64_t i = lo; i < hi; ++i)
         y[i] = arg_run(largest, x.dtype, from + (i / s.inner * s.n * s.inner + i % s.inner) * bytes, s.n, s.inner);

@@ -42,23 +42,37 @@ void each_task(int64_t rows, int64_t tasks, F f) {
 
 constexpr size_t round_up(size_t n) { return (n + 63) & ~size_t(63); }
 
+/// Whether rows of the result `y` are computed in scratch and streamed past the caches.
+inline bool streams(const TensorView& y, const Rows& rows) {
+  const int64_t row = rows.n * int64_t(size_of(y.dtype));
+  return rows.inner == 1 && y.dtype == compute_dtype(y.dtype) && row >= 256 && row <= 1 << 18 &&
+         rows.count() * row > kStreamBytes * row_tasks(rows.count(), rows.n);
+}
+
 /// One operand's rows.
 class RowView {
  public:
-  RowView(const TensorView& x, const Rows& rows)
+  /// `stream`: what `streams` says of a result.
+  RowView(const TensorView& x, const Rows& rows, bool stream = false)
       : data_(static_cast<std::byte*>(x.data)),
         dtype_(x.dtype),
         rows_(rows),
         bytes_(int64_t(size_of(x.dtype))),
-        in_place_(rows.inner == 1 && x.dtype == compute_dtype(x.dtype)) {
+        in_place_(rows.inner == 1 && x.dtype == compute_dtype(x.dtype) && !stream),
+        stream_(stream) {
     if (x.dtype != compute_dtype(x.dtype))
       in_ = convert_loop(x.dtype, compute_dtype(x.dtype)), out_ = convert_loop(compute_dtype(x.dtype), x.dtype);
   }
   /// Scratch that one task needs for a row.
-  static size_t scratch(const TensorView& x, const Rows& rows) {
-    return rows.inner == 1 && x.dtype == compute_dtype(x.dtype) ? 0 : 2 * round_up(size_t(rows.n) * size_of(compute_dtype(x.dtype)));
+  static size_t scratch(const TensorView& x, const Rows& rows, bool stream = false) {
+    return !stream && rows.inner == 1 && x.dtype == compute_dtype(x.dtype) ? 0
+                                                                           : 2 * round_up(size_t(rows.n) * size_of(compute_dtype(x.dtype)));
   }
   bool in_place() const { return in_place_; }
+  /// After a task's last row.
+  void finish() const {
+    if (stream_) stream_fence();
+  }
   /// Row r, in place or read into scratch.
   const void* read(int64_t r, std::byte* scratch) const {
     std::byte* at = data_ + place(r);
@@ -71,10 +85,15 @@ class RowView {
   }
   /// Where to compute row r before `write`.
   void* target(int64_t r, std::byte* scratch) const { return in_place_ ? data_ + place(r) : scratch; }
+  /// Adds row r to what is fetched while another is written.
+  void fetch(int64_t r, Ahead& ahead) const {
+    if (in_place_) ahead.add(data_ + place(r));
+  }
   /// Puts what was computed at `target` into the tensor; gives the row in the tensor's dtype, contiguous.
-  const void* write(int64_t r, std::byte* scratch) const {
+  const void* write(int64_t r, std::byte* scratch, const Ahead& ahead = {}) const {
     std::byte* at = data_ + place(r);
     if (in_place_) return at;
+    if (stream_) return stream_copy(at, scratch, size_t(rows_.n * bytes_), ahead), scratch;
     if (rows_.inner == 1) return out_(scratch, at, rows_.n, nullptr), at;
     std::byte* packed = scratch;
     if (out_) packed = scratch + round_up(size_t(rows_.n) * size_of(compute_dtype(dtype_))), out_(scratch, packed, rows_.n, nullptr);
@@ -87,7 +106,7 @@ class RowView {
   DType dtype_;
   Rows rows_;
   int64_t bytes_;
-  bool in_place_;
+  bool in_place_, stream_;
   UnaryLoop in_ = nullptr, out_ = nullptr;
 
   int64_t place(int64_t r) const { return (r / rows_.inner * rows_.n * rows_.inner + r % rows_.inner) * bytes_; }

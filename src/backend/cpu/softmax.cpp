@@ -1,5 +1,6 @@
 // Kernels of softmax, log_softmax, their gradients, and logsumexp along one axis. One task walks whole rows; a row is read once from memory
-// (its three passes run in cache), and rows two ahead are prefetched where the tensor is larger than L2. Traffic: every tensor once.
+// (its three passes run in cache), and rows two ahead are prefetched where the tensor is larger than L2; large results are streamed past
+// the caches. Traffic: every tensor once.
 #include "keel/ops/softmax.h"
 
 #include "backend/cpu/isa.h"
@@ -13,7 +14,7 @@ using namespace keel::cpu;
 namespace {
 
 size_t scratch_of(const KernelArgs& a, const Rows& r) {
-  size_t n = RowView::scratch(a.out[0], r);
+  size_t n = RowView::scratch(a.out[0], r, streams(a.out[0], r));
   for (int i = 0; i < a.n_in; ++i) n += RowView::scratch(a.in[i], r);
   return n;
 }
@@ -27,9 +28,10 @@ template <class F>
 KernelStatus run_rows(const KernelArgs& a, F f) {
   const Rows r = rows_along(a.out[0].shape(), a.get<SoftmaxParams>().axis);
   if (a.out[0].size() == 0) return {};
-  const RowView y(a.out[0], r), x(a.in[0], r), z(a.in[a.n_in - 1], r);
-  const size_t scratch = scratch_of(a, r), in_scratch = RowView::scratch(a.in[0], r), out_scratch = RowView::scratch(a.out[0], r);
-  const bool far = x.in_place() && y.in_place() && a.out[0].size() * int64_t(size_of(a.out[0].dtype)) > l2_bytes();
+  const bool stream = streams(a.out[0], r);
+  const RowView y(a.out[0], r, stream), x(a.in[0], r), z(a.in[a.n_in - 1], r);
+  const size_t scratch = scratch_of(a, r), in_scratch = RowView::scratch(a.in[0], r), out_scratch = RowView::scratch(a.out[0], r, stream);
+  const bool far = x.in_place() && a.out[0].size() * int64_t(size_of(a.out[0].dtype)) > l2_bytes();
   each_task(r.count(), row_tasks(r.count(), r.n), [&](int64_t lo, int64_t hi, int64_t task) {
     StatSlot::Part part;
     std::byte *in = static_cast<std::byte*>(a.workspace) + size_t(task) * scratch, *second = in + in_scratch,
@@ -38,9 +40,12 @@ KernelStatus run_rows(const KernelArgs& a, F f) {
       const void* from = x.read(i, in);
       const void* other = a.n_in > 1 ? z.read(i, second) : nullptr;
       f(from, other, y.target(i, out), r.n, far && i + 2 < hi ? 2 * r.n : 0);
-      const void* made = y.write(i, out);
+      Ahead ahead;
+      if (stream && i + 1 < hi) x.fetch(i + 1, ahead), a.n_in > 1 ? z.fetch(i + 1, ahead) : void();
+      const void* made = y.write(i, out, ahead);
       if (a.stats[0]) stat_block(a.out[0].dtype, made, r.n, part);
     }
+    y.finish();
     if (a.stats[0]) a.stats[0]->merge(part);
   });
   return {};

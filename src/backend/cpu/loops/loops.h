@@ -59,9 +59,17 @@ void where_loop(const uint8_t* cond, const void* a, int a_step, const void* b, i
 /// real part. To fp8, `nan_or_inf` selects the second overflow rule of keel::Overflow. `args` are unused.
 UnaryLoop convert_loop(DType from, DType to, bool nan_or_inf = false);
 
-/// memcpy that writes past the caches; for outputs above ~16 MB a core. `stream_fence` makes what this thread streamed visible to others:
-/// call it once after the last copy.
-void stream_copy(void* to, const void* from, size_t bytes);
+/// Bytes of an output a thread above which stores go past the caches, so that its lines are not read first.
+inline constexpr int64_t kStreamBytes = 16ll << 20;
+/// Up to three places whose next lines are fetched while a block is copied: the operands of the block after it.
+struct Ahead {
+  const void* at[3] = {};
+  int n = 0;
+  void add(const void* p) { at[n++] = p; }
+};
+/// memcpy that writes past the caches, best 2 KiB at a time, and fetches as many bytes of `ahead`. `stream_fence` makes what this thread
+/// streamed visible to others: call it once after the last copy.
+void stream_copy(void* to, const void* from, size_t bytes, const Ahead& ahead = {});
 void stream_fence();
 
 /// Adds what the monitor wants to know about y[0..n) to `part` (see StatSlot): two integer reductions, and exact counts only where those

@@ -109,6 +109,24 @@ ReduceLoops find(ReduceOp op) {
   }
 }
 
+/// The first of n elements that `holds`; one does. Fetches what follows the n elements meanwhile.
+template <class T, class F>
+HWY_INLINE int64_t find_first(const T* x, int64_t n, F holds) {
+  const Tag<T> d;
+  constexpr int64_t N = hn::MaxLanes(Tag<T>());
+  int64_t i = 0;
+  for (; i + 4 * N <= n; i += 4 * N) {
+    for (int64_t k = 0; k < 4 * N; k += 64 / int64_t(sizeof(T)))
+      __builtin_prefetch(reinterpret_cast<const void*>(uintptr_t(x + i) + uintptr_t(n + k) * sizeof(T)), 0, 3);
+    const auto a = hn::Or(holds(hn::LoadU(d, x + i)), holds(hn::LoadU(d, x + i + N))),
+               b = hn::Or(holds(hn::LoadU(d, x + i + 2 * N)), holds(hn::LoadU(d, x + i + 3 * N)));
+    if (!hn::AllFalse(d, hn::Or(a, b))) break;
+  }
+  for (; i + N <= n; i += N)
+    if (const intptr_t k = hn::FindFirstTrue(d, holds(hn::LoadU(d, x + i))); k >= 0) return i + k;
+  return i + hn::FindFirstTrue(d, hn::And(holds(load_n(d, x + i, size_t(n - i))), hn::FirstN(d, size_t(n - i))));
+}
+
 /// Block by block: only a block that beats the best so far is searched.
 template <bool largest, class T>
 int64_t arg_float(const T* x, int64_t n) {
@@ -117,23 +135,44 @@ int64_t arg_float(const T* x, int64_t n) {
   for (int64_t i = 0; i < n; i += kReduceBlock) {
     const int64_t m = n - i < kReduceBlock ? n - i : kReduceBlock;
     const T v = reduce_block<std::conditional_t<largest, MaxOf, MinOf>, T>(x + i, m);
-    if (v != v) {
-      for (int64_t k = i;; ++k)
-        if (x[k] != x[k]) return k;
-    }
+    if (v != v) return i + find_first(x + i, m, [](auto e) HWY_ATTR { return is_nan(Tag<T>(), e); });
     if (i > 0 && !(largest ? v > value : v < value)) continue;
     value = v;
-    for (int64_t k = i;; ++k)
-      if (x[k] == v) {
-        best = k;
-        break;
-      }
+    const auto wanted = hn::Set(Tag<T>(), v);
+    best = i + find_first(x + i, m, [wanted](auto e) HWY_ATTR { return hn::Eq(e, wanted); });
   }
   return best;
 }
 }  // namespace
 
 ReduceLoops reduce_float(ReduceOp op, DType t) { return t == DType::f32 ? find<float>(op) : find<double>(op); }
+template <bool largest, class T>
+void arg_row_of(const void* x_, int64_t n, int32_t index, void* best_, int32_t* at) {
+  const T* x = static_cast<const T*>(x_);
+  T* best = static_cast<T*>(best_);
+  for (int64_t k = 0; k < n; ++k) {
+    const bool take = (largest ? x[k] > best[k] : x[k] < best[k]) | ((x[k] != x[k]) & (best[k] == best[k]));
+    best[k] = take ? x[k] : best[k], at[k] = take ? index : at[k];
+  }
+}
+template <bool largest>
+void arg_row_any(DType t, const void* x, int64_t n, int32_t index, void* best, int32_t* at) {
+  switch (t) {
+    case DType::f32: return arg_row_of<largest, float>(x, n, index, best, at);
+    case DType::f64: return arg_row_of<largest, double>(x, n, index, best, at);
+    case DType::u16: return arg_row_of<largest, uint16_t>(x, n, index, best, at);
+    case DType::u32: return arg_row_of<largest, uint32_t>(x, n, index, best, at);
+    case DType::u64: return arg_row_of<largest, uint64_t>(x, n, index, best, at);
+    case DType::i8: return arg_row_of<largest, int8_t>(x, n, index, best, at);
+    case DType::i16: return arg_row_of<largest, int16_t>(x, n, index, best, at);
+    case DType::i32: return arg_row_of<largest, int32_t>(x, n, index, best, at);
+    case DType::i64: return arg_row_of<largest, int64_t>(x, n, index, best, at);
+    default: return arg_row_of<largest, uint8_t>(x, n, index, best, at);
+  }
+}
+void arg_row_step(bool largest, DType t, const void* x, int64_t n, int32_t index, void* best, int32_t* at) {
+  largest ? arg_row_any<true>(t, x, n, index, best, at) : arg_row_any<false>(t, x, n, index, best, at);
+}
 int64_t arg_extreme_float(bool largest, DType t, const void* x, int64_t n) {
   if (t == DType::f32)
     return largest ? arg_float<true>(static_cast<const float*>(x), n) : arg_float<false>(static_cast<const float*>(x), n);
@@ -146,6 +185,7 @@ HWY_AFTER_NAMESPACE();
 namespace keel::cpu {
 KEEL_SIMD_EXPORT(reduce_float);
 KEEL_SIMD_EXPORT(arg_extreme_float);
+KEEL_SIMD_EXPORT(arg_row_step);
 ReduceLoops reduce_int_loops(ReduceOp op, DType t);
 int64_t arg_extreme_int(bool largest, DType t, const void* x, int64_t n);
 
@@ -157,6 +197,9 @@ DType reduce_acc(ReduceOp op, DType t) {
 ReduceLoops reduce_loops(ReduceOp op, DType t) {
   if ((t == DType::f32 || t == DType::f64) && op != ReduceOp::any && op != ReduceOp::all) return KEEL_SIMD(reduce_float)(op, t);
   return reduce_int_loops(op, t);
+}
+void arg_row(bool largest, DType t, const void* x, int64_t n, int32_t index, void* best, int32_t* at) {
+  KEEL_SIMD(arg_row_step)(largest, t, x, n, index, best, at);
 }
 int64_t arg_extreme(bool largest, DType t, const void* x, int64_t n) {
   return t == DType::f32 || t == DType::f64 ? KEEL_SIMD(arg_extreme_float)(largest, t, x, n) : arg_extreme_int(largest, t, x, n);

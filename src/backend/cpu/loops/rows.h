@@ -1,12 +1,14 @@
 #pragma once
 // Functions of whole contiguous rows in f32 or f64: softmax and its relatives, cross entropy, layer and RMS norm. Sums run in the order of
 // reduce-inl.h, exp and log are those of math-inl.h, so a row gives the same bits alone, in any batch, on any thread and instruction set.
-// `ahead`, where it is not 0, is the distance in elements to a later row, of which inputs and outputs are prefetched.
+// `ahead`, where it is not 0, is the distance in elements to a later row, which is prefetched.
 #include <cstdint>
 
 #include "keel/dtype.h"
 
 namespace keel::cpu {
+
+inline constexpr int64_t kGradRows = 4;
 
 struct RowLoops {
   /// y = exp(x - max) / sum; y may be x.
@@ -27,9 +29,10 @@ struct RowLoops {
   void (*layer_norm)(const void* x, const void* weight, const void* bias, void* y, int64_t n, double eps, void* mean, void* rstd);
   /// The same without mean and bias: y = x rstd weight, rstd = 1 / sqrt(mean(x^2) + eps).
   void (*rms_norm)(const void* x, const void* weight, void* y, int64_t n, double eps, void* rstd);
-  /// dx (may be null) of one row, and dweight += g normal, dbias += g (either may be null). `mean` null: RMS norm.
-  void (*norm_grad)(const void* g, const void* x, const void* weight, const void* mean, const void* rstd, void* dx, void* dweight,
-                    void* dbias, int64_t n);
+  /// dx (may be null) of up to kGradRows rows that lie one after the other, and dweight += g normal, dbias += g (either may be null), row
+  /// by row. `mean` null: RMS norm.
+  void (*norm_grad)(const void* g, const void* x, int64_t rows, const void* weight, const void* mean, const void* rstd, void* dx,
+                    void* dweight, void* dbias, int64_t n);
 };
 /// t is f32 or f64.
 RowLoops row_loops(DType t);

@@ -74,34 +74,68 @@ void rms_norm(const void* x_, const void* w_, void* y_, int64_t n, double eps, v
   if (rstd_out) *static_cast<T*>(rstd_out) = r;
 }
 
-template <class T>
-void norm_grad(const void* g_, const void* x_, const void* w_, const void* mean_, const void* rstd_, void* dx_, void* dw_, void* db_,
-               int64_t n) {
-  const T *g = static_cast<const T*>(g_), *x = static_cast<const T*>(x_), *w = static_cast<const T*>(w_);
-  T *dx = static_cast<T*>(dx_), *dw = static_cast<T*>(dw_), *db = static_cast<T*>(db_);
-  const Tag<T> d;
-  const bool centred = mean_ != nullptr;
-  const auto mean = hn::Set(d, centred ? *static_cast<const T*>(mean_) : T(0)), rstd = hn::Set(d, *static_cast<const T*>(rstd_));
-  const auto normal = [&](auto v) HWY_ATTR { return hn::Mul(centred ? hn::Sub(v, mean) : v, rstd); };
-  if (dx) {
-    const auto weighted = [&](int64_t i, auto load) HWY_ATTR { return w ? hn::Mul(load(g + i), load(w + i)) : load(g + i); };
-    const auto total = hn::Set(d, centred ? reduce_map<SumOf, T>(n, weighted) / T(n) : T(0));
-    const auto share = hn::Set(
-        d, reduce_map<SumOf, T>(n, [&](int64_t i, auto load) HWY_ATTR { return hn::Mul(weighted(i, load), normal(load(x + i))); }) / T(n));
-    each<T>(n, [&](int64_t i, auto load, auto store) HWY_ATTR {
-      const auto gv = load(g + i), v = normal(load(x + i)), gw = w ? hn::Mul(gv, load(w + i)) : gv;
-      // dweight and dbias first: dx may be g.
-      if (dw) store(hn::Add(load(dw + i), hn::Mul(gv, v)), dw + i);
-      if (db) store(hn::Add(load(db + i), gv), db + i);
-      store(hn::Mul(rstd, hn::Sub(centred ? hn::Sub(gw, total) : gw, hn::Mul(v, share))), dx + i);
-    });
-    return;
+/// Sums of f and of g over a row, both block by block: operands that they share are read once from memory.
+template <class T, class F, class G>
+HWY_INLINE void reduce_two(int64_t n, F f, G g, T& sum_f, T& sum_g) {
+  PairwiseTree<SumOf, T> tf, tg;
+  for (int64_t b = 0;; b += kReduceBlock) {
+    const int64_t m = n - b < kReduceBlock ? n - b : kReduceBlock;
+    sum_f = reduce_map<SumOf, T>(m, [&](int64_t i, auto load) HWY_ATTR { return f(b + i, load); });
+    sum_g = reduce_map<SumOf, T>(m, [&](int64_t i, auto load) HWY_ATTR { return g(b + i, load); });
+    if (n <= kReduceBlock) return;
+    tf.add(sum_f), tg.add(sum_g);
+    if (b + m >= n) break;
+  }
+  sum_f = tf.result(), sum_g = tg.result();
+}
+
+template <class T, int R, bool centred>
+void grad_rows(const T* g, const T* x, const T* w, const T* mean, const T* rstd, T* dx, T* dw, T* db, int64_t n) {
+  using D = Tag<T>;
+  T total[R] = {}, share[R] = {};
+  for (int r = 0; dx && r < R; ++r) {
+    const T *gr = g + r * n, *xr = x + r * n;
+    const auto m = hn::Set(D(), centred ? mean[r] : T(0)), s = hn::Set(D(), rstd[r]);
+    const auto weighted = [&](int64_t i, auto load) HWY_ATTR { return w ? hn::Mul(load(gr + i), load(w + i)) : load(gr + i); };
+    const auto shared = [&](int64_t i, auto load) HWY_ATTR {
+      const auto v = load(xr + i);
+      return hn::Mul(weighted(i, load), hn::Mul(centred ? hn::Sub(v, m) : v, s));
+    };
+    if constexpr (centred)
+      reduce_two<T>(n, weighted, shared, total[r], share[r]);
+    else
+      share[r] = reduce_map<SumOf, T>(n, shared);
+    total[r] /= T(n), share[r] /= T(n);
   }
   each<T>(n, [&](int64_t i, auto load, auto store) HWY_ATTR {
-    const auto gv = load(g + i);
-    if (dw) store(hn::Add(load(dw + i), hn::Mul(gv, normal(load(x + i)))), dw + i);
-    if (db) store(hn::Add(load(db + i), gv), db + i);
+    auto weight = hn::Zero(D()), dweight = weight, dbias = weight;
+    if (w) weight = load(w + i);
+    if (dw) dweight = load(dw + i);
+    if (db) dbias = load(db + i);
+    KEEL_UNROLL for (int r = 0; r < R; ++r) {
+      const auto gv = load(g + r * n + i), xv = load(x + r * n + i), s = hn::Set(D(), rstd[r]);
+      const auto v = hn::Mul(centred ? hn::Sub(xv, hn::Set(D(), mean[r])) : xv, s), gw = w ? hn::Mul(gv, weight) : gv;
+      dweight = hn::Add(dweight, hn::Mul(gv, v)), dbias = hn::Add(dbias, gv);
+      if (dx)
+        store(hn::Mul(s, hn::Sub(centred ? hn::Sub(gw, hn::Set(D(), total[r])) : gw, hn::Mul(v, hn::Set(D(), share[r])))), dx + r * n + i);
+    }
+    if (dw) store(dweight, dw + i);
+    if (db) store(dbias, db + i);
   });
+}
+
+template <class T>
+void norm_grad(const void* g_, const void* x_, int64_t rows, const void* w_, const void* mean_, const void* rstd_, void* dx_, void* dw_,
+               void* db_, int64_t n) {
+  const T *g = static_cast<const T*>(g_), *x = static_cast<const T*>(x_), *w = static_cast<const T*>(w_),
+          *mean = static_cast<const T*>(mean_), *rstd = static_cast<const T*>(rstd_);
+  T *dx = static_cast<T*>(dx_), *dw = static_cast<T*>(dw_), *db = static_cast<T*>(db_);
+  if (rows == kGradRows)
+    return mean ? grad_rows<T, kGradRows, true>(g, x, w, mean, rstd, dx, dw, db, n)
+                : grad_rows<T, kGradRows, false>(g, x, w, mean, rstd, dx, dw, db, n);
+  for (int64_t r = 0; r < rows; ++r)
+    mean ? grad_rows<T, 1, true>(g + r * n, x + r * n, w, mean + r, rstd + r, dx ? dx + r * n : dx, dw, db, n)
+         : grad_rows<T, 1, false>(g + r * n, x + r * n, w, mean, rstd + r, dx ? dx + r * n : dx, dw, db, n);
 }
 }  // namespace
 

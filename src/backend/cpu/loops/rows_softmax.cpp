@@ -16,10 +16,6 @@ template <class T>
 HWY_INLINE void prefetch(const T* p) {
   __builtin_prefetch(p, 0, 3);
 }
-template <class T>
-HWY_INLINE void prefetch_to_write(T* p) {
-  __builtin_prefetch(p, 1, 3);
-}
 
 /// sum(exp(x - top)); `y`, where not null, receives the terms.
 template <class T>
@@ -30,10 +26,7 @@ HWY_NOINLINE T exp_sum(const T* x, T* y, int64_t n, T top_, int64_t ahead) {
       n,
       [&](int64_t i) HWY_ATTR {
         const D d;
-        if (ahead) {
-          prefetch(x + i + ahead);
-          if (y) prefetch_to_write(y + i + ahead);
-        }
+        if (ahead) prefetch(x + i + ahead);
         const Vec<D> e = math::exp(d, hn::Sub(hn::LoadU(d, x + i), top));
         if (y) hn::StoreU(e, d, y + i);
         return e;

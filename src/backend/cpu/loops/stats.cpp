@@ -121,21 +121,25 @@ void stat_scan(DType t, const void* y, int64_t n, StatSlot::Part& part) {
   }
 }
 
-void stream_bytes(void* to_, const void* from_, size_t bytes) {
+void stream_bytes(void* to_, const void* from_, size_t bytes, const Ahead& ahead) {
   uint8_t* to = static_cast<uint8_t*>(to_);
   const uint8_t* from = static_cast<const uint8_t*>(from_);
   const hn::ScalableTag<uint32_t> d;
   constexpr size_t kStep = hn::MaxLanes(hn::ScalableTag<uint32_t>()) * 4;
-  const size_t head = (kStep - reinterpret_cast<uintptr_t>(to) % kStep) % kStep;
-  if (bytes < head + kStep) {
+  constexpr size_t kLine = kStep > 64 ? kStep : 64;  // whole lines only
+  const size_t head = (kLine - reinterpret_cast<uintptr_t>(to) % kLine) % kLine;
+  if (bytes < head + kLine) {
     std::memcpy(to, from, bytes);
     return;
   }
   std::memcpy(to, from, head);
   size_t i = head;
   if (reinterpret_cast<uintptr_t>(from + head) % 4 == 0) {
-    for (; i + kStep <= bytes; i += kStep)
-      hn::Stream(hn::LoadU(d, reinterpret_cast<const uint32_t*>(from + i)), d, reinterpret_cast<uint32_t*>(to + i));
+    for (; i + kLine <= bytes; i += kLine) {
+      for (int k = 0; k < ahead.n; ++k) __builtin_prefetch(static_cast<const uint8_t*>(ahead.at[k]) + i, 0, 3);
+      for (size_t k = i; k < i + kLine; k += kStep)
+        hn::Stream(hn::LoadU(d, reinterpret_cast<const uint32_t*>(from + k)), d, reinterpret_cast<uint32_t*>(to + k));
+    }
   }
   std::memcpy(to + i, from + i, bytes - i);
 }
@@ -154,8 +158,8 @@ void stat_block(DType t, const void* y, int64_t n, StatSlot::Part& part) {
 void stat_rows(DType t, const void* y, int64_t rows, int64_t cols, int64_t step, StatSlot::Part& part) {
   if (rows && cols) KEEL_SIMD(stat_scan_rows)(t, y, rows, cols, step, part);
 }
-void stream_copy(void* to, const void* from, size_t bytes) {
-  if (bytes) KEEL_SIMD(stream_bytes)(to, from, bytes);
+void stream_copy(void* to, const void* from, size_t bytes, const Ahead& ahead) {
+  if (bytes) KEEL_SIMD(stream_bytes)(to, from, bytes, ahead);
 }
 void stream_fence() { hwy::FlushStream(); }
 }  // namespace keel::cpu
