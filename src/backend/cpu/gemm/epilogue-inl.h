@@ -48,7 +48,7 @@ HWY_INLINE void store_narrow(D d, V v, O* p) {
 template <class D, class V, class O>
 HWY_INLINE void store_some(D d, V v, O* p, int64_t n) {
   using T = hn::TFromD<D>;
-  if constexpr (std::is_same_v<O, T>) {
+  if constexpr (kMaskedMemory && std::is_same_v<O, T>) {
     hn::BlendedStore(v, hn::FirstN(d, size_t(n)), d, p);
   } else {
     HWY_ALIGN O buffer[HWY_LANES(T)];

@@ -39,11 +39,14 @@ HWY_INLINE hn::Vec<D> load_wide(D d, const S* p) {
   }
 }
 
+// Whether a masked load or store touches only what is under the mask; elsewhere tails go through a buffer.
+inline constexpr bool kMaskedMemory = HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3;
+
 // The first n elements, zeros behind.
 template <class D, class S>
 HWY_INLINE hn::Vec<D> load_some(D d, const S* p, int64_t n) {
   using T = hn::TFromD<D>;
-  if constexpr (std::is_same_v<S, T>) {
+  if constexpr (kMaskedMemory && std::is_same_v<S, T>) {
     return hn::MaskedLoad(hn::FirstN(d, size_t(n)), d, p);
   } else {
     HWY_ALIGN T buffer[HWY_LANES(T)] = {};
