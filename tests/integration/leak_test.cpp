@@ -50,7 +50,7 @@ TEST(Leak, TrainingStepsLeaveNothingBehind) {
   EXPECT_GT(after.allocations - before.allocations, steps);  // and there was something to leak
   EXPECT_EQ(after.bytes_reserved, before.bytes_reserved);
   // One block of 16 bytes a step would be 1.6 MB. Sanitizers keep freed memory for a while, and look for leaks themselves.
-  if (!kSanitized) EXPECT_LT(resident() - resident_before, int64_t(1) << 20);
+  if (!kSanitized) { EXPECT_LT(resident() - resident_before, int64_t(1) << 20); }
 }
 
 }  // namespace

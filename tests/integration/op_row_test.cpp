@@ -205,7 +205,7 @@ TEST_F(OpRow, FallbacksAreCountedByOp) {
   for (int i = 0; i < 3; ++i) EXPECT_TRUE(allclose(demo_halve(x), x * 0.5));
   set_log_sink(nullptr);
   set_log_level(LogLevel::off);
-  if (before == 0) EXPECT_EQ(told, std::vector<std::string>{"demo_halve: cpu.demo_halve does not take f64; its decomposition runs instead"});  // once
+  if (before == 0) { EXPECT_EQ(told, std::vector<std::string>{"demo_halve: cpu.demo_halve does not take f64; its decomposition runs instead"}); }  // once
   EXPECT_EQ(fallbacks_of("demo_halve"), before + 3);
   EXPECT_EQ(fallback_calls(), all + 3);
 }
