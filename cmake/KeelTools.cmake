@@ -25,6 +25,9 @@ endif()
 function(keel_compile_options target)
   target_compile_features(${target} PRIVATE cxx_std_20)
   target_compile_options(${target} PRIVATE -Wall -Wextra -ffp-contract=off)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64") # Highway's NEON target has AES; functions that the compiler adds must agree with it
+    target_compile_options(${target} PRIVATE -march=armv8-a+crypto)
+  endif()
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     target_compile_options(${target} PRIVATE -Wno-psabi)
     if(CMAKE_CXX_COMPILER_VERSION VERSION_LESS 14) # false alarms after inlining at -O3, e.g. GCC bug 105651; clang and the sanitizers look at the same code

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Says which Debian/Ubuntu packages a step needs and installs the missing ones.  tools/packages.sh build|test|ci
+# Says which Debian/Ubuntu packages a step needs and installs the missing ones.  tools/packages.sh build|test|ci|cross
 set -euo pipefail
 build="g++ cmake ninja-build libhwy-dev zlib1g-dev libcli11-dev libfmt-dev nlohmann-json3-dev"
 test="$build libgtest-dev"
 ci="$test ccache mold pkg-config codespell libbenchmark-dev python3-venv python3-dev git"
-case "${1:-build}" in build) want=$build;; test) want=$test;; ci) want=$ci;; *) echo "usage: packages.sh build|test|ci"; exit 2;; esac
+cross="$ci g++-aarch64-linux-gnu qemu-user"
+case "${1:-build}" in build) want=$build;; test) want=$test;; ci) want=$ci;; cross) want=$cross;; *) echo "usage: packages.sh build|test|ci|cross"; exit 2;; esac
 if [ "${1:-}" = ci ]; then # the newest clang that the distribution has; libFuzzer and sanitizers come with libclang-rt
   for v in 19 18 17 16; do apt-cache show clang-$v >/dev/null 2>&1 && { want="$want clang-$v libclang-rt-$v-dev"; break; }; done
 fi

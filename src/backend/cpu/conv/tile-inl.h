@@ -133,7 +133,7 @@ HWY_NOINLINE void pixel_tile(const PixelTile<T>& t) {
 #pragma GCC unroll 4
       for (int g = 0; g < NG; ++g) ++a[g];
       b += kLdb;
-      if constexpr (Pair) HWY_FENCE;  // or the compiler carries values over to the next step, and shuffles where it could load
+      if constexpr (Pair) { HWY_FENCE; }  // or the compiler carries values over to the next step, and shuffles where it could load
     }
     if (t.segments[s].ends_chain) {
 #pragma GCC unroll 16
