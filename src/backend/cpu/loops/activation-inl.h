@@ -35,11 +35,19 @@ HWY_INLINE Vec<D> gelu_slope(D d, Vec<D> x) {
     return fma(d, hn::Mul(c, scale), bell, normal_cdf(d, x));
   }
 }
+/// x / (1 + exp(-z)). Where exp(z) alone would be subnormal, z is moved up (which is exact) and the product down again.
+template <class D>
+HWY_INLINE Vec<D> times_sigmoid(D d, Vec<D> x, Vec<D> z) {
+  constexpr double kFar = kIsF32<D> ? -80 : -700, kUp = kIsF32<D> ? 44 : 372, kDown = kIsF32<D> ? 7.781132241133797e-20 : 2.7698275585638865e-162;  // exp(-kUp)
+  const auto far_out = hn::Lt(z, num(d, kFar));
+  const Vec<D> one = num(d, 1), e = exp(d, hn::IfThenElse(far_out, hn::Add(z, num(d, kUp)), hn::Neg(hn::Abs(z))));
+  const Vec<D> y = hn::Div(hn::IfThenElse(hn::Lt(z, hn::Zero(d)), hn::Mul(x, e), x), hn::Add(one, e));
+  return hn::Mul(y, hn::IfThenElse(far_out, num(d, kDown), one));
+}
 /// x (1 + tanh(b (x + k x^3))) / 2 = x / (1 + exp(-2 b (x + k x^3))).
 template <class D>
 HWY_INLINE Vec<D> gelu_tanh(D d, Vec<D> x) {
-  const Vec<D> z = hn::Mul(x, fma(d, hn::Mul(x, x), num(d, -2 * kGeluBeta * kGeluKappa), num(d, -2 * kGeluBeta)));
-  return hn::Div(x, hn::Add(num(d, 1), exp(d, z)));
+  return times_sigmoid(d, x, hn::Mul(x, fma(d, hn::Mul(x, x), num(d, 2 * kGeluBeta * kGeluKappa), num(d, 2 * kGeluBeta))));
 }
 template <class D>
 HWY_INLINE Vec<D> gelu_tanh_slope(D d, Vec<D> x) {
@@ -51,7 +59,7 @@ HWY_INLINE Vec<D> gelu_tanh_slope(D d, Vec<D> x) {
 /// x sigmoid(x).
 template <class D>
 HWY_INLINE Vec<D> silu(D d, Vec<D> x) {
-  return hn::Div(x, hn::Add(num(d, 1), exp(d, hn::Neg(x))));
+  return times_sigmoid(d, x, x);
 }
 template <class D>
 HWY_INLINE Vec<D> silu_slope(D d, Vec<D> x) {

@@ -130,7 +130,7 @@ void norm_grad(const void* g_, const void* x_, int64_t rows, const void* w_, con
   const T *g = static_cast<const T*>(g_), *x = static_cast<const T*>(x_), *w = static_cast<const T*>(w_),
           *mean = static_cast<const T*>(mean_), *rstd = static_cast<const T*>(rstd_);
   T *dx = static_cast<T*>(dx_), *dw = static_cast<T*>(dw_), *db = static_cast<T*>(db_);
-  if (rows == kGradRows)
+  if (rows == kGradRows && n >= 2048)  // short rows stay in L1 one by one
     return mean ? grad_rows<T, kGradRows, true>(g, x, w, mean, rstd, dx, dw, db, n)
                 : grad_rows<T, kGradRows, false>(g, x, w, mean, rstd, dx, dw, db, n);
   for (int64_t r = 0; r < rows; ++r)
