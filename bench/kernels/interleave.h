@@ -20,6 +20,7 @@ inline double tick() {
 
 struct Result {
   double best[2], median[2], ratio;  // seconds a call; median over rounds of (time of b / time of a): above 1, a is faster
+  double low, high;                  // 10th and 90th percentile of that ratio
 };
 
 template <class A, class B>
@@ -47,7 +48,11 @@ Result interleave(A&& a, B&& b, double total = 0.6, double sample = 2e-3) {
     std::nth_element(v.begin(), v.begin() + v.size() / 2, v.end());
     return v[v.size() / 2];
   };
-  return {{*std::min_element(va.begin(), va.end()), *std::min_element(vb.begin(), vb.end())}, {mid(va), mid(vb)}, mid(r)};
+  const auto part = [](std::vector<double>& v, double share) {
+    std::sort(v.begin(), v.end());
+    return v[size_t(share * double(v.size() - 1))];
+  };
+  return {{*std::min_element(va.begin(), va.end()), *std::min_element(vb.begin(), vb.end())}, {mid(va), mid(vb)}, mid(r), part(r, 0.1), part(r, 0.9)};
 }
 
 inline float* floats(size_t n, unsigned seed = 1) {

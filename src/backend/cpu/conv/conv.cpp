@@ -370,12 +370,14 @@ void conv_backward_weight(Elem e, const ConvShape& s, const void* grad, const vo
     const bool joined = conv_joined(g);
     const int64_t block = joined ? cg : kernel.weight_channels(), blocks = (cg + block - 1) / block, threads = threads_for(s);
     const int64_t by_channels = std::min(threads, blocks), by_panels = std::clamp<int64_t>(threads / by_channels, 1, panels),
-                  tasks = by_channels * by_panels;
+                  by_taps = std::clamp<int64_t>(threads / (by_channels * by_panels), 1, g.n_taps),
+                  tasks = by_channels * by_panels * by_taps;
     const auto run = [&](int64_t lo, int64_t hi) {
       for (int64_t t = lo; t < hi; ++t) {
-        const int64_t c = t / by_panels, p = t % by_panels;
-        kernel.weight_task(e, {&g, grad, c * blocks / by_channels * block, std::min((c + 1) * blocks / by_channels * block, cg),
-                               p * panels / by_panels, (p + 1) * panels / by_panels, sums, ld, scratch + t * bytes});
+        const int64_t c = t / (by_panels * by_taps), p = t / by_taps % by_panels, i = t % by_taps;
+        kernel.weight_task(
+            e, {&g, grad, c * blocks / by_channels * block, std::min((c + 1) * blocks / by_channels * block, cg), p * panels / by_panels,
+                (p + 1) * panels / by_panels, i * g.n_taps / by_taps, (i + 1) * g.n_taps / by_taps, sums, ld, scratch + t * bytes});
       }
     };
     if (tasks == 1)

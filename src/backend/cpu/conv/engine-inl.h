@@ -304,19 +304,20 @@ void run_weight_task(const ConvWeightTask& task) {
         }
         if constexpr (std::is_same_v<S, float> && std::is_same_v<T, float>) {
           if (g.pair && g.o == g.og && g.taps[0].columns > 1) {
-            int64_t tap_row[8], t = 0, taken = g.n_taps;
+            int64_t tap_row[8], t = task.tap0, taken = task.tap1 - t;
             while (const PairWeightTileFn run = get_pair_weight_tile(taken, g.taps[0].columns)) {
               for (int64_t i = 0; i < taken; ++i) tap_row[i] = (g.taps[t + i].dy - g.dy0) * row_pitch;
               run({a, tile.b, a_row, b_row, tap_row, end - row, tile.columns, g.og,
                    static_cast<T*>(task.sums) + t * g.taps[0].columns * task.ld, task.ld, tile.add});
-              t += taken, taken = g.n_taps - t;
+              t += taken, taken = task.tap1 - t;
               if (taken == 0) break;
             }
-            if (t == g.n_taps) continue;
+            if (t == task.tap1) continue;
           }
         }
         int64_t k0 = 0;  // rows of sums before this tap
-        for (int64_t t = 0; t < g.n_taps; ++t) {
+        for (int64_t t = 0; t < task.tap0; ++t) k0 += g.taps[t].columns * g.cg;
+        for (int64_t t = task.tap0; t < task.tap1; ++t) {
           const ConvTap& tap = g.taps[t];
           const int64_t run = joined ? tap.columns * g.cg : cn, first = k0 + (joined ? 0 : c0), tiles = (run + kConvRows - 1) / kConvRows;
           const T* at = a + (tap.dy - g.dy0) * row_pitch + (tap.dx - g.dx0) * pixel_pitch;

@@ -44,7 +44,8 @@ struct ConvWeightTask {
   const void* g;               // [n, rows, columns, o]
   int64_t channel0, channel1;  // of cg; all of them where taps join columns
   int64_t panel0, panel1;
-  void* sums;  // [k][outputs padded] in the computing type
+  int64_t tap0, tap1;  // of the grid's taps
+  void* sums;          // [k][outputs padded] in the computing type
   int64_t ld;
   char* workspace;
 };

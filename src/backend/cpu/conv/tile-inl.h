@@ -225,7 +225,7 @@ HWY_NOINLINE void weight_tile(const WeightTile<T>& t) {
     for (int v = 0; v < NV; ++v) acc[i][v] = hn::Zero(d);
   const int64_t tail = t.cols - (NV - 1) * kN;
   const int64_t a_step = t.a_step, b_step = t.b_step;
-  constexpr int64_t kAhead = 6;  // pixels; their strides are too long for the processor's own prefetching
+  [[maybe_unused]] constexpr int64_t kAhead = 6;  // pixels; their strides are too long for the processor's own prefetching
 #pragma GCC unroll 1
   for (int64_t r = 0; r < t.rows; ++r) {
     const T *a = t.a + t.a_row[r], *b = t.b + t.b_row[r];
@@ -241,7 +241,8 @@ HWY_NOINLINE void weight_tile(const WeightTile<T>& t) {
         for (int v = 0; v < NV; ++v) acc[i][v] = hn::MulAdd(av, bv[v], acc[i][v]);
       }
       a += a_step, b += b_step;
-      hwy::Prefetch(b + kAhead * b_step), hwy::Prefetch(b + kAhead * b_step + kN), hwy::Prefetch(a + kAhead * a_step);
+      if constexpr (NV == 2)
+        hwy::Prefetch(b + kAhead * b_step), hwy::Prefetch(b + kAhead * b_step + kN), hwy::Prefetch(a + kAhead * a_step);
     }
   }
 #pragma GCC unroll 16
