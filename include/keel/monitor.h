@@ -46,7 +46,9 @@ class Monitor {
   struct Finding {
     std::string op;    ///< the op that produced it
     std::string path;  ///< module path; empty outside modules
-    std::string site;  ///< where the program called the op: function or module, plus offset; that of the forward call in the backward phase
+    /// Where the program called the op: file:line where it has debug information (-g1), else function or module, plus offset. In the
+    /// backward phase that of the forward call.
+    std::string site;
     std::string phase;     ///< forward, backward or optimiser
     std::string kind;      ///< "nan", "inf", or "nan input": a NaN that no watched op made
     std::string text;      ///< a sentence with numbers
