@@ -109,7 +109,7 @@ Tensor checkpoint_list(Callback<Tensor(const Tensors&)> f, const Tensors& inputs
 template <class F, class... T>
 Tensor checkpoint(F f, const T&... inputs) {
   return checkpoint_list([f](const Tensors& in) -> Tensor {
-    return [&]<size_t... I>(std::index_sequence<I...>) { return f(in[int64_t(I)]...); }(std::index_sequence_for<T...>());
+    return [&]<size_t... At>(std::index_sequence<At...>) { return f(in[int64_t(At)]...); }(std::index_sequence_for<T...>());
   }, {inputs...});
 }
 
