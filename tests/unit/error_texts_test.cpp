@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <functional>
 #include <sstream>
@@ -213,6 +214,8 @@ std::string said_about(const Mistake& m) {
       if (c < '0' || c > '9') masked += c;
       else if (masked.empty() || masked.back() != '#') masked += '#';
     text = masked;
+    for (const char* size : {"#.# MiB", "#.# KiB", "# B"})  // how much is kept, hence its unit, depends on the allocator's build
+      for (size_t at; (at = text.find(size)) != std::string::npos;) text.replace(at, std::strlen(size), "SIZE");
   }
   return text;
 }

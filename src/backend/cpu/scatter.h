@@ -60,9 +60,9 @@ void add_into(const TensorView& y, bool zero, void* space, F&& add) {
     T* out = y.ptr<T>();
     if constexpr (kNarrowFloat<T>) {
       float* sums = static_cast<float*>(space);
-      if (zero)
+      if (zero && n)
         std::memset(sums, 0, size_t(n) * sizeof(float));
-      else
+      else if (!zero)
         parallel_for(0, n, 1 << 14, [&](int64_t lo, int64_t hi) {
           for (int64_t i = lo; i < hi; ++i) sums[i] = float(out[i]);
         });
@@ -71,7 +71,7 @@ void add_into(const TensorView& y, bool zero, void* space, F&& add) {
         for (int64_t i = lo; i < hi; ++i) out[i] = T(sums[i]);
       });
     } else {
-      if (zero) std::memset(static_cast<void*>(out), 0, size_t(n) * sizeof(T));
+      if (zero && n) std::memset(static_cast<void*>(out), 0, size_t(n) * sizeof(T));
       add(out, tag);
     }
   });
