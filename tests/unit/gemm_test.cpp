@@ -14,6 +14,7 @@
 #include "backend/cpu/isa.h"
 #include "keel/numerics/types.h"
 #include "keel/parallel.h"
+#include "elements.h"
 
 namespace keel::cpu {
 namespace {
@@ -26,22 +27,6 @@ struct Rng {
   }
 };
 
-double get(Elem e, const void* p, int64_t i) {
-  switch (e) {
-    case Elem::f32: return static_cast<const float*>(p)[i];
-    case Elem::f64: return static_cast<const double*>(p)[i];
-    case Elem::bf16: return float(static_cast<const bfloat16*>(p)[i]);
-    default: return float(static_cast<const float16*>(p)[i]);
-  }
-}
-void put(Elem e, void* p, int64_t i, double v) {
-  switch (e) {
-    case Elem::f32: static_cast<float*>(p)[i] = float(v); break;
-    case Elem::f64: static_cast<double*>(p)[i] = v; break;
-    case Elem::bf16: static_cast<bfloat16*>(p)[i] = bfloat16(v); break;
-    default: static_cast<float16*>(p)[i] = float16(v); break;
-  }
-}
 double epsilon(Elem e) { return e == Elem::f32 ? 0x1p-23 : e == Elem::f64 ? 0x1p-52 : e == Elem::bf16 ? 0x1p-7 : 0x1p-10; }
 
 // A buffer with red zones; `check` says whether they are untouched. The end is exact, so that a sanitizer sees a read past it.

@@ -5,25 +5,13 @@
 #include "hwy/foreach_target.h"
 
 #include "backend/cpu/loops/batch_norm.h"
+#include "backend/cpu/loops/each-inl.h"
 #include "backend/cpu/loops/reduce-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace keel::cpu::HWY_NAMESPACE {
 namespace {
 
-/// Calls f(i, load, store) for whole vectors and then for the masked rest.
-template <class T, class F>
-HWY_INLINE void each(int64_t n, F f) {
-  constexpr int64_t N = hn::MaxLanes(Tag<T>());
-  int64_t i = 0;
-  for (; i + N <= n; i += N)
-    f(
-        i, [](const T* p) HWY_ATTR { return hn::LoadU(Tag<T>(), p); }, [](auto v, T* p) HWY_ATTR { hn::StoreU(v, Tag<T>(), p); });
-  if (const size_t count = size_t(n - i))
-    f(
-        i, [count](const T* p) HWY_ATTR { return load_n(Tag<T>(), p, count); },
-        [count](auto v, T* p) HWY_ATTR { store_n(v, Tag<T>(), p, count); });
-}
 template <class T>
 const T* as(const void* p) {
   return static_cast<const T*>(p);

@@ -5,6 +5,7 @@
 #define HWY_TARGET_INCLUDE "backend/cpu/loops/rows_norm.cpp"
 #include "hwy/foreach_target.h"
 
+#include "backend/cpu/loops/each-inl.h"
 #include "backend/cpu/loops/reduce-inl.h"
 #include "backend/cpu/loops/rows.h"
 
@@ -19,20 +20,6 @@ HWY_INLINE T reduce_map(int64_t n, F f) {
   const auto tail = [&](int64_t i, size_t count)
                         HWY_ATTR { return f(i, [count](const T* p) HWY_ATTR { return load_n(Tag<T>(), p, count); }); };
   return reduce_long<M, T>(n, whole, tail);
-}
-
-/// Calls f(i, load, store) for whole vectors and then for the masked rest.
-template <class T, class F>
-HWY_INLINE void each(int64_t n, F f) {
-  constexpr int64_t N = hn::MaxLanes(Tag<T>());
-  int64_t i = 0;
-  for (; i + N <= n; i += N)
-    f(
-        i, [](const T* p) HWY_ATTR { return hn::LoadU(Tag<T>(), p); }, [](auto v, T* p) HWY_ATTR { hn::StoreU(v, Tag<T>(), p); });
-  if (const size_t count = size_t(n - i))
-    f(
-        i, [count](const T* p) HWY_ATTR { return load_n(Tag<T>(), p, count); },
-        [count](auto v, T* p) HWY_ATTR { store_n(v, Tag<T>(), p, count); });
 }
 
 template <class T>
