@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "backend/cpu/conv/task.h"
+#include "backend/cpu/conv/winograd.h"
 #include "backend/cpu/gemm/task.h"
 #include "backend/cpu/loops/loops.h"
 #include "keel/parallel.h"
@@ -157,6 +158,10 @@ void run_product(GemmArgs a, StatSlot* slot, void* workspace) {
   watch_all(a.out, a.c, a.m * a.n, slot);
 }
 
+/// The pointers that winograd.h takes.
+const float* floats(const void* p) { return static_cast<const float*>(p); }
+float* floats(void* p) { return static_cast<float*>(p); }
+
 bool is_depthwise(const ConvShape& s) { return s.groups > 1 && s.groups == s.c && s.c == s.o; }
 int64_t depthwise_ld(Elem e, const ConvShape& s) { return round_up(s.c, kernels(e).panel() / 2); }
 int64_t depthwise_bytes(Elem e, const ConvShape& s) { return 64 + aligned(s.kh * s.kw * depthwise_ld(e, s) * computing_bytes(e)); }
@@ -181,6 +186,7 @@ void run_depthwise_grid(Grid& g, Elem e, const ConvShape& s, const void* weight,
 
 int64_t conv_forward_workspace(Elem e, const ConvShape& s) {
   if (is_product(s)) return gemm_workspace_bytes(forward_product(e, s, nullptr, nullptr, nullptr, nullptr));
+  if (winograd_suits(e, s)) return winograd_forward_workspace(s);
   if (is_depthwise(s)) return depthwise_bytes(e, s);
   Grid g;
   forward_grid(g, e, s, nullptr, 0);
@@ -190,6 +196,10 @@ int64_t conv_forward_workspace(Elem e, const ConvShape& s) {
 void conv_forward(Elem e, const ConvShape& s, const void* x, const void* weight, const void* bias, void* y, StatSlot* slot,
                   void* workspace) {
   if (is_product(s)) return run_product(forward_product(e, s, x, weight, bias, y), slot, workspace);
+  if (winograd_suits(e, s)) {
+    winograd_forward(s, floats(x), floats(weight), floats(bias), floats(y), workspace);
+    return watch_all(e, y, s.n * s.oh * s.ow * s.o, slot);
+  }
   if (is_depthwise(s)) {
     Grid g;
     g.single = true;
@@ -279,6 +289,7 @@ void spread_input_gradient(Elem e, const ConvShape& s, const void* grad, const v
 
 int64_t conv_backward_input_workspace(Elem e, const ConvShape& s) {
   if (is_product(s)) return gemm_workspace_bytes(input_product(e, s, nullptr, nullptr, nullptr));
+  if (winograd_suits(e, s)) return winograd_backward_input_workspace(s);
   if (is_depthwise(s)) return depthwise_bytes(e, s);
   if (spreads(e, s)) return Spread(e, s).bytes();
   int64_t most = 0;
@@ -292,6 +303,10 @@ int64_t conv_backward_input_workspace(Elem e, const ConvShape& s) {
 
 void conv_backward_input(Elem e, const ConvShape& s, const void* grad, const void* weight, void* dx, StatSlot* slot, void* workspace) {
   if (is_product(s)) return run_product(input_product(e, s, grad, weight, dx), slot, workspace);
+  if (winograd_suits(e, s)) {
+    winograd_backward_input(s, floats(grad), floats(weight), floats(dx), workspace);
+    return watch_all(e, dx, s.n * s.h * s.w * s.c, slot);
+  }
   if (spreads(e, s)) return spread_input_gradient(e, s, grad, weight, dx, slot, aligned(workspace));
   const int64_t cg = s.c / s.groups, og = s.o / s.groups, taps = s.kh * s.kw;
   const bool depthwise = is_depthwise(s);
@@ -334,6 +349,7 @@ int64_t sums_ld(Elem e, const ConvShape& s) { return round_up(s.o / s.groups, ke
 
 int64_t conv_backward_weight_workspace(Elem e, const ConvShape& s) {
   if (is_product(s)) return gemm_workspace_bytes(weight_product(e, s, nullptr, nullptr, nullptr));
+  if (winograd_suits(e, s)) return winograd_backward_weight_workspace(s);
   if (is_depthwise(s)) return depthwise_bytes(e, s);
   Grid g;
   weight_grid(g, e, s, nullptr, 0);
@@ -342,6 +358,10 @@ int64_t conv_backward_weight_workspace(Elem e, const ConvShape& s) {
 
 void conv_backward_weight(Elem e, const ConvShape& s, const void* grad, const void* x, void* dweight, StatSlot* slot, void* workspace) {
   if (is_product(s)) return run_product(weight_product(e, s, grad, x, dweight), slot, workspace);
+  if (winograd_suits(e, s)) {
+    winograd_backward_weight(s, floats(grad), floats(x), floats(dweight), workspace);
+    return watch_all(e, dweight, s.o * s.c * 9, slot);
+  }
   if (is_depthwise(s)) {
     const int64_t ld = depthwise_ld(e, s), lanes = kernels(e).panel() / 2, window = s.kh * s.kw;
     char* sums = aligned(workspace);
