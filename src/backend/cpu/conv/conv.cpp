@@ -147,12 +147,6 @@ GemmArgs input_product(Elem e, const ConvShape& s, const void* g, const void* we
   a.a = g, a.a_rs = s.o, a.b = weight, a.b_rs = s.c, a.b_cs = 1, a.c = dx, a.ldc = s.c;
   return a;
 }
-GemmArgs weight_product(Elem e, const ConvShape& s, const void* g, const void* x, void* dweight) {
-  GemmArgs a;
-  a.in = a.out = e, a.m = s.o, a.n = s.c, a.k = s.n * s.h * s.w;
-  a.a = g, a.a_rs = 1, a.a_cs = s.o, a.b = x, a.b_rs = s.c, a.b_cs = 1, a.c = dweight, a.ldc = s.c;
-  return a;
-}
 void run_product(GemmArgs a, StatSlot* slot, void* workspace) {
   gemm(a, workspace, gemm_workspace_bytes(a));
   watch_all(a.out, a.c, a.m * a.n, slot);
@@ -339,6 +333,63 @@ void conv_backward_input(Elem e, const ConvShape& s, const void* grad, const voi
 }
 
 namespace {
+/// The weight gradient of a 1 x 1 window is one product over all pixels. Those that a stride skips are left out of copies, some rows of
+/// outputs at a time. Where there are few inputs and more outputs it is made transposed, so that the longer rows are packed as they lie.
+/// Not so for 16-bit results, which are rounded once.
+struct PixelProduct {
+  GemmArgs product;
+  bool copies, turned;
+  int64_t rows, copied, result;  // rows of outputs at a time; bytes
+  PixelProduct(Elem e, const ConvShape& s, const void* g, const void* x, void* dweight) {
+    copies = s.sh != 1 || s.sw != 1, turned = s.c < s.o && s.c <= 128 && elem_bytes(e) != 2;
+    rows = copies ? std::clamp<int64_t>(1024 / std::max<int64_t>(s.ow, 1), 1, std::max<int64_t>(s.n * s.oh, 1)) : s.n * s.oh;
+    product.in = product.out = e, product.m = turned ? s.c : s.o, product.n = turned ? s.o : s.c, product.k = rows * s.ow;
+    product.a = turned ? x : g, product.b = turned ? g : x, product.c = dweight;
+    product.a_rs = 1, product.a_cs = product.m, product.b_rs = product.ldc = product.n, product.b_cs = 1;
+    result = turned ? aligned(s.c * s.o * elem_bytes(e)) : 0;
+    copied = copies ? aligned(product.k * s.c * elem_bytes(e)) : 0;
+  }
+  int64_t bytes() const { return 64 + copied + result + gemm_workspace_bytes(product); }
+};
+bool is_pixel_product(Elem e, const ConvShape& s) {
+  return is_product(s) || (s.kh == 1 && s.kw == 1 && s.ph == 0 && s.pw == 0 && s.groups == 1 && elem_bytes(e) != 2);
+}
+
+template <class T>
+void transpose(const void* from, int64_t rows, int64_t columns, void* to) {
+  const T* x = static_cast<const T*>(from);
+  T* y = static_cast<T*>(to);
+  for (int64_t r = 0; r < rows; r += 16)
+    for (int64_t c = 0; c < columns; ++c)
+      for (int64_t i = r; i < std::min(r + 16, rows); ++i) y[c * rows + i] = x[i * columns + c];
+}
+
+void pixel_product(Elem e, const ConvShape& s, const void* grad, const void* x, void* dweight, void* workspace) {
+  const PixelProduct p(e, s, grad, x, dweight);
+  char *copy = aligned(workspace), *result = copy + p.copied, *scratch = result + p.result;
+  const int64_t bytes = s.c * elem_bytes(e), total = s.n * s.oh;
+  GemmArgs a = p.product;
+  if (p.turned) a.c = result;
+  if (p.copies) (p.turned ? a.a : a.b) = copy;
+  for (int64_t r0 = 0;; r0 += p.rows) {
+    const int64_t count = std::min(p.rows, total - r0);
+    a.k = count * s.ow, a.beta = r0 ? 1 : 0;
+    if (p.copies) {
+      parallel_for(0, count, 1 + 65536 / (s.ow * bytes + 1), [&](int64_t lo, int64_t hi) {
+        for (int64_t i = lo; i < hi; ++i)
+          for (int64_t c = 0; c < s.ow; ++c) {
+            const int64_t r = r0 + i, pixel = (r / s.oh * s.h + r % s.oh * s.sh) * s.w + c * s.sw;
+            std::memcpy(copy + (i * s.ow + c) * bytes, at(x, pixel * s.c, e), size_t(bytes));
+          }
+      });
+      (p.turned ? a.b : a.a) = at(grad, r0 * s.ow * s.o, e);
+    }
+    gemm(a, scratch, gemm_workspace_bytes(p.product));
+    if (r0 + p.rows >= total) break;
+  }
+  if (p.turned) (e == Elem::f64 ? transpose<double> : transpose<float>)(result, s.c, s.o, dweight);
+}
+
 /// As forward; blocks of channels are copied, so that their pixels lie side by side.
 void weight_grid(Grid& g, Elem e, const ConvShape& s, const void* x, int64_t group) {
   forward_grid(g, e, s, x, group);
@@ -348,7 +399,7 @@ int64_t sums_ld(Elem e, const ConvShape& s) { return round_up(s.o / s.groups, ke
 }  // namespace
 
 int64_t conv_backward_weight_workspace(Elem e, const ConvShape& s) {
-  if (is_product(s)) return gemm_workspace_bytes(weight_product(e, s, nullptr, nullptr, nullptr));
+  if (is_pixel_product(e, s)) return PixelProduct(e, s, nullptr, nullptr, nullptr).bytes();
   if (winograd_suits(e, s)) return winograd_backward_weight_workspace(s);
   if (is_depthwise(s)) return depthwise_bytes(e, s);
   Grid g;
@@ -357,7 +408,10 @@ int64_t conv_backward_weight_workspace(Elem e, const ConvShape& s) {
 }
 
 void conv_backward_weight(Elem e, const ConvShape& s, const void* grad, const void* x, void* dweight, StatSlot* slot, void* workspace) {
-  if (is_product(s)) return run_product(weight_product(e, s, grad, x, dweight), slot, workspace);
+  if (is_pixel_product(e, s)) {
+    pixel_product(e, s, grad, x, dweight, workspace);
+    return watch_all(e, dweight, s.o * s.c, slot);
+  }
   if (winograd_suits(e, s)) {
     winograd_backward_weight(s, floats(grad), floats(x), floats(dweight), workspace);
     return watch_all(e, dweight, s.o * s.c * 9, slot);

@@ -29,7 +29,8 @@ struct Correlation {
   int64_t tiles, block, tasks, weights, source, result, scratch;  // planes and scratch in elements
   Correlation(int64_t n, const WinogradTiles& source_tiles, const WinogradTiles& result_tiles) : from(source_tiles), to(result_tiles) {
     tiles = n * to.rows * to.columns;
-    block = std::clamp<int64_t>(l2_bytes() / 2 / (kPlanes * 4 * (from.c + to.c)), 56, 448) / 14 * 14;
+    const int64_t least = from.c * to.c > 256 * 256 ? 56 : 28;  // many weights come from beyond L2 for each block
+    block = std::clamp<int64_t>(l2_bytes() / 4 / (kPlanes * 4 * (from.c + to.c)), least, 448) / 14 * 14;
     const int64_t threads = num_threads(), share = (tiles + threads - 1) / threads;
     block = std::clamp<int64_t>(share, 1, block);
     tasks = std::clamp<int64_t>((tiles + block - 1) / block, 1, threads);
@@ -88,7 +89,7 @@ struct WeightPlan {
   explicit WeightPlan(const ConvShape& s)
       : x(tiles_of(s.h, s.w, s.c, s.oh, s.ow, s.ph, s.pw)), g(tiles_of(s.oh, s.ow, s.o, s.oh, s.ow, 0, 0)) {
     tiles = s.n * x.rows * x.columns;
-    block = std::clamp<int64_t>((int64_t(2) << 20) / (kPlanes * 4 * (s.c + s.o)), 128, 512);
+    block = std::clamp<int64_t>((int64_t(1) << 20) / (kPlanes * 4 * (s.c + s.o)), 128, 512);
     block = std::clamp<int64_t>(tiles, 1, block);
     tasks = std::clamp<int64_t>(num_threads(), 1, kPlanes);
     source = plane_of(block * s.c), cotangent = plane_of(block * s.o), sums = plane_of(s.c * s.o), scratch = scratch_bytes() / 4;
@@ -100,7 +101,7 @@ struct WeightPlan {
 
 bool winograd_suits(Elem e, const ConvShape& s) {
   return e == Elem::f32 && s.groups == 1 && s.kh == 3 && s.kw == 3 && s.sh == 1 && s.sw == 1 && s.dh == 1 && s.dw == 1 && s.ph <= 2 &&
-         s.pw <= 2 && std::min(s.c, s.o) >= 32 && std::max(s.c, s.o) <= kWinogradMost && s.c * s.o <= 256 * 256 && s.oh * s.ow >= 16;
+         s.pw <= 2 && std::min(s.c, s.o) >= 32 && std::max(s.c, s.o) <= kWinogradMost && s.oh * s.ow >= 16;
 }
 
 int64_t winograd_forward_workspace(const ConvShape& s) { return forward_plan(s).bytes(); }
