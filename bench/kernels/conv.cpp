@@ -1,5 +1,5 @@
 // f32 convolution of channels-last images against oneDNN (nhwc, its own weight layout), in turns: forward, gradient to the input, gradient to the weight.
-// usage: conv [threads] [resnet18|resnet50|lenet|depthwise|all] [seconds a row]; OMP_NUM_THREADS must equal threads.
+// usage: conv [threads] [resnet18|resnet50|lenet|depthwise|all] [seconds a row] [images]; OMP_NUM_THREADS must equal threads.
 #include "backend/cpu/conv/conv.h"
 
 #include <cmath>
@@ -54,6 +54,7 @@ int main(int argc, char** argv) {
   const int threads = argc > 1 ? std::atoi(argv[1]) : 1;
   const std::string which = argc > 2 ? argv[2] : "all";
   const double seconds = argc > 3 ? std::atof(argv[3]) : 0.4;
+  const int64_t images = argc > 4 ? std::atoll(argv[4]) : 0;  // 0: each row's own
   keel::set_num_threads(threads);
   bench::one_thread = threads == 1;
   const auto report = describe_cpu();
@@ -62,7 +63,8 @@ int main(int argc, char** argv) {
   engine eng(engine::kind::cpu, 0);
   stream str(eng);
   double total[2][3] = {};
-  for (const Layer& l : kLayers) {
+  for (Layer l : kLayers) {
+    if (images) l.n = images;
     if (which != "all" && which != l.group) continue;
     const int64_t o = (l.hw + 2 * l.p - l.k) / l.s + 1;
     const ConvShape s{l.n, l.c, l.hw, l.hw, l.o, o, o, l.k, l.k, l.s, l.s, l.p, l.p, 1, 1, l.groups};

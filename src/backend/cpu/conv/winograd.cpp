@@ -1,6 +1,6 @@
 // Planning of F(2 x 2, 3 x 3): blocks of tiles, transformed into 16 planes that stay in L2, meet 16 planes of transformed weights in 16
-// matrix products. The gradient to the input is the same with the window turned; that to the weights sums products of transformed inputs and
-// cotangents over all tiles and transforms once, at the end.
+// matrix products. The gradient to the input is the same with the window turned; that to the weights sums products of transformed inputs
+// and cotangents over all tiles and transforms once, at the end.
 #include "backend/cpu/conv/winograd.h"
 
 #include <algorithm>

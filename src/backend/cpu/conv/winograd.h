@@ -3,8 +3,8 @@
 
 #include "backend/cpu/conv/conv.h"
 
-// Convolutions of 3 x 3 windows, stride 1, by Winograd's F(2 x 2, 3 x 3): 16 products for 4 results where direct sums take 36 (Lavin and Gray 2016).
-// What planning (winograd.cpp) and the per-target code (winograd.simd.cpp) share; conv.cpp calls the functions at the end.
+// Convolutions of 3 x 3 windows, stride 1, by Winograd's F(2 x 2, 3 x 3): 16 products for 4 results where direct sums take 36 (Lavin and
+// Gray 2016). What planning (winograd.cpp) and the per-target code (winograd.simd.cpp) share; conv.cpp calls the functions at the end.
 namespace keel::cpu {
 
 /// Most input or output channels, so that a product's sum is one chain of the GEMM.
@@ -17,7 +17,7 @@ struct WinogradTiles {
 
 struct WinogradKernels {
   /// planes[16] = G w G^T for panels [panel0, panel1), `panel` columns each, of the packed B of k x lanes. The weight of (k, lane) is
-  /// w[k k_stride + lane lane_stride + tap], with 8 - tap for tap where `turned`.
+  /// w[k k_stride + lane lane_stride + tap], or tap 8 - tap where `turned`.
   void (*weights)(const float* w, int64_t lanes, int64_t lane_stride, int64_t k, int64_t k_stride, bool turned, int64_t panel,
                   int64_t panel0, int64_t panel1, float* planes, int64_t plane);
   /// planes[16][tile][c] = B^T d B of 4 x 4 tiles d.
@@ -34,7 +34,7 @@ const WinogradKernels& winograd_kernels();
 /// Whether the form is taken: f32 with enough channels and pixels for it to pay. Neither batch nor threads enter.
 bool winograd_suits(Elem e, const ConvShape& s);
 
-/// As the functions of conv.h, for shapes that suit. Numerics: a result is made from 4 x 4 pixels of which it meets 3 x 3, so rounding errors
+/// As the functions of conv.h, for shapes that suit. Numerics: a result is made from 4 x 4 pixels of which it meets 3 x 3; rounding errors
 /// are relative to the largest of these, and an infinite pixel makes all 2 x 2 results of a tile NaN or infinite. Bits depend on neither
 /// batch nor threads.
 int64_t winograd_forward_workspace(const ConvShape& s);
