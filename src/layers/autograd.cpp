@@ -80,6 +80,7 @@ Tensors layer::autograd(Call& c) {
   Ref<Node> n = Node::create(c.op.name);
   n->op = &c.op, n->needs = needs, n->site = c.site;
   n->set_params(c.op, c.params);
+  if (&c.op == &op_slice_view) n->in_strides = impl(c.in[0]).strides;
   const Saves keep = c.op.saved(c.params, needs);
   for (int i = 0; i < c.in.size(); ++i) {
     const Tensor& x = c.in[i];

@@ -34,6 +34,7 @@ struct Node : NodeBase {
   SmallVector<Edge, 3> edges;          // one an input
   SmallVector<Spec, 3> in_specs;
   SmallVector<Spec, 1> out_specs;
+  Strides in_strides;                  // of a slice's input: its gradient gets the same order in memory
   SmallVector<Saved, 3> saved_in;      // one an input, undefined where not saved
   SmallVector<Saved, 1> saved_out;     // one an output, without node
   Needs needs;
@@ -65,6 +66,8 @@ struct TensorHooks {
   std::vector<std::pair<int64_t, GradHook>> grad;
   std::vector<std::pair<int64_t, Callback<void(const Tensor&)>>> post;
 };
+
+extern OpDef op_slice_view;
 
 /// Makes `out` the result `slot` of `n`.
 void attach(const Tensor& out, const Ref<Node>& n, uint32_t slot);

@@ -12,11 +12,10 @@
 #include "keel/ops/reduce.h"
 #include "keel/ops/view.h"
 #include "layers/autograd.h"
+#include "layers/monitor.h"
 #include "op/checks.h"
 
 namespace keel {
-
-extern OpDef op_slice_view;
 
 constinit std::atomic<void (*)(const Tensor&)> leaf_watch{nullptr};
 
@@ -37,6 +36,35 @@ Tensor conform(Tensor g, const Spec& to) {
 
 namespace {
 
+/// The gradient of a slice, and the node that made the slice.
+struct Piece {
+  Ref<NodeBase> node;
+  Tensor g;
+  const SliceParams& place() const { return *reinterpret_cast<const SliceParams*>(static_cast<const Node*>(node.get())->params); }
+};
+
+/// The axis that the pieces share out among them, leaving nothing and taking nothing twice; -1 where they do not. Puts them in order.
+int axis_of(std::vector<Piece>& pieces, const Shape& whole) {
+  int axis = -1;
+  for (const Piece& p : pieces) {
+    const SliceParams& s = p.place();
+    for (int i = 0; i < whole.rank(); ++i) {
+      if (s.step[i] != 1) return -1;
+      if (s.start[i] == 0 && s.stop[i] == whole[i]) continue;
+      if (axis >= 0 && axis != i) return -1;
+      axis = i;
+    }
+  }
+  if (axis < 0) return -1;
+  std::sort(pieces.begin(), pieces.end(), [&](const Piece& a, const Piece& b) { return a.place().start[axis] < b.place().start[axis]; });
+  int64_t end = 0;
+  for (const Piece& p : pieces) {
+    if (p.place().start[axis] != end) return -1;
+    end = p.place().stop[axis];
+  }
+  return end == whole[axis] ? axis : -1;
+}
+
 struct Task {
   Node* node = nullptr;    // or
   Tensor leaf;             // a leaf
@@ -45,6 +73,7 @@ struct Task {
   int waiting = 0;         // leaf: gradients still to come
   bool needed = true;      // leads to an input of interest
   Tensors grads;           // one an output of the node; one for a leaf
+  std::vector<Piece> pieces;  // gradients of slices of the tensor, not yet in `grads`
   const void* key() const { return node ? static_cast<const void*>(node) : static_cast<const void*>(leaf.impl()); }
 };
 
@@ -149,6 +178,7 @@ struct Engine {
   bool plain() const { return !r.create_graph && !scope().trace; }
 
   void deliver(int task, uint32_t slot, Tensor g) {
+    if (!b.tasks[size_t(task)].pieces.empty()) join(task);
     Tensor& sum = b.tasks[size_t(task)].grads[slot];
     if (!sum.defined()) sum = std::move(g);
     else if (plain() && exclusive(sum) && impl(sum).spec == impl(g).spec) sum.add_(g);
@@ -163,6 +193,37 @@ struct Engine {
     scope().grad = false, scope().autocast = DType::none, scope().path = n.path, scope().phase = Phase::backward;
     slice_view(sum, *reinterpret_cast<const SliceParams*>(n.params)).add_(g);
     return true;
+  }
+  /// Keeps the gradient of a slice until the whole's is wanted: slices that share out a tensor are written once, side by side.
+  bool keep_slice(Node& n, int task, const Tensor& g) {
+    if (n.op != &op_slice_view || n.released || !plain() || task < 0 || !b.tasks[size_t(task)].needed) return false;
+    Task& t = b.tasks[size_t(task)];
+    if (t.grads.size() != 1 || t.grads[0].defined()) return false;
+    t.pieces.push_back({Ref<NodeBase>(&n), g});
+    return true;
+  }
+  void join(int task) {
+    std::vector<Piece> pieces = std::move(b.tasks[size_t(task)].pieces);
+    b.tasks[size_t(task)].pieces.clear();
+    Node& first = *static_cast<Node*>(pieces[0].node.get());
+    const Spec& whole = first.in_specs[0];
+    if (axis_of(pieces, whole.shape) >= 0) {
+      const Strides order = is_dense(whole.shape, first.in_strides) ? first.in_strides : contiguous_strides(whole.shape);
+      const Tensor sum = make_tensor(whole.dtype, whole.shape, order, impl(pieces[0].g).device);
+      ScopeGuard guard;
+      scope().grad = false, scope().autocast = DType::none, scope().path = first.path;
+      // What the pieces hold was seen when they were made; only where it is broken must the monitor learn where it went.
+      if (scope().monitor && static_cast<MonitorState*>(scope().monitor)->tainted.empty()) scope().monitor = nullptr;
+      for (const Piece& p : pieces) slice_view(sum, p.place()).copy_(p.g);
+      b.tasks[size_t(task)].grads[0] = sum;
+      return;
+    }
+    for (Piece& p : pieces) {
+      Node& n = *static_cast<Node*>(p.node.get());
+      if (deliver_slice(n, task, p.g)) continue;
+      Tensors made = n.run({p.g}, false);
+      deliver(task, 0, std::move(made[0]));
+    }
   }
   /// One of the gradients of a leaf came or will not come.
   void arrived(int task) {
@@ -216,6 +277,7 @@ struct Engine {
   }
 
   void finish_leaf(Task& t) {
+    if (!t.pieces.empty()) join(int(&t - b.tasks.data()));
     const Tensor leaf = t.leaf;
     Tensor g = std::move(t.grads[0]);
     t.grads[0] = Tensor();
@@ -226,6 +288,7 @@ struct Engine {
   }
 
   void run_node(int i) {
+    if (!b.tasks[size_t(i)].pieces.empty()) join(i);
     Node& n = *b.tasks[size_t(i)].node;
     Tensors cotangents = std::move(b.tasks[size_t(i)].grads);
     const bool needed = b.tasks[size_t(i)].needed;
@@ -244,7 +307,9 @@ struct Engine {
     const bool run = any && needed;
     if (run) {
       Tensors grads;
-      if (!n.hooks.empty() || !deliver_slice(n, b.targets[size_t(first)], cotangents[0])) grads = n.run(cotangents, r.create_graph);
+      const int to = b.targets[size_t(first)];
+      const bool kept = n.hooks.empty() && (keep_slice(n, to, cotangents[0]) || deliver_slice(n, to, cotangents[0]));
+      if (!kept) grads = n.run(cotangents, r.create_graph);
       for (int64_t k = 0; k < grads.size(); ++k) {
         const int to = b.targets[size_t(first + k)];
         if (to >= 0 && grads[k].defined() && b.tasks[size_t(to)].needed) deliver(to, n.edges[k].node ? n.edges[k].slot : 0, std::move(grads[k]));

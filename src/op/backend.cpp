@@ -47,7 +47,30 @@ Tensor copy_with_strides(const Tensor& x, const Strides& st) {
   return y;
 }
 
+/// Dense strides with the axes in the order of `x`, the last one innermost; empty where `x` has no such order.
+Strides order_of(const TensorImpl& x) {
+  const int rank = x.spec.shape.rank();
+  int order[kMaxRank];
+  for (int i = 0; i < rank; ++i) {
+    if (x.strides[i] <= 0 || x.strides[i] < x.strides[-1]) return {};
+    int at = i;
+    while (at > 0 && i + 1 < rank && x.strides[order[at - 1]] < x.strides[i]) order[at] = order[at - 1], --at;
+    order[at] = i;
+  }
+  Strides st;
+  st.resize(rank);
+  int64_t step = 1;
+  for (int k = rank - 1; k >= 0; --k) st[order[k]] = step, step *= x.spec.shape[order[k]];
+  return st;
+}
+
 Strides strides_for(Layout l, const Spec& s, Inputs in) {
+  if (l == Layout::rows)
+    for (int i = 0; i < in.size(); ++i)
+      if (in[i].defined() && s.shape.rank() > 1 && impl(in[i]).spec.shape == s.shape && s.shape.numel() > 0) {
+        const Strides st = order_of(impl(in[i]));
+        return st.empty() ? contiguous_strides(s.shape) : st;
+      }
   if (l == Layout::channels_last && s.shape.rank() == 4) return channels_last_strides(s.shape);
   if (l == Layout::like_inputs)
     for (int i = 0; i < in.size(); ++i) {

@@ -2,7 +2,7 @@
 // the mask broadcasts by stride 0.
 #include "backend/cpu/attention/attention.h"
 
-#include "backend/cpu/loops/loops.h"
+#include "backend/cpu/loops/stat_rows.h"
 #include "backend/kernel.h"
 #include "keel/ops/attention.h"
 
@@ -33,24 +33,24 @@ AttentionArgs common_args(const KernelArgs& a, int q, int mask) {
 }
 AttentionArgs forward_args(const KernelArgs& a) {
   AttentionArgs args = common_args(a, 0, 3);
-  args.y = a.out[0].data;
+  args.y = view_of(a.out[0]);
   if (a.n_out > 1 && a.out[1].present()) args.lse = a.out[1].data;
   return args;
 }
 AttentionArgs backward_args(const KernelArgs& a) {
   AttentionArgs args = common_args(a, 1, 6);
   args.g = view_of(a.in[0]), args.y_in = view_of(a.in[4]), args.lse = a.in[5].data;
-  args.dq = a.out[0].data, args.dk = a.out[1].data, args.dv_out = a.out[2].data;
+  args.dq = view_of(a.out[0]), args.dk = view_of(a.out[1]), args.dv_out = view_of(a.out[2]);
   return args;
 }
 
 struct Watch {
   const KernelArgs& args;
-  static void see(void* context, int out, const void* p, int64_t n) {
+  static void see(void* context, int out, const void* p, int64_t rows, int64_t n, int64_t step) {
     const KernelArgs& a = static_cast<const Watch*>(context)->args;
     if (!a.stats[out]) return;
     StatSlot::Part part;
-    stat_block(a.out[out].dtype, p, n, part);
+    stat_rows(a.out[out].dtype, p, rows, n, step, part);
     a.stats[out]->merge(part);
   }
 };
@@ -70,6 +70,7 @@ using namespace keel;
 
 KEEL_CPU_KERNEL(attention) {
   k.dtypes(kinds::floating)
+      .output(0, Layout::rows)
       .stats()
       .workspace([](const KernelArgs& a) { return size_t(cpu::attention_workspace(cpu::forward_args(a))); })
       .run([](const KernelArgs& a) {
@@ -80,6 +81,7 @@ KEEL_CPU_KERNEL(attention) {
 }
 KEEL_CPU_KERNEL(attention_backward) {
   k.dtypes(kinds::floating)
+      .outputs(Layout::rows)
       .input(5, Layout::contiguous)
       .stats()
       .workspace([](const KernelArgs& a) { return size_t(cpu::attention_backward_workspace(cpu::backward_args(a))); })

@@ -105,19 +105,31 @@ TileRows<T> tile_rows(const HeadsView& v, int64_t b, const QueryTile& q, int64_t
   copy_tile<T, S>(v, b, q, n, buffer, ld);
   return {buffer, ld};
 }
+HWY_INLINE int64_t row_step(const HeadsView& v) { return v.data ? v.stride[2] : 0; }
+// Where row `row` of a head of a result lies.
+template <class T>
+HWY_INLINE T* result_row(const HeadsView& v, int64_t b, int64_t h, int64_t row) {
+  return const_cast<T*>(head_of<T>(v, b, h, row));
+}
+// `rows` rows of n to `out`, `step` apart.
 template <class T, class O>
-void write_rows(const AttentionArgs& a, int result, const T* p, int64_t ld, int64_t rows, int64_t n, void* base, int64_t row) {
+void write_rows(const AttentionArgs& a, int result, const T* p, int64_t ld, int64_t rows, int64_t n, O* out, int64_t step) {
   if (n == 0 || rows == 0) return;
   const hn::ScalableTag<T> d;
   constexpr int64_t kN = HWY_LANES(T);
-  O* out = static_cast<O*>(base) + row * n;
   if (static_cast<const void*>(out) != p)  // else they were made there
     for (int64_t i = 0; i < rows; ++i)
       for (int64_t j = 0; j < n; j += kN) {
         const auto v = hn::LoadU(d, p + i * ld + j);
-        n - j >= kN ? store_narrow(d, v, out + i * n + j) : store_some(d, v, out + i * n + j, n - j);
+        n - j >= kN ? store_narrow(d, v, out + i * step + j) : store_some(d, v, out + i * step + j, n - j);
       }
-  if (a.watch) a.watch(a.context, result, out, rows * n);
+  if (a.watch) a.watch(a.context, result, out, rows, n, step);
+}
+// The queries' rows of a tile of a result.
+template <class T, class O>
+void write_tile(const AttentionArgs& a, int result, const HeadsView& to, int64_t b, const QueryTile& q, const T* p, int64_t ld, int64_t n) {
+  for (int64_t r = 0; r < q.rows; r += q.span)
+    write_rows<T, O>(a, result, p + r * ld, ld, q.span, n, result_row<O>(to, b, q.head + r / q.span, q.i0), to.stride[2]);
 }
 
 template <class T, class M>
@@ -175,6 +187,10 @@ HWY_INLINE int64_t visible_in(const AttentionArgs& a, const QueryTile& tile, int
   return a.causal ? std::clamp<int64_t>(visible(a, tile.i0 + (tile.one_head() ? r : r % tile.span)) - j0, 0, n) : n;
 }
 template <class T>
+HWY_INLINE void clear_row(T* row, int64_t n) {
+  if (n > 0) std::fill(row, row + n, T(0));
+}
+template <class T>
 HWY_INLINE void scale_row(T* row, int64_t n, T by) {
   const hn::ScalableTag<T> d;
   const auto f = hn::Set(d, by);
@@ -228,7 +244,7 @@ HWY_INLINE void advance_group(T* score, const int64_t* seen, int64_t n, T* top, 
 }
 template <bool kCut, class T>
 HWY_NOINLINE void advance_rows(const AttentionArgs& a, const QueryTile& tile, int64_t r0, int64_t r1, int64_t j0, int64_t n, T* scores,
-                               T* top, T* total, T* sums, int64_t ld) {
+                               T* top, T* total, T* sums, int64_t ld, int64_t width) {
   constexpr int kGroup = HWY_LANES(T) > 4 ? 4 : 1;
   int64_t seen[kGroup] = {};
   T factor[kGroup];
@@ -240,7 +256,7 @@ HWY_NOINLINE void advance_rows(const AttentionArgs& a, const QueryTile& tile, in
     rows > 1 ? advance_group<kCut, kGroup>(s, seen, n, top + i, total + i, factor)
              : advance_group<kCut, 1>(s, seen, n, top + i, total + i, factor);
     for (int64_t r = 0; j0 > 0 && r < rows; ++r)
-      if (factor[r] != T(1)) scale_row(sums + (i + r) * ld, ld, factor[r]);
+      if (factor[r] != T(1)) scale_row(sums + (i + r) * ld, width, factor[r]);
     i += rows;
   }
 }
@@ -290,17 +306,20 @@ void attention_forward_task(const AttentionTask& task) {
     pack_keys<T>(a, k, 0, a.s, keys);
     for (int64_t j = 0; j < a.s; j += kKeys) pack_values<T>(a, v, j, std::min(kKeys, a.s - j), values + j * z.vp);
   }
-  const bool in_place = std::is_same_v<S, T> && a.dv % Z::kN == 0;
-  const int64_t ld = in_place ? a.dv : z.vp;
   for (int64_t n_tile = task.tile0; n_tile < task.tile1; ++n_tile) {
     const QueryTile tile = query_tile(a, task.kv_head, n_tile);
     const int64_t stripes = stripe_count(tile.rows), out = (task.batch * a.heads + tile.head) * a.t + tile.i0;
     const TileRows<T> q = tile_rows<T, S>(a.q, task.batch, tile, a.d, q_buffer, z.dp);
-    T* const sums = in_place ? static_cast<T*>(a.y) + out * a.dv : buffer;
+    const bool in_place = std::is_same_v<S, T> && a.dv % Z::kN == 0 && tile.one_head();
+    T* const sums = in_place ? result_row<T>(a.y, task.batch, tile.head, tile.i0) : buffer;
+    const int64_t ld = in_place ? row_step(a.y) : z.vp;
+    const auto clear = [&](int64_t lo, int64_t hi) {
+      for (int64_t i = lo; i < hi; ++i) std::fill(sums + i * ld, sums + i * ld + (in_place ? a.dv : ld), T(0));
+    };
     std::fill(top, top + kQueries, -std::numeric_limits<T>::infinity());
     std::fill(total, total + kQueries, T(0));
     const int64_t seen = seen_before(a, tile, tile.rows);
-    if (seen <= 0) std::fill(sums, sums + tile.rows * ld, T(0));
+    if (seen <= 0) clear(0, tile.rows);
     for (int64_t j0 = 0; j0 < seen; j0 += kKeys) {
       const int64_t n = std::min(kKeys, a.s - j0);
       if (!z.whole) pack_keys<T>(a, k, j0, n, keys), pack_values<T>(a, v, j0, n, values);
@@ -308,12 +327,12 @@ void attention_forward_task(const AttentionTask& task) {
       for (int64_t s = 0; s < stripes; ++s) {
         const int64_t r0 = stripe_at(tile.rows, s), r1 = stripe_at(tile.rows, s + 1), ns = std::min(n, seen_before(a, tile, r1) - j0);
         if (ns <= 0) {
-          if (j0 == 0) std::fill(sums + r0 * ld, sums + r1 * ld, T(0));
+          if (j0 == 0) clear(r0, r1);
           continue;
         }
         make_scores(a, task.batch, tile, r0, r1, j0, ns, q, k_tile, scores);
         const bool cut = ns % Z::kN != 0 || visible_in(a, tile, r0, j0, ns) < ns || !tile.one_head();
-        (cut ? advance_rows<true, T> : advance_rows<false, T>)(a, tile, r0, r1, j0, ns, scores, top, total, sums, ld);
+        (cut ? advance_rows<true, T> : advance_rows<false, T>)(a, tile, r0, r1, j0, ns, scores, top, total, sums, ld, in_place ? a.dv : ld);
         stripe_product<T>(r1 - r0, a.dv, ns, T(1), scores + r0 * Z::kScoreLd, Z::kScoreLd, 1, v_tile, Z::kNr, n * Z::kNr, T(j0 > 0),
                           sums + r0 * ld, ld);
       }
@@ -327,9 +346,9 @@ void attention_forward_task(const AttentionTask& task) {
       }
       hn::StoreU(hn::IfThenZeroElse(none, hn::Div(one, sum)), d, total + i);
     }
-    for (int64_t i = 0; i < tile.rows; ++i) scale_row(sums + i * ld, ld, total[i]);
-    write_rows<T, S>(a, 0, sums, ld, tile.rows, a.dv, a.y, out);
-    if (a.lse && a.watch) a.watch(a.context, 1, static_cast<T*>(a.lse) + out, tile.rows);
+    for (int64_t i = 0; i < tile.rows; ++i) scale_row(sums + i * ld, in_place ? a.dv : ld, total[i]);
+    write_tile<T, S>(a, 0, a.y, task.batch, tile, sums, ld, a.dv);
+    if (a.lse && a.watch) a.watch(a.context, 1, static_cast<T*>(a.lse) + out, 1, tile.rows, tile.rows);
   }
 }
 
@@ -347,15 +366,15 @@ void attention_backward_task(const AttentionTask& task) {
     *dot = lse + kQueries;
   const S *k = head_of<S>(a.k, task.batch, task.kv_head), *v = head_of<S>(a.v, task.batch, task.kv_head);
   const int64_t from = task.makes_dq ? 0 : task.key0 * kKeys, to = task.makes_dq ? a.s : std::min(task.key1 * kKeys, a.s);
-  const int64_t head_row = (task.batch * a.kv_heads + task.kv_head) * a.s, dk_ld = kInPlace ? a.d : z.dp, dv_ld = kInPlace ? a.dv : z.vp;
-  if (kInPlace) dk = static_cast<T*>(a.dk) + head_row * a.d, dv = static_cast<T*>(a.dv_out) + head_row * a.dv;
+  const int64_t dk_ld = kInPlace ? row_step(a.dk) : z.dp, dv_ld = kInPlace ? row_step(a.dv_out) : z.vp;
+  if (kInPlace) dk = result_row<T>(a.dk, task.batch, task.kv_head, 0), dv = result_row<T>(a.dv_out, task.batch, task.kv_head, 0);
   pack_keys<T>(a, k, from, to - from, keys + from * a.d);
   if (to > from && a.dv > 0)
     pack_block<T, int(Z::kNr)>(v + from * a.v.stride[2], a.v.stride[3], a.v.stride[2], a.dv, to - from, values + from * a.dv);
   TileRows<T> k_rows{key_rows, z.dp};
   if (task.makes_dq && to > from) k_rows = tile_rows<T, S>(a.k, task.batch, {task.kv_head, 0, a.s, a.s}, a.d, key_rows, z.dp);
   const auto clear = [&](int64_t lo, int64_t hi) {
-    if (lo < hi) std::fill(dk + lo * dk_ld, dk + hi * dk_ld, T(0)), std::fill(dv + lo * dv_ld, dv + hi * dv_ld, T(0));
+    for (int64_t j = lo; j < hi; ++j) clear_row(dk + j * dk_ld, kInPlace ? a.d : z.dp), clear_row(dv + j * dv_ld, kInPlace ? a.dv : z.vp);
   };
   if (task.makes_dkv && task.tile0 == task.tile1) clear(from, to);
   for (int64_t n_tile = task.tile0; n_tile < task.tile1; ++n_tile) {
@@ -364,15 +383,19 @@ void attention_backward_task(const AttentionTask& task) {
     const TileRows<T> q = tile_rows<T, S>(a.q, task.batch, tile, a.d, q_buffer, z.dp);
     const TileRows<T> g = tile_rows<T, S>(a.g, task.batch, tile, a.dv, g_buffer, z.vp);
     const TileRows<T> y = tile_rows<T, S>(a.y_in, task.batch, tile, a.dv, y_buffer, z.vp);
-    T* const dq = kInPlace && task.makes_dq ? static_cast<T*>(a.dq) + out * a.d : dq_buffer;
-    const int64_t dq_ld = kInPlace ? a.d : z.dp;
+    const bool dq_in_place = kInPlace && task.makes_dq && tile.one_head();
+    T* const dq = dq_in_place ? result_row<T>(a.dq, task.batch, tile.head, tile.i0) : dq_buffer;
+    const int64_t dq_ld = dq_in_place ? row_step(a.dq) : z.dp;
+    const auto clear_dq = [&](int64_t lo, int64_t hi) {
+      for (int64_t i = lo; i < hi; ++i) clear_row(dq + i * dq_ld, dq_in_place ? a.d : z.dp);
+    };
     for (int64_t i = 0; i < tile.rows; ++i) {
       auto sum = hn::Zero(d);
       for (int64_t c = 0; c < a.dv; c += Z::kN) sum = hn::MulAdd(hn::LoadU(d, g.p + i * g.ld + c), hn::LoadU(d, y.p + i * y.ld + c), sum);
       dot[i] = hn::GetLane(hn::SumOfLanes(d, sum)), lse[i] = static_cast<const T*>(a.lse)[out + i];
     }
     const int64_t seen = std::min(seen_before(a, tile, tile.rows), to);
-    if (task.makes_dq && seen <= from) std::fill(dq, dq + tile.rows * dq_ld, T(0));
+    if (task.makes_dq && seen <= from) clear_dq(0, tile.rows);
     if (task.makes_dkv && n_tile == task.tile0) clear(std::min(to, from + round_up(std::max<int64_t>(seen - from, 0), kKeys)), to);
     for (int64_t j0 = from; j0 < seen; j0 += kKeys) {
       const int64_t n = std::min(kKeys, a.s - j0);
@@ -394,7 +417,7 @@ void attention_backward_task(const AttentionTask& task) {
           stripe_product<T>(r1 - r0, a.d, ns, T(1), slopes + r0 * Z::kScoreLd, Z::kScoreLd, 1, k_rows.p + j0 * k_rows.ld, k_rows.ld, Z::kNr,
                             T(j0 > 0), dq + r0 * dq_ld, dq_ld);
         else if (j0 == 0)
-          std::fill(dq + r0 * dq_ld, dq + r1 * dq_ld, T(0));
+          clear_dq(r0, r1);
       }
       if (!task.makes_dkv) continue;
       const T beta = n_tile == task.tile0 ? T(0) : T(1);
@@ -410,11 +433,12 @@ void attention_backward_task(const AttentionTask& task) {
                           dk + (j0 + c0) * dk_ld, dk_ld);
       }
     }
-    if (task.makes_dq) write_rows<T, S>(a, 0, dq, dq_ld, tile.rows, a.d, a.dq, out);
+    if (task.makes_dq) write_tile<T, S>(a, 0, a.dq, task.batch, tile, dq, dq_ld, a.d);
   }
   if (!task.makes_dkv) return;
-  write_rows<T, S>(a, 1, dk + from * dk_ld, dk_ld, to - from, a.d, a.dk, head_row + from);
-  write_rows<T, S>(a, 2, dv + from * dv_ld, dv_ld, to - from, a.dv, a.dv_out, head_row + from);
+  write_rows<T, S>(a, 1, dk + from * dk_ld, dk_ld, to - from, a.d, result_row<S>(a.dk, task.batch, task.kv_head, from), a.dk.stride[2]);
+  write_rows<T, S>(a, 2, dv + from * dv_ld, dv_ld, to - from, a.dv, result_row<S>(a.dv_out, task.batch, task.kv_head, from),
+                   a.dv_out.stride[2]);
 }
 
 }  // namespace keel::cpu::HWY_NAMESPACE

@@ -25,14 +25,14 @@ struct AttentionArgs {
   MaskKind mask_kind = MaskKind::none;
   bool causal = false;  // query i sees keys up to i + s - t
   double scale = 1;
-  // Forward: y [b, heads, t, dv] and, unless null, lse [b, heads, t], both dense. lse is f64 or f32.
-  void* y = nullptr;
+  // Forward: y [b, heads, t, dv], of which rows are dense, and, unless null, lse [b, heads, t], dense. lse is f64 or f32.
+  HeadsView y;
   void* lse = nullptr;
-  // Backward: also g and y as inputs, lse as above; dq, dk, dv dense in the order of q, k, v.
-  HeadsView g, y_in;
-  void *dq = nullptr, *dk = nullptr, *dv_out = nullptr;
-  // Sees each finished part of result `out` (y, lse; dq, dk, dv), in cache, on the thread that made it. May be null.
-  void (*watch)(void* context, int out, const void* p, int64_t n) = nullptr;
+  // Backward: also g and y as inputs, lse as above; dq, dk, dv like y.
+  HeadsView g, y_in, dq, dk, dv_out;
+  // Sees each finished part of result `out` (y, lse; dq, dk, dv), `rows` rows of n `step` apart, in cache, on the thread that made it. May
+  // be null.
+  void (*watch)(void* context, int out, const void* p, int64_t rows, int64_t n, int64_t step) = nullptr;
   void* context = nullptr;
 };
 
