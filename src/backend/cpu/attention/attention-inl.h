@@ -51,7 +51,7 @@ HWY_INLINE void stripe_product(int64_t rows, int64_t n, int64_t k, T alpha, cons
   for (int64_t j = 0; j < n; j += kNr) {
     const int64_t cols = std::min(kNr, n - j);
     const TileArgs<T> g{k, a, ars, acs, b + j / kNr * panel, ldb, c + j, ldc, alpha, beta, cols};
-    Tiles<T, false, false>::get(rows, cols > kN ? 2 : 1)(g);
+    Tiles<T, Rows::strided, false>::get(rows, cols > kN ? 2 : 1)(g);
   }
 }
 // Stripes of nearly equal height, at most kMr.

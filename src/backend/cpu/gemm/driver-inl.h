@@ -100,13 +100,13 @@ void stream_rows(const GemmTask& t, const T* a, const T* b, T* c, int64_t kc) {
                     p ? T(1) : T(t.beta),
                     cols};
       if (cols == kW) {
-        tile<T, M, NV, false, false>(g);
+        tile<T, M, NV, Rows::strided, false>(g);
         continue;
       }
       constexpr int64_t kN = HWY_LANES(T), kTwo = 2 * kN;
       for (int64_t x = 0; x < cols; x += kTwo) {
         g.cols = std::min(kTwo, cols - x);
-        Tiles<T, false, true>::get(M, g.cols > kN ? 2 : 1)(g);
+        Tiles<T, Rows::strided, true>::get(M, g.cols > kN ? 2 : 1)(g);
         g.b += kTwo, g.c += kTwo;
       }
     }
@@ -217,9 +217,10 @@ void run_panels(const GemmTask& t, const T* a, const T* b, T* c, T* pb, int64_t 
       for (int64_t s = 0; s < stripes; ++s) {
         const int64_t i = stripe_begin(t.m, stripes, s);
         g.a = a + i * t.a_rs + p * t.a_cs, g.c = c + i * t.ldc + j;
-        Tiles<T, false, false>::get(stripe_begin(t.m, stripes, s + 1) - i, nv)(g);
+        Tiles<T, Rows::strided, false>::get(stripe_begin(t.m, stripes, s + 1) - i, nv)(g);
       }
-      if (p + kc_most >= t.k && finish) finish_block<T, T>(t, c + j, t.ldc, 0, t.m, j, g.cols);
+      if (p + kc_most < t.k) continue;
+      finish ? finish_block<T, T>(t, c + j, t.ldc, 0, t.m, j, g.cols) : show_block<T>(t, 0, t.m, j, g.cols);
     }
   }
 }
@@ -247,7 +248,7 @@ HWY_NOINLINE void run_swapped(const GemmTask& t, const T* a, const T* b, T* c, T
       for (int64_t i = 0; i < t.m; i += kNr) {
         g.cols = std::min(kNr, t.m - i), g.b = pa + p * mp + i * g.k, g.c = held + i;
         i == 0 ? prefetch_rows(g) : prefetch_nothing(g);
-        Tiles<T, false, false>::get(rows, g.cols > kN ? 2 : 1)(g);
+        Tiles<T, Rows::strided, false>::get(rows, g.cols > kN ? 2 : 1)(g);
       }
     }
     for (int64_t i = 0; i < t.m; ++i)
@@ -303,8 +304,10 @@ void run_task(const GemmTask& t) {
   // A bias that is all there is to do is added by the last tile.
   const T* bias = nullptr;
   if constexpr (kDirectC)
-    if (e.bias && e.act == Act::none && !e.pre && !e.on_block && t.k > 0)
-      bias = static_cast<const T*>(e.bias) + t.bias_offset, finish = false;
+    if (e.act == Act::none && !e.pre && t.k > 0) {
+      if (e.bias) bias = static_cast<const T*>(e.bias) + t.bias_offset;
+      finish = false;
+    }
 
   char* w = reinterpret_cast<char*>(round_up(reinterpret_cast<intptr_t>(t.workspace), 64));
   T* const pa = reinterpret_cast<T*>(w);
@@ -315,9 +318,14 @@ void run_task(const GemmTask& t) {
   const bool direct_a =
       kPlain && ((t.a_cs == 1 && (t.a_rs * int64_t(sizeof(T)) % 4096 != 0 || t.k * int64_t(sizeof(T)) <= 256 || t.n <= 4 * kNr)) ||
                  (t.a_rs == 1 && t.n <= 2 * kNr));
-  const bool direct_b = kPlain && !t.packed_b && t.b_cs == 1 && (t.m <= kMr || t.k * t.n * int64_t(sizeof(T)) <= 24576);
+  // So is a B of whole panels and short rows that stays in L2: the tiles prefetch it from there as they would its panels.
+  const bool by_panels = direct_a && t.m <= 512 && t.k > 96;
+  const bool near_b = !by_panels && t.m <= 1024 && t.n % kNr == 0 && t.b_rs * int64_t(sizeof(T)) <= 1536 &&
+                      kc_most * t.n * int64_t(sizeof(T)) <= l2_bytes() / 2;
+  const bool direct_b =
+      kPlain && !t.packed_b && t.b_cs == 1 && (t.m <= kMr || t.k * t.n * int64_t(sizeof(T)) <= 24576 || near_b);
   if constexpr (kPlain && kDirectC) {
-    if (direct_a && !direct_b && !t.packed_b && t.m <= 512 && t.k > 96) return run_panels<T>(t, a, b, c, pb, kc_most, bias, finish);
+    if (by_panels && !direct_b && !t.packed_b) return run_panels<T>(t, a, b, c, pb, kc_most, bias, finish);
   }
   const int64_t most = direct_a && t.a_cs == 1 ? rows_in_place<T>(t.a_rs) : kMr;
   int64_t nc_most = direct_b || t.packed_b ? t.n : B::columns(kc_most), mc_most = t.m;
@@ -345,7 +353,11 @@ void run_task(const GemmTask& t) {
           const T* shift = last && bias ? bias + jc : nullptr;
           g.beta = !first ? T(1) : kDirectC ? T(t.beta) : T(0);
           if constexpr (kPlain) g.a = a + (ic + i) * t.a_rs + p * t.a_cs, g.ars = t.a_rs, g.acs = t.a_cs;
-          if (!direct_a) {
+          // Rows that lie side by side are packed by the first tile on its way, where whole vectors of them can be read.
+          const bool packing = kPlain && !direct_a && t.a_rs == 1 && nc >= 2 * kNr && ic + i + round_up(rows, kN) <= t.m;
+          if (packing) {
+            g.pack = pa;
+          } else if (!direct_a) {
             pack_panel<T, kMr>(a + (ic + i) * t.a_rs + p * t.a_cs, t.a_rs, t.a_cs, rows, kc, pa);
             g.a = pa;
           }
@@ -354,21 +366,28 @@ void run_task(const GemmTask& t) {
             out = c + (ic + i) * t.ldc + jc, g.ldc = t.ldc;
           else
             out = held + i * nc_most, g.ldc = nc_most;
-          const auto full = direct_a ? Tiles<T, false, false>::get(rows, 2) : Tiles<T, true, false>::get(rows, 2);
+          const auto full = direct_a ? Tiles<T, Rows::strided, false>::get(rows, 2) : Tiles<T, Rows::packed, false>::get(rows, 2);
           if (direct_a && t.a_cs == 1 && jc == 0) prefetch_rows(g);
           if constexpr (kPlain)  // the end of the next stripe's row of a transposed A; its beginning came with this stripe
             if (!direct_a && t.a_rs == 1 && s + 1 < stripes)
-              g.line = a + (ic + stripe_begin(mc, stripes, s + 2) - 1) * t.a_rs + p * t.a_cs, g.step = t.a_cs;
+              g.line = a + (ic + stripe_begin(mc, stripes, s + 2) - 1) * t.a_rs + p * t.a_cs, g.step = t.a_cs,
+              g.run = t.a_cs * (64 / int64_t(sizeof(T)));
           int64_t j = 0;
           const auto place = [&] {
             g.c = out + j, g.bias = shift ? shift + j : nullptr;
             if (j) prefetch_nothing(g);
           };
+          if constexpr (kPlain)
+            if (packing) {
+              g.b = direct_b ? b + p * t.b_rs + jc : panels, g.ldb = direct_b ? t.b_rs : kNr, g.ahead = 16 * g.ldb, g.cols = kNr;
+              place(), Tiles<T, Rows::packing, false>::get(rows, 2)(g);
+              j = kNr, g.a = pa;
+            }
           if (direct_b) {
-            if constexpr (kPlain) g.b = b + p * t.b_rs + jc, g.ldb = t.b_rs;
+            if constexpr (kPlain) g.b = b + p * t.b_rs + jc + j, g.ldb = t.b_rs, g.ahead = near_b ? 16 * t.b_rs : 0;
             for (g.cols = kNr; j + kNr <= nc; j += kNr, g.b += kNr) place(), full(g);
           } else {
-            g.b = panels, g.ldb = kNr, g.ahead = (rows >= 8 ? 16 : 64) * kNr;
+            g.b = panels + j * kc, g.ldb = kNr, g.ahead = (rows >= 8 ? 16 : 64) * kNr;
             for (g.cols = kNr; j + kNr <= nc; j += kNr, g.b += kNr * kc) place(), full(g);
           }
           if (j < nc) {
@@ -376,12 +395,12 @@ void run_task(const GemmTask& t) {
             const int64_t nv = g.cols > kN ? 2 : 1;
             if (direct_b) {
               if constexpr (kPlain) g.a = a + (ic + i) * t.a_rs + p * t.a_cs;
-              Tiles<T, false, true>::get(rows, nv)(g);
+              Tiles<T, Rows::strided, true>::get(rows, nv)(g);
             } else {
-              (direct_a ? Tiles<T, false, false>::get(rows, nv) : Tiles<T, true, false>::get(rows, nv))(g);
+              (direct_a ? Tiles<T, Rows::strided, false>::get(rows, nv) : Tiles<T, Rows::packed, false>::get(rows, nv))(g);
             }
           }
-          if (last && finish) finish_block<T, O>(t, out, g.ldc, ic + i, rows, jc, nc);
+          if (last) finish ? finish_block<T, O>(t, out, g.ldc, ic + i, rows, jc, nc) : show_block<O>(t, ic + i, rows, jc, nc);
         }
       }
     }

@@ -77,6 +77,14 @@ HWY_INLINE V activate(D d, V v, Act act) {
   }
 }
 
+// Shows a finished block to the caller.
+template <class O>
+HWY_INLINE void show_block(const GemmTask& t, int64_t row, int64_t rows, int64_t col, int64_t cols) {
+  const GemmEpilogue& e = *t.epilogue;
+  if (e.on_block)
+    e.on_block(e.context, {static_cast<const O*>(t.c) + row * t.ldc + col, t.ldc, t.batch, t.row0 + row, t.bias_offset + col, rows, cols});
+}
+
 // Finishes rows [row, row + rows) x columns [col, col + cols) of the rectangle; `src` holds their sums (C itself where types agree).
 template <class T, class O>
 HWY_NOINLINE void finish_block(const GemmTask& t, const T* src, int64_t lds, int64_t row, int64_t rows, int64_t col, int64_t cols) {
@@ -103,8 +111,7 @@ HWY_NOINLINE void finish_block(const GemmTask& t, const T* src, int64_t lds, int
       }
     }
   }
-  if (e.on_block)
-    e.on_block(e.context, {static_cast<const O*>(t.c) + row * t.ldc + col, t.ldc, t.batch, t.row0 + row, t.bias_offset + col, rows, cols});
+  show_block<O>(t, row, rows, col, cols);
 }
 
 }  // namespace keel::cpu::HWY_NAMESPACE

@@ -6,7 +6,7 @@
 
 namespace keel::cpu {
 
-/// As `stat_block` for `rows` rows of `cols` elements of f64, f32, f16 or bf16, `step` elements apart.
+/// As `stat_block` for `rows` rows of `cols` elements, `step` elements apart.
 void stat_rows(DType t, const void* y, int64_t rows, int64_t cols, int64_t step, StatSlot::Part& part);
 
 }  // namespace keel::cpu

@@ -15,109 +15,97 @@ HWY_BEFORE_NAMESPACE();
 namespace keel::cpu::HWY_NAMESPACE {
 namespace {
 
-template <class U>
-void scan(const void* y, int64_t n, U magnitude, U inf, U min_normal, bool has_inf, StatSlot::Part& part) {
-  const U* p = static_cast<const U*>(y);
-  U most = 0, least = U(~U(0));
-  if (n == 0) return;
-  const auto without_zeros = [&] {
-    for (int64_t i = 0; i < n; ++i) {
-      const U v = U(U(p[i] & magnitude) - 1);
-      least = v < least ? v : least;
-    }
-  };
-  // Most blocks hold no zero; then u itself has the minimum, for an operation less. A block that begins with a zero has more of them.
-  if (U(p[0] & magnitude) != 0) {
-    for (int64_t i = 0; i < n; ++i) {
-      const U u = U(p[i] & magnitude);
-      most = u > most ? u : most;
-      least = u < least ? u : least;
-    }
-    if (least != 0)
-      --least;
-    else
-      least = U(~U(0)), without_zeros();
-  } else {
-    for (int64_t i = 0; i < n; ++i) {
-      const U u = U(p[i] & magnitude), v = U(u - 1);
-      most = u > most ? u : most;
-      least = v < least ? v : least;
-    }
+/// Maximum and minimum of u over rows of elements, or, where zeros are left out, the minimum of u - 1 with wrap. Both may look at an
+/// element twice, so a row's rest is a whole vector that ends where the row does.
+template <bool kLeaveZeros, class U>
+void extremes(const U* p, int64_t rows, int64_t cols, int64_t step, U magnitude, U& most, U& least) {
+  const Tag<U> d;
+  constexpr int64_t N = hn::MaxLanes(Tag<U>());
+  constexpr int kWays = 4;
+  most = 0, least = U(~U(0));
+  if (cols < N) {
+    for (int64_t i = 0; i < rows; ++i, p += step)
+      for (int64_t j = 0; j < cols; ++j) {
+        const U u = U(p[j] & magnitude), v = kLeaveZeros ? U(u - 1) : u;
+        most = u > most ? u : most, least = v < least ? v : least;
+      }
+    return;
   }
+  const auto mask = hn::Set(d, magnitude), one = hn::Set(d, U(1));
+  Vec<Tag<U>> high[kWays], low[kWays];
+  for (int k = 0; k < kWays; ++k) high[k] = hn::Zero(d), low[k] = hn::Set(d, least);
+  const auto see = [&](const U* at, int k) HWY_ATTR {
+    const auto u = hn::And(hn::LoadU(d, at), mask);
+    high[k] = hn::Max(high[k], u);
+    if constexpr (kLeaveZeros)
+      low[k] = hn::Min(low[k], hn::Sub(u, one));
+    else
+      low[k] = hn::Min(low[k], u);
+  };
+  for (int64_t i = 0; i < rows; ++i, p += step) {
+    int64_t j = 0;
+    for (; j + kWays * N <= cols; j += kWays * N) {
+      KEEL_UNROLL for (int k = 0; k < kWays; ++k) see(p + j + k * N, k);
+    }
+    for (; j + N <= cols; j += N) see(p + j, 0);
+    if (j < cols) see(p + cols - N, 1);
+  }
+  HWY_ALIGN U highest[N], lowest[N];
+  hn::Store(hn::Max(hn::Max(high[0], high[1]), hn::Max(high[2], high[3])), d, highest);
+  hn::Store(hn::Min(hn::Min(low[0], low[1]), hn::Min(low[2], low[3])), d, lowest);
+  for (int64_t k = 0; k < N; ++k) most = std::max(most, highest[k]), least = std::min(least, lowest[k]);
+}
+
+/// `rows` rows of `cols` elements, `step` apart.
+template <class U>
+void scan(const void* y, int64_t rows, int64_t cols, int64_t step, U magnitude, U inf, U min_normal, bool has_inf, StatSlot::Part& part) {
+  const U* const p = static_cast<const U*>(y);
+  if (rows == 0 || cols == 0) return;
+  U most, least;
+  // Most blocks hold no zero; then u itself has the minimum, for an operation less. A block that begins with a zero has more of them.
+  bool zeros = U(p[0] & magnitude) == 0;
+  if (!zeros) {
+    extremes<false>(p, rows, cols, step, magnitude, most, least);
+    zeros = least == 0;
+    --least;
+  }
+  if (zeros) extremes<true>(p, rows, cols, step, magnitude, most, least);
   if (most >= inf) {
     uint64_t nan = 0, infinite = 0;
-    for (int64_t i = 0; i < n; ++i) {
-      const U u = U(p[i] & magnitude);
-      nan += u > inf, infinite += u == inf;
-    }
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t j = 0; j < cols; ++j) {
+        const U u = U(p[i * step + j] & magnitude);
+        nan += u > inf, infinite += u == inf;
+      }
     part.nan += has_inf ? nan : infinite, part.inf += has_inf ? infinite : 0;
   }
   if (least != U(~U(0)) && U(least + 1) < min_normal) {
     uint64_t subnormal = 0;
-    for (int64_t i = 0; i < n; ++i) subnormal += U(U(p[i] & magnitude) - 1) < U(min_normal - 1);
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t j = 0; j < cols; ++j) subnormal += U(U(p[i * step + j] & magnitude) - 1) < U(min_normal - 1);
     part.subnormal += subnormal;
   }
   // An all-zero block has no nonzero value; its u - 1 is the widest unsigned value of 64 bits.
   const uint64_t low = least == U(~U(0)) ? ~uint64_t(0) : uint64_t(least);
   if (uint64_t(most) > part.max_bits) part.max_bits = most;
   if (low < part.min_bits) part.min_bits = low;
-  part.count += uint64_t(n);
-}
-/// `rows` rows of `cols` elements, `step` apart: one reduction at the end instead of one a row.
-template <class U>
-void scan_rows(const void* y, int64_t rows, int64_t cols, int64_t step, U magnitude, U inf, U min_normal, bool has_inf,
-               StatSlot::Part& part) {
-  const U* p = static_cast<const U*>(y);
-  const hn::ScalableTag<U> d;
-  const int64_t lanes = int64_t(hn::Lanes(d)), whole = cols - cols % (2 * lanes);
-  const auto mask = hn::Set(d, magnitude), one = hn::Set(d, U(1));
-  auto most0 = hn::Zero(d), most1 = most0, least0 = hn::Set(d, U(~U(0))), least1 = least0;
-  for (int64_t i = 0; i < rows; ++i, p += step) {
-    for (int64_t j = 0; j < whole; j += 2 * lanes) {
-      const auto u = hn::And(hn::LoadU(d, p + j), mask), v = hn::And(hn::LoadU(d, p + j + lanes), mask);
-      most0 = hn::Max(most0, u), least0 = hn::Min(least0, hn::Sub(u, one));
-      most1 = hn::Max(most1, v), least1 = hn::Min(least1, hn::Sub(v, one));
-    }
-    if (whole < cols) scan<U>(p + whole, cols - whole, magnitude, inf, min_normal, has_inf, part);
-  }
-  if (whole == 0) return;
-  HWY_ALIGN U highest[hn::MaxLanes(d)], lowest[hn::MaxLanes(d)];
-  hn::Store(hn::Max(most0, most1), d, highest), hn::Store(hn::Min(least0, least1), d, lowest);
-  U most = 0, least = U(~U(0));
-  for (int64_t k = 0; k < lanes; ++k) most = std::max(most, highest[k]), least = std::min(least, lowest[k]);
-  if (most >= inf || (least != U(~U(0)) && U(least + 1) < min_normal)) {  // something to count
-    p = static_cast<const U*>(y);
-    for (int64_t i = 0; i < rows; ++i, p += step) scan<U>(p, whole, magnitude, inf, min_normal, has_inf, part);
-    return;
-  }
-  const uint64_t low = least == U(~U(0)) ? ~uint64_t(0) : uint64_t(least);
-  if (uint64_t(most) > part.max_bits) part.max_bits = most;
-  if (low < part.min_bits) part.min_bits = low;
-  part.count += uint64_t(rows * whole);
+  part.count += uint64_t(rows * cols);
 }
 }  // namespace
 
-void stat_scan_rows(DType t, const void* y, int64_t rows, int64_t cols, int64_t step, StatSlot::Part& part) {
+void stat_scan(DType t, const void* y, int64_t rows, int64_t cols, int64_t step, StatSlot::Part& part) {
   switch (t) {
+    case DType::complex128:
+      return scan<uint64_t>(y, rows, 2 * cols, 2 * step, 0x7fffffffffffffff, 0x7ff0000000000000, 0x0010000000000000, true, part);
     case DType::f64:
-      return scan_rows<uint64_t>(y, rows, cols, step, 0x7fffffffffffffff, 0x7ff0000000000000, 0x0010000000000000, true, part);
-    case DType::f32: return scan_rows<uint32_t>(y, rows, cols, step, 0x7fffffff, 0x7f800000, 0x00800000, true, part);
-    case DType::f16: return scan_rows<uint16_t>(y, rows, cols, step, 0x7fff, 0x7c00, 0x0400, true, part);
-    default: return scan_rows<uint16_t>(y, rows, cols, step, 0x7fff, 0x7f80, 0x0080, true, part);  // bf16
-  }
-}
-
-void stat_scan(DType t, const void* y, int64_t n, StatSlot::Part& part) {
-  switch (t) {
-    case DType::complex128: return scan<uint64_t>(y, 2 * n, 0x7fffffffffffffff, 0x7ff0000000000000, 0x0010000000000000, true, part);
-    case DType::f64: return scan<uint64_t>(y, n, 0x7fffffffffffffff, 0x7ff0000000000000, 0x0010000000000000, true, part);
-    case DType::complex64: return scan<uint32_t>(y, 2 * n, 0x7fffffff, 0x7f800000, 0x00800000, true, part);
-    case DType::f32: return scan<uint32_t>(y, n, 0x7fffffff, 0x7f800000, 0x00800000, true, part);
-    case DType::f16: return scan<uint16_t>(y, n, 0x7fff, 0x7c00, 0x0400, true, part);
-    case DType::bf16: return scan<uint16_t>(y, n, 0x7fff, 0x7f80, 0x0080, true, part);
-    case DType::f8e5m2: return scan<uint8_t>(y, n, 0x7f, 0x7c, 0x04, true, part);
-    case DType::f8e4m3fn: return scan<uint8_t>(y, n, 0x7f, 0x7f, 0x08, false, part);
-    default: part.count += uint64_t(n);
+      return scan<uint64_t>(y, rows, cols, step, 0x7fffffffffffffff, 0x7ff0000000000000, 0x0010000000000000, true, part);
+    case DType::complex64: return scan<uint32_t>(y, rows, 2 * cols, 2 * step, 0x7fffffff, 0x7f800000, 0x00800000, true, part);
+    case DType::f32: return scan<uint32_t>(y, rows, cols, step, 0x7fffffff, 0x7f800000, 0x00800000, true, part);
+    case DType::f16: return scan<uint16_t>(y, rows, cols, step, 0x7fff, 0x7c00, 0x0400, true, part);
+    case DType::bf16: return scan<uint16_t>(y, rows, cols, step, 0x7fff, 0x7f80, 0x0080, true, part);
+    case DType::f8e5m2: return scan<uint8_t>(y, rows, cols, step, 0x7f, 0x7c, 0x04, true, part);
+    case DType::f8e4m3fn: return scan<uint8_t>(y, rows, cols, step, 0x7f, 0x7f, 0x08, false, part);
+    default: part.count += uint64_t(rows * cols);
   }
 }
 
@@ -150,13 +138,12 @@ HWY_AFTER_NAMESPACE();
 #include "hwy/cache_control.h"
 namespace keel::cpu {
 KEEL_SIMD_EXPORT(stat_scan);
-KEEL_SIMD_EXPORT(stat_scan_rows);
 KEEL_SIMD_EXPORT(stream_bytes);
 void stat_block(DType t, const void* y, int64_t n, StatSlot::Part& part) {
-  if (n) KEEL_SIMD(stat_scan)(t, y, n, part);
+  if (n) KEEL_SIMD(stat_scan)(t, y, 1, n, n, part);
 }
 void stat_rows(DType t, const void* y, int64_t rows, int64_t cols, int64_t step, StatSlot::Part& part) {
-  if (rows && cols) KEEL_SIMD(stat_scan_rows)(t, y, rows, cols, step, part);
+  if (rows && cols) KEEL_SIMD(stat_scan)(t, y, rows, cols, step, part);
 }
 void stream_copy(void* to, const void* from, size_t bytes, const Ahead& ahead) {
   if (bytes) KEEL_SIMD(stream_bytes)(to, from, bytes, ahead);
