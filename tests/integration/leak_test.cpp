@@ -2,8 +2,6 @@
 #include <gtest/gtest.h>
 
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 
 #include "keel/keel.h"
 #include "unit/sanitized.h"
@@ -28,8 +26,7 @@ struct Tiny : nn::Module<Tiny> {
 };
 
 TEST(Leak, TrainingStepsLeaveNothingBehind) {
-  const char* samples = std::getenv("KEEL_TEST_SAMPLES");
-  const int steps = samples && !std::strcmp(samples, "small") ? 2000 : 100000;
+  const int steps = kSanitized ? 2000 : 100000;
   manual_seed(1);
   Tiny net;
   optim::Adam opt(net.parameters(), {.lr = 1e-3});
