@@ -28,6 +28,9 @@ function(keel_compile_options target)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64") # Highway's NEON target has AES; functions that the compiler adds must agree with it
     target_compile_options(${target} PRIVATE -march=armv8-a+crypto)
   endif()
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "wasm") # Highway 1.0 has f64 there in its portable vectors only, which -msimd128 turns into instructions; code has no addresses, threads do not end
+    target_compile_options(${target} PRIVATE -DHWY_COMPILE_ONLY_EMU128 "-D__builtin_return_address(level)=nullptr" -fno-c++-static-destructors)
+  endif()
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     target_compile_options(${target} PRIVATE -Wno-psabi)
     if(CMAKE_CXX_COMPILER_VERSION VERSION_LESS 14) # false alarms after inlining at -O3, e.g. GCC bug 105651; clang and the sanitizers look at the same code

@@ -4,10 +4,13 @@
 #include <cstdio>
 #include <string>
 #include <string_view>
-#include <thread>
 
 #include "base/env.h"
+#include "base/threads.h"
 
+#if KEEL_THREADS
+#include <thread>
+#endif
 #if defined(__linux__)
 #include <sched.h>
 #endif
@@ -74,7 +77,11 @@ int64_t cgroup_quota(const std::string& cgroup_text, const std::string& root) {
 }
 
 int64_t usable_cpus() {
+#if KEEL_THREADS
   int64_t n = std::max<int64_t>(1, static_cast<int64_t>(std::thread::hardware_concurrency()));
+#else
+  int64_t n = 1;
+#endif
 #if defined(__linux__)
   cpu_set_t set;
   CPU_ZERO(&set);

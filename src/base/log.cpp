@@ -2,12 +2,12 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "base/env.h"
 #include "base/json.h"
+#include "base/threads.h"
 
 namespace keel {
 namespace base {
@@ -18,7 +18,7 @@ constinit std::atomic<int> g_log_level{-1};
 namespace {
 
 struct State {
-  std::mutex mutex;
+  Mutex mutex;
   LogSink sink = nullptr;
   void* context = nullptr;
   std::vector<std::string> topics;

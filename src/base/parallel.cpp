@@ -9,7 +9,6 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
-#include <mutex>
 #include <new>
 #include <tuple>
 #include <utility>
@@ -17,11 +16,9 @@
 #include "base/cpu_limit.h"
 #include "base/env.h"
 #include "base/fp_env.h"
+#include "base/threads.h"
 
-#if defined(__EMSCRIPTEN__) && !defined(__EMSCRIPTEN_PTHREADS__)
-#define KEEL_THREADS 0
-#else
-#define KEEL_THREADS 1
+#if KEEL_THREADS
 #include <pthread.h>
 #include <signal.h>
 #endif
@@ -35,7 +32,6 @@ namespace keel {
 namespace {
 
 constexpr int64_t kMaxThreads = 512;
-constexpr int64_t kSpinNanoseconds = 20000;
 
 thread_local constinit bool t_inside = false;
 std::atomic<int64_t> g_target{0};  // threads asked for; 0 before the first question
@@ -61,6 +57,8 @@ struct Inside {
 };
 
 #if KEEL_THREADS
+
+constexpr int64_t kSpinNanoseconds = 20000;
 
 inline void relax() {
 #if defined(__x86_64__) || defined(__i386__)

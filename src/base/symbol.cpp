@@ -6,11 +6,11 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
-#include <mutex>
 #include <string_view>
 #include <vector>
 
 #include "base/debug_line.h"
+#include "base/threads.h"
 
 #if defined(__linux__) && defined(__LP64__)
 #include <cxxabi.h>
@@ -117,7 +117,7 @@ std::string look_up(const void* address) {
   Dl_info info{};
   const auto at = reinterpret_cast<uintptr_t>(address) - 1;  // a return address may be the first byte of the next function
   if (!::dladdr(reinterpret_cast<const void*>(at), &info) || !info.dli_fname) return {};
-  static std::mutex mutex;
+  static Mutex mutex;
   static auto* tables = new std::map<std::string, SymbolTable, std::less<>>;
   const std::lock_guard lock(mutex);
   auto it = tables->find(info.dli_fname);

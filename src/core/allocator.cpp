@@ -16,12 +16,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <mutex>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "base/log.h"
+#include "base/threads.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define KEEL_ASAN 1
@@ -72,7 +72,7 @@ bool reserve(int64_t bytes) {
 // ---- Large blocks ----
 
 // In front of the bytes of each large block. Sizes are multiples of 64, so headers and bytes stay aligned.
-struct Block {
+struct alignas(64) Block {
   size_t size;                      // bytes after this header
   Block* before;                    // the block that ends where this one begins; null for the first of a segment
   Block *next, *prev;               // the other blocks of its bin, or the other live ones
@@ -99,7 +99,7 @@ struct List {
   }
 };
 
-constinit std::mutex g_large_mutex;
+constinit base::Mutex g_large_mutex;
 constinit List g_live;  // of large blocks
 
 #if !defined(KEEL_DIRECT_ALLOCATION)
@@ -323,7 +323,7 @@ struct alignas(64) Slab {
 Slab* slab_of(void* p) { return reinterpret_cast<Slab*>(reinterpret_cast<uintptr_t>(p) & ~(kSlab - 1)); }
 
 struct alignas(64) Central {
-  std::mutex mutex;
+  base::Mutex mutex;
   Free* list = nullptr;
   char *fresh = nullptr, *fresh_end = nullptr;  // the uncut rest of the current slab
 };
@@ -343,7 +343,7 @@ struct Cache {
   Cache *next = nullptr, *prev = nullptr;
 };
 
-constinit std::mutex g_caches_mutex;
+constinit base::Mutex g_caches_mutex;
 constinit Cache* g_caches = nullptr;
 
 // Initial-exec: read straight off the thread pointer, also from a shared library; nine bytes of the loader's reserve.
@@ -603,7 +603,7 @@ struct Guarded {
   const char* tag;
 };
 struct Guards {
-  std::mutex mutex;
+  base::Mutex mutex;
   bool on = false;
   std::unordered_map<void*, Guarded> blocks;
 };
@@ -738,7 +738,7 @@ std::string memory_report(size_t wanted) {
   std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
     return a.second.bytes != b.second.bytes ? a.second.bytes > b.second.bytes : a.first < b.first;
   });
-  std::string text = "wanted " + size_text(static_cast<int64_t>(std::min<size_t>(wanted, INT64_MAX))) + "; in use " +
+  std::string text = "wanted " + size_text(static_cast<int64_t>(std::min<uint64_t>(wanted, INT64_MAX))) + "; in use " +
                      size_text(s.bytes_in_use) + ", kept for reuse " + size_text(std::max<int64_t>(0, s.bytes_reserved - s.bytes_in_use)) +
                      (s.limit > 0 ? ", limit " + size_text(s.limit) : ", no limit set");
   constexpr size_t kMostLines = 10;

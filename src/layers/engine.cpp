@@ -2,9 +2,9 @@
 // all that it depends on, so it has all its gradients when its turn comes; a leaf takes its sum when the last one has arrived.
 #include <algorithm>
 #include <iterator>
-#include <mutex>
 #include <vector>
 
+#include "base/threads.h"
 #include "keel/error.h"
 #include "keel/ops/cast.h"
 #include "keel/ops/creation.h"
@@ -88,7 +88,7 @@ struct Buffers {
 thread_local Buffers spare;
 
 /// Several threads may run backward passes that end in the same leaf.
-std::mutex leaf_locks[16];
+base::Mutex leaf_locks[16];
 
 struct Engine {
   const BackwardRequest& r;

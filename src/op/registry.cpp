@@ -1,12 +1,12 @@
 #include <atomic>
 #include <cstdio>
 #include <cstring>
-#include <mutex>
 #include <string_view>
 #include <unordered_set>
 #include <vector>
 
 #include "backend/kernel.h"
+#include "base/threads.h"
 #include "core/impl.h"
 #include "keel/error.h"
 #include "op/scope.h"
@@ -89,7 +89,7 @@ const char* intern(std::string_view text) {
     using is_transparent = void;
     size_t operator()(std::string_view s) const { return std::hash<std::string_view>{}(s); }
   };
-  static std::mutex mutex;
+  static base::Mutex mutex;
   static auto* pool = new std::unordered_set<std::string, Hash, std::equal_to<>>;  // never freed: interned text lives until the process ends
   if (text.empty()) return "";
   std::lock_guard lock(mutex);

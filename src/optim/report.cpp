@@ -1,8 +1,8 @@
 // The first-step report: which parameters have a gradient but no optimiser, and the reverse. While an optimiser waits for its first step, the engine tells of every leaf that it gives a gradient.
 #include <atomic>
-#include <mutex>
 
 #include "base/log.h"
+#include "base/threads.h"
 #include "core/impl.h"
 #include "layers/autograd.h"
 #include "optim/state.h"
@@ -11,7 +11,7 @@ namespace keel::optim::detail {
 namespace {
 
 struct Watch {
-  std::mutex mutex;
+  base::Mutex mutex;
   int waiting = 0;
   struct Leaf {
     Tensor leaf;
