@@ -401,7 +401,7 @@ int64_t sums_ld(Elem e, const ConvShape& s) { return round_up(s.o / s.groups, ke
 int64_t conv_backward_weight_workspace(Elem e, const ConvShape& s) {
   if (is_pixel_product(e, s)) return PixelProduct(e, s, nullptr, nullptr, nullptr).bytes();
   if (winograd_suits(e, s)) return winograd_backward_weight_workspace(s);
-  if (is_depthwise(s)) return depthwise_bytes(e, s);
+  if (is_depthwise(s)) return 2 * depthwise_bytes(e, s);
   Grid g;
   weight_grid(g, e, s, nullptr, 0);
   return 64 + aligned(sums_ld(e, s) * g.k * computing_bytes(e)) + threads_for(s) * aligned(kernels(e).weight_task_bytes(g));

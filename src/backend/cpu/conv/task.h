@@ -76,7 +76,7 @@ struct ConvKernels {
   void (*spread)(const ConvSpread& t);
   /// Grid rows of a depthwise convolution; weights [tap][channels padded to panel() / 2] in the computing type. The grid's cg, og and panels are unused, its taps single.
   void (*depthwise)(Elem in, const ConvGrid& g, const void* weights, int64_t row0, int64_t row1);
-  /// Sums of channels [c0, c1), [tap][channels padded to panel() / 2]; c0 a multiple of that.
+  /// Sums of channels [c0, c1), [tap][channels padded to panel() / 2]; c0 a multiple of that. As much room again lies behind.
   void (*depthwise_weight)(Elem in, const ConvShape& s, const void* x, const void* g, int64_t c0, int64_t c1, void* sums);
 };
 const ConvKernels& conv_kernels_f32();  // also 16-bit types
