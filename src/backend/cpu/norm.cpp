@@ -55,7 +55,10 @@ KernelStatus forward(const KernelArgs& a) {
   std::byte* scratch = static_cast<std::byte*>(a.workspace);
   const void* w = vector(a, 1, as, scratch);
   const void* b = rms ? nullptr : vector(a, 2, as, scratch);
-  const RowView x(a.in[0], r), y(a.out[0], r, streams(a.out[0], r));
+  const RowView x(a.in[0], r);
+  const RowFlow flow = flow_of(a.out[0], r, x.in_place(), a.stats[0]);
+  const bool stream = streams(a.out[0], r);
+  const RowView y(a.out[0], r, stream && !flow.stream);
   const size_t one = row_scratch(a.in[0], r);
   const RowLoops f = row_loops(as);
   const TensorView none;
@@ -63,19 +66,19 @@ KernelStatus forward(const KernelArgs& a) {
   each_task(r.count(), row_tasks(r.count(), r.n), [&](int64_t lo, int64_t hi, int64_t task) {
     StatSlot::Part part;
     std::byte* own = scratch + size_t(task) * 2 * one;
+    RowFlow row_flow = flow;
     for (int64_t i = lo; i < hi; ++i) {
       const void* from = x.read(i, own);
       void* to = y.target(i, own + one);
+      if (i + 1 == hi) row_flow.ahead = 0;
       if (rms)
-        f.rms_norm(from, w, to, r.n, p.eps, element(rstd, i));
+        f.rms_norm(from, w, to, r.n, p.eps, element(rstd, i), row_flow);
       else
-        f.layer_norm(from, w, b, to, r.n, p.eps, element(mean, i), element(rstd, i));
-      Ahead ahead;
-      if (i + 1 < hi) x.fetch(i + 1, ahead);
-      const void* made = y.write(i, own + one, ahead);
+        f.layer_norm(from, w, b, to, r.n, p.eps, element(mean, i), element(rstd, i), row_flow);
+      const void* made = y.write(i, own + one);
       if (a.stats[0]) stat_block(a.out[0].dtype, made, r.n, part);
     }
-    y.finish();
+    if (stream) stream_fence();
     if (a.stats[0]) a.stats[0]->merge(part);
   });
   for (int i = 1; i < a.n_out; ++i) stats_of(a.out[i], a.stats[i]);
@@ -105,7 +108,10 @@ KernelStatus backward(const KernelArgs& a, const Places& at) {
   const int64_t groups = groups_of(r.count());
   std::byte *sums = scratch, *total = sums + size_t(groups) * 2 * row, *own_all = total + row;
   const bool need_bias = at.dbias > 0 && p.need_bias;
-  const RowView g(a.in[0], r), x(a.in[1], r), dx(p.need_x ? a.out[0] : a.in[1], r, p.need_x && streams(a.out[0], r));
+  const RowView g(a.in[0], r), x(a.in[1], r);
+  const RowFlow flow = flow_of(a.in[1], r, g.in_place() && x.in_place(), a.stats[0]);
+  const bool stream = p.need_x && streams(a.out[0], r);
+  const RowView dx(p.need_x ? a.out[0] : a.in[1], r, stream && !flow.stream);
   const RowLoops f = row_loops(as);
   each_task(groups, row_tasks(r.count(), r.n), [&](int64_t first, int64_t last, int64_t task) {
     StatSlot::Part part;
@@ -119,19 +125,20 @@ KernelStatus backward(const KernelArgs& a, const Places& at) {
         // Rows that lie as the loop takes them go several at a time.
         many = g.in_place() && x.in_place() ? std::min(kGradRows, end - i) : 1;
         const void *gv = g.read(i, own), *xv = x.read(i, own + one);
+        RowFlow row_flow = flow;
+        row_flow.ahead = i + 2 * many <= r.count() ? flow.ahead * many : 0;
         f.norm_grad(gv, xv, many, w, at.mean < 0 ? nullptr : element(a.in[at.mean], i), element(a.in[at.rstd], i),
-                    p.need_x ? dx.target(i, own + 2 * one) : nullptr, p.need_weight ? dw : nullptr, need_bias ? db : nullptr, r.n);
+                    p.need_x ? dx.target(i, own + 2 * one) : nullptr, p.need_weight ? dw : nullptr, need_bias ? db : nullptr, r.n,
+                    row_flow);
         if (!p.need_x) continue;
         const size_t bytes = size_t(r.n) * size_of(as);
         for (int64_t k = i; k < i + many; ++k) {
-          Ahead ahead;
-          if (k + many < r.count()) g.fetch(k + many, ahead), x.fetch(k + many, ahead);
-          const void* made = dx.write(k, own + 2 * one + size_t(k - i) * bytes, ahead);
+          const void* made = dx.write(k, own + 2 * one + size_t(k - i) * bytes);
           if (a.stats[0]) stat_block(a.out[0].dtype, made, r.n, part);
         }
       }
     }
-    dx.finish();
+    if (stream) stream_fence();
     if (a.stats[0] && p.need_x) a.stats[0]->merge(part);
   });
   const ReduceLoops sum = reduce_loops(ReduceOp::sum, as);

@@ -3,8 +3,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "backend/cpu/elementwise.h"
+#include "backend/cpu/isa.h"
+#include "backend/cpu/loops/rows.h"
 #include "backend/cpu/reduction.h"
 #include "keel/parallel.h"
 
@@ -74,6 +77,28 @@ bool trailing(const TensorView& x, const Dims& axes) {
   return true;
 }
 
+/// Rows of a matrix one by one, so that the second pass over a row finds it in cache while the next row is fetched.
+void each_variance(const KernelArgs& a, int64_t rows, int64_t n, void (*finish)(void*, int64_t, const double*), double freedom) {
+  const TensorView& x = a.in[0];
+  const int64_t bytes = int64_t(size_of(x.dtype));
+  const auto moments = row_loops(x.dtype).moments;
+  const bool far = rows * n * bytes > l2_bytes();
+  std::byte* y = static_cast<std::byte*>(a.out[0].data);
+  parallel_for(0, rows, std::max<int64_t>(1, (1 << 15) / n), [&](int64_t lo, int64_t hi) {
+    alignas(8) std::byte out[2 * 8];
+    for (int64_t i = lo; i < hi; ++i) {
+      const RowFlow flow{.ahead = far && i + 1 < hi ? n : 0, .wide = n * bytes > 16384};  // two rows have room in L1
+      moments(static_cast<const std::byte*>(x.data) + i * n * bytes, n, flow, out);
+      std::memcpy(y + i * bytes, out + bytes, size_t(bytes));
+    }
+    finish(y + lo * bytes, hi - lo, &freedom);
+    if (!a.stats[0]) return;
+    StatSlot::Part part;
+    stat_block(a.out[0].dtype, y + lo * bytes, hi - lo, part);
+    a.stats[0]->merge(part);
+  });
+}
+
 template <bool take_root>
 void variance_kernel(KernelDef& k) {
   k.inputs(Layout::strided).stats().dtypes(kinds::floating);
@@ -97,9 +122,13 @@ void variance_kernel(KernelDef& k) {
       run_reduction({.op = ReduceOp::sum_deviation, .as = as, .shift = work, .finish = finish, .args = &freedom}, x, axis, y,
                     work + mean_bytes, a.stats[0]);
     };
-    // Rows of a matrix: as many at a time as stay in cache between the two passes.
     const TensorView& x = a.in[0];
     const int64_t rows = x.rank() ? x.dim(0) : 0, wide = rows ? x.size() / rows : 0, bytes = wide * int64_t(size_of(x.dtype));
+    if (trailing(x, p.axis) && x.dtype == as && a.out[0].dtype == as && bytes <= 1 << 18 && rows > 1 && wide > 1) {
+      each_variance(a, rows, wide, finish, freedom);
+      return {};
+    }
+    // Rows of a matrix: as many at a time as stay in cache between the two passes.
     const int64_t chunk = std::max<int64_t>(1, (int64_t(256) << 10) * num_threads() / std::max<int64_t>(bytes, 1));
     if (!trailing(x, p.axis) || chunk >= rows || bytes > 1 << 20) return both(x, p.axis, a.out[0]), KernelStatus{};
     const Strides in{wide, 1}, out{1};
@@ -153,23 +182,28 @@ int64_t arg_run(bool largest, DType t, const std::byte* x, int64_t n, int64_t st
   }
   return best;
 }
-/// The same for neighbouring columns, a strip of them at a time, row by row.
+/// The same for neighbouring columns, a strip of them at a time, some rows at a time.
 void arg_columns(bool largest, const TensorView& x, const Along& s, int64_t* y) {
-  constexpr int64_t kStrip = 256;
+  constexpr int64_t kStrip = 1024, kRows = 4;
   const DType as = compute_dtype(x.dtype);
   const int64_t bytes = int64_t(size_of(x.dtype)), strips = (s.inner + kStrip - 1) / kStrip;
   const UnaryLoop convert = convert_loop(x.dtype, as);
   parallel_for(0, s.outer * strips, std::max<int64_t>(1, 16384 / (s.n * std::min(s.inner, kStrip))), [&](int64_t lo, int64_t hi) {
-    alignas(64) std::byte wide[kStrip * 8], best[kStrip * 8];
+    alignas(64) std::byte wide[kRows * kStrip * 8], best[kStrip * 8];
     int32_t at[kStrip];
     for (int64_t t = lo; t < hi; ++t) {
       const int64_t column = t % strips * kStrip, w = std::min(kStrip, s.inner - column);
       const std::byte* from = static_cast<const std::byte*>(x.data) + (t / strips * s.n * s.inner + column) * bytes;
       convert(from, best, w, nullptr), std::fill(at, at + w, 0);
-      for (int64_t i = 1; i < s.n; ++i) {
-        const void* row = from + i * s.inner * bytes;
-        if (as != x.dtype) convert(row, wide, w, nullptr), row = wide;
-        arg_row(largest, as, row, w, int32_t(i), best, at);
+      for (int64_t i = 1; i < s.n; i += kRows) {
+        const int64_t rows = std::min(kRows, s.n - i);
+        const std::byte* row = from + i * s.inner * bytes;
+        if (as == x.dtype) {
+          arg_rows(largest, as, row, rows, s.inner, w, int32_t(i), best, at);
+          continue;
+        }
+        for (int64_t k = 0; k < rows; ++k) convert(row + k * s.inner * bytes, wide + k * w * int64_t(size_of(as)), w, nullptr);
+        arg_rows(largest, as, wide, rows, w, w, int32_t(i), best, at);
       }
       for (int64_t k = 0; k < w; ++k) y[t / strips * s.inner + column + k] = at[k];
     }

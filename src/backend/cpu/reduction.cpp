@@ -1,8 +1,8 @@
 // Driver of reductions. The axes are put in the order of memory and merged; then each stage removes the innermost reduced axis: as rows
-// where it has stride 1, else as columns, whose strips of 256 columns stay in L1. A stage's results are contiguous in the dtype of partial
-// results, and are the next stage's input. Rows are cut into blocks of 4096 elements and columns into blocks of 256 rows, joined pairwise;
-// long ones are cut among threads at nodes of that tree, so neither threads nor batch change a bit. Traffic: the input once. An input whose
-// innermost stride is not 1 is copied first.
+// where it has stride 1, else as columns, whose strips of 256 to 1024 columns stay in L1. A stage's results are contiguous in the dtype of
+// partial results, and are the next stage's input. Rows are cut into blocks of 4096 elements and columns into blocks of 256 rows, joined
+// pairwise; long ones are cut among threads at nodes of that tree, so neither threads nor batch change a bit. Traffic: the input once. An
+// input whose innermost stride is not 1 is copied first.
 #include "backend/cpu/reduction.h"
 
 #include <algorithm>
@@ -16,7 +16,9 @@
 namespace keel::cpu {
 namespace {
 
-constexpr int64_t kStrip = 256;       // columns at a time
+constexpr int64_t kStrip = 256;       // columns at a time of an input that is converted
+constexpr int64_t kWideStrip = 1024;  // and at most of one that is not: rows are then read in pieces of a page
+constexpr int64_t kNodeBytes = 96 << 10;
 constexpr int64_t kRowChunk = 64;     // blocks of a row that one task joins: a power of two
 constexpr int64_t kColumnChunk = 16;  // the same of columns
 constexpr int kLevels = 40;
@@ -153,9 +155,20 @@ void reduce_run(const Stage& s, const std::byte* x, int64_t n, const void* shift
   std::memcpy(out, value, size_t(s.acc_bytes));
 }
 
+/// Columns at a time such that the nodes of the tree over `rows` rows have room.
+int64_t strip_of(const Stage& s, int64_t rows, int64_t width, int64_t outer) {
+  if (s.convert) return kStrip;
+  const int64_t levels = std::bit_width(uint64_t(rows / kReduceRows + 1)) + 1;
+  int64_t strip = std::min(kWideStrip, kNodeBytes / (levels * s.acc_bytes) / 64 * 64);
+  if (num_threads() > 1) strip = std::min(strip, (width * outer / (4 * num_threads()) + 63) / 64 * 64);
+  return std::max(strip, kStrip);
+}
+
 /// `rows` rows of a strip of `width` columns.
 void reduce_strip(const Stage& s, const std::byte* x, int64_t rows, int64_t stride, int64_t width, const std::byte* shift, void* out) {
-  alignas(64) std::byte wide[kReduceGroup * kStrip * 8], node[kLevels][kStrip * 8], block[kStrip * 8];
+  alignas(64) std::byte wide[kReduceGroup * kStrip * 8], nodes[kNodeBytes];
+  const size_t bytes = size_t(width * s.acc_bytes);
+  const auto node = [&](int k) { return nodes + size_t(k + 1) * bytes; };
   const auto one_block = [&](int64_t r0, int64_t r1, void* to) {
     for (int64_t r = r0; r == r0 || r < r1; r += kReduceGroup) {
       const int64_t m = std::max<int64_t>(0, std::min(kReduceGroup, r1 - r));
@@ -169,19 +182,18 @@ void reduce_strip(const Stage& s, const std::byte* x, int64_t rows, int64_t stri
     }
   };
   if (rows <= kReduceRows) return one_block(0, rows, out);
-  const size_t bytes = size_t(width * s.acc_bytes);
   int64_t count = 0;
   for (int64_t r = 0; r < rows; r += kReduceRows) {
-    one_block(r, std::min(rows, r + kReduceRows), block);
-    const std::byte* value = block;
+    one_block(r, std::min(rows, r + kReduceRows), nodes);
+    const std::byte* value = nodes;
     int k = 0;
-    for (; (count >> k) & 1; ++k) s.loops.join(node[k], value, width), value = node[k];
-    std::memcpy(node[k], value, bytes), ++count;
+    for (; (count >> k) & 1; ++k) s.loops.join(node(k), value, width), value = node(k);
+    std::memcpy(node(k), value, bytes), ++count;
   }
   int k = std::countr_zero(uint64_t(count));
-  const std::byte* value = node[k];
+  const std::byte* value = node(k);
   for (++k; (count >> k) != 0; ++k)
-    if ((count >> k) & 1) s.loops.join(node[k], value, width), value = node[k];
+    if ((count >> k) & 1) s.loops.join(node(k), value, width), value = node(k);
   std::memcpy(out, value, bytes);
 }
 
@@ -242,17 +254,18 @@ void run_columns(const Stage& s, const Axes& a, int gone, std::byte* out, std::b
   const int64_t rows = a.d[gone].extent, stride = a.d[gone].stride, width = a.d[a.rank - 1].extent,
                 outer = count_without(a, gone) / std::max<int64_t>(width, 1);
   const int64_t inner_shift = a.d[a.rank - 1].shift_stride, parts = parts_of(a, gone);
-  const int64_t strips = (width + kStrip - 1) / kStrip, tasks = outer * strips * std::max<int64_t>(parts, 1);
+  const int64_t strip = strip_of(s, parts ? kColumnChunk * kReduceRows : rows, width, outer * std::max<int64_t>(parts, 1));
+  const int64_t strips = (width + strip - 1) / strip, tasks = outer * strips * std::max<int64_t>(parts, 1);
   constexpr int64_t kChunk = kColumnChunk * kReduceRows;
-  const int64_t work = (parts ? kChunk : rows) * std::min(kStrip, width);
+  const int64_t work = (parts ? kChunk : rows) * std::min(strip, width);
   parallel_for(0, tasks, std::max<int64_t>(1, kGrain / std::max<int64_t>(work, 1)), [&](int64_t lo, int64_t hi) {
     for (int64_t t = lo; t < hi; ++t) {
       const int64_t i = t / strips / std::max<int64_t>(parts, 1), p = t / strips % std::max<int64_t>(parts, 1),
-                    column = t % strips * kStrip;
+                    column = t % strips * strip;
       int64_t at, shift;
       locate(a, gone, 1, i, at, shift);
-      const int64_t w = std::min(kStrip, width - column), from = p * kChunk;
-      alignas(64) std::byte gathered[kStrip * 8];
+      const int64_t w = std::min(strip, width - column), from = p * kChunk;
+      alignas(64) std::byte gathered[kWideStrip * 8];
       const std::byte* by = s.shift;
       if (by) {
         by += (shift + column * inner_shift) * s.as_bytes;

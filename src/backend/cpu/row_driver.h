@@ -5,6 +5,8 @@
 #include <cstring>
 
 #include "backend/cpu/elementwise.h"
+#include "backend/cpu/isa.h"
+#include "backend/cpu/loops/rows.h"
 #include "keel/parallel.h"
 
 namespace keel::cpu {
@@ -49,6 +51,16 @@ inline bool streams(const TensorView& y, const Rows& rows) {
          rows.count() * row > kStreamBytes * row_tasks(rows.count(), rows.n);
 }
 
+/// How rows of the result `y` leave: `stream` where loops write them past the caches themselves, which they cannot where the row is looked
+/// at again for statistics. `ahead` is set where operands, which must be in place, come from beyond L2.
+inline RowFlow flow_of(const TensorView& y, const Rows& rows, bool in_place, bool stats) {
+  RowFlow f;
+  f.stream = streams(y, rows) && !stats;
+  f.wide = rows.n * int64_t(size_of(y.dtype)) > 8192;
+  f.ahead = in_place && y.size() * int64_t(size_of(y.dtype)) > l2_bytes() ? rows.n : 0;
+  return f;
+}
+
 /// One operand's rows.
 class RowView {
  public:
@@ -69,10 +81,6 @@ class RowView {
                                                                            : 2 * round_up(size_t(rows.n) * size_of(compute_dtype(x.dtype)));
   }
   bool in_place() const { return in_place_; }
-  /// After a task's last row.
-  void finish() const {
-    if (stream_) stream_fence();
-  }
   /// Row r, in place or read into scratch.
   const void* read(int64_t r, std::byte* scratch) const {
     std::byte* at = data_ + place(r);
@@ -85,15 +93,11 @@ class RowView {
   }
   /// Where to compute row r before `write`.
   void* target(int64_t r, std::byte* scratch) const { return in_place_ ? data_ + place(r) : scratch; }
-  /// Adds row r to what is fetched while another is written.
-  void fetch(int64_t r, Ahead& ahead) const {
-    if (in_place_) ahead.add(data_ + place(r));
-  }
   /// Puts what was computed at `target` into the tensor; gives the row in the tensor's dtype, contiguous.
-  const void* write(int64_t r, std::byte* scratch, const Ahead& ahead = {}) const {
+  const void* write(int64_t r, std::byte* scratch) const {
     std::byte* at = data_ + place(r);
     if (in_place_) return at;
-    if (stream_) return stream_copy(at, scratch, size_t(rows_.n * bytes_), ahead), scratch;
+    if (stream_) return stream_copy(at, scratch, size_t(rows_.n * bytes_)), scratch;
     if (rows_.inner == 1) return out_(scratch, at, rows_.n, nullptr), at;
     std::byte* packed = scratch;
     if (out_) packed = scratch + round_up(size_t(rows_.n) * size_of(compute_dtype(dtype_))), out_(scratch, packed, rows_.n, nullptr);

@@ -1,6 +1,6 @@
 // Kernels of softmax, log_softmax, their gradients, and logsumexp along one axis. One task walks whole rows; a row is read once from memory
-// (its three passes run in cache), and rows two ahead are prefetched where the tensor is larger than L2; large results are streamed past
-// the caches. Traffic: every tensor once.
+// (its three passes run in cache), and the next row is fetched meanwhile where the tensor is larger than L2; large results leave past the
+// caches. Traffic: every tensor once.
 #include "keel/ops/softmax.h"
 
 #include "backend/cpu/isa.h"
@@ -23,29 +23,31 @@ size_t softmax_workspace(const KernelArgs& a) {
   return size_t(row_tasks(r.count(), r.n)) * scratch_of(a, r);
 }
 
-/// f(x or (g, y), out, n, ahead) on every row.
+/// f(x or (g, y), out, scratch, n, flow) on every row.
 template <class F>
 KernelStatus run_rows(const KernelArgs& a, F f) {
   const Rows r = rows_along(a.out[0].shape(), a.get<SoftmaxParams>().axis);
   if (a.out[0].size() == 0) return {};
+  const RowView x(a.in[0], r), z(a.in[a.n_in - 1], r);
+  const RowFlow flow = flow_of(a.out[0], r, x.in_place() && z.in_place(), a.stats[0]);
   const bool stream = streams(a.out[0], r);
-  const RowView y(a.out[0], r, stream), x(a.in[0], r), z(a.in[a.n_in - 1], r);
+  const RowView y(a.out[0], r, stream && !flow.stream);
   const size_t scratch = scratch_of(a, r), in_scratch = RowView::scratch(a.in[0], r), out_scratch = RowView::scratch(a.out[0], r, stream);
-  const bool far = x.in_place() && a.out[0].size() * int64_t(size_of(a.out[0].dtype)) > l2_bytes();
+  const int64_t distance = flow.ahead;
   each_task(r.count(), row_tasks(r.count(), r.n), [&](int64_t lo, int64_t hi, int64_t task) {
     StatSlot::Part part;
     std::byte *in = static_cast<std::byte*>(a.workspace) + size_t(task) * scratch, *second = in + in_scratch,
               *out = in + scratch - out_scratch;
+    RowFlow own = flow;
     for (int64_t i = lo; i < hi; ++i) {
       const void* from = x.read(i, in);
       const void* other = a.n_in > 1 ? z.read(i, second) : nullptr;
-      f(from, other, y.target(i, out), r.n, far && i + 2 < hi ? 2 * r.n : 0);
-      Ahead ahead;
-      if (stream && i + 1 < hi) x.fetch(i + 1, ahead), a.n_in > 1 ? z.fetch(i + 1, ahead) : void();
-      const void* made = y.write(i, out, ahead);
+      own.ahead = i + 1 < hi ? distance : 0;
+      f(from, other, y.target(i, out), out, r.n, own);
+      const void* made = y.write(i, out);
       if (a.stats[0]) stat_block(a.out[0].dtype, made, r.n, part);
     }
-    y.finish();
+    if (stream) stream_fence();
     if (a.stats[0]) a.stats[0]->merge(part);
   });
   return {};
@@ -65,28 +67,28 @@ KEEL_CPU_KERNEL(softmax) {
   row_kernel(k);
   k.run([](const KernelArgs& a) {
     const auto f = loops_for(a).softmax;
-    return run_rows(a, [f](const void* x, const void*, void* y, int64_t n, int64_t ahead) { f(x, y, n, ahead); });
+    return run_rows(a, [f](const void* x, const void*, void* y, void* own, int64_t n, RowFlow flow) { f(x, y, own, n, flow); });
   });
 }
 KEEL_CPU_KERNEL(log_softmax) {
   row_kernel(k);
   k.run([](const KernelArgs& a) {
     const auto f = loops_for(a).log_softmax;
-    return run_rows(a, [f](const void* x, const void*, void* y, int64_t n, int64_t ahead) { f(x, y, n, ahead); });
+    return run_rows(a, [f](const void* x, const void*, void* y, void*, int64_t n, RowFlow flow) { f(x, y, n, flow); });
   });
 }
 KEEL_CPU_KERNEL(softmax_backward) {
   row_kernel(k);
   k.run([](const KernelArgs& a) {
     const auto f = loops_for(a).softmax_grad;
-    return run_rows(a, [f](const void* g, const void* y, void* dx, int64_t n, int64_t) { f(g, y, dx, n); });
+    return run_rows(a, [f](const void* g, const void* y, void* dx, void*, int64_t n, RowFlow flow) { f(g, y, dx, n, flow); });
   });
 }
 KEEL_CPU_KERNEL(log_softmax_backward) {
   row_kernel(k);
   k.run([](const KernelArgs& a) {
     const auto f = loops_for(a).log_softmax_grad;
-    return run_rows(a, [f](const void* g, const void* y, void* dx, int64_t n, int64_t) { f(g, y, dx, n); });
+    return run_rows(a, [f](const void* g, const void* y, void* dx, void*, int64_t n, RowFlow flow) { f(g, y, dx, n, flow); });
   });
 }
 

@@ -10,6 +10,7 @@
 
 #include "backend/cpu/loops/math-inl.h"
 #include "backend/cpu/loops/reduce.h"
+#include "backend/cpu/loops/rows.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace keel::cpu::HWY_NAMESPACE {
@@ -221,6 +222,16 @@ HWY_INLINE T reduce_long(int64_t n, At at, TailAt tail) {
     if (b + m >= n) return tree.result();
   }
 }
+/// Fetches what lies at p in the row ahead.
+template <class T>
+HWY_INLINE void fetch(const T* p, RowFlow flow) {
+  if (!flow.ahead) return;
+  if (flow.wide)
+    __builtin_prefetch(p + flow.ahead, 0, 2);
+  else
+    __builtin_prefetch(p + flow.ahead, 0, 3);
+}
+
 /// A row from memory.
 template <class M, class T>
 HWY_NOINLINE T reduce_row(const T* x, int64_t n) {

@@ -4,6 +4,7 @@
 #define HWY_TARGET_INCLUDE "backend/cpu/loops/reduce.cpp"
 #include "hwy/foreach_target.h"
 
+#include "backend/cpu/loops/each-inl.h"
 #include "backend/cpu/loops/reduce-inl.h"
 
 #include <type_traits>
@@ -35,47 +36,54 @@ void block(const void* x_, int64_t n, [[maybe_unused]] const void* shift_, void*
   }
 }
 
-template <class M, class T>
-void columns(const void* x_, int64_t rows, int64_t stride, int64_t width, bool join, [[maybe_unused]] const void* shift_, void* out_) {
+/// Rows that a loop over columns takes at a time: the memory of each is read in order, and few enough for the processor to follow.
+constexpr int64_t kRowsAtOnce = 4;
+
+/// Fetches the line of element i of `kRowsAtOnce` rows from `row` on, which need not exist.
+template <class T>
+HWY_INLINE void fetch_rows(const T* x, int64_t row, int64_t stride, int64_t i) {
+  for (int64_t r = row; r < row + kRowsAtOnce; ++r)
+    __builtin_prefetch(reinterpret_cast<const void*>(uintptr_t(x) + uintptr_t(r * stride + i) * sizeof(T)), 0, 3);
+}
+
+/// acc[i] = (first ? identity : acc[i]) stepped through R rows.
+template <class M, class T, int R>
+HWY_INLINE void step_rows(const T* x, int64_t stride, int64_t width, const T* shift, bool first, T* acc, bool ahead) {
   constexpr bool kShift = std::is_same_v<M, DeviationOf>;
-  [[maybe_unused]] const T* shift = static_cast<const T*>(shift_);
   const Tag<T> d;
-  constexpr int64_t N = hn::MaxLanes(Tag<T>()),
-                    K = 64 / int64_t(sizeof(T)) / N > 0 ? 64 / int64_t(sizeof(T)) / N : 1;  // a cache line at a time
-  const T* x = static_cast<const T*>(x_);
-  T* out = static_cast<T*>(out_);
-  int64_t i = 0;
-  for (; i + K * N <= width; i += K * N) {
-    Vec<Tag<T>> acc[K];
-    KEEL_UNROLL for (int64_t k = 0; k < K; ++k) acc[k] = hn::Set(d, T(M::identity));
-    for (int64_t r = 0; r < rows; ++r) {
-      KEEL_UNROLL for (int64_t k = 0; k < K; ++k) {
-        Vec<Tag<T>> v = hn::LoadU(d, x + r * stride + i + k * N);
-        if constexpr (kShift) v = hn::Sub(v, hn::LoadU(d, shift + i + k * N));
-        acc[k] = M::step(d, acc[k], v);
-      }
+  constexpr int64_t kLine = 64 / int64_t(sizeof(T));
+  each<T>(width, [&](int64_t i, auto load, auto store) HWY_ATTR {
+    if (ahead && i % kLine == 0) fetch_rows(x, R, stride, i);
+    Vec<Tag<T>> v = hn::Set(d, T(M::identity)), by = hn::Zero(d);
+    if (!first) v = load(acc + i);
+    if constexpr (kShift) by = load(shift + i);
+    KEEL_UNROLL for (int r = 0; r < R; ++r) {
+      const Vec<Tag<T>> e = load(x + r * stride + i);
+      v = M::step(d, v, kShift ? hn::Sub(e, by) : e);
     }
-    KEEL_UNROLL for (int64_t k = 0; k < K; ++k) {
-      T* to = out + i + k * N;
-      hn::StoreU(join ? M::join(d, hn::LoadU(d, to), acc[k]) : acc[k], d, to);
+    store(v, acc + i);
+  });
+}
+
+template <class M, class T>
+void columns(const void* x_, int64_t rows, int64_t stride, int64_t width, bool join, const void* shift_, void* out_) {
+  constexpr int64_t kTile = 1024;
+  const Tag<T> d;
+  alignas(64) T acc[kTile];
+  for (int64_t c = 0; c < width; c += kTile) {
+    const T *x = static_cast<const T*>(x_) + c, *shift = shift_ ? static_cast<const T*>(shift_) + c : nullptr;
+    T *out = static_cast<T*>(out_) + c, *to = join ? acc : out;
+    const int64_t w = width - c < kTile ? width - c : kTile;
+    int64_t r = 0;
+    for (; r + kRowsAtOnce <= rows; r += kRowsAtOnce)
+      step_rows<M, T, kRowsAtOnce>(x + r * stride, stride, w, shift, r == 0, to, stride > width);
+    for (; r < rows || r == 0; ++r) {
+      if (rows == 0)
+        each<T>(w, [&](int64_t i, auto, auto store) HWY_ATTR { store(hn::Set(d, T(M::identity)), to + i); });
+      else
+        step_rows<M, T, 1>(x + r * stride, stride, w, shift, r == 0, to, false);
     }
-  }
-  for (; i < width; i += N) {
-    const size_t n = size_t(width - i < N ? width - i : N);
-    const bool whole = n == size_t(N);
-    Vec<Tag<T>> acc = hn::Set(d, T(M::identity));
-    Vec<Tag<T>> by = hn::Zero(d);
-    if constexpr (kShift) by = whole ? hn::LoadU(d, shift + i) : load_n(d, shift + i, n);
-    for (int64_t r = 0; r < rows; ++r) {
-      Vec<Tag<T>> v = whole ? hn::LoadU(d, x + r * stride + i) : load_n(d, x + r * stride + i, n);
-      if constexpr (kShift) v = hn::Sub(v, by);
-      acc = M::step(d, acc, v);
-    }
-    if (join) acc = M::join(d, whole ? hn::LoadU(d, out + i) : load_n(d, out + i, n), acc);
-    if (whole)
-      hn::StoreU(acc, d, out + i);
-    else
-      store_n(acc, d, out + i, n);
+    if (join) each<T>(w, [&](int64_t i, auto load, auto store) HWY_ATTR { store(M::join(d, load(out + i), load(acc + i)), out + i); });
   }
 }
 
@@ -147,31 +155,56 @@ int64_t arg_float(const T* x, int64_t n) {
 
 ReduceLoops reduce_float(ReduceOp op, DType t) { return t == DType::f32 ? find<float>(op) : find<double>(op); }
 template <bool largest, class T>
-void arg_row_of(const void* x_, int64_t n, int32_t index, void* best_, int32_t* at) {
+HWY_INLINE void arg_rows_plain(const T* x, int64_t rows, int64_t stride, int64_t n, int32_t index, T* best, int32_t* at) {
+  for (int64_t r = 0; r < rows; ++r, x += stride)
+    for (int64_t k = 0; k < n; ++k) {
+      const bool take = (largest ? x[k] > best[k] : x[k] < best[k]) | ((x[k] != x[k]) & (best[k] == best[k]));
+      best[k] = take ? x[k] : best[k], at[k] = take ? index + int32_t(r) : at[k];
+    }
+}
+template <bool largest, class T>
+void arg_rows_of(const void* x_, int64_t rows, int64_t stride, int64_t n, int32_t index, void* best_, int32_t* at) {
   const T* x = static_cast<const T*>(x_);
   T* best = static_cast<T*>(best_);
-  for (int64_t k = 0; k < n; ++k) {
-    const bool take = (largest ? x[k] > best[k] : x[k] < best[k]) | ((x[k] != x[k]) & (best[k] == best[k]));
-    best[k] = take ? x[k] : best[k], at[k] = take ? index : at[k];
+  int64_t i = 0;
+  if constexpr (std::is_same_v<T, float>) {  // indices as wide as elements
+    const Tag<T> d;
+    const IntTag<Tag<T>> di;
+    constexpr int64_t N = hn::MaxLanes(Tag<T>());
+    for (int64_t r = 0; r < rows; r += kRowsAtOnce) {
+      const int64_t end = rows - r < kRowsAtOnce ? rows : r + kRowsAtOnce;
+      for (i = 0; i + N <= n; i += N) {
+        if (stride > n && i * int64_t(sizeof(T)) % 64 == 0) fetch_rows(x, end, stride, i);
+        auto b = hn::LoadU(d, best + i);
+        auto k = hn::LoadU(di, at + i);
+        for (int64_t q = r; q < end; ++q) {
+          const auto v = hn::LoadU(d, x + q * stride + i);
+          const auto take = hn::AndNot(largest ? hn::Le(v, b) : hn::Ge(v, b), hn::Eq(b, b));  // better or NaN, and the best is not NaN
+          b = hn::IfThenElse(take, v, b), k = hn::IfThenElse(hn::RebindMask(di, take), hn::Set(di, index + int32_t(q)), k);
+        }
+        hn::StoreU(b, d, best + i), hn::StoreU(k, di, at + i);
+      }
+    }
   }
+  arg_rows_plain<largest>(x + i, rows, stride, n - i, index, best + i, at + i);
 }
 template <bool largest>
-void arg_row_any(DType t, const void* x, int64_t n, int32_t index, void* best, int32_t* at) {
+void arg_rows_any(DType t, const void* x, int64_t rows, int64_t stride, int64_t n, int32_t index, void* best, int32_t* at) {
   switch (t) {
-    case DType::f32: return arg_row_of<largest, float>(x, n, index, best, at);
-    case DType::f64: return arg_row_of<largest, double>(x, n, index, best, at);
-    case DType::u16: return arg_row_of<largest, uint16_t>(x, n, index, best, at);
-    case DType::u32: return arg_row_of<largest, uint32_t>(x, n, index, best, at);
-    case DType::u64: return arg_row_of<largest, uint64_t>(x, n, index, best, at);
-    case DType::i8: return arg_row_of<largest, int8_t>(x, n, index, best, at);
-    case DType::i16: return arg_row_of<largest, int16_t>(x, n, index, best, at);
-    case DType::i32: return arg_row_of<largest, int32_t>(x, n, index, best, at);
-    case DType::i64: return arg_row_of<largest, int64_t>(x, n, index, best, at);
-    default: return arg_row_of<largest, uint8_t>(x, n, index, best, at);
+    case DType::f32: return arg_rows_of<largest, float>(x, rows, stride, n, index, best, at);
+    case DType::f64: return arg_rows_of<largest, double>(x, rows, stride, n, index, best, at);
+    case DType::u16: return arg_rows_of<largest, uint16_t>(x, rows, stride, n, index, best, at);
+    case DType::u32: return arg_rows_of<largest, uint32_t>(x, rows, stride, n, index, best, at);
+    case DType::u64: return arg_rows_of<largest, uint64_t>(x, rows, stride, n, index, best, at);
+    case DType::i8: return arg_rows_of<largest, int8_t>(x, rows, stride, n, index, best, at);
+    case DType::i16: return arg_rows_of<largest, int16_t>(x, rows, stride, n, index, best, at);
+    case DType::i32: return arg_rows_of<largest, int32_t>(x, rows, stride, n, index, best, at);
+    case DType::i64: return arg_rows_of<largest, int64_t>(x, rows, stride, n, index, best, at);
+    default: return arg_rows_of<largest, uint8_t>(x, rows, stride, n, index, best, at);
   }
 }
-void arg_row_step(bool largest, DType t, const void* x, int64_t n, int32_t index, void* best, int32_t* at) {
-  largest ? arg_row_any<true>(t, x, n, index, best, at) : arg_row_any<false>(t, x, n, index, best, at);
+void arg_rows_step(bool largest, DType t, const void* x, int64_t rows, int64_t stride, int64_t n, int32_t index, void* best, int32_t* at) {
+  largest ? arg_rows_any<true>(t, x, rows, stride, n, index, best, at) : arg_rows_any<false>(t, x, rows, stride, n, index, best, at);
 }
 int64_t arg_extreme_float(bool largest, DType t, const void* x, int64_t n) {
   if (t == DType::f32)
@@ -185,7 +218,7 @@ HWY_AFTER_NAMESPACE();
 namespace keel::cpu {
 KEEL_SIMD_EXPORT(reduce_float);
 KEEL_SIMD_EXPORT(arg_extreme_float);
-KEEL_SIMD_EXPORT(arg_row_step);
+KEEL_SIMD_EXPORT(arg_rows_step);
 ReduceLoops reduce_int_loops(ReduceOp op, DType t);
 int64_t arg_extreme_int(bool largest, DType t, const void* x, int64_t n);
 
@@ -198,8 +231,8 @@ ReduceLoops reduce_loops(ReduceOp op, DType t) {
   if ((t == DType::f32 || t == DType::f64) && op != ReduceOp::any && op != ReduceOp::all) return KEEL_SIMD(reduce_float)(op, t);
   return reduce_int_loops(op, t);
 }
-void arg_row(bool largest, DType t, const void* x, int64_t n, int32_t index, void* best, int32_t* at) {
-  KEEL_SIMD(arg_row_step)(largest, t, x, n, index, best, at);
+void arg_rows(bool largest, DType t, const void* x, int64_t rows, int64_t stride, int64_t n, int32_t index, void* best, int32_t* at) {
+  KEEL_SIMD(arg_rows_step)(largest, t, x, rows, stride, n, index, best, at);
 }
 int64_t arg_extreme(bool largest, DType t, const void* x, int64_t n) {
   return t == DType::f32 || t == DType::f64 ? KEEL_SIMD(arg_extreme_float)(largest, t, x, n) : arg_extreme_int(largest, t, x, n);

@@ -39,7 +39,8 @@ constexpr ReduceOp second_stage(ReduceOp op) {
 
 /// The index of the first largest (or smallest) element of x[0..n), n > 0; the first NaN wins. f32, f64, integers, bool as u8.
 int64_t arg_extreme(bool largest, DType t, const void* x, int64_t n);
-/// best[k], at[k] = x[k], index where x[k] beats best[k], or is the first NaN.
-void arg_row(bool largest, DType t, const void* x, int64_t n, int32_t index, void* best, int32_t* at);
+/// Row after row, `stride` elements apart: best[k], at[k] = x[k], index where x[k] beats best[k] or is the first NaN; the rows have the
+/// indices `index`, `index` + 1, ...
+void arg_rows(bool largest, DType t, const void* x, int64_t rows, int64_t stride, int64_t n, int32_t index, void* best, int32_t* at);
 
 }  // namespace keel::cpu

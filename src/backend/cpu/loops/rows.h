@@ -1,7 +1,6 @@
 #pragma once
 // Functions of whole contiguous rows in f32 or f64: softmax and its relatives, cross entropy, layer and RMS norm. Sums run in the order of
 // reduce-inl.h, exp and log are those of math-inl.h, so a row gives the same bits alone, in any batch, on any thread and instruction set.
-// `ahead`, where it is not 0, is the distance in elements to a later row, which is prefetched.
 #include <cstdint>
 
 #include "keel/dtype.h"
@@ -10,29 +9,39 @@ namespace keel::cpu {
 
 inline constexpr int64_t kGradRows = 4;
 
+/// How a row meets memory. `ahead`: elements to a later row of every operand, which is fetched meanwhile, into L2 only where rows are
+/// `wide`; 0: none. `stream`: the result leaves past the caches; the caller ends with stream_fence.
+struct RowFlow {
+  int64_t ahead = 0;
+  bool wide = false, stream = false;
+};
+
 struct RowLoops {
-  /// y = exp(x - max) / sum; y may be x.
-  void (*softmax)(const void* x, void* y, int64_t n, int64_t ahead);
+  /// y = exp(x - max) / sum; y may be x. `scratch` holds n elements; without streaming it may be y.
+  void (*softmax)(const void* x, void* y, void* scratch, int64_t n, RowFlow flow);
   /// y = (x - max) - log(sum(exp(x - max))).
-  void (*log_softmax)(const void* x, void* y, int64_t n, int64_t ahead);
+  void (*log_softmax)(const void* x, void* y, int64_t n, RowFlow flow);
   /// dx = y (g - sum(g y)).
-  void (*softmax_grad)(const void* g, const void* y, void* dx, int64_t n);
+  void (*softmax_grad)(const void* g, const void* y, void* dx, int64_t n, RowFlow flow);
   /// dx = g - exp(y) sum(g).
-  void (*log_softmax_grad)(const void* g, const void* y, void* dx, int64_t n);
+  void (*log_softmax_grad)(const void* g, const void* y, void* dx, int64_t n, RowFlow flow);
   /// out[0] = max, out[1] = log(sum(exp(x - max))), out[2] = sum(x - max) where `want_sum`. A row of -inf has max -inf and log-sum 0.
   void (*log_sum_exp)(const void* x, int64_t n, bool want_sum, void* out);
   /// sum of t ((x - top) - log_sum), with target probabilities t.
   void (*weighted)(const void* x, const void* t, int64_t n, double top, double log_sum, void* out);
   /// dx = g (exp(x - lse) - rest), and at `target` (where >= 0) g (exp(x - lse) - rest - peak).
   void (*cross_entropy_grad)(const void* x, void* dx, int64_t n, double lse, double g, int64_t target, double peak, double rest);
+  /// out[0] = mean, out[1] = sum of squared deviations from it.
+  void (*moments)(const void* x, int64_t n, RowFlow flow, void* out);
   /// y = (x - mean) rstd weight + bias; weight and bias may be null. Writes mean and rstd where they are not null.
-  void (*layer_norm)(const void* x, const void* weight, const void* bias, void* y, int64_t n, double eps, void* mean, void* rstd);
+  void (*layer_norm)(const void* x, const void* weight, const void* bias, void* y, int64_t n, double eps, void* mean, void* rstd,
+                     RowFlow flow);
   /// The same without mean and bias: y = x rstd weight, rstd = 1 / sqrt(mean(x^2) + eps).
-  void (*rms_norm)(const void* x, const void* weight, void* y, int64_t n, double eps, void* rstd);
+  void (*rms_norm)(const void* x, const void* weight, void* y, int64_t n, double eps, void* rstd, RowFlow flow);
   /// dx (may be null) of up to kGradRows rows that lie one after the other, and dweight += g normal, dbias += g (either may be null), row
   /// by row. `mean` null: RMS norm.
   void (*norm_grad)(const void* g, const void* x, int64_t rows, const void* weight, const void* mean, const void* rstd, void* dx,
-                    void* dweight, void* dbias, int64_t n);
+                    void* dweight, void* dbias, int64_t n, RowFlow flow);
 };
 /// t is f32 or f64.
 RowLoops row_loops(DType t);

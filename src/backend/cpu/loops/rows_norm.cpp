@@ -22,25 +22,42 @@ HWY_INLINE T reduce_map(int64_t n, F f) {
   return reduce_long<M, T>(n, whole, tail);
 }
 
+/// The sum of (x - mean)^2.
 template <class T>
-void layer_norm(const void* x_, const void* w_, const void* b_, void* y_, int64_t n, double eps, void* mean_out, void* rstd_out) {
+HWY_NOINLINE T square_deviation(const T* x, int64_t n, T mean_, RowFlow flow) {
+  const auto mean = hn::Set(Tag<T>(), mean_);
+  return reduce_map<SumSquareOf, T>(n, [&](int64_t i, auto load) HWY_ATTR {
+    fetch(x + i, flow);
+    return hn::Sub(load(x + i), mean);
+  });
+}
+template <class T>
+void moments(const void* x_, int64_t n, RowFlow flow, void* out_) {
+  const T* x = static_cast<const T*>(x_);
+  T* out = static_cast<T*>(out_);
+  out[0] = reduce_row<SumOf, T>(x, n) / T(n);
+  out[1] = square_deviation(x, n, out[0], flow);
+}
+
+template <class T>
+void layer_norm(const void* x_, const void* w_, const void* b_, void* y_, int64_t n, double eps, void* mean_out, void* rstd_out,
+                RowFlow flow) {
   const T *x = static_cast<const T*>(x_), *w = static_cast<const T*>(w_), *b = static_cast<const T*>(b_);
   T* y = static_cast<T*>(y_);
   const Tag<T> d;
-  const T m = reduce_row<SumOf, T>(x, n) / T(n);
-  const auto mean = hn::Set(d, m);
-  const T square = reduce_map<SumSquareOf, T>(n, [&](int64_t i, auto load) HWY_ATTR { return hn::Sub(load(x + i), mean); });
+  const T m = reduce_row<SumOf, T>(x, n) / T(n), square = square_deviation(x, n, m, flow);
   const T r = T(1) / std::sqrt(square / T(n) + T(eps));
-  const auto rstd = hn::Set(d, r);
+  const auto mean = hn::Set(d, m), rstd = hn::Set(d, r);
   if (w && b) {
-    each<T>(n, [&](int64_t i, auto load, auto store)
-                   HWY_ATTR { store(hn::Add(hn::Mul(hn::Mul(hn::Sub(load(x + i), mean), rstd), load(w + i)), load(b + i)), y + i); });
+    each_out(y, n, flow.stream, [&](int64_t i, auto load) HWY_ATTR {
+      return hn::Add(hn::Mul(hn::Mul(hn::Sub(load(x + i), mean), rstd), load(w + i)), load(b + i));
+    });
   } else {
-    each<T>(n, [&](int64_t i, auto load, auto store) HWY_ATTR {
+    each_out(y, n, flow.stream, [&](int64_t i, auto load) HWY_ATTR {
       auto v = hn::Mul(hn::Sub(load(x + i), mean), rstd);
       if (w) v = hn::Mul(v, load(w + i));
       if (b) v = hn::Add(v, load(b + i));
-      store(v, y + i);
+      return v;
     });
   }
   if (mean_out) *static_cast<T*>(mean_out) = m;
@@ -48,52 +65,102 @@ void layer_norm(const void* x_, const void* w_, const void* b_, void* y_, int64_
 }
 
 template <class T>
-void rms_norm(const void* x_, const void* w_, void* y_, int64_t n, double eps, void* rstd_out) {
+void rms_norm(const void* x_, const void* w_, void* y_, int64_t n, double eps, void* rstd_out, RowFlow flow) {
   const T *x = static_cast<const T*>(x_), *w = static_cast<const T*>(w_);
-  T* y = static_cast<T*>(y_);
-  const T r = T(1) / std::sqrt(reduce_row<SumSquareOf, T>(x, n) / T(n) + T(eps));
+  const T square = reduce_map<SumSquareOf, T>(n, [&](int64_t i, auto load) HWY_ATTR {
+    fetch(x + i, flow);
+    return load(x + i);
+  });
+  const T r = T(1) / std::sqrt(square / T(n) + T(eps));
   const auto rstd = hn::Set(Tag<T>(), r);
-  each<T>(n, [&](int64_t i, auto load, auto store) HWY_ATTR {
+  each_out(static_cast<T*>(y_), n, flow.stream, [&](int64_t i, auto load) HWY_ATTR {
     auto v = hn::Mul(load(x + i), rstd);
     if (w) v = hn::Mul(v, load(w + i));
-    store(v, y + i);
+    return v;
   });
   if (rstd_out) *static_cast<T*>(rstd_out) = r;
 }
 
-/// Sums of f and of g over a row, both block by block: operands that they share are read once from memory.
-template <class T, class F, class G>
-HWY_INLINE void reduce_two(int64_t n, F f, G g, T& sum_f, T& sum_g) {
-  PairwiseTree<SumOf, T> tf, tg;
+/// Sums of the two vectors that f(i, load, a, b) makes, each in the order of reduce_lanes.
+template <class T, class F>
+HWY_INLINE void sum_two(int64_t n, F f, T& sum_a, T& sum_b) {
+  using D = Tag<T>;
+  using L = Lanes<SumOf, T>;
+  constexpr int64_t W = kReduceLanes<T>;
+  const D d;
+  const auto whole = [](const T* p) HWY_ATTR { return hn::LoadU(D(), p); };
+  L a, b, high_a, high_b;
+  a.clear(), b.clear(), high_a.clear(), high_b.clear();
+  const bool deep = n > 16 * W;
+  const int64_t full = n / W * W;
+  int64_t i = 0;
+  while (i < full) {
+    const int64_t end = full - i < 16 * W ? full : i + 16 * W;
+    const bool filled = end - i == 16 * W;
+    for (; i < end; i += W) {
+      KEEL_UNROLL for (int k = 0; k < L::K; ++k) {
+        Vec<D> u, v;
+        f(i + k * L::N, whole, u, v);
+        a.v[k] = hn::Add(a.v[k], u), b.v[k] = hn::Add(b.v[k], v);
+      }
+    }
+    if (deep && filled) high_a.join(a), high_b.join(b), a.clear(), b.clear();
+  }
+  for (int k = 0; k < L::K && i < n; ++k, i += L::N) {
+    Vec<D> u, v;
+    if (i + L::N <= n) {
+      f(i, whole, u, v);
+      a.v[k] = hn::Add(a.v[k], u), b.v[k] = hn::Add(b.v[k], v);
+    } else {
+      const size_t count = size_t(n - i);
+      f(i, [count](const T* p) HWY_ATTR { return load_n(D(), p, count); }, u, v);
+      const auto in = hn::FirstN(d, count);
+      a.v[k] = hn::IfThenElse(in, hn::Add(a.v[k], u), a.v[k]), b.v[k] = hn::IfThenElse(in, hn::Add(b.v[k], v), b.v[k]);
+    }
+  }
+  if (deep) a.join(high_a), b.join(high_b);
+  sum_a = a.fold(), sum_b = b.fold();
+}
+/// The same for any length, in blocks joined pairwise.
+template <class T, class F>
+HWY_INLINE void sum_two_long(int64_t n, F f, T& sum_a, T& sum_b) {
+  PairwiseTree<SumOf, T> tree_a, tree_b;
   for (int64_t b = 0;; b += kReduceBlock) {
     const int64_t m = n - b < kReduceBlock ? n - b : kReduceBlock;
-    sum_f = reduce_map<SumOf, T>(m, [&](int64_t i, auto load) HWY_ATTR { return f(b + i, load); });
-    sum_g = reduce_map<SumOf, T>(m, [&](int64_t i, auto load) HWY_ATTR { return g(b + i, load); });
+    sum_two<T>(m, [&](int64_t i, auto load, auto& u, auto& v) HWY_ATTR { f(b + i, load, u, v); }, sum_a, sum_b);
     if (n <= kReduceBlock) return;
-    tf.add(sum_f), tg.add(sum_g);
+    tree_a.add(sum_a), tree_b.add(sum_b);
     if (b + m >= n) break;
   }
-  sum_f = tf.result(), sum_g = tg.result();
+  sum_a = tree_a.result(), sum_b = tree_b.result();
 }
 
 template <class T, int R, bool centred>
-void grad_rows(const T* g, const T* x, const T* w, const T* mean, const T* rstd, T* dx, T* dw, T* db, int64_t n) {
+void grad_rows(const T* g, const T* x, const T* w, const T* mean, const T* rstd, T* dx, T* dw, T* db, int64_t n, RowFlow flow) {
   using D = Tag<T>;
   T total[R] = {}, share[R] = {};
   for (int r = 0; dx && r < R; ++r) {
     const T *gr = g + r * n, *xr = x + r * n;
     const auto m = hn::Set(D(), centred ? mean[r] : T(0)), s = hn::Set(D(), rstd[r]);
-    const auto weighted = [&](int64_t i, auto load) HWY_ATTR { return w ? hn::Mul(load(gr + i), load(w + i)) : load(gr + i); };
-    const auto shared = [&](int64_t i, auto load) HWY_ATTR {
+    const auto both = [&](int64_t i, auto load, auto& gw, auto& shared) HWY_ATTR {
+      fetch(gr + i, flow), fetch(xr + i, flow);
       const auto v = load(xr + i);
-      return hn::Mul(weighted(i, load), hn::Mul(centred ? hn::Sub(v, m) : v, s));
+      gw = w ? hn::Mul(load(gr + i), load(w + i)) : load(gr + i);
+      shared = hn::Mul(gw, hn::Mul(centred ? hn::Sub(v, m) : v, s));
     };
-    if constexpr (centred)
-      reduce_two<T>(n, weighted, shared, total[r], share[r]);
-    else
-      share[r] = reduce_map<SumOf, T>(n, shared);
+    if constexpr (centred) {
+      sum_two_long<T>(n, both, total[r], share[r]);
+    } else {
+      share[r] = reduce_map<SumOf, T>(n, [&](int64_t i, auto load) HWY_ATTR {
+        auto gw = hn::Zero(D()), shared = gw;
+        both(i, load, gw, shared);
+        return shared;
+      });
+    }
     total[r] /= T(n), share[r] /= T(n);
   }
+  // Past the caches where all rows are aligned.
+  const bool stream = dx && flow.stream && n % int64_t(hn::MaxLanes(D())) == 0 && until_aligned(dx) == 0;
   each<T>(n, [&](int64_t i, auto load, auto store) HWY_ATTR {
     auto weight = hn::Zero(D()), dweight = weight, dbias = weight;
     if (w) weight = load(w + i);
@@ -103,8 +170,12 @@ void grad_rows(const T* g, const T* x, const T* w, const T* mean, const T* rstd,
       const auto gv = load(g + r * n + i), xv = load(x + r * n + i), s = hn::Set(D(), rstd[r]);
       const auto v = hn::Mul(centred ? hn::Sub(xv, hn::Set(D(), mean[r])) : xv, s), gw = w ? hn::Mul(gv, weight) : gv;
       dweight = hn::Add(dweight, hn::Mul(gv, v)), dbias = hn::Add(dbias, gv);
-      if (dx)
-        store(hn::Mul(s, hn::Sub(centred ? hn::Sub(gw, hn::Set(D(), total[r])) : gw, hn::Mul(v, hn::Set(D(), share[r])))), dx + r * n + i);
+      if (!dx) continue;
+      const auto out = hn::Mul(s, hn::Sub(centred ? hn::Sub(gw, hn::Set(D(), total[r])) : gw, hn::Mul(v, hn::Set(D(), share[r]))));
+      if (stream)
+        hn::Stream(out, D(), dx + r * n + i);
+      else
+        store(out, dx + r * n + i);
     }
     if (dw) store(dweight, dw + i);
     if (db) store(dbias, db + i);
@@ -113,21 +184,23 @@ void grad_rows(const T* g, const T* x, const T* w, const T* mean, const T* rstd,
 
 template <class T>
 void norm_grad(const void* g_, const void* x_, int64_t rows, const void* w_, const void* mean_, const void* rstd_, void* dx_, void* dw_,
-               void* db_, int64_t n) {
+               void* db_, int64_t n, RowFlow flow) {
   const T *g = static_cast<const T*>(g_), *x = static_cast<const T*>(x_), *w = static_cast<const T*>(w_),
           *mean = static_cast<const T*>(mean_), *rstd = static_cast<const T*>(rstd_);
   T *dx = static_cast<T*>(dx_), *dw = static_cast<T*>(dw_), *db = static_cast<T*>(db_);
   if (rows == kGradRows && n >= 2048)  // short rows stay in L1 one by one
-    return mean ? grad_rows<T, kGradRows, true>(g, x, w, mean, rstd, dx, dw, db, n)
-                : grad_rows<T, kGradRows, false>(g, x, w, mean, rstd, dx, dw, db, n);
+    return mean ? grad_rows<T, kGradRows, true>(g, x, w, mean, rstd, dx, dw, db, n, flow)
+                : grad_rows<T, kGradRows, false>(g, x, w, mean, rstd, dx, dw, db, n, flow);
+  if (flow.ahead) flow.ahead = n;
   for (int64_t r = 0; r < rows; ++r)
-    mean ? grad_rows<T, 1, true>(g + r * n, x + r * n, w, mean + r, rstd + r, dx ? dx + r * n : dx, dw, db, n)
-         : grad_rows<T, 1, false>(g + r * n, x + r * n, w, mean, rstd + r, dx ? dx + r * n : dx, dw, db, n);
+    mean ? grad_rows<T, 1, true>(g + r * n, x + r * n, w, mean + r, rstd + r, dx ? dx + r * n : dx, dw, db, n, flow)
+         : grad_rows<T, 1, false>(g + r * n, x + r * n, w, mean, rstd + r, dx ? dx + r * n : dx, dw, db, n, flow);
 }
 }  // namespace
 
 void norm_loops(DType t, RowLoops& r) {
   const bool f = t == DType::f32;
+  r.moments = f ? moments<float> : moments<double>;
   r.layer_norm = f ? layer_norm<float> : layer_norm<double>;
   r.rms_norm = f ? rms_norm<float> : rms_norm<double>;
   r.norm_grad = f ? norm_grad<float> : norm_grad<double>;

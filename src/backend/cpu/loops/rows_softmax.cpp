@@ -5,6 +5,7 @@
 #define HWY_TARGET_INCLUDE "backend/cpu/loops/rows_softmax.cpp"
 #include "hwy/foreach_target.h"
 
+#include "backend/cpu/loops/each-inl.h"
 #include "backend/cpu/loops/reduce-inl.h"
 #include "backend/cpu/loops/rows.h"
 
@@ -12,21 +13,16 @@ HWY_BEFORE_NAMESPACE();
 namespace keel::cpu::HWY_NAMESPACE {
 namespace {
 
-template <class T>
-HWY_INLINE void prefetch(const T* p) {
-  __builtin_prefetch(p, 0, 3);
-}
-
 /// sum(exp(x - top)); `y`, where not null, receives the terms.
 template <class T>
-HWY_NOINLINE T exp_sum(const T* x, T* y, int64_t n, T top_, int64_t ahead) {
+HWY_NOINLINE T exp_sum(const T* x, T* y, int64_t n, T top_, RowFlow flow) {
   using D = Tag<T>;
   const Vec<D> top = hn::Set(D(), top_);
   return reduce_long<SumOf, T>(
       n,
       [&](int64_t i) HWY_ATTR {
         const D d;
-        if (ahead) prefetch(x + i + ahead);
+        fetch(x + i, flow);
         const Vec<D> e = math::exp(d, hn::Sub(hn::LoadU(d, x + i), top));
         if (y) hn::StoreU(e, d, y + i);
         return e;
@@ -45,58 +41,69 @@ HWY_INLINE T log_of(T v) {
   return hn::GetLane(math::log(d, hn::Set(d, v)));
 }
 
-/// f on every vector of x (and of y), written to y.
-template <class T, class F>
-HWY_INLINE void map(const T* x, T* y, int64_t n, F f) {
-  const Tag<T> d;
-  constexpr int64_t N = hn::MaxLanes(Tag<T>());
-  int64_t i = 0;
-  for (; i + N <= n; i += N) hn::StoreU(f(hn::LoadU(d, x + i)), d, y + i);
-  if (i < n) store_n(f(load_n(d, x + i, size_t(n - i))), d, y + i, size_t(n - i));
-}
-template <class T, class F>
-HWY_INLINE void map2(const T* x, const T* z, T* y, int64_t n, F f) {
-  const Tag<T> d;
-  constexpr int64_t N = hn::MaxLanes(Tag<T>());
-  int64_t i = 0;
-  for (; i + N <= n; i += N) hn::StoreU(f(hn::LoadU(d, x + i), hn::LoadU(d, z + i)), d, y + i);
-  if (i < n) store_n(f(load_n(d, x + i, size_t(n - i)), load_n(d, z + i, size_t(n - i))), d, y + i, size_t(n - i));
-}
+/// The largest element that is a number: a NaN reaches the result through the sum.
+struct LargestOf : MaxOf {
+  template <class D>
+  static HWY_INLINE Vec<D> step(D, Vec<D> acc, Vec<D> x) {
+    return hn::Max(x, acc);
+  }
+  template <class D>
+  static HWY_INLINE Vec<D> join(D d, Vec<D> a, Vec<D> b) {
+    return step(d, a, b);
+  }
+  using MaxOf::join;
+};
 
 template <class T>
-void softmax(const void* x_, void* y_, int64_t n, int64_t ahead) {
+void softmax(const void* x_, void* y, void* scratch, int64_t n, RowFlow flow) {
   const T* x = static_cast<const T*>(x_);
-  T* y = static_cast<T*>(y_);
-  const T top = reduce_row<MaxOf, T>(x, n), sum = exp_sum(x, y, n, top, ahead);
+  T* e = static_cast<T*>(flow.stream ? scratch : y);
+  const T top = reduce_row<MaxOf, T>(x, n), sum = exp_sum(x, e, n, top, flow);
   const auto scale = hn::Set(Tag<T>(), T(1) / sum);
-  map(y, y, n, [scale](auto v) HWY_ATTR { return hn::Mul(v, scale); });
+  each_out(static_cast<T*>(y), n, flow.stream, [&](int64_t i, auto load) HWY_ATTR {
+    return hn::Mul(load(e + i), scale);
+  });
 }
 template <class T>
-void log_softmax(const void* x_, void* y_, int64_t n, int64_t ahead) {
+void log_softmax(const void* x_, void* y, int64_t n, RowFlow flow) {
   const T* x = static_cast<const T*>(x_);
-  const T top_ = reduce_row<MaxOf, T>(x, n), sum = exp_sum(x, static_cast<T*>(nullptr), n, top_, ahead);
+  const T top_ = reduce_row<MaxOf, T>(x, n), sum = exp_sum(x, static_cast<T*>(nullptr), n, top_, flow);
   const auto top = hn::Set(Tag<T>(), top_), log_sum = hn::Set(Tag<T>(), log_of(sum));
-  map(x, static_cast<T*>(y_), n, [top, log_sum](auto v) HWY_ATTR { return hn::Sub(hn::Sub(v, top), log_sum); });
+  each_out(static_cast<T*>(y), n, flow.stream, [&](int64_t i, auto load) HWY_ATTR {
+    return hn::Sub(hn::Sub(load(x + i), top), log_sum);
+  });
 }
 
 template <class T>
-HWY_NOINLINE T dot(const T* a, const T* b, int64_t n) {
+void softmax_grad(const void* g_, const void* y_, void* dx, int64_t n, RowFlow flow) {
   using D = Tag<T>;
-  return reduce_long<SumOf, T>(
-      n, [&](int64_t i) HWY_ATTR { return hn::Mul(hn::LoadU(D(), a + i), hn::LoadU(D(), b + i)); },
-      [&](int64_t i, size_t count) HWY_ATTR { return hn::Mul(load_n(D(), a + i, count), load_n(D(), b + i, count)); });
+  const T *g = static_cast<const T*>(g_), *y = static_cast<const T*>(y_);
+  const auto total = hn::Set(D(), reduce_long<SumOf, T>(
+                                      n,
+                                      [&](int64_t i) HWY_ATTR {
+                                        fetch(g + i, flow), fetch(y + i, flow);
+                                        return hn::Mul(hn::LoadU(D(), g + i), hn::LoadU(D(), y + i));
+                                      },
+                                      [&](int64_t i, size_t count)
+                                          HWY_ATTR { return hn::Mul(load_n(D(), g + i, count), load_n(D(), y + i, count)); }));
+  each_out(static_cast<T*>(dx), n, flow.stream, [&](int64_t i, auto load) HWY_ATTR {
+    return hn::Mul(load(y + i), hn::Sub(load(g + i), total));
+  });
 }
 template <class T>
-void softmax_grad(const void* g_, const void* y_, void* dx, int64_t n) {
+void log_softmax_grad(const void* g_, const void* y_, void* dx, int64_t n, RowFlow flow) {
+  using D = Tag<T>;
   const T *g = static_cast<const T*>(g_), *y = static_cast<const T*>(y_);
-  const auto total = hn::Set(Tag<T>(), dot(g, y, n));
-  map2(g, y, static_cast<T*>(dx), n, [total](auto gv, auto yv) HWY_ATTR { return hn::Mul(yv, hn::Sub(gv, total)); });
-}
-template <class T>
-void log_softmax_grad(const void* g_, const void* y_, void* dx, int64_t n) {
-  const T *g = static_cast<const T*>(g_), *y = static_cast<const T*>(y_);
-  const auto total = hn::Set(Tag<T>(), reduce_row<SumOf, T>(g, n));
-  map2(g, y, static_cast<T*>(dx), n, [total](auto gv, auto yv) HWY_ATTR { return hn::Sub(gv, hn::Mul(math::exp(Tag<T>(), yv), total)); });
+  const auto total = hn::Set(D(), reduce_long<SumOf, T>(
+                                      n,
+                                      [&](int64_t i) HWY_ATTR {
+                                        fetch(g + i, flow), fetch(y + i, flow);
+                                        return hn::LoadU(D(), g + i);
+                                      },
+                                      [&](int64_t i, size_t count) HWY_ATTR { return load_n(D(), g + i, count); }));
+  each_out(static_cast<T*>(dx), n, flow.stream, [&](int64_t i, auto load) HWY_ATTR {
+    return hn::Sub(load(g + i), hn::Mul(math::exp(D(), load(y + i)), total));
+  });
 }
 
 template <class T>
@@ -105,7 +112,7 @@ void log_sum_exp(const void* x_, int64_t n, bool want_sum, void* out_) {
   T* out = static_cast<T*>(out_);
   const T top = reduce_row<MaxOf, T>(x, n);
   const bool endless = top - top != 0;  // an infinite maximum must not be subtracted from itself
-  out[0] = top, out[1] = endless ? T(0) : log_of(exp_sum(x, static_cast<T*>(nullptr), n, top, 0));
+  out[0] = top, out[1] = endless ? T(0) : log_of(exp_sum(x, static_cast<T*>(nullptr), n, top, {}));
   if (!want_sum) return;
   using D = Tag<T>;
   const auto shift = hn::Set(D(), top);
@@ -130,7 +137,8 @@ void cross_entropy_grad(const void* x_, void* dx_, int64_t n, double lse_, doubl
   const Tag<T> d;
   const auto lse = hn::Set(d, T(lse_)), g = hn::Set(d, T(g_)), rest = hn::Set(d, T(rest_));
   const T at = target >= 0 ? hn::GetLane(math::exp(d, hn::Set(d, x[target] - T(lse_)))) : T(0);
-  map(x, dx, n, [&](auto v) HWY_ATTR { return hn::Mul(g, hn::Sub(math::exp(Tag<T>(), hn::Sub(v, lse)), rest)); });
+  each_out(dx, n, false, [&](int64_t i, auto load)
+                             HWY_ATTR { return hn::Mul(g, hn::Sub(math::exp(Tag<T>(), hn::Sub(load(x + i), lse)), rest)); });
   if (target >= 0) dx[target] = T(g_) * (at - T(peak + rest_));
 }
 }  // namespace
