@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Public headers: exported as a whole (visibility pragmas, because everything else is hidden), macros begin with KEEL_, costly or forbidden standard headers absent. --fix adds the pragmas."""
+"""Public headers: exported as a whole (visibility pragmas, because everything else is hidden), macros begin with KEEL_, costly or forbidden standard headers absent; the scalar core is small
+and stands alone. --fix adds the pragmas."""
 import pathlib
 import re
 import sys
@@ -8,6 +9,18 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PUSH, POP = "#pragma GCC visibility push(default)", "#pragma GCC visibility pop"
 FORBIDDEN = {"iostream", "regex", "filesystem", "functional", "stdexcept"}
 MAX_MACROS = 14
+MAX_NUMERICS_BYTES = 100_000  # keel/numerics.h with all that it includes
+
+
+def alone(header):
+    """A header and everything of Keel's that it reaches."""
+    found, todo = set(), [header]
+    while todo:
+        path = todo.pop()
+        if path not in found:
+            found.add(path)
+            todo += [ROOT / "include" / i for i in re.findall(r'#\s*include\s+"([^"]+)"', path.read_text())]
+    return found
 
 
 def fix(text):
@@ -42,9 +55,14 @@ def main():
                 bad.append(f"{name}: no visibility pragmas; run tools/check_headers.py --fix")
         if text.count(PUSH) != text.count(POP):
             bad.append(f"{name}: visibility push and pop do not match")
+    numerics = alone(ROOT / "include/keel/numerics.h")
+    bad += [f"{p.relative_to(ROOT)}: keel/numerics.h must do without it" for p in numerics if p.parent.name != "numerics" and p.name != "numerics.h"]
+    size = sum(p.stat().st_size for p in numerics)
+    if size > MAX_NUMERICS_BYTES:
+        bad.append(f"keel/numerics.h and what it includes: {size} bytes, at most {MAX_NUMERICS_BYTES}")
     if len(macros) > MAX_MACROS:
         bad.append(f"{len(macros)} public macros, at most {MAX_MACROS}: {' '.join(sorted(macros))}")
-    print("\n".join(bad) if bad else f"headers: {len(macros)} public macros ({' '.join(sorted(macros))})")
+    print("\n".join(bad) if bad else f"headers: {len(macros)} public macros ({' '.join(sorted(macros))}); the scalar core has {len(numerics)} files, {size} bytes")
     return bool(bad)
 
 

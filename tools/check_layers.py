@@ -15,6 +15,7 @@ BELOW = {
 # `params` is include/keel/ops: parameter structs and declarations, which kernels need; the definitions of ops are in src/ops
 # public headers that are not in a folder named after their module, and private ones that belong elsewhere
 HOME = {
+    "numerics": ["numerics"],
     "op": ["op", "scope", "src/backend/*"],
     "base": ["parallel", "log", "version", "result", "env", "cpu"],
     "core": ["tensor", "dtype", "device", "error", "shape", "scalar", "index", "random", "spec", "literal", "allocator", "memory", "storage", "print", "tensor_of", "generator", "operand", "tensor_api", "state_dict"],

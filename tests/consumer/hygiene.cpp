@@ -2,15 +2,21 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <charconv>
 #include <cmath>
 #include <complex>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <initializer_list>
 #include <iosfwd>
+#include <iterator>
 #include <limits>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -29,3 +35,7 @@
 #define small @a_macro_of_the_program@
 #define I @a_macro_of_the_program@
 #include <keel/keel.h>
+#include <keel/numerics.h>
+#if !defined(near) || !defined(check)
+#error "a header took the program's macros away"
+#endif

@@ -27,6 +27,10 @@ for kind in static shared; do
     quiet "$cxx" -std=c++20 "$here/main.cpp" "$here/hygiene.cpp" -o "$b/pc" $(PKG_CONFIG_PATH=$pc pkg-config --cflags --libs keel) -Wl,-rpath,"$(dirname "$pc")"
     quiet "$b/pc"
     echo "ok  pkg-config        $kind  $cxx"
+    for flags in -O2 "-O3 -ffast-math" "-O0 -fno-exceptions -fno-rtti"; do # the scalar core needs no library and none of the compiler's good manners
+      quiet "$cxx" -std=c++20 $flags -Wall -Wextra -Wpedantic -Werror -I"$prefix/include" "$here/numerics.cpp" -o "$b/numerics"; quiet "$b/numerics"
+    done
+    echo "ok  numerics.h alone  $kind  $cxx"
   done
   if [ $kind = shared ]; then # only libc, libm, libstdc++, libgcc and the loader below core
     lib=$(find "$prefix" -name 'libkeel.so'); extra=$(ldd "$lib" | grep -vE 'linux-vdso|libc\.so|libm\.so|libstdc\+\+\.so|libgcc_s\.so|ld-linux' || true)
