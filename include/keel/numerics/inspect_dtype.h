@@ -65,8 +65,8 @@ constexpr T cast(double x) {
 namespace keel::numerics::inspect {
 
 /// The borders of a target, in the order of the members: fp16 65504, 65520, 2^-14, 2^-24; bf16 3.3895e38; fp8_e4m3 448, just above 464,
-/// 2^-6, 2^-9; fp8_e5m2 57344, 61440, 2^-14, 2^-16. Halfway values go to the even code, which is the one beyond `max` but in fp8_e4m3, where
-/// it is 448. Source: IEEE 754 binary16 and binary32, OCP 8-bit Floating Point Specification 1.0.
+/// 2^-6, 2^-9; fp8_e5m2 57344, 61440, 2^-14, 2^-16. Halfway values go to the even code: the one beyond `max`, but in fp8_e4m3 `max` itself.
+/// Source: IEEE 754 binary16 and binary32, OCP 8-bit Floating Point Specification 1.0.
 constexpr Limits limits_of(Target t) {
   return detail::with_target(t, []<class T>(T) {
     const T largest = from_ordered<T>(detail::kBeyond<T> - 1), before = from_ordered<T>(detail::kBeyond<T> - 2);
