@@ -2,23 +2,29 @@
 
 #include <cmath>
 
+#include "keel/numerics/tolerances.h"
 #include "keel/tensor_of.h"
 #include "ops/common.h"
 
 namespace keel {
 namespace {
 
-/// Default tolerances by dtype; the absolute one is a tenth, for small dtypes of about one unit in the last place.
+template <class T>
+CloseParams defaults() {
+  constexpr numerics::Tolerance t = numerics::tolerances<T>();
+  return {.rel = t.rel, .abs = t.abs};
+}
+/// Default tolerances by dtype: those of the scalar core.
 CloseParams tolerance_of(DType t) {
   switch (t) {
     case f64:
-    case complex128: return {.rel = 1e-9, .abs = 1e-9};
+    case complex128: return defaults<double>();
     case f32:
-    case complex64: return {.rel = 1e-6, .abs = 1e-7};
-    case f16: return {.rel = 1e-3, .abs = 1e-4};
-    case bf16: return {.rel = 1e-2, .abs = 1e-3};
-    case f8e4m3fn: return {.rel = 0.125, .abs = 0.0125};
-    case f8e5m2: return {.rel = 0.25, .abs = 0.025};
+    case complex64: return defaults<float>();
+    case f16: return defaults<float16>();
+    case bf16: return defaults<bfloat16>();
+    case f8e4m3fn: return defaults<float8_e4m3fn>();
+    case f8e5m2: return defaults<float8_e5m2>();
     default: return {.rel = 0, .abs = 0};
   }
 }

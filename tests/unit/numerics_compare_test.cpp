@@ -137,6 +137,7 @@ TEST(NumericsCompare, DoubleAsTheFirstVersion) {
                 compare::near(0.0, 1e-9));
   static_assert(!compare::near(1e308, -1e308) && !compare::near(1e308, -1e308, {.rel_tol = 3.0}) &&
                 compare::near(1e308, 1.2e308, {.rel_tol = 1e10}));
+  static_assert(compare::near(1e308, 1.2e308, {.rel_tol = 1.6}));  // the product would overflow
   EXPECT_FALSE(compare::near(1000000.0, 1000000.1, {.rel_tol = 0.0, .abs_tol = 0.0001}));
   EXPECT_TRUE(compare::near(1.0, 2.0, {.rel_tol = kInf}) && compare::near(1, 2, {.rel_tol = kInf}));
   EXPECT_TRUE(!compare::near(kInf, 1e308) && compare::near(kInf, kInf) && !compare::near(kInf, -kInf));
@@ -182,6 +183,7 @@ TEST(NumericsCompare, Integers) {
   static_assert(!compare::near(INT64_MIN, INT64_MAX) && compare::near(100, 101, {.rel_tol = 0.01}) &&
                 !compare::near(100, 102, {.rel_tol = 0.01}));
   static_assert(!compare::near(-1, 4294967295u) && compare::less_or_near(-1, 0u) && compare::near(uint8_t(255), 255));
+  static_assert(!compare::near(UINT64_MAX, -1) && !compare::near(-1, UINT64_MAX));  // their difference does not fit
   static_assert(!compare::near(UINT64_MAX, INT64_MIN, {.abs_tol = 1e18}) && compare::near(UINT64_MAX, INT64_MIN, {.abs_tol = 1e20}));
   static_assert(compare::near(true, true) && !compare::near(true, false, {.abs_tol = 5.0}) && compare::near(true, 1) &&
                 compare::near_zero(0) && !compare::near_zero(1));
