@@ -232,6 +232,20 @@ TYPED_TEST(SafeAll, SumRoundsOnce) {
     }
   }
 }
+// What lies far below a half decides it: in float and bfloat16 below what double holds, in a mean in the remainder alone.
+TEST(NumericsSum, TheSmallestPartDecidesAHalf) {
+  EXPECT_EQ(safe::sum_exact(std::vector<float>{1, 0x1p-24f, 0x1p-100f}), 1 + 0x1p-23f);
+  EXPECT_EQ(safe::sum_exact(std::vector<float>{1, 0x1p-24f, -0x1p-100f}), 1.0f);
+  EXPECT_EQ(safe::sum_exact(std::vector<float>{1, 0x1p-24f}), 1.0f);
+  EXPECT_EQ(float(safe::sum_exact(std::vector<bfloat16>{bfloat16(1.0), bfloat16(0x1p-8), bfloat16(0x1p-100)})), 1 + 0x1p-7f);
+  for (uint64_t n : {(uint64_t(1) << 32) - 1, (uint64_t(1) << 32) + 1}) {
+    detail::ExactSum above, below;
+    above.add(std::ldexp(double(n / 2 + 1), -1074));
+    below.add(std::ldexp(double(n / 2), -1074));
+    EXPECT_EQ(above.mean<double>(n), 5e-324);
+    EXPECT_EQ(below.mean<double>(n), 0.0);
+  }
+}
 TEST(NumericsSum, ManyValues) {
   std::vector<float> tenth(1000003, 0.1f);
   EXPECT_EQ(safe::sum_exact(tenth), float(double(0.1f) * 1000003));
