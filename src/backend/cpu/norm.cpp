@@ -36,6 +36,35 @@ void stats_of(const TensorView& v, StatSlot* slot) {
   slot->merge(part);
 }
 
+/// Statistics of rows as they are finished: rows that lie one behind the other go together, as long as they stay in cache.
+class WatchedRows {
+ public:
+  WatchedRows(DType t, int64_t n, bool stay, StatSlot* slot)
+      : t_(t), n_(n), most_(stay ? std::max<int64_t>(1, 2048 / n) : 1), slot_(slot) {}
+  WatchedRows(const WatchedRows&) = delete;
+  ~WatchedRows() {
+    if (!slot_) return;
+    flush();
+    slot_->merge(part_);
+  }
+  void add(const void* row) {
+    if (!slot_) return;
+    if (rows_ == 0) first_ = row;
+    if (++rows_ == most_) flush();
+  }
+
+ private:
+  void flush() {
+    if (rows_) stat_block(t_, first_, rows_ * n_, part_);
+    rows_ = 0;
+  }
+  DType t_;
+  int64_t n_, most_, rows_ = 0;
+  StatSlot* slot_;
+  const void* first_ = nullptr;
+  StatSlot::Part part_;
+};
+
 /// x and the result have one dtype and shape.
 size_t row_scratch(const TensorView& x, const Rows& r) { return RowView::scratch(x, r, streams(x, r)); }
 
@@ -64,7 +93,7 @@ KernelStatus forward(const KernelArgs& a) {
   const TensorView none;
   const TensorView &mean = rms || a.n_out < 2 ? none : a.out[1], &rstd = a.n_out < (rms ? 2 : 3) ? none : a.out[rms ? 1 : 2];
   each_task(r.count(), row_tasks(r.count(), r.n), [&](int64_t lo, int64_t hi, int64_t task) {
-    StatSlot::Part part;
+    WatchedRows watched(a.out[0].dtype, r.n, y.in_place(), a.stats[0]);
     std::byte* own = scratch + size_t(task) * 2 * one;
     RowFlow row_flow = flow;
     for (int64_t i = lo; i < hi; ++i) {
@@ -75,11 +104,9 @@ KernelStatus forward(const KernelArgs& a) {
         f.rms_norm(from, w, to, r.n, p.eps, element(rstd, i), row_flow);
       else
         f.layer_norm(from, w, b, to, r.n, p.eps, element(mean, i), element(rstd, i), row_flow);
-      const void* made = y.write(i, own + one);
-      if (a.stats[0]) stat_block(a.out[0].dtype, made, r.n, part);
+      watched.add(y.write(i, own + one));
     }
     if (stream) stream_fence();
-    if (a.stats[0]) a.stats[0]->merge(part);
   });
   for (int i = 1; i < a.n_out; ++i) stats_of(a.out[i], a.stats[i]);
   return {};
@@ -114,7 +141,7 @@ KernelStatus backward(const KernelArgs& a, const Places& at) {
   const RowView dx(p.need_x ? a.out[0] : a.in[1], r, stream && !flow.stream);
   const RowLoops f = row_loops(as);
   each_task(groups, row_tasks(r.count(), r.n), [&](int64_t first, int64_t last, int64_t task) {
-    StatSlot::Part part;
+    WatchedRows watched(a.out[0].dtype, r.n, dx.in_place(), p.need_x ? a.stats[0] : nullptr);
     std::byte* own = own_all + size_t(task) * size_t(2 + kGradRows) * one;
     for (int64_t group = first; group < last; ++group) {
       std::byte *dw = sums + size_t(group) * 2 * row, *db = dw + row;
@@ -133,13 +160,11 @@ KernelStatus backward(const KernelArgs& a, const Places& at) {
         if (!p.need_x) continue;
         const size_t bytes = size_t(r.n) * size_of(as);
         for (int64_t k = i; k < i + many; ++k) {
-          const void* made = dx.write(k, own + 2 * one + size_t(k - i) * bytes);
-          if (a.stats[0]) stat_block(a.out[0].dtype, made, r.n, part);
+          watched.add(dx.write(k, own + 2 * one + size_t(k - i) * bytes));
         }
       }
     }
     if (stream) stream_fence();
-    if (a.stats[0] && p.need_x) a.stats[0]->merge(part);
   });
   const ReduceLoops sum = reduce_loops(ReduceOp::sum, as);
   const auto finish = [&](const std::byte* from, int out) {

@@ -367,7 +367,7 @@ void run_task(const GemmTask& t) {
           else
             out = held + i * nc_most, g.ldc = nc_most;
           const auto full = direct_a ? Tiles<T, Rows::strided, false>::get(rows, 2) : Tiles<T, Rows::packed, false>::get(rows, 2);
-          if (direct_a && t.a_cs == 1 && jc == 0) prefetch_rows(g);
+          if (direct_a && t.a_cs == 1 && jc == 0 && s == 0) prefetch_rows(g);
           if constexpr (kPlain)  // the end of the next stripe's row of a transposed A; its beginning came with this stripe
             if (!direct_a && t.a_rs == 1 && s + 1 < stripes)
               g.line = a + (ic + stripe_begin(mc, stripes, s + 2) - 1) * t.a_rs + p * t.a_cs, g.step = t.a_cs,
@@ -376,6 +376,9 @@ void run_task(const GemmTask& t) {
           const auto place = [&] {
             g.c = out + j, g.bias = shift ? shift + j : nullptr;
             if (j) prefetch_nothing(g);
+            if constexpr (kPlain)  // the last panel fetches the rows of the next stripe
+              if (direct_a && t.a_cs == 1 && j + kNr >= nc && s + 1 < stripes)
+                g.line = a + (ic + stripe_begin(mc, stripes, s + 1)) * t.a_rs + p, g.step = t.a_rs, g.run = 64 / int64_t(sizeof(T));
           };
           if constexpr (kPlain)
             if (packing) {

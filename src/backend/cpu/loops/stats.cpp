@@ -50,10 +50,17 @@ void extremes(const U* p, int64_t rows, int64_t cols, int64_t step, U magnitude,
     for (; j + N <= cols; j += N) see(p + j, 0);
     if (j < cols) see(p + cols - N, 1);
   }
-  HWY_ALIGN U highest[N], lowest[N];
-  hn::Store(hn::Max(hn::Max(high[0], high[1]), hn::Max(high[2], high[3])), d, highest);
-  hn::Store(hn::Min(hn::Min(low[0], low[1]), hn::Min(low[2], low[3])), d, lowest);
-  for (int64_t k = 0; k < N; ++k) most = std::max(most, highest[k]), least = std::min(least, lowest[k]);
+  const auto highest = hn::Max(hn::Max(high[0], high[1]), hn::Max(high[2], high[3]));
+  const auto lowest = hn::Min(hn::Min(low[0], low[1]), hn::Min(low[2], low[3]));
+  if constexpr (sizeof(U) == 4) {
+    most = hn::GetLane(hn::MaxOfLanes(d, highest)), least = hn::GetLane(hn::MinOfLanes(d, lowest));
+  } else {
+    HWY_ALIGN U a[N], b[N];
+    hn::Store(highest, d, a), hn::Store(lowest, d, b);
+    U up = 0, down = U(~U(0));
+    for (int64_t k = 0; k < N; ++k) up = std::max(up, a[k]), down = std::min(down, b[k]);
+    most = up, least = down;
+  }
 }
 
 /// `rows` rows of `cols` elements, `step` apart.
