@@ -102,6 +102,7 @@ void run_depthwise(const ConvGrid& g, const void* weights, int64_t row0, int64_t
   t.row_step = tap_rows > 1 ? (dy(1) - dy(0)) * g.w * g.c : 0, t.tap_step = between * g.c, t.step = g.isx * g.c;
   t.ld = round_up(g.c, kN), t.w_row = columns * t.ld, t.channels = g.c, t.bias = static_cast<const S*>(g.bias), t.out_step = g.osx * g.o;
   const auto four = columns == 3   ? &depthwise_pixels<S, T, kPixels, 3>
+                    : columns == 2 ? &depthwise_pixels<S, T, kPixels, 2>
                     : columns == 5 ? &depthwise_pixels<S, T, kPixels, 5>
                     : columns == 7 ? &depthwise_pixels<S, T, kPixels, 7>
                                    : &depthwise_pixels<S, T, kPixels, 0>;
@@ -129,7 +130,7 @@ void run_depthwise(const ConvGrid& g, const void* weights, int64_t row0, int64_t
       while (j0 < j1 && sx + (j1 - 1) * between >= g.w) --j1;
       t.image = from + (j0 < j1 ? (row + sx + j0 * between) * g.c : 0);
       t.w = static_cast<const T*>(weights) + i0 * t.w_row + j0 * t.ld, t.columns = j1 - j0;
-      depthwise_pixels<S, T, 1, 0>(t);
+      (t.columns == 2 ? depthwise_pixels<S, T, 1, 2> : t.columns == 3 ? depthwise_pixels<S, T, 1, 3> : depthwise_pixels<S, T, 1, 0>)(t);
       ++x;
     }
     if (!g.slot) continue;
@@ -229,7 +230,7 @@ void run_depthwise_weight(const ConvShape& s, const void* x, const void* g, int6
       while (j0 < j1 && sx + (j1 - 1) * s.dw >= s.w) --j1;
       if (j0 < j1) {
         t.x = from + (sx + j0 * s.dw) * s.c, t.sums = row_sums + i0 * t.w_row + j0 * ld, t.columns = j1 - j0;
-        depthwise_sums<S, T, 1, 0>(t);
+        (t.columns == 2 ? depthwise_sums<S, T, 1, 2> : t.columns == 3 ? depthwise_sums<S, T, 1, 3> : depthwise_sums<S, T, 1, 0>)(t);
       }
       ++ox;
     }

@@ -33,6 +33,7 @@ struct Correlation {
     block = std::clamp<int64_t>(l2_bytes() / 4 / (kPlanes * 4 * (from.c + to.c)), least, 448) / 14 * 14;
     const int64_t threads = num_threads(), share = (tiles + threads - 1) / threads;
     block = std::clamp<int64_t>(share, 1, block);
+    if (const int64_t blocks = (tiles + block - 1) / block; blocks > 1) block = (tiles + blocks - 1) / blocks;  // none much shorter
     tasks = std::clamp<int64_t>((tiles + block - 1) / block, 1, threads);
     weights = plane_of(from.c * round_up(to.c, gemm_shape_f32(Elem::f32, Elem::f32).nr));
     source = plane_of(block * from.c), result = plane_of(block * to.c), scratch = scratch_bytes() / 4;
