@@ -6,8 +6,10 @@
 #include <cmath>
 
 #include "backend/cpu/channel_layout.h"
+#include "backend/cpu/isa.h"
 #include "backend/cpu/loops/batch_norm.h"
 #include "backend/cpu/loops/reduce.h"
+#include "backend/cpu/loops/rows.h"
 #include "keel/ops/norm.h"
 
 using namespace keel;
@@ -38,35 +40,20 @@ void put(const TensorView& y, const T* v, StatSlot* slot) {
   slot->merge(part);
 }
 
-/// A plane's reduction, in blocks joined pairwise.
-template <class T>
-T reduce_plane(const ReduceLoops& f, const T* x, int64_t n, const T* shift) {
-  T node[48], v = 0;
-  int64_t count = 0;
-  for (int64_t i = 0; i == 0 || i < n; i += kReduceBlock) {
-    f.block(x + i, std::min(kReduceBlock, n - i), shift, &v);
-    if (n <= kReduceBlock) return v;
-    int k = 0;
-    for (; (count >> k) & 1; ++k) v = node[k] + v;
-    node[k] = v, ++count;
-  }
-  bool any = false;
-  for (int k = 0; (count >> k) != 0; ++k)
-    if ((count >> k) & 1) v = any ? node[k] + v : node[k], any = true;
-  return v;
-}
-
 /// Mean and sum of squared deviations of every part, [part][2][channel].
 template <class T>
 void part_moments(const Geometry& g, const T* x, T* part) {
   const ReduceLoops sum = reduce_loops(ReduceOp::sum, dtype_of<T>), deviation = reduce_loops(ReduceOp::sum_deviation, dtype_of<T>);
   if (!g.innermost) {
+    const auto moments = row_loops(dtype_of<T>).moments;
+    const bool far = g.size() * int64_t(sizeof(T)) > l2_bytes();
     parallel_for(0, g.images * g.channels, std::max<int64_t>(1, 16384 / (g.spots + 1)), [&](int64_t lo, int64_t hi) {
       for (int64_t i = lo; i < hi; ++i) {
         T* out = part + (i / g.channels * 2) * g.channels + i % g.channels;
         const T* run = x + i * g.spots;
-        out[0] = reduce_plane<T>(sum, run, g.spots, nullptr) / T(g.spots);
-        out[g.channels] = reduce_plane<T>(deviation, run, g.spots, out);
+        T two[2];
+        moments(run, g.spots, {.ahead = far && i + 1 < hi ? g.spots : 0, .wide = g.spots * int64_t(sizeof(T)) > 16384}, two);
+        out[0] = two[0], out[g.channels] = two[1];
       }
     });
     return;
@@ -104,56 +91,18 @@ void combine_moments(const Geometry& g, const T* part, double* mean, double* squ
   }
 }
 
-/// Whether results are computed a block at a time in L1 and streamed past the caches.
+/// Whether results leave past the caches.
 template <class T>
 bool streams(const Geometry& g) {
   return g.size() * int64_t(sizeof(T)) > kStreamBytes * num_threads();
 }
-constexpr int64_t kStreamBlock = 2048;  // bytes
-
-/// Calls f(at, n, to) for parts of y[0..n), to = y + at or scratch that is then streamed there; ahead(at) says what to fetch for it.
-template <class T, class F, class A>
-void streamed(T* y, int64_t n, bool stream, F f, A ahead) {
-  if (!stream) return f(int64_t(0), n, y);
-  constexpr int64_t kBlock = kStreamBlock / int64_t(sizeof(T));
-  alignas(64) T block[kBlock];
-  for (int64_t i = 0; i < n; i += kBlock) {
-    const int64_t m = std::min(kBlock, n - i);
-    f(i, m, block), stream_copy(y + i, block, size_t(m) * sizeof(T), ahead(i + m));
-  }
-}
-/// The same for rows [lo, hi) of channels: f(row, rows, first channel, channels, to), several rows only where they are whole.
-template <class T, class F, class A>
-void streamed_rows(const Geometry& g, T* y, int64_t lo, int64_t hi, bool stream, F f, A ahead) {
-  if (!stream) return f(lo, hi - lo, int64_t(0), g.channels, y + lo * g.channels);
-  constexpr int64_t kBlock = kStreamBlock / int64_t(sizeof(T));
-  alignas(64) T block[kBlock];
-  const int64_t rows = std::max<int64_t>(1, kBlock / g.channels);
-  for (int64_t i = lo; i < hi; i += rows) {
-    const int64_t n = std::min(rows, hi - i), width = std::min(g.channels, kBlock);
-    for (int64_t c = 0; c < g.channels; c += width) {
-      const int64_t w = std::min(width, g.channels - c);
-      const int64_t at = i * g.channels + c;
-      f(i, n, c, w, block), stream_copy(y + at, block, size_t(n * w) * sizeof(T), ahead(at + n * w));
-    }
-  }
-}
-
 template <class T>
 void apply(const Geometry& g, const T* x, T* y, const T* mean, const T* rstd, const T* weight, const T* bias) {
   const BatchNormLoops f = batch_norm_loops(dtype_of<T>);
   const bool stream = streams<T>(g);
   if (g.innermost) {
     parallel_for(0, g.count(), std::max<int64_t>(1, 16384 / g.channels), [&](int64_t lo, int64_t hi) {
-      streamed_rows(
-          g, y, lo, hi, stream,
-          [&](int64_t row, int64_t rows, int64_t c, int64_t width, T* to) {
-            f.apply_rows(x + row * g.channels + c, to, rows, width, mean + c, rstd + c, weight ? weight + c : nullptr,
-                         bias ? bias + c : nullptr);
-          },
-          [&](int64_t at) {
-            return Ahead{{x + at}, 1};
-          });
+      f.apply_rows(x + lo * g.channels, y + lo * g.channels, hi - lo, g.channels, mean, rstd, weight, bias, stream);
       if (stream) stream_fence();
     });
     return;
@@ -161,14 +110,8 @@ void apply(const Geometry& g, const T* x, T* y, const T* mean, const T* rstd, co
   parallel_for(0, g.images * g.channels, std::max<int64_t>(1, 16384 / (g.spots + 1)), [&](int64_t lo, int64_t hi) {
     for (int64_t i = lo; i < hi; ++i) {
       const int64_t c = i % g.channels;
-      streamed(
-          y + i * g.spots, g.spots, stream,
-          [&](int64_t at, int64_t n, T* to) {
-            f.apply_plane(x + i * g.spots + at, to, n, mean + c, rstd + c, weight ? weight + c : nullptr, bias ? bias + c : nullptr);
-          },
-          [&](int64_t at) {
-            return Ahead{{x + i * g.spots + at}, 1};
-          });
+      f.apply_plane(x + i * g.spots, y + i * g.spots, g.spots, mean + c, rstd + c, weight ? weight + c : nullptr, bias ? bias + c : nullptr,
+                    stream);
     }
     if (stream) stream_fence();
   });
@@ -270,29 +213,15 @@ size_t backward(const KernelArgs& a, bool measure) {
     sum_g[c] /= T(g.count()), sum_gn[c] /= T(g.count()), scale[c] = weight ? rstd[c] * weight[c] : rstd[c];
   if (g.innermost) {
     parallel_for(0, g.count(), std::max<int64_t>(1, 16384 / g.channels), [&](int64_t lo, int64_t hi) {
-      streamed_rows(
-          g, dx.at, lo, hi, stream,
-          [&](int64_t row, int64_t rows, int64_t k, int64_t width, T* to) {
-            const int64_t from = row * g.channels + k;
-            f.grad_rows(gy + from, x + from, to, rows, width, mean + k, rstd + k, scale + k, sum_g + k, sum_gn + k);
-          },
-          [&](int64_t at) {
-            return Ahead{{gy + at, x + at}, 2};
-          });
+      const int64_t at = lo * g.channels;
+      f.grad_rows(gy + at, x + at, dx.at + at, hi - lo, g.channels, mean, rstd, scale, sum_g, sum_gn, stream);
       if (stream) stream_fence();
     });
   } else {
     parallel_for(0, g.images * g.channels, std::max<int64_t>(1, 16384 / (g.spots + 1)), [&](int64_t lo, int64_t hi) {
       for (int64_t i = lo; i < hi; ++i) {
         const int64_t c = i % g.channels, at = i * g.spots;
-        streamed(
-            dx.at + at, g.spots, stream,
-            [&](int64_t k, int64_t n, T* to) {
-              f.grad_plane(gy + at + k, x + at + k, to, n, mean + c, rstd + c, scale + c, sum_g + c, sum_gn + c);
-            },
-            [&](int64_t k) {
-              return Ahead{{gy + at + k, x + at + k}, 2};
-            });
+        f.grad_plane(gy + at, x + at, dx.at + at, g.spots, mean + c, rstd + c, scale + c, sum_g + c, sum_gn + c, stream);
       }
       if (stream) stream_fence();
     });

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backend/cpu/loops/unary_stream.h"
 #include "keel/parallel.h"
 
 namespace keel::cpu {
@@ -266,7 +267,30 @@ KernelStatus run_elementwise(const KernelArgs& a, const Elementwise& e) {
   return {};
 }
 
+namespace {
+/// f of f32 straight past the caches, where that is all there is to do; false where it is not.
+bool run_streamed(const KernelArgs& a, UnaryOp op, const double* args, int64_t grain) {
+  const TensorView &x = a.in[0], &y = a.out[0];
+  if (y.size() * int64_t(sizeof(float)) <= kStreamBytes * num_threads() || x.dtype != f32 || y.dtype != f32) return false;
+  if (a.stats[0] || x.data == y.data || !same_layout(x, y)) return false;
+  const UnaryLoop past = unary_stream_loop(op), plain = unary_loop(op, f32);
+  if (!past) return false;
+  parallel_for(0, y.size(), grain, [&](int64_t lo, int64_t hi) {
+    const float* from = x.ptr<float>();
+    float* to = y.ptr<float>();
+    const int64_t beyond = int64_t(reinterpret_cast<uintptr_t>(to + lo) / sizeof(float) % 16);  // of a line
+    const int64_t first = std::min(hi, lo + (16 - beyond) % 16), last = first + (hi - first) / 16 * 16;
+    plain(from + lo, to + lo, first - lo, args);
+    past(from + first, to + first, last - first, args);
+    plain(from + last, to + last, hi - last, args);
+    stream_fence();
+  });
+  return true;
+}
+}  // namespace
+
 KernelStatus run_unary(const KernelArgs& a, UnaryOp op, const double* args, int64_t grain) {
+  if (run_streamed(a, op, args, grain)) return {};
   Elementwise e;
   const DType t = compute_dtype(a.in[0].dtype);
   e.in_as[0] = t, e.out_as = a.out[0].dtype == DType::boolean ? DType::boolean : t;

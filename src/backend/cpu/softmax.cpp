@@ -23,9 +23,9 @@ size_t softmax_workspace(const KernelArgs& a) {
   return size_t(row_tasks(r.count(), r.n)) * scratch_of(a, r);
 }
 
-/// f(x or (g, y), out, scratch, n, flow) on every row.
+/// f(x or (g, y), out, scratch, n, flow, pending) on every row; `flush` where f can leave a row pending.
 template <class F>
-KernelStatus run_rows(const KernelArgs& a, F f) {
+KernelStatus run_rows(const KernelArgs& a, F f, void (*flush)(const PendingRow&, int64_t) = nullptr) {
   const Rows r = rows_along(a.out[0].shape(), a.get<SoftmaxParams>().axis);
   if (a.out[0].size() == 0) return {};
   const RowView x(a.in[0], r), z(a.in[a.n_in - 1], r);
@@ -33,20 +33,24 @@ KernelStatus run_rows(const KernelArgs& a, F f) {
   const bool stream = streams(a.out[0], r);
   const RowView y(a.out[0], r, stream && !flow.stream);
   const size_t scratch = scratch_of(a, r), in_scratch = RowView::scratch(a.in[0], r), out_scratch = RowView::scratch(a.out[0], r, stream);
+  const bool lines = r.n * int64_t(size_of(a.out[0].dtype)) % 64 == 0 && reinterpret_cast<uintptr_t>(a.out[0].data) % 64 == 0;
+  const bool defers = flush && flow.stream && lines;
   const int64_t distance = flow.ahead;
   each_task(r.count(), row_tasks(r.count(), r.n), [&](int64_t lo, int64_t hi, int64_t task) {
     StatSlot::Part part;
     std::byte *in = static_cast<std::byte*>(a.workspace) + size_t(task) * scratch, *second = in + in_scratch,
               *out = in + scratch - out_scratch;
     RowFlow own = flow;
+    PendingRow pending;
     for (int64_t i = lo; i < hi; ++i) {
       const void* from = x.read(i, in);
       const void* other = a.n_in > 1 ? z.read(i, second) : nullptr;
       own.ahead = i + 1 < hi ? distance : 0;
-      f(from, other, y.target(i, out), out, r.n, own);
+      f(from, other, y.target(i, out), out, r.n, own, defers ? &pending : nullptr);
       const void* made = y.write(i, out);
       if (a.stats[0]) stat_block(a.out[0].dtype, made, r.n, part);
     }
+    if (defers && pending.y) flush(pending, r.n);
     if (stream) stream_fence();
     if (a.stats[0]) a.stats[0]->merge(part);
   });
@@ -66,29 +70,39 @@ Rows logsumexp_rows(const KernelArgs& a) {
 KEEL_CPU_KERNEL(softmax) {
   row_kernel(k);
   k.run([](const KernelArgs& a) {
-    const auto f = loops_for(a).softmax;
-    return run_rows(a, [f](const void* x, const void*, void* y, void* own, int64_t n, RowFlow flow) { f(x, y, own, n, flow); });
+    const RowLoops f = loops_for(a);
+    return run_rows(
+        a,
+        [run = f.softmax](const void* x, const void*, void* y, void* own, int64_t n, RowFlow flow, PendingRow* pending) {
+          run(x, y, own, n, flow, pending);
+        },
+        f.softmax_flush);
   });
 }
 KEEL_CPU_KERNEL(log_softmax) {
   row_kernel(k);
   k.run([](const KernelArgs& a) {
-    const auto f = loops_for(a).log_softmax;
-    return run_rows(a, [f](const void* x, const void*, void* y, void*, int64_t n, RowFlow flow) { f(x, y, n, flow); });
+    const RowLoops f = loops_for(a);
+    return run_rows(
+        a,
+        [run = f.log_softmax](const void* x, const void*, void* y, void*, int64_t n, RowFlow flow, PendingRow* pending) {
+          run(x, y, n, flow, pending);
+        },
+        f.log_softmax_flush);
   });
 }
 KEEL_CPU_KERNEL(softmax_backward) {
   row_kernel(k);
   k.run([](const KernelArgs& a) {
     const auto f = loops_for(a).softmax_grad;
-    return run_rows(a, [f](const void* g, const void* y, void* dx, void*, int64_t n, RowFlow flow) { f(g, y, dx, n, flow); });
+    return run_rows(a, [f](const void* g, const void* y, void* dx, void*, int64_t n, RowFlow flow, PendingRow*) { f(g, y, dx, n, flow); });
   });
 }
 KEEL_CPU_KERNEL(log_softmax_backward) {
   row_kernel(k);
   k.run([](const KernelArgs& a) {
     const auto f = loops_for(a).log_softmax_grad;
-    return run_rows(a, [f](const void* g, const void* y, void* dx, void*, int64_t n, RowFlow flow) { f(g, y, dx, n, flow); });
+    return run_rows(a, [f](const void* g, const void* y, void* dx, void*, int64_t n, RowFlow flow, PendingRow*) { f(g, y, dx, n, flow); });
   });
 }
 

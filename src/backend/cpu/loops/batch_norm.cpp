@@ -17,30 +17,39 @@ const T* as(const void* p) {
   return static_cast<const T*>(p);
 }
 
+/// Fetches what comes 2 KiB after p, which need not exist.
 template <class T>
-void apply_rows(const void* x_, void* y_, int64_t rows, int64_t width, const void* m_, const void* r_, const void* w_, const void* b_) {
+HWY_INLINE void fetch_after(const T* p, bool stream) {
+  if (stream) __builtin_prefetch(reinterpret_cast<const void*>(uintptr_t(p) + 2048), 0, 3);
+}
+
+template <class T>
+void apply_rows(const void* x_, void* y_, int64_t rows, int64_t width, const void* m_, const void* r_, const void* w_, const void* b_,
+                bool stream) {
   const T *x = as<T>(x_), *m = as<T>(m_), *r = as<T>(r_), *w = as<T>(w_), *b = as<T>(b_);
   T* y = static_cast<T*>(y_);
   for (int64_t k = 0; k < rows; ++k, x += width, y += width)
-    each<T>(width, [&](int64_t i, auto load, auto store) HWY_ATTR {
+    each_out(y, width, stream, [&](int64_t i, auto load) HWY_ATTR {
+      fetch_after(x + i, stream);
       auto v = hn::Mul(hn::Sub(load(x + i), load(m + i)), load(r + i));
       if (w) v = hn::Mul(v, load(w + i));
       if (b) v = hn::Add(v, load(b + i));
-      store(v, y + i);
+      return v;
     });
 }
 template <class T>
-void apply_plane(const void* x_, void* y_, int64_t n, const void* m_, const void* r_, const void* w_, const void* b_) {
+void apply_plane(const void* x_, void* y_, int64_t n, const void* m_, const void* r_, const void* w_, const void* b_, bool stream) {
   const T* x = as<T>(x_);
   T* y = static_cast<T*>(y_);
   const Tag<T> d;
   const auto m = hn::Set(d, *as<T>(m_)), r = hn::Set(d, *as<T>(r_)), w = hn::Set(d, w_ ? *as<T>(w_) : T(1)),
              b = hn::Set(d, b_ ? *as<T>(b_) : T(0));
-  each<T>(n, [&](int64_t i, auto load, auto store) HWY_ATTR {
+  each_out(y, n, stream, [&](int64_t i, auto load) HWY_ATTR {
+    fetch_after(x + i, stream);
     auto v = hn::Mul(hn::Sub(load(x + i), m), r);
     if (w_) v = hn::Mul(v, w);
     if (b_) v = hn::Add(v, b);
-    store(v, y + i);
+    return v;
   });
 }
 
@@ -75,26 +84,28 @@ void grad_sums_plane(const void* g_, const void* x_, int64_t n, const void* m_, 
 
 template <class T>
 void grad_rows(const void* g_, const void* x_, void* dx_, int64_t rows, int64_t width, const void* m_, const void* r_, const void* s_,
-               const void* mg_, const void* mgn_) {
+               const void* mg_, const void* mgn_, bool stream) {
   const T *g = as<T>(g_), *x = as<T>(x_), *m = as<T>(m_), *r = as<T>(r_), *s = as<T>(s_), *mg = as<T>(mg_), *mgn = as<T>(mgn_);
   T* dx = static_cast<T*>(dx_);
   for (int64_t k = 0; k < rows; ++k, g += width, x += width, dx += width)
-    each<T>(width, [&](int64_t i, auto load, auto store) HWY_ATTR {
+    each_out(dx, width, stream, [&](int64_t i, auto load) HWY_ATTR {
+      fetch_after(x + i, stream), fetch_after(g + i, stream);
       const auto normal = hn::Mul(hn::Sub(load(x + i), load(m + i)), load(r + i));
-      store(hn::Mul(load(s + i), hn::Sub(hn::Sub(load(g + i), load(mg + i)), hn::Mul(normal, load(mgn + i)))), dx + i);
+      return hn::Mul(load(s + i), hn::Sub(hn::Sub(load(g + i), load(mg + i)), hn::Mul(normal, load(mgn + i))));
     });
 }
 template <class T>
 void grad_plane(const void* g_, const void* x_, void* dx_, int64_t n, const void* m_, const void* r_, const void* s_, const void* mg_,
-                const void* mgn_) {
+                const void* mgn_, bool stream) {
   const T *g = as<T>(g_), *x = as<T>(x_);
   T* dx = static_cast<T*>(dx_);
   const Tag<T> d;
   const auto m = hn::Set(d, *as<T>(m_)), r = hn::Set(d, *as<T>(r_)), s = hn::Set(d, *as<T>(s_)), mg = hn::Set(d, *as<T>(mg_)),
              mgn = hn::Set(d, *as<T>(mgn_));
-  each<T>(n, [&](int64_t i, auto load, auto store) HWY_ATTR {
+  each_out(dx, n, stream, [&](int64_t i, auto load) HWY_ATTR {
+    fetch_after(x + i, stream), fetch_after(g + i, stream);
     const auto normal = hn::Mul(hn::Sub(load(x + i), m), r);
-    store(hn::Mul(s, hn::Sub(hn::Sub(load(g + i), mg), hn::Mul(normal, mgn))), dx + i);
+    return hn::Mul(s, hn::Sub(hn::Sub(load(g + i), mg), hn::Mul(normal, mgn)));
   });
 }
 template <class T>

@@ -1,5 +1,6 @@
 #pragma once
 // Batch-norm loops in f32 or f64: `rows` are rows of `width` channels, `stride` elements apart; `plane` is one channel's run.
+// `stream`: the result leaves past the caches, and what follows the operands is fetched meanwhile; the caller ends with stream_fence.
 #include <cstdint>
 
 #include "keel/dtype.h"
@@ -9,9 +10,10 @@ namespace keel::cpu {
 struct BatchNormLoops {
   /// y = (x - mean) rstd weight + bias, weight and bias may be null; one value a channel.
   void (*apply_rows)(const void* x, void* y, int64_t rows, int64_t width, const void* mean, const void* rstd, const void* weight,
-                     const void* bias);
+                     const void* bias, bool stream);
   /// The same for one channel's run: pointers to its values.
-  void (*apply_plane)(const void* x, void* y, int64_t n, const void* mean, const void* rstd, const void* weight, const void* bias);
+  void (*apply_plane)(const void* x, void* y, int64_t n, const void* mean, const void* rstd, const void* weight, const void* bias,
+                      bool stream);
   /// sum_g = (join ? sum_g : 0) + sum of g over the rows, sum_gn the same of g (x - mean) rstd.
   void (*grad_sums_rows)(const void* g, const void* x, int64_t rows, int64_t stride, int64_t width, const void* mean, const void* rstd,
                          bool join, void* sum_g, void* sum_gn);
@@ -19,9 +21,9 @@ struct BatchNormLoops {
   void (*grad_sums_plane)(const void* g, const void* x, int64_t n, const void* mean, const void* rstd, void* out);
   /// dx = scale ((g - mean_g) - (x - mean) rstd mean_gn).
   void (*grad_rows)(const void* g, const void* x, void* dx, int64_t rows, int64_t width, const void* mean, const void* rstd,
-                    const void* scale, const void* mean_g, const void* mean_gn);
+                    const void* scale, const void* mean_g, const void* mean_gn, bool stream);
   void (*grad_plane)(const void* g, const void* x, void* dx, int64_t n, const void* mean, const void* rstd, const void* scale,
-                     const void* mean_g, const void* mean_gn);
+                     const void* mean_g, const void* mean_gn, bool stream);
 };
 /// t is f32 or f64.
 BatchNormLoops batch_norm_loops(DType t);

@@ -53,22 +53,28 @@ HWY_INLINE Vec<D> exp_poly(D d, Vec<D> r) {
   }
 }
 
-/// e^x 2^k for a small integer k: never overflows before the result does.
-template <int k, class D>
+/// e^x 2^k for a small integer k: never overflows before the result does. `bounded`: x is at most 88, or NaN.
+template <int k, bool bounded = false, class D>
 HWY_INLINE Vec<D> exp_scaled(D d, Vec<D> x) {
   // Below, the result rounds to 0; made by arithmetic, it would underflow on the way, which costs processors some hundred cycles.
   const auto positive = hn::Not(hn::Lt(x, num(d, kIsF32<D> ? -104 : -746)));  // NaN stays
-  const Vec<D> c = hn::IfThenElseZero(positive, at_most(d, x, num(d, kIsF32<D> ? 90 : 712)));
+  const Vec<D> c = hn::IfThenElseZero(positive, bounded ? x : at_most(d, x, num(d, kIsF32<D> ? 90 : 712)));
   Vec<D> n, r;
   reduce_ln2(d, c, n, r);
   if constexpr (k != 0) n = hn::Add(n, num(d, k));
-  return hn::IfThenElseZero(positive, scale_pow2(d, exp_poly(d, r), n));
+  return scale_pow2_or_zero(d, positive, exp_poly(d, r), n);
 }
 
 /// e^x. Overflows to infinity, underflows through the subnormals to 0.
 template <class D>
 HWY_INLINE Vec<D> exp(D d, Vec<D> x) {
   return exp_scaled<0>(d, x);
+}
+
+/// The same bits for x <= 88, in fewer instructions.
+template <class D>
+HWY_INLINE Vec<D> exp_bounded(D d, Vec<D> x) {
+  return exp_scaled<0, true>(d, x);
 }
 
 /// e^r - 1 for |r| <= ln(2)/2.
@@ -186,29 +192,52 @@ HWY_INLINE Vec<D> log1p(D d, Vec<D> x) {
   }
 }
 
-/// Hyperbolic tangent: an odd polynomial below 0.55, 1 - 2 / (e^2x + 1) above.
+/// a / (1 + c) for 1 + c in [1 / scale, 2 / scale] and a quotient within a factor of 2 of a. f32 multiplies, as vectors divide slowly:
+/// 1 / (1 + c) to 1 %, to 1e-4, and a remainder step, whose a - q and 1 + c are exact.
+template <int scale, class D>
+HWY_INLINE Vec<D> over_one_plus(D d, Vec<D> a, Vec<D> c) {
+  const Vec<D> one = num(d, 1), b = hn::Add(c, one);
+  if constexpr (kIsF32<D>) {
+    constexpr double s = scale;
+    const Vec<D> guess = horner(d, b, 0x1.0f83e1p1 * s, -0x1.745d17p0 * s * s, 0x1.4afd6ap-2 * s * s * s);
+    const Vec<D> by = fma(d, guess, fnma(d, b, guess, one), guess), q = hn::Mul(a, by);
+    return fma(d, fnma(d, q, c, hn::Sub(a, q)), by, q);
+  } else {
+    return hn::Div(a, b);
+  }
+}
+
+/// Hyperbolic tangent. f32: h / (1 - h) with h = (1 - e^(-2|x|)) / 2; f64: an odd polynomial below 0.55, 1 - 2 / (e^2x + 1) above.
 template <class D>
 HWY_INLINE Vec<D> tanh(D d, Vec<D> x) {
-  const Vec<D> a = at_most(d, hn::Abs(x), num(d, kIsF32<D> ? 10 : 21)), z = hn::Mul(x, x);
-  Vec<D> q, n, r;
+  const Vec<D> a = at_most(d, hn::Abs(x), num(d, kIsF32<D> ? 10 : 21));
   if constexpr (kIsF32<D>) {
-    q = horner(d, z, -0x1.555548p-2, 0x1.110c7p-3, -0x1.b90a76p-5, 0x1.584238p-6, -0x1.958c74p-8);
+    // -2a = n ln 2 - 2r; the polynomial is expm1_poly's of -2r, halved and negated. The low bits of t are the exponent of 2^n.
+    const BitsTag<D> du;
+    const Vec<D> magic = num(d, 0x1.8p23 + 127), t = fnma(d, a, num(d, 0x1.715476p1), magic), n = hn::Sub(t, magic);
+    const Vec<D> r = fma(d, n, num(d, -0x1.05c610ca86c39p-30), fma(d, n, num(d, 0x1.62e43p-2), a));
+    const Vec<D> q = horner(d, r, -1, 0x1.555554p-1, -0x1.5554fp-2, 0x1.111306p-3, -0x1.6d436ap-5, 0x1.9e0bfep-7);
+    const Vec<D> power = hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(du, t))), p = fma(d, hn::Mul(r, r), q, r);
+    const Vec<D> minus_h = fnma(d, p, power, fma(d, power, num(d, 0.5), num(d, -0.5)));
+    return hn::CopySign(over_one_plus<2>(d, minus_h, minus_h), x);
   } else {
-    q = horner(d, z, -0x1.5555555555555p-2, 0x1.1111111110fe7p-3, -0x1.ba1ba1b9f61fap-5, 0x1.664f4873ff05cp-6, -0x1.226e3262ce4bap-7,
-               0x1.d6d31c4fb82bcp-9, -0x1.7d9605edec127p-10, 0x1.34b4323934bf2p-11, -0x1.eb435cdfc50fp-13, 0x1.626471d101384p-14,
-               -0x1.5285ca57b8cd9p-16);
+    Vec<D> n, r;
+    const Vec<D> z = hn::Mul(x, x);
+    const Vec<D> q = horner(d, z, -0x1.5555555555555p-2, 0x1.1111111110fe7p-3, -0x1.ba1ba1b9f61fap-5, 0x1.664f4873ff05cp-6,
+                            -0x1.226e3262ce4bap-7, 0x1.d6d31c4fb82bcp-9, -0x1.7d9605edec127p-10, 0x1.34b4323934bf2p-11,
+                            -0x1.eb435cdfc50fp-13, 0x1.626471d101384p-14, -0x1.5285ca57b8cd9p-16);
+    reduce_ln2(d, hn::Add(a, a), n, r);
+    const Vec<D> e = hn::Mul(exp_poly(d, r), pow2(d, n));
+    const Vec<D> large = hn::Sub(num(d, 1), hn::Div(num(d, 2), hn::Add(e, num(d, 1))));
+    return hn::CopySign(hn::IfThenElse(hn::Lt(a, num(d, 0.55)), fma(d, hn::Mul(a, z), q, a), large), x);
   }
-  reduce_ln2(d, hn::Add(a, a), n, r);
-  const Vec<D> e = hn::Mul(exp_poly(d, r), pow2(d, n));
-  const Vec<D> large = hn::Sub(num(d, 1), hn::Div(num(d, 2), hn::Add(e, num(d, 1))));
-  return hn::CopySign(hn::IfThenElse(hn::Lt(a, num(d, 0.55)), fma(d, hn::Mul(a, z), q, a), large), x);
 }
 
 /// 1 / (1 + e^-x), accurate down to the subnormals.
 template <class D>
 HWY_INLINE Vec<D> sigmoid(D d, Vec<D> x) {
-  const Vec<D> one = num(d, 1), e = exp(d, hn::Neg(hn::Abs(x)));
-  return hn::Div(hn::IfThenElse(hn::Lt(x, hn::Zero(d)), e, one), hn::Add(one, e));
+  const Vec<D> one = num(d, 1), e = exp_bounded(d, hn::Or(x, num(d, -0.0)));
+  return over_one_plus<1>(d, hn::IfThenElse(hn::Lt(x, hn::Zero(d)), e, one), e);
 }
 
 /// Hyperbolic sine and cosine; f64 by libm.

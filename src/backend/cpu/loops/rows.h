@@ -16,11 +16,22 @@ struct RowFlow {
   bool wide = false, stream = false;
 };
 
+/// A row that is computed but for its last pass, y = from scale or (from - shift) - scale, which goes along with the next row's, so that
+/// arithmetic and stores past the caches do not take turns.
+struct PendingRow {
+  const void* from = nullptr;
+  void* y = nullptr;
+  double shift = 0, scale = 0;
+};
+
 struct RowLoops {
-  /// y = exp(x - max) / sum; y may be x. `scratch` holds n elements; without streaming it may be y.
-  void (*softmax)(const void* x, void* y, void* scratch, int64_t n, RowFlow flow);
-  /// y = (x - max) - log(sum(exp(x - max))).
-  void (*log_softmax)(const void* x, void* y, int64_t n, RowFlow flow);
+  /// y = exp(x - max) / sum; y may be x. `scratch` holds n elements; without streaming it may be y. With `pending`, which asks for
+  /// streaming, rows aligned to 64 bytes and scratch for two rows, writes what was pending and leaves this row so; `flush` ends it.
+  void (*softmax)(const void* x, void* y, void* scratch, int64_t n, RowFlow flow, PendingRow* pending);
+  void (*softmax_flush)(const PendingRow& pending, int64_t n);
+  /// y = (x - max) - log(sum(exp(x - max))); `pending` as above, without scratch.
+  void (*log_softmax)(const void* x, void* y, int64_t n, RowFlow flow, PendingRow* pending);
+  void (*log_softmax_flush)(const PendingRow& pending, int64_t n);
   /// dx = y (g - sum(g y)).
   void (*softmax_grad)(const void* g, const void* y, void* dx, int64_t n, RowFlow flow);
   /// dx = g - exp(y) sum(g).

@@ -13,9 +13,9 @@ HWY_BEFORE_NAMESPACE();
 namespace keel::cpu::HWY_NAMESPACE {
 namespace {
 
-/// sum(exp(x - top)); `y`, where not null, receives the terms.
-template <class T>
-HWY_NOINLINE T exp_sum(const T* x, T* y, int64_t n, T top_, RowFlow flow) {
+/// sum(exp(x - top)); `y`, where not null, receives the terms. beside(i) is called for whole vectors.
+template <class T, class F>
+HWY_NOINLINE T exp_sum_beside(const T* x, T* y, int64_t n, T top_, RowFlow flow, F beside) {
   using D = Tag<T>;
   const Vec<D> top = hn::Set(D(), top_);
   return reduce_long<SumOf, T>(
@@ -23,16 +23,21 @@ HWY_NOINLINE T exp_sum(const T* x, T* y, int64_t n, T top_, RowFlow flow) {
       [&](int64_t i) HWY_ATTR {
         const D d;
         fetch(x + i, flow);
-        const Vec<D> e = math::exp(d, hn::Sub(hn::LoadU(d, x + i), top));
+        const Vec<D> e = math::exp_bounded(d, hn::Sub(hn::LoadU(d, x + i), top));
         if (y) hn::StoreU(e, d, y + i);
+        beside(i);
         return e;
       },
       [&](int64_t i, size_t count) HWY_ATTR {
         const D d;
-        const Vec<D> e = math::exp(d, hn::Sub(load_n(d, x + i, count), top));
+        const Vec<D> e = math::exp_bounded(d, hn::Sub(load_n(d, x + i, count), top));
         if (y) store_n(e, d, y + i, count);
         return e;
       });
+}
+template <class T>
+HWY_INLINE T exp_sum(const T* x, T* y, int64_t n, T top, RowFlow flow) {
+  return exp_sum_beside(x, y, n, top, flow, [](int64_t) HWY_ATTR {});
 }
 
 template <class T>
@@ -55,23 +60,62 @@ struct LargestOf : MaxOf {
 };
 
 template <class T>
-void softmax(const void* x_, void* y, void* scratch, int64_t n, RowFlow flow) {
+void softmax(const void* x_, void* y, void* scratch_, int64_t n, RowFlow flow, PendingRow* pending) {
   const T* x = static_cast<const T*>(x_);
-  T* e = static_cast<T*>(flow.stream ? scratch : y);
-  const T top = reduce_row<MaxOf, T>(x, n), sum = exp_sum(x, e, n, top, flow);
+  T* scratch = static_cast<T*>(scratch_);
+  const T top = reduce_row<LargestOf, T>(x, n);
+  if (pending) {
+    const Tag<T> d;
+    T* own = pending->from == scratch ? scratch + n : scratch;
+    const T* from = static_cast<const T*>(pending->from);
+    T* to = static_cast<T*>(pending->y);
+    const auto scale = hn::Set(d, T(pending->scale));
+    const T sum = from ? exp_sum_beside(x, own, n, top, flow,
+                                        [&](int64_t i) HWY_ATTR { hn::Stream(hn::Mul(hn::LoadU(d, from + i), scale), d, to + i); })
+                       : exp_sum(x, own, n, top, flow);
+    *pending = {own, y, 0, T(1) / sum};
+    return;
+  }
+  T* e = flow.stream ? scratch : static_cast<T*>(y);
+  const T sum = exp_sum(x, e, n, top, flow);
   const auto scale = hn::Set(Tag<T>(), T(1) / sum);
-  each_out(static_cast<T*>(y), n, flow.stream, [&](int64_t i, auto load) HWY_ATTR {
-    return hn::Mul(load(e + i), scale);
-  });
+  each_out(static_cast<T*>(y), n, flow.stream, [&](int64_t i, auto load) HWY_ATTR { return hn::Mul(load(e + i), scale); });
 }
 template <class T>
-void log_softmax(const void* x_, void* y, int64_t n, RowFlow flow) {
+void softmax_flush(const PendingRow& p, int64_t n) {
+  const T* e = static_cast<const T*>(p.from);
+  const auto scale = hn::Set(Tag<T>(), T(p.scale));
+  each_out(static_cast<T*>(p.y), n, true, [&](int64_t i, auto load) HWY_ATTR { return hn::Mul(load(e + i), scale); });
+}
+
+template <class T>
+void log_softmax(const void* x_, void* y, int64_t n, RowFlow flow, PendingRow* pending) {
   const T* x = static_cast<const T*>(x_);
-  const T top_ = reduce_row<MaxOf, T>(x, n), sum = exp_sum(x, static_cast<T*>(nullptr), n, top_, flow);
-  const auto top = hn::Set(Tag<T>(), top_), log_sum = hn::Set(Tag<T>(), log_of(sum));
-  each_out(static_cast<T*>(y), n, flow.stream, [&](int64_t i, auto load) HWY_ATTR {
-    return hn::Sub(hn::Sub(load(x + i), top), log_sum);
-  });
+  const Tag<T> d;
+  const T top = reduce_row<LargestOf, T>(x, n);
+  T* nowhere = nullptr;
+  if (pending) {
+    const T* from = static_cast<const T*>(pending->from);
+    T* to = static_cast<T*>(pending->y);
+    const auto shift = hn::Set(d, T(pending->shift)), log_sum = hn::Set(d, T(pending->scale));
+    const T sum = from ? exp_sum_beside(x, nowhere, n, top, flow,
+                                        [&](int64_t i) HWY_ATTR {
+                                          hn::Stream(hn::Sub(hn::Sub(hn::LoadU(d, from + i), shift), log_sum), d, to + i);
+                                        })
+                       : exp_sum(x, nowhere, n, top, flow);
+    *pending = {x, y, top, log_of(sum)};
+    return;
+  }
+  const T sum = exp_sum(x, nowhere, n, top, flow);
+  const auto shift = hn::Set(d, top), log_sum = hn::Set(d, log_of(sum));
+  each_out(static_cast<T*>(y), n, flow.stream,
+           [&](int64_t i, auto load) HWY_ATTR { return hn::Sub(hn::Sub(load(x + i), shift), log_sum); });
+}
+template <class T>
+void log_softmax_flush(const PendingRow& p, int64_t n) {
+  const T* x = static_cast<const T*>(p.from);
+  const auto shift = hn::Set(Tag<T>(), T(p.shift)), log_sum = hn::Set(Tag<T>(), T(p.scale));
+  each_out(static_cast<T*>(p.y), n, true, [&](int64_t i, auto load) HWY_ATTR { return hn::Sub(hn::Sub(load(x + i), shift), log_sum); });
 }
 
 template <class T>
@@ -146,7 +190,9 @@ void cross_entropy_grad(const void* x_, void* dx_, int64_t n, double lse_, doubl
 template <class T>
 RowLoops softmax_loops_of() {
   RowLoops r{};
-  r.softmax = softmax<T>, r.log_softmax = log_softmax<T>, r.softmax_grad = softmax_grad<T>, r.log_softmax_grad = log_softmax_grad<T>;
+  r.softmax = softmax<T>, r.softmax_flush = softmax_flush<T>;
+  r.log_softmax = log_softmax<T>, r.log_softmax_flush = log_softmax_flush<T>;
+  r.softmax_grad = softmax_grad<T>, r.log_softmax_grad = log_softmax_grad<T>;
   r.log_sum_exp = log_sum_exp<T>, r.weighted = weighted<T>, r.cross_entropy_grad = cross_entropy_grad<T>;
   return r;
 }

@@ -170,6 +170,20 @@ HWY_INLINE Vec<D> scale_pow2(D d, Vec<D> x, Vec<D> n) {
   return hn::Mul(hn::Mul(x, hn::BitCast(d, hn::ShiftLeft<kMantissa>(half))), hn::BitCast(d, hn::ShiftLeft<kMantissa>(rest)));
 }
 
+/// The same, and 0 where `kept` is not.
+template <class D, class M>
+HWY_INLINE Vec<D> scale_pow2_or_zero(D d, M kept, Vec<D> x, Vec<D> n) {
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+  if constexpr (hn::MaxLanes(D()) * sizeof(Lane<D>) == 64) {
+    if constexpr (sizeof(Lane<D>) == 4)
+      return (void)d, Vec<D>{_mm512_maskz_scalef_ps(kept.raw, x.raw, n.raw)};
+    else
+      return (void)d, Vec<D>{_mm512_maskz_scalef_pd(kept.raw, x.raw, n.raw)};
+  }
+#endif
+  return hn::IfThenElseZero(kept, scale_pow2(d, x, n));
+}
+
 }  // namespace keel::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 #endif
