@@ -192,8 +192,8 @@ HWY_INLINE Vec<D> log1p(D d, Vec<D> x) {
   }
 }
 
-/// a / (1 + c) for 1 + c in [1 / scale, 2 / scale] and a quotient within a factor of 2 of a. f32 multiplies, as vectors divide slowly:
-/// 1 / (1 + c) to 1 %, to 1e-4, and a remainder step, whose a - q and 1 + c are exact.
+/// a / (1 + c) for 1 + c in [1 / scale, 2 / scale] and a quotient within a factor of 2 of a. f32 by
+/// 1 / (1 + c) to 1 %, to 1e-4, and a remainder step that sees 1 + c and a - q unrounded, which a division of the rounded sum does not.
 template <int scale, class D>
 HWY_INLINE Vec<D> over_one_plus(D d, Vec<D> a, Vec<D> c) {
   const Vec<D> one = num(d, 1), b = hn::Add(c, one);
@@ -237,7 +237,7 @@ HWY_INLINE Vec<D> tanh(D d, Vec<D> x) {
 template <class D>
 HWY_INLINE Vec<D> sigmoid(D d, Vec<D> x) {
   const Vec<D> one = num(d, 1), e = exp_bounded(d, hn::Or(x, num(d, -0.0)));
-  return over_one_plus<1>(d, hn::IfThenElse(hn::Lt(x, hn::Zero(d)), e, one), e);
+  return hn::Div(hn::IfThenElse(hn::Lt(x, hn::Zero(d)), e, one), hn::Add(one, e));
 }
 
 /// Hyperbolic sine and cosine; f64 by libm.
