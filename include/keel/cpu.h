@@ -21,5 +21,11 @@ std::vector<CpuFeature> cpu_features();
 /// What the variable KEEL_ISA asks for where that cannot be followed, as a sentence; else empty.
 std::string cpu_refusal();
 
+/// Whether f32 convolutions of 3 x 3 windows and stride 1 may take Winograd's form, F(2 x 2, 3 x 3): 16 products where direct sums take 36,
+/// rounding errors relative to the 4 x 4 pixels of a tile, and an infinite pixel makes its whole 2 x 2 tile of results NaN or infinite (docs/adr/0022). On at
+/// the start, unless the environment says KEEL_WINOGRAD=0. Not to be changed while convolutions run.
+void allow_winograd(bool on);
+bool winograd_allowed();
+
 }  // namespace keel
 #pragma GCC visibility pop

@@ -4,10 +4,24 @@
 #include "backend/cpu/conv/winograd.h"
 
 #include <algorithm>
+#include <atomic>
 
 #include "backend/cpu/gemm/task.h"
 #include "backend/cpu/isa.h"
+#include "base/env.h"
+#include "keel/cpu.h"
 #include "keel/parallel.h"
+
+namespace keel {
+namespace {
+std::atomic<bool>& winograd_switch() {
+  static std::atomic<bool> on{base::env_string("KEEL_WINOGRAD") != "0"};
+  return on;
+}
+}  // namespace
+void allow_winograd(bool on) { winograd_switch().store(on, std::memory_order_relaxed); }
+bool winograd_allowed() { return winograd_switch().load(std::memory_order_relaxed); }
+}  // namespace keel
 
 namespace keel::cpu {
 namespace {
@@ -102,7 +116,7 @@ struct WeightPlan {
 
 bool winograd_suits(Elem e, const ConvShape& s) {
   return e == Elem::f32 && s.groups == 1 && s.kh == 3 && s.kw == 3 && s.sh == 1 && s.sw == 1 && s.dh == 1 && s.dw == 1 && s.ph <= 2 &&
-         s.pw <= 2 && std::min(s.c, s.o) >= 32 && std::max(s.c, s.o) <= kWinogradMost && s.oh * s.ow >= 16;
+         s.pw <= 2 && std::min(s.c, s.o) >= 32 && std::max(s.c, s.o) <= kWinogradMost && s.oh * s.ow >= 16 && winograd_allowed();
 }
 
 int64_t winograd_forward_workspace(const ConvShape& s) { return forward_plan(s).bytes(); }
