@@ -16,6 +16,11 @@ struct Device {
 };
 inline constexpr Device cpu_device{};
 
+/// How many devices of a kind can be used; 0 where the library or the driver for it is missing.
+int device_count(DeviceType t);
+/// Waits until everything that was asked of `d` has been done; raises DeviceError where some of it failed. Nothing to wait for on the CPU.
+void synchronize(Device d);
+
 /// Parses "cpu", "cuda", "cuda:1" or "auto" (the best device present; the choice is logged). Raises DeviceError for a device that is not there, and says why.
 Device device(std::string_view name);
 std::string to_string(Device d);

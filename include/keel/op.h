@@ -201,6 +201,7 @@ struct ArgDef {
   bool optional = false, variadic = false;
   bool grouped = true;   // takes part in promotion with the other grouped inputs
   bool written = false;  // the op writes into it
+  bool host = false;     // stays in host memory whatever the device: a few settings that kernels take when they are called
 };
 struct OutDef {
   const char* name = nullptr;
@@ -258,6 +259,8 @@ class Def {
   Def& variadic(const char* name, DTypeSet k) { return d_.in.push_back({name, k, false, true}), *this; }
   /// The last input stands outside promotion and autocast: an index, a mask, a key.
   Def& alone() { return d_.in.back().grouped = false, *this; }
+  /// The last input stays in host memory whatever the device of the others: a random key, an optimiser's settings.
+  Def& host() { return d_.in.back().host = true, *this; }
   /// The last input is written in place.
   Def& written() { return d_.in.back().written = true, *this; }
   Def& out(const char* name) { return d_.out.push_back({name}), *this; }

@@ -14,6 +14,7 @@ struct TensorView {
   DType dtype = DType::none;
   const Shape* shape_ = nullptr;
   const Strides* strides_ = nullptr;
+  bool on_host = false;  // a number in host memory among tensors of a device: the kernel takes its value when it is called
 
   template <class T> T* ptr() const { return static_cast<T*>(data); }
   const Shape& shape() const { return *shape_; }
@@ -48,7 +49,8 @@ struct KernelArgs {
   void* workspace = nullptr;
   /// One pointer an output. Null: nobody watches, and no instruction is spent on it.
   StatSlot* stats[4] = {};
-  void* stream = nullptr;
+  void* stream = nullptr;  // the queue of the device that the tensors live on; null on the CPU
+  int device = 0;          // its index
 
   template <class P> const P& get() const { return *static_cast<const P*>(params); }
 };

@@ -9,6 +9,7 @@
 #include <ostream>
 #include <vector>
 
+#include "core/device_driver.h"
 #include "core/impl.h"
 
 namespace keel {
@@ -250,8 +251,8 @@ struct Printer {
 
 std::string to_string(const Tensor& t) {
   if (!t.defined()) return "<empty tensor>";
-  const TensorImpl& ti = impl(t);
-  if (ti.device.type != DeviceType::cpu) return "<" + to_string(ti.spec) + " on " + to_string(ti.device) + ">";
+  const Tensor host = on_host(t);
+  const TensorImpl& ti = impl(host);
   const DType d = ti.spec.dtype;
   const int64_t n = ti.spec.shape.numel();
   if (n == 0) return ti.spec.shape.rank() == 1 ? "[]" : "[] (shape " + to_string(ti.spec.shape) + ")";

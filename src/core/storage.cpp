@@ -4,6 +4,7 @@
 #include <new>
 
 #include "core/allocator.h"
+#include "core/device_driver.h"
 #include "core/impl.h"
 #include "core/pool.h"
 #include "keel/error.h"
@@ -64,11 +65,27 @@ void Storage::destroy(Storage* s) {
   give_object(PoolKind::storage, s);
 }
 
+namespace {
+[[gnu::cold, gnu::noinline]] void allocate_on(Device device, Storage& s) {
+  const DeviceDriver& driver = driver_of(device);
+  s.data = static_cast<std::byte*>(driver.allocate(device.index, s.bytes, scope().path));
+  if (!s.data) {
+    char report[4096];
+    driver.memory_report(device.index, s.bytes, report, sizeof report);
+    raise(about_call(Error(ErrorCode::memory, "out of memory on " + to_string(device) + ": " + std::to_string(s.bytes) + " bytes wanted")).note(report));
+  }
+  s.release = [](Storage* x) { driver_of(x->device).free(x->device.index, x->data, x->bytes); };
+}
+}  // namespace
+
 Ref<Storage> allocate_storage(size_t bytes, Device device) {
   Ref<Storage> s = new_storage();
   s->bytes = bytes, s->device = device;
-  if (device.type != DeviceType::cpu) raise(about_call(Error(ErrorCode::device, "no backend for " + to_string(device) + " is loaded")));
   if (bytes == 0) return s;
+  if (device.type != DeviceType::cpu) [[unlikely]] {
+    allocate_on(device, *s);
+    return s;
+  }
   s->data = static_cast<std::byte*>(cpu_allocate(bytes, scope().path));
   if (!s->data) raise(about_call(Error(ErrorCode::memory, "out of memory: " + std::to_string(bytes) + " bytes wanted")).note(memory_report(bytes)));
   s->release = [](Storage* x) { cpu_free(x->data, x->bytes); };

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/device_driver.h"
 #include "core/impl.h"
 #include "core/scope.h"
 #include "keel/error.h"
@@ -71,16 +72,22 @@ void* Tensor::mutable_bytes(DType expected) {
   return const_cast<void*>(p);
 }
 
-double Tensor::item() const {
-  given(*this, "item");
-  require_single(*this);
-  return read_double(bytes(DType::none), dtype());
-}
-int64_t Tensor::item_int() const {
-  given(*this, "item");
-  require_single(*this);
-  return read_int(bytes(DType::none), dtype());
-}
+namespace {
+/// The bytes of the one element, wherever it lives.
+struct OneElement {
+  alignas(16) std::byte value[16];
+  explicit OneElement(const Tensor& t) {
+    const TensorImpl& x = given(t, "item");
+    require_single(t);
+    if (TraceSink* trace = scope().trace) trace->host_read(trace, x);
+    if (x.device.type == DeviceType::cpu || x.weak) std::memcpy(value, x.data, size_of(x.spec.dtype));
+    else device_copy(x.device, value, x.data, size_of(x.spec.dtype), CopyWay::to_host);
+  }
+};
+}  // namespace
+
+double Tensor::item() const { return read_double(OneElement(*this).value, dtype()); }
+int64_t Tensor::item_int() const { return read_int(OneElement(*this).value, dtype()); }
 
 double read_double(const void* p, DType t) {
   switch (t) {
@@ -173,14 +180,6 @@ std::string to_string(Device d) {
   std::string s = names[int(d.type)];
   if (d.type != DeviceType::cpu) s += ":" + std::to_string(d.index);
   return s;
-}
-
-Device device(std::string_view name) {
-  if (name == "cpu" || name == "auto") return cpu_device;
-  const std::string n(name);
-  if (name.starts_with("cuda") || name.starts_with("webgpu"))
-    raise(Error(ErrorCode::device, "device " + n + " is not available: this build has no such backend").op("device").hint("device(\"auto\") takes the best one present"));
-  raise(Error(ErrorCode::value, "unknown device '" + n + "'").op("device").hint("cpu, cuda, cuda:N or auto"));
 }
 
 }  // namespace keel

@@ -1,19 +1,36 @@
 // The last stage of the pipeline: a view, a kernel, or the decomposition, in that order. Gives kernels the memory layout that they demand.
 #include <atomic>
+#include <mutex>
 
 #include "backend/cpu/stat_pass.h"
-#include "backend/kernel.h"
+#include "backend/device_kernels.h"
 #include "base/log.h"
 #include "core/allocator.h"
 #include "core/impl.h"
 #include "op/checks.h"
+#include "op/device_call.h"
 #include "op/scope.h"
 
 namespace keel {
 
 extern OpDef op_copy;
 
-bool cpu_has_kernel(const OpDef& op) { return op.view || (!scope().oracle && detail::cpu_table.first(op) != nullptr); }
+const KernelTable& kernels_on(DeviceType t) {
+  if (t == DeviceType::cpu) [[likely]]
+    return detail::cpu_table;
+  static constinit KernelTable tables[3];
+  static std::once_flag filled[3];
+  std::call_once(filled[int(t)], [t] {
+    const DeviceDriver* driver = device_driver(t);
+    if (!driver) return;
+    const auto& list = *static_cast<const DeviceKernels*>(driver->kernels);
+    for (int i = 0; i < list.count; ++i)
+      if (const OpDef* op = registry().find(list.items[i].op)) tables[int(t)].add(*op, *list.items[i].entry);
+  });
+  return tables[int(t)];
+}
+
+bool has_kernel(const OpDef& op, DeviceType t) { return op.view || (!scope().oracle && kernels_on(t).first(op) != nullptr); }
 
 namespace {
 
@@ -21,7 +38,14 @@ std::atomic<uint32_t> fallbacks[KernelTable::kMaxOps];  // calls without a kerne
 
 TensorView view_of(const Tensor& t) {
   const TensorImpl& x = impl(t);
-  return {x.data, x.spec.dtype, &x.spec.shape, &x.strides};
+  return {x.data, x.spec.dtype, &x.spec.shape, &x.strides, x.device.type == DeviceType::cpu};
+}
+
+/// Where a kernel is to run.
+void aim(KernelArgs& a, Device d) {
+  if (d.type == DeviceType::cpu) [[likely]]
+    return;
+  a.device = d.index, a.stream = driver_of(d).stream(d.index);
 }
 
 bool fits(const Tensor& t, Layout l) {
@@ -38,11 +62,12 @@ bool fits(const Tensor& t, Layout l) {
 Tensor copy_with_strides(const Tensor& x, const Strides& st) {
   const TensorImpl& xi = impl(x);
   Tensor y = make_tensor(xi.spec.dtype, xi.spec.shape, st, xi.device);
-  const KernelEntry* k = detail::cpu_table.first(op_copy);
-  KEEL_ASSERT(k);
+  const KernelEntry* k = kernels_on(xi.device.type).first(op_copy);
+  if (!k) return send(copy_with_strides(on_host(x), st), xi.device);
   const TensorView in = view_of(x), out = view_of(y);
   KernelArgs a;
   a.in = &in, a.out = &out, a.n_in = a.n_out = 1;
+  aim(a, xi.device);
   k->run(a);
   return y;
 }
@@ -87,9 +112,9 @@ Strides strides_for(Layout l, const Spec& s, Inputs in) {
   return contiguous_strides(s.shape);
 }
 
-Device device_of(Call& c) {
+Device device_of(const Call& c) {
   for (int i = 0; i < c.in.size(); ++i)
-    if (c.in[i].defined() && !impl(c.in[i]).weak) return impl(c.in[i]).device;
+    if (c.in[i].defined() && !impl(c.in[i]).weak && !c.op.in[std::min(i, c.op.in.size() - 1)].host) return impl(c.in[i]).device;
   if (c.op.params.device_offset >= 0) return *reinterpret_cast<const Device*>(static_cast<const char*>(c.params) + c.op.params.device_offset);
   return cpu_device;
 }
@@ -116,19 +141,8 @@ const KernelEntry* find_kernel(const KernelTable& table, Call& c) {
 /// Statistics of results whose kernel took none; results beyond the last declared output share its slot.
 void watch_outputs(Call& c, const Tensors& out, StatSlot* stats) {
   for (int i = 0; i < out.size(); ++i)
-    if (out[i].defined()) cpu::stat_pass(view_of(out[i]), stats[std::min(i, c.op.out.size() - 1)]);
+    if (out[i].defined()) observe(out[i], stats[std::min(i, c.op.out.size() - 1)]);
 }
-
-struct Workspace {
-  void* p = nullptr;
-  size_t bytes;
-  explicit Workspace(size_t n) : bytes(n) {
-    if (n && !(p = cpu_allocate(n, scope().path))) raise(op_error(ErrorCode::memory, "out of memory: " + std::to_string(n) + " bytes of workspace wanted").note(memory_report(n)));
-  }
-  ~Workspace() {
-    if (p) cpu_free(p, bytes);
-  }
-};
 
 const OutDef& out_of(const OpDef& op, int i) { return op.out[std::min(i, op.out.size() - 1)]; }
 
@@ -142,7 +156,9 @@ const OutDef& out_of(const OpDef& op, int i) { return op.out[std::min(i, op.out.
   return out;
 }
 
-Tensors run_kernel(const KernelEntry& k, Call& c, StatSlot* stats) {
+}  // namespace
+
+Tensors run_kernel(const KernelEntry& k, Call& c, StatSlot* stats, Device d) {
   const int n_in = c.in.size(), n_out = int(c.out.size());
   SmallVector<TensorView, 10> in;
   SmallVector<Tensor, 2> copies;
@@ -168,7 +184,6 @@ Tensors run_kernel(const KernelEntry& k, Call& c, StatSlot* stats) {
   if (unknown) [[unlikely]]
     counted = count_extents(k, c, a);
   const SpecList& specs = unknown ? counted : c.out;
-  const Device d = device_of(c);
   Tensors out;
   SmallVector<TensorView, 4> views;
   for (int i = 0; i < n_out; ++i) {
@@ -187,15 +202,15 @@ Tensors run_kernel(const KernelEntry& k, Call& c, StatSlot* stats) {
   a.out = views.data();
   if (stats && k.stats)
     for (int i = 0; i < n_out && i < c.op.out.size(); ++i) a.stats[i] = out[i].defined() ? &stats[i] : nullptr;
-  Workspace w(k.workspace ? k.workspace(a) : 0);
-  a.workspace = w.p;
+  aim(a, d);
+  const size_t wanted = k.workspace ? k.workspace(a) : 0;
+  const Ref<Storage> workspace = wanted ? allocate_storage(wanted, d) : Ref<Storage>();
+  a.workspace = wanted ? workspace->data : nullptr;
   if (KernelStatus s = k.run(a); s.code) raise_status(s);
   if (stats && !k.stats) watch_outputs(c, out, stats);
   if (c.into && !out[0].is(*c.into)) Tensor(*c.into).copy_(out[0]);
   return out;
 }
-
-}  // namespace
 
 std::vector<std::string> kernels_of(const OpDef& op) {
   std::vector<std::string> names;
@@ -216,7 +231,13 @@ std::vector<FallbackCount> fallback_report() {
   return out;
 }
 
-void observe(const Tensor& t, StatSlot& slot) { cpu::stat_pass(view_of(t), slot); }
+void observe(const Tensor& t, StatSlot& slot) {
+  const TensorImpl& x = impl(t);
+  if (x.device.type == DeviceType::cpu || x.weak) return cpu::stat_pass(view_of(t), slot);
+  const auto& device = *static_cast<const DeviceKernels*>(driver_of(x.device).kernels);
+  if (device.observe) return device.observe(x.device.index, view_of(t), slot);
+  cpu::stat_pass(view_of(on_host(t)), slot);
+}
 
 Tensor contiguous_copy(const Tensor& x) { return copy_with_strides(x, contiguous_strides(impl(x).spec.shape)); }
 Tensor channels_last_copy(const Tensor& x) { return copy_with_strides(x, channels_last_strides(impl(x).spec.shape)); }
@@ -225,37 +246,40 @@ bool is_channels_last(const Tensor& x) { return fits(x, Layout::channels_last); 
 namespace {
 
 /// Counts a call that no kernel serves; says once per op why, and what serves it instead.
-[[gnu::cold]] void note_fallback(Call& c, const char* instead) {
+[[gnu::cold]] void note_fallback(const Call& c, const KernelTable& table, const char* instead) {
   if (fallbacks[c.op.id].fetch_add(1, std::memory_order_relaxed) || c.op.fallback == Fallback::ok) return;
   if (!base::log_enabled(LogLevel::info) && !base::log_topic("dispatch")) return;
   std::string text = std::string(c.op.name) + ": ";
   const DType t = c.in.size() && c.in[0].defined() ? c.specs[0].dtype : c.out[0].dtype;
-  if (!detail::cpu_table.first(c.op)) text += "no kernel";
-  for (const KernelEntry* k = detail::cpu_table.first(c.op); k; k = k->next) {
+  if (!table.first(c.op)) text += "no kernel";
+  for (const KernelEntry* k = table.first(c.op); k; k = k->next) {
     const char* why = contains(k->dtypes, t) ? k->refuses(c.params, c.specs) : nullptr;
-    text += std::string(k == detail::cpu_table.first(c.op) ? "" : ", ") + k->name + " " + (why ? std::string("refuses: ") + why : std::string("does not take ") + name_of(t));
+    text += std::string(k == table.first(c.op) ? "" : ", ") + k->name + " " + (why ? std::string("refuses: ") + why : std::string("does not take ") + name_of(t));
   }
   base::log(LogLevel::info, "dispatch", text + "; " + instead + " runs instead");
 }
 
-/// A call that the CPU has no kernel for.
-[[gnu::noinline]] Tensors run_fallback(Call& c, StatSlot* stats) {
+/// A call that device `d` has no kernel for.
+[[gnu::noinline]] Tensors run_fallback(Call& c, StatSlot* stats, Device d) {
   Tensors out;
   if (c.op.decompose) {
     if (c.op.fallback == Fallback::refuse && c.out[0].shape.numel() * int64_t(size_of(c.out[0].dtype)) > c.op.refuse_above)
       fail(ErrorCode::unsupported, "has no kernel for this dtype here, and its decomposition would need too much memory");
-    if (!c.scope.oracle) note_fallback(c, "its decomposition");
+    if (!c.scope.oracle) note_fallback(c, kernels_on(d.type), "its decomposition");
     ScopeGuard below;
     Scope& s = c.scope;
     s.grad = false, s.autocast = DType::none, s.trace = nullptr, s.monitor = nullptr;
     c.op.decompose(c.params, c.in, out);
     if (c.into) Tensor(*c.into).copy_(out[0]);
+  } else if (d.type != DeviceType::cpu) {
+    if (!c.scope.oracle) note_fallback(c, kernels_on(d.type), "the CPU, with copies there and back,");
+    return run_on_host(c, stats, d);
   } else if (const KernelEntry* k = find_kernel(detail::reference_table, c)) {
-    if (!c.scope.oracle) note_fallback(c, "the slow reference");
-    out = run_kernel(*k, c, nullptr);
+    if (!c.scope.oracle) note_fallback(c, kernels_on(d.type), "the slow reference");
+    out = run_kernel(*k, c, nullptr, d);
   } else {
     const DType t = c.in.size() ? c.in[0].dtype() : c.out[0].dtype;
-    fail(ErrorCode::unsupported, std::string("has no kernel for ") + name_of(t) + " on " + to_string(device_of(c)));
+    fail(ErrorCode::unsupported, std::string("has no kernel for ") + name_of(t) + " on " + to_string(d));
   }
   if (stats) watch_outputs(c, out, stats);
   return out;
@@ -271,12 +295,13 @@ Tensors run_view(Call& c) {
 
 }  // namespace
 
-Tensors run_backend(Call& c, StatSlot* stats) {
-  if (c.op.view) return run_view(c);
+Tensors run_backend_on(Device d, Call& c, StatSlot* stats) {
   const bool oracle = c.scope.oracle;
-  if (const KernelEntry* k = oracle && c.op.is_primitive ? find_kernel(detail::reference_table, c) : nullptr) return run_kernel(*k, c, nullptr);
-  if (const KernelEntry* k = oracle && c.op.decompose ? nullptr : find_kernel(detail::cpu_table, c)) return run_kernel(*k, c, stats);
-  return run_fallback(c, stats);
+  if (const KernelEntry* k = oracle && c.op.is_primitive && d == cpu_device ? find_kernel(detail::reference_table, c) : nullptr) return run_kernel(*k, c, nullptr, d);
+  if (const KernelEntry* k = oracle && c.op.decompose ? nullptr : find_kernel(kernels_on(d.type), c)) return run_kernel(*k, c, stats, d);
+  return run_fallback(c, stats, d);
 }
+
+Tensors run_backend(Call& c, StatSlot* stats) { return c.op.view ? run_view(c) : run_backend_on(device_of(c), c, stats); }
 
 }  // namespace keel

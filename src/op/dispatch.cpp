@@ -38,6 +38,10 @@ void normalise(const OpDef& op, Inputs in) {
     }
     const TensorImpl& t = impl(in[i]);
     if (t.weak) continue;
+    if (arg_of(op, i).host) {
+      if (t.device != cpu_device) fail(ErrorCode::device, std::string("'") + arg_of(op, i).name + "' must be in host memory, and is on " + to_string(t.device));
+      continue;
+    }
     if (known && t.device != device) fail(ErrorCode::device, "inputs are on different devices (" + to_string(device) + " and " + to_string(t.device) + ")", "x.to(device) moves a tensor; nothing moves by itself");
     device = t.device, known = true;
   }
@@ -115,7 +119,8 @@ void promote_inputs(const OpDef& op, Prepared& p) {
 bool uniform(const OpDef& op, Inputs in, bool& tracked) {
   if (op.promote != Promote::common || in.size() > op.in.size()) return false;
   DType t = DType::none;
-  bool same = true;
+  Device d;
+  bool same = true, first = true;
   for (int i = 0; i < in.size(); ++i) {
     const ArgDef& a = op.in[i];
     const TensorImpl* x = in[i].impl();
@@ -124,11 +129,12 @@ bool uniform(const OpDef& op, Inputs in, bool& tracked) {
       continue;
     }
     tracked |= x->tracked();
+    if (first && !a.host) d = x->device, first = false;
     if (a.grouped) {
       same &= t == DType::none || t == x->spec.dtype;
       t = x->spec.dtype;
     }
-    same &= !x->weak && contains(a.kinds, x->spec.dtype) && x->device == cpu_device;
+    same &= !x->weak && contains(a.kinds, x->spec.dtype) && x->device == (a.host ? cpu_device : d);
   }
   return same;
 }
@@ -205,7 +211,7 @@ Tensors infer_and_run(const Job& j, Inputs in, bool tracked) {
   if (tracked && j.scope.grad && !j.into && any_inexact(op, out)) {
     if (op.vjp) return layer::autograd(c);
     if (!op.decompose) refuse_gradient();
-  } else if (op.vjp || !op.decompose || cpu_has_kernel(op)) {
+  } else if (op.vjp || !op.decompose || has_kernel(op, in.size() && in[0].defined() ? impl(in[0]).device.type : DeviceType::cpu)) {
     return run_below_autograd(c);
   }
   Tensors made;

@@ -57,8 +57,8 @@ inline Tensors run_below_autograd(Call& c) {
 struct FallbackCount;
 std::vector<FallbackCount> fallback_report();
 
-/// Whether the CPU has any kernel (or view) for `op`.
-bool cpu_has_kernel(const OpDef& op);
+/// Whether devices of a kind have any kernel (or view) for `op`.
+bool has_kernel(const OpDef& op, DeviceType t);
 Tensor contiguous_copy(const Tensor& x);
 Tensor channels_last_copy(const Tensor& x);
 bool is_channels_last(const Tensor& x);

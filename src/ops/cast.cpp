@@ -1,3 +1,4 @@
+#include "op/device_call.h"
 #include "ops/common.h"
 
 namespace keel {
@@ -26,6 +27,18 @@ KEEL_OP(relayout, RelayoutParams) {
       .saves()
       .vjp([](auto&, const VjpArgs& a) -> Tensors { return {a.g[0]}; });
 }
+KEEL_OP(transfer, TransferParams) {
+  def.doc("The same values in the memory of another device.").in("x", kinds::any).out("y").promote(Promote::none).fallback(Fallback::ok)
+      .infer([](auto&, Specs in) { return in[0]; })
+      .decompose([](auto& p, Inputs in) { return move_to(in[0], p.to); })
+      .saves()
+      .vjp([](auto& p, const VjpArgs& a) -> Tensors { return {transfer(a.g[0], p.from)}; });
+}
+Tensor transfer(const Tensor& x, Device to) {
+  const Device from = x.device();
+  return from == to ? x : call(op_transfer, TransferParams{.to = to, .from = from}, x);
+}
+
 Tensor contiguous(const Tensor& x) { return x.is_contiguous() ? x : call(op_relayout, RelayoutParams{}, x); }
 Tensor channels_last(const Tensor& x) {
   if (x.rank() == 4 && is_channels_last(x)) return x;

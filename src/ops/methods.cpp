@@ -69,10 +69,7 @@ Tensor Tensor::masked_fill(const Tensor& mask, Scalar v) const { return AtCaller
 
 Tensor Tensor::to(DType t) const { return AtCaller(), cast(*this, t); }
 Tensor Tensor::astype(DType t) const { return AtCaller(), cast(*this, t); }
-Tensor Tensor::to(Device d) const {
-  if (d == device()) return *this;
-  raise(Error(ErrorCode::device, "no backend for " + to_string(d) + " is loaded").op("to").arg("x", to_string(p_->spec)));
-}
+Tensor Tensor::to(Device d) const { return AtCaller(), transfer(*this, d); }
 Tensor Tensor::clone() const { return AtCaller(), copy(*this); }
 Tensor Tensor::contiguous() const { return AtCaller(), is_contiguous() ? *this : keel::contiguous(*this); }
 Tensor Tensor::channels_last() const { return AtCaller(), keel::channels_last(*this); }

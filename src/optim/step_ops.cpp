@@ -33,22 +33,22 @@ Spec check_lists(Specs in, int hyper, int lists, bool steps) {
 }  // namespace
 
 KEEL_OP(sgd_step, SgdStepParams) {
-  def.doc("One step of stochastic gradient descent, with momentum.").in("hyper", kinds::floating).alone().variadic("tensors", kinds::floating).alone().written().out("first").alias(1)
+  def.doc("One step of stochastic gradient descent, with momentum.").in("hyper", kinds::floating).alone().host().variadic("tensors", kinds::floating).alone().written().out("first").alias(1)
       .promote(Promote::none).primitive()
       .infer([](auto& p, Specs in) { return check_lists(in, 4, p.momentum ? 4 : 2, p.momentum); });
 }
 KEEL_OP(adam_step, AdamStepParams) {
-  def.doc("One step of Adam (Kingma and Ba 2015), AMSGrad (Reddi et al. 2018) or AdamW (Loshchilov and Hutter 2019).").in("hyper", kinds::floating).alone()
+  def.doc("One step of Adam (Kingma and Ba 2015), AMSGrad (Reddi et al. 2018) or AdamW (Loshchilov and Hutter 2019).").in("hyper", kinds::floating).alone().host()
       .variadic("tensors", kinds::floating).alone().written().out("first").alias(1).promote(Promote::none).primitive()
       .infer([](auto& p, Specs in) { return check_lists(in, 5, p.amsgrad ? 6 : 5, true); });
 }
 KEEL_OP(rmsprop_step, RmspropStepParams) {
-  def.doc("One step of RMSprop, plain or centered (Graves 2013), with momentum.").in("hyper", kinds::floating).alone().variadic("tensors", kinds::floating).alone().written().out("first").alias(1)
+  def.doc("One step of RMSprop, plain or centered (Graves 2013), with momentum.").in("hyper", kinds::floating).alone().host().variadic("tensors", kinds::floating).alone().written().out("first").alias(1)
       .promote(Promote::none).primitive()
       .infer([](auto& p, Specs in) { return check_lists(in, 5, 4 + p.centered + p.momentum, true); });
 }
 KEEL_OP(ema_step, NoParams) {
-  def.doc("Moves averages towards values.").in("hyper", kinds::floating).alone().variadic("tensors", kinds::floating).alone().written().out("first").alias(1)
+  def.doc("Moves averages towards values.").in("hyper", kinds::floating).alone().host().variadic("tensors", kinds::floating).alone().written().out("first").alias(1)
       .promote(Promote::none).primitive()
       .infer([](auto&, Specs in) {
         check_shape(in[0].shape == Shape({1}) && in[0].dtype == f64, "hyper must be f64[1]");
@@ -66,7 +66,7 @@ KEEL_OP(ema_step, NoParams) {
       });
 }
 KEEL_OP(clip_norm, ClipNormParams) {
-  def.doc("Scales tensors in place so that their common norm is at most `limit`.").in("limit", kinds::floating).alone().variadic("tensors", kinds::floating).alone().written().out("norm")
+  def.doc("Scales tensors in place so that their common norm is at most `limit`.").in("limit", kinds::floating).alone().host().variadic("tensors", kinds::floating).alone().written().out("norm")
       .promote(Promote::none).primitive()
       .infer([](auto& p, Specs in) {
         check_value(p.p > 0, "p", "positive", p.p);

@@ -11,58 +11,6 @@
 namespace keel::testing_cases {
 namespace {
 
-Tolerance tolerance_for(const OpCase& c, DType t) { return t == f64 ? c.f64_tolerance : t == f16 ? c.f16_tolerance : t == bf16 ? c.bf16_tolerance : c.f32_tolerance; }
-
-/// The largest finite value of a floating dtype; beyond it the oracle's value must have become infinite.
-double largest(DType t) { return t == f16 ? 65504.0 : t == bf16 ? 3.3895e38 : t == f32 ? 3.4028234e38 : 1.7e308; }
-
-/// Compares every output with the oracle's; says where the worst element is.
-void expect_close(const Tensors& got, const Tensors& want, Tolerance tol, const std::string& what) {
-  for (int64_t k = 0; k < got.size() && k < want.size(); ++k) {
-    if (!got[k].defined() || !want[k].defined()) continue;
-    ASSERT_EQ(got[k].shape(), want[k].shape()) << what << ", output " << k;
-    const DType t = got[k].dtype();
-    const Tensor g = got[k].contiguous(), w = want[k].contiguous();
-    const std::byte *a = impl(g).data, *b = impl(w).data;
-    for (int64_t i = 0; i < g.size(); ++i, a += size_of(t), b += size_of(w.dtype())) {
-      if (!is_inexact(t)) {
-        ASSERT_EQ(read_int(a, t), read_int(b, w.dtype())) << what << ", output " << k << ", element " << i;
-        continue;
-      }
-      const double x = read_double(a, t), y = read_double(b, w.dtype());
-      if (std::isnan(y)) {
-        ASSERT_TRUE(std::isnan(x)) << what << ", output " << k << ", element " << i << ": got " << x << ", want nan";
-      } else if (std::isinf(y) || std::fabs(y) > largest(t)) {
-        ASSERT_TRUE((std::isinf(x) && std::signbit(x) == std::signbit(y)) || std::fabs(x) > 0.99 * largest(t)) << what << ", output " << k << ", element " << i << ": got " << x << ", want " << y;
-      } else {
-        ASSERT_LE(std::fabs(x - y), tol.abs + tol.rel * std::fabs(y)) << what << ", output " << k << ", element " << i << ": got " << x << ", want " << y;
-      }
-    }
-  }
-}
-
-/// The same values under other strides: transposed memory, every second element, reversed.
-Tensor restride(const Tensor& t, int way) {
-  if (!t.defined() || t.rank() == 0) return t;
-  const int n = int(t.rank());
-  if (way == 0) {
-    Dims order, back;
-    for (int i = n - 1; i >= 0; --i) order.push_back(i), back.push_back(i);
-    return t.permute(order).clone().contiguous().permute(back);
-  }
-  if (way == 1) {
-    Shape wide = t.shape();
-    wide[n - 1] *= 2;
-    SliceParams p;
-    for (int i = 0; i < n; ++i) p.start.push_back(0), p.stop.push_back(wide[i]), p.step.push_back(i == n - 1 ? 2 : 1);
-    Tensor view = slice_view(make_tensor(t.dtype(), wide), p);
-    view.copy_(t);
-    return view;
-  }
-  const Tensor reversed = t.flip({-1});
-  return reversed.clone().flip({-1});
-}
-
 TEST_P(Judge, AgreesWithOracle) {
   if (op.why_no_oracle) GTEST_SKIP() << op.why_no_oracle;
   each([&](const Sample& s, const Tensors& in, DType t, const std::string& what) { expect_close(run_op(op, s.params, fresh(op, in)), run_oracle(op, s.params, fresh(op, in)), tolerance_for(c, t), what); });

@@ -15,6 +15,16 @@ Tensor cast(const Tensor& x, DType to);
 /// A dense copy, in the order of axes that `x` has where it is dense, else row-major.
 Tensor copy(const Tensor& x);
 
+struct TransferParams {
+  [[no_unique_address]] ByName by_name = ByName();
+  Device to = cpu_device;
+  Device from = cpu_device;
+  static constexpr void fields(auto& p, auto&& f) { f("to", p.to, "device of the result"), f("from", p.from, "device of x, where the gradient goes"); }
+};
+/// The values of `x` on device `to`; `x` itself where it is there already. To a device the copy is queued; to the CPU it waits for all work of
+/// the device, and errors of that work show here as DeviceError. Gradients travel back.
+Tensor transfer(const Tensor& x, Device to);
+
 enum class MemoryOrder : int32_t { row_major, channels_last };
 inline const char* const* enum_names(MemoryOrder) {
   static const char* const names[] = {"row_major", "channels_last", nullptr};

@@ -1,0 +1,114 @@
+// Activations and their backward forms, in the formulas of the rows (src/ops/activation.cpp).
+#include "backend/cuda/pointwise.cuh"
+#include "keel/ops/elementwise.h"
+
+using namespace keel;
+using namespace keel::cuda;
+
+namespace {
+
+__device__ inline float exp_of(float x) { return expf(x); }
+__device__ inline double exp_of(double x) { return exp(x); }
+__device__ inline float expm1_of(float x) { return expm1f(x); }
+__device__ inline double expm1_of(double x) { return expm1(x); }
+__device__ inline float log1p_of(float x) { return log1pf(x); }
+__device__ inline double log1p_of(double x) { return log1p(x); }
+__device__ inline float tanh_of(float x) { return tanhf(x); }
+__device__ inline double tanh_of(double x) { return tanh(x); }
+__device__ inline float erf_of(float x) { return erff(x); }
+__device__ inline double erf_of(double x) { return erf(x); }
+
+/// 1 / (1 + exp(-x)) without overflow on either side.
+template <class T> __device__ T logistic(T x) {
+  const T e = exp_of(x < 0 ? x : -x);
+  return x < 0 ? e / (1 + e) : 1 / (1 + e);
+}
+/// log(1 + exp(x)).
+template <class T> __device__ T log1pexp(T x) { return (x > 0 ? x : T(0)) + log1p_of(exp_of(x > 0 ? -x : x)); }
+
+struct Relu {
+  template <class T> __device__ T operator()(T x) const { return x > 0 || x != x ? x : T(0); }
+};
+struct ReluBackward {
+  template <class T> __device__ T operator()(T g, T y) const { return y <= 0 ? T(0) : g; }
+};
+struct TanhBackward {
+  template <class T> __device__ T operator()(T g, T y) const { return g * ((1 - y) * (1 + y)); }
+};
+struct Sigmoid {
+  template <class T> __device__ T operator()(T x) const { return logistic(x); }
+};
+struct SigmoidBackward {
+  template <class T> __device__ T operator()(T g, T y) const { return g * (y * (1 - y)); }
+};
+struct Silu {
+  template <class T> __device__ T operator()(T x) const { return x * logistic(x); }
+};
+struct SiluBackward {
+  template <class T> __device__ T operator()(T g, T x) const {
+    const T s = logistic(x);
+    return g * (s * (x * (1 - s) + 1));
+  }
+};
+constexpr double kInverseRoot2 = 0.70710678118654752440, kInverseRootTau = 0.39894228040143267794, kRoot2OverPi = 0.79788456080286535588, kCubic = 0.044715;
+struct Gelu0 {
+  template <class T> __device__ T operator()(T x) const { return T(0.5) * x * (1 + erf_of(x * T(kInverseRoot2))); }
+};
+struct Gelu0Backward {
+  template <class T> __device__ T operator()(T g, T x) const {
+    const T cdf = T(0.5) * (1 + erf_of(x * T(kInverseRoot2))), pdf = T(kInverseRootTau) * exp_of(T(-0.5) * x * x);
+    return g * (cdf + x * pdf);
+  }
+};
+struct GeluTanh {
+  template <class T> __device__ T operator()(T x) const { return T(0.5) * x * (1 + tanh_of(T(kRoot2OverPi) * (x + T(kCubic) * x * x * x))); }
+};
+struct GeluTanhBackward {
+  template <class T> __device__ T operator()(T g, T x) const {
+    const T t = tanh_of(T(kRoot2OverPi) * (x + T(kCubic) * x * x * x)), inner = T(kRoot2OverPi) * (1 + 3 * T(kCubic) * x * x);
+    return g * (T(0.5) * (1 + t) + T(0.5) * x * ((1 - t) * (1 + t)) * inner);
+  }
+};
+struct LeakyRelu {
+  double slope;
+  template <class T> __device__ T operator()(T x) const { return x > 0 ? x : x * T(slope); }
+};
+struct LeakyReluBackward {
+  double slope;
+  template <class T> __device__ T operator()(T g, T x) const { return x > 0 ? g : g * T(slope); }
+};
+
+template <class F> void define_unary(KernelDef& k) {
+  pointwise_def(k, kinds::floating).run([](const KernelArgs& a) { return unary<Floats>(a, F{}); });
+}
+template <class F> void define_backward(KernelDef& k) {
+  pointwise_def(k, kinds::floating).run([](const KernelArgs& a) { return binary<Floats>(a, F{}); });
+}
+
+}  // namespace
+
+KEEL_CUDA_KERNEL(relu) {
+  pointwise_def(k, kinds::real).run([](const KernelArgs& a) { return unary<Reals>(a, Relu{}); });
+}
+KEEL_CUDA_KERNEL(relu_backward) { define_backward<ReluBackward>(k); }
+KEEL_CUDA_KERNEL(tanh_backward) { define_backward<TanhBackward>(k); }
+KEEL_CUDA_KERNEL(sigmoid) { define_unary<Sigmoid>(k); }
+KEEL_CUDA_KERNEL(sigmoid_backward) { define_backward<SigmoidBackward>(k); }
+KEEL_CUDA_KERNEL(silu) { define_unary<Silu>(k); }
+KEEL_CUDA_KERNEL(silu_backward) { define_backward<SiluBackward>(k); }
+KEEL_CUDA_KERNEL(gelu) {
+  pointwise_def(k, kinds::floating).run([](const KernelArgs& a) {
+    return a.get<GeluParams>().approximate == Gelu::tanh ? unary<Floats>(a, GeluTanh{}) : unary<Floats>(a, Gelu0{});
+  });
+}
+KEEL_CUDA_KERNEL(gelu_backward) {
+  pointwise_def(k, kinds::floating).run([](const KernelArgs& a) {
+    return a.get<GeluParams>().approximate == Gelu::tanh ? binary<Floats>(a, GeluTanhBackward{}) : binary<Floats>(a, Gelu0Backward{});
+  });
+}
+KEEL_CUDA_KERNEL(leaky_relu) {
+  pointwise_def(k, kinds::floating).run([](const KernelArgs& a) { return unary<Floats>(a, LeakyRelu{a.get<LeakyReluParams>().slope}); });
+}
+KEEL_CUDA_KERNEL(leaky_relu_backward) {
+  pointwise_def(k, kinds::floating).run([](const KernelArgs& a) { return binary<Floats>(a, LeakyReluBackward{a.get<LeakyReluParams>().slope}); });
+}

@@ -1,0 +1,24 @@
+#pragma once
+// Matrix products by cuBLASLt, which is opened when the first one is asked for.
+#include "backend/cuda/kernel.h"
+
+namespace keel::cuda {
+
+/// c[m, n] = a[m, k] b[k, n] (+ bias[n]), row-major result with rows `ldc` apart, `batch` times. A matrix is given by its row and column strides, one of which is 1.
+struct Product {
+  DType dtype = DType::none;
+  int64_t m = 0, n = 0, k = 0, batch = 1;
+  const void *a = nullptr, *b = nullptr, *bias = nullptr;
+  void* c = nullptr;
+  int64_t a_row = 0, a_column = 0, b_row = 0, b_column = 0, ldc = 0;
+  int64_t a_step = 0, b_step = 0, c_step = 0;  // from one of the batch to the next
+};
+
+/// Whether a matrix with these strides can be an operand.
+constexpr bool blas_strides(int64_t rows, int64_t columns, int64_t row, int64_t column) {
+  return (column == 1 && (row >= columns || rows == 1)) || (row == 1 && (column >= rows || columns == 1));
+}
+
+KernelStatus multiply(const Product& p, int device, cudaStream_t stream);
+
+}  // namespace keel::cuda

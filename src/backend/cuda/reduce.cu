@@ -1,0 +1,176 @@
+// Reductions: sum, mean, prod, max, min, any, all, var, stddev, argmax, argmin.
+#include "keel/ops/reduce.h"
+
+#include "backend/cuda/reduction.cuh"
+
+using namespace keel;
+using namespace keel::cuda;
+
+namespace {
+
+template <class T> using Total = std::conditional_t<std::is_integral_v<T>, int64_t, Compute<T>>;
+template <class Out, class A> __device__ Out out_of(A a) {
+  if constexpr (std::is_same_v<Out, half>) return __float2half_rn(float(a));
+  else if constexpr (std::is_same_v<Out, bfloat>) return __float2bfloat16_rn(float(a));
+  else return Out(a);
+}
+
+template <class T, class O>
+struct Sum {
+  using In = T;
+  using Out = O;
+  using A = Total<T>;
+  __device__ A empty() const { return 0; }
+  __device__ A lift(T x, int64_t) const { return A(widen(x)); }
+  __device__ A combine(A a, A b) const { return a + b; }
+  __device__ O finish(A a, int64_t) const { return out_of<O>(a); }
+};
+template <class T>
+struct Mean : Sum<T, T> {
+  __device__ T finish(Total<T> a, int64_t n) const { return out_of<T>(a / Total<T>(n)); }
+};
+template <class T, class O>
+struct Prod : Sum<T, O> {
+  using A = Total<T>;
+  __device__ A empty() const { return 1; }
+  __device__ A combine(A a, A b) const { return a * b; }
+};
+/// NaN wins.
+template <class T, bool largest>
+struct Extreme {
+  using In = T;
+  using Out = T;
+  using A = std::conditional_t<sizeof(T) == 8, std::conditional_t<std::is_floating_point_v<T>, double, T>, std::conditional_t<std::is_integral_v<T>, int64_t, float>>;
+  __device__ A empty() const {
+    if constexpr (std::is_floating_point_v<A>) return largest ? A(-INFINITY) : A(INFINITY);
+    else if constexpr (std::is_same_v<A, uint64_t>) return largest ? 0 : ~uint64_t(0);
+    else return largest ? INT64_MIN : INT64_MAX;
+  }
+  __device__ A lift(T x, int64_t) const { return A(widen(x)); }
+  __device__ A combine(A a, A b) const { return a != a ? a : b != b ? b : (a > b) == largest ? a : b; }
+  __device__ T finish(A a, int64_t) const { return out_of<T>(a); }
+};
+template <class T, bool every>
+struct Truth {
+  using In = T;
+  using Out = bool;
+  using A = uint32_t;
+  __device__ A empty() const { return every; }
+  __device__ A lift(T x, int64_t) const { return widen(x) != 0; }
+  __device__ A combine(A a, A b) const { return every ? a & b : a | b; }
+  __device__ bool finish(A a, int64_t) const { return a != 0; }
+};
+/// Counts, means and sums of squared deviations, merged as by Chan, Golub and LeVeque (1979).
+template <class T, bool root>
+struct Variance {
+  using In = T;
+  using Out = T;
+  using C = Compute<T>;
+  struct A {
+    C mean, squares;
+    double count;
+  };
+  double correction;
+  __device__ A empty() const { return {0, 0, 0}; }
+  __device__ A lift(T x, int64_t) const { return {widen(x), 0, 1}; }
+  __device__ A combine(A a, A b) const {
+    if (b.count == 0) return a;
+    if (a.count == 0) return b;
+    const double n = a.count + b.count;
+    const C d = b.mean - a.mean, share = C(b.count / n);
+    return {a.mean + d * share, a.squares + b.squares + d * d * C(a.count) * share, n};
+  }
+  __device__ T finish(A a, int64_t n) const {
+    const C v = n == 0 ? C(NAN) : a.squares / C(double(n) - correction);
+    return narrow<T>(root ? C(sqrt(v)) : v);
+  }
+};
+/// The first of the largest (smallest); the first NaN where there is one.
+template <class T, bool largest>
+struct Where {
+  using In = T;
+  using Out = int64_t;
+  struct A {
+    Compute<T> value;
+    int64_t index;
+  };
+  __device__ A empty() const { return {0, -1}; }
+  __device__ A lift(T x, int64_t i) const { return {widen(x), i}; }
+  __device__ A combine(A a, A b) const {
+    if (a.index < 0 || b.index < 0) return a.index < 0 ? b : a;
+    const bool na = a.value != a.value, nb = b.value != b.value;
+    const bool first = na || nb ? (na && nb ? a.index < b.index : na) : a.value == b.value ? a.index < b.index : (a.value > b.value) == largest;
+    return first ? a : b;
+  }
+  __device__ int64_t finish(A a, int64_t) const { return a.index; }
+};
+
+constexpr size_t kLargestPart = 32;
+
+template <class P> KernelDef& reduction(KernelDef& k, DTypeSet dtypes) {
+  return k.dtypes(dtypes).inputs(Layout::strided).workspace([](const KernelArgs& a) { return reduction_workspace(a, a.get<P>().axis, kLargestPart); });
+}
+/// Floats sum to a float, integers and bools to 64 bits; other results are left to the CPU.
+const char* refuse_mixed(const void* params, Specs in) {
+  const DType to = static_cast<const SumParams*>(params)->dtype, from = in[0].dtype;
+  if (to == DType::none) return nullptr;
+  return contains(kinds::floating, from) ? (to == from ? nullptr : "another dtype of the result") : (to == i64 ? nullptr : "another dtype of the result");
+}
+template <template <class, class> class Op> void define_sum(KernelDef& k) {
+  reduction<SumParams>(k, kinds::ordered).refuses(refuse_mixed).run([](const KernelArgs& a) {
+    KernelStatus s;
+    const Dims& axes = a.get<SumParams>().axis;
+    if (Floats::call(a.in[0].dtype, [&](auto t) { s = reduce(a, axes, Op<decltype(t), decltype(t)>{}); })) return s;
+    TypeList<int8_t, uint8_t, int16_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t, bool>::call(a.in[0].dtype, [&](auto t) { s = reduce(a, axes, Op<decltype(t), int64_t>{}); });
+    return s;
+  });
+}
+template <bool largest> void define_extreme(KernelDef& k) {
+  reduction<ReduceParams>(k, kinds::real).run([](const KernelArgs& a) {
+    KernelStatus s;
+    Reals::call(a.in[0].dtype, [&](auto t) { s = reduce(a, a.get<ReduceParams>().axis, Extreme<decltype(t), largest>{}); });
+    return s;
+  });
+}
+template <bool every> void define_truth(KernelDef& k) {
+  reduction<AllParams>(k, kinds::ordered).run([](const KernelArgs& a) {
+    KernelStatus s;
+    Ordered::call(a.in[0].dtype, [&](auto t) { s = reduce(a, a.get<AllParams>().axis, Truth<decltype(t), every>{}); });
+    return s;
+  });
+}
+template <bool root> void define_variance(KernelDef& k) {
+  reduction<VarParams>(k, kinds::floating).run([](const KernelArgs& a) {
+    KernelStatus s;
+    const auto& p = a.get<VarParams>();
+    Floats::call(a.in[0].dtype, [&](auto t) { s = reduce(a, p.axis, Variance<decltype(t), root>{p.correction}); });
+    return s;
+  });
+}
+template <bool largest> void define_where(KernelDef& k) {
+  reduction<ArgParams>(k, kinds::real).run([](const KernelArgs& a) {
+    KernelStatus s;
+    Reals::call(a.in[0].dtype, [&](auto t) { s = reduce(a, a.get<ArgParams>().axis, Where<decltype(t), largest>{}); });
+    return s;
+  });
+}
+
+}  // namespace
+
+KEEL_CUDA_KERNEL(sum) { define_sum<Sum>(k); }
+KEEL_CUDA_KERNEL(prod) { define_sum<Prod>(k); }
+KEEL_CUDA_KERNEL(mean) {
+  reduction<MeanParams>(k, kinds::floating).run([](const KernelArgs& a) {
+    KernelStatus s;
+    Floats::call(a.in[0].dtype, [&](auto t) { s = reduce(a, a.get<MeanParams>().axis, Mean<decltype(t)>{}); });
+    return s;
+  });
+}
+KEEL_CUDA_KERNEL(max) { define_extreme<true>(k); }
+KEEL_CUDA_KERNEL(min) { define_extreme<false>(k); }
+KEEL_CUDA_KERNEL(any) { define_truth<false>(k); }
+KEEL_CUDA_KERNEL(all) { define_truth<true>(k); }
+KEEL_CUDA_KERNEL(var) { define_variance<false>(k); }
+KEEL_CUDA_KERNEL(stddev) { define_variance<true>(k); }
+KEEL_CUDA_KERNEL(argmax) { define_where<true>(k); }
+KEEL_CUDA_KERNEL(argmin) { define_where<false>(k); }

@@ -1,0 +1,153 @@
+#pragma once
+// The one driver of reductions: any axes of any layout. Where the reduced axes are innermost, a warp or a block takes a row; where the kept ones are,
+// a thread takes a column; few results of many elements are made in parts first. The order of sums depends on shapes and the device alone.
+#include "backend/cuda/pointwise.cuh"
+
+namespace keel::cuda {
+
+struct Reduction {
+  Walk<1> kept, reduced;
+  int64_t results = 1, extent = 1;
+  enum Form { warps, blocks, columns } form = warps;
+  int64_t parts = 1;
+
+  Reduction(const TensorView& x, const Dims& axes, int device) {
+    bool is_reduced[kMaxRank] = {};
+    for (int i = 0; i < x.rank(); ++i) is_reduced[i] = axes.empty();
+    for (int64_t i : axes) is_reduced[i < 0 ? i + x.rank() : i] = true;
+    for (int i = x.rank() - 1; i >= 0; --i) {
+      (is_reduced[i] ? reduced : kept).push(x.dim(i), {x.stride(i)});
+      (is_reduced[i] ? extent : results) *= x.dim(i);
+    }
+    if (results == 0 || extent == 0) return;
+    const int64_t inner = reduced.rank ? reduced.stride[0][0] : 1, outer = kept.rank ? kept.stride[0][0] : INT64_MAX;
+    form = outer < inner && results >= 16 ? columns : extent > 1024 ? blocks : warps;
+    const int64_t tiles = form == columns ? ceil_div(results, 32) : form == blocks ? results : ceil_div(results, 8), wanted = 4 * processors(device);
+    if (tiles < wanted && form != warps) parts = std::max<int64_t>(1, std::min(ceil_div(wanted, tiles), extent / (form == columns ? 64 : 4096)));
+  }
+};
+
+template <class A, class Op>
+__device__ __forceinline__ A warp_combine(A a, const Op& op) {
+#pragma unroll
+  for (int d = 16; d; d >>= 1) {
+    A b;
+#pragma unroll
+    for (int w = 0; w < int(sizeof(A) / 4); ++w) reinterpret_cast<uint32_t*>(&b)[w] = __shfl_down_sync(~0u, reinterpret_cast<uint32_t*>(&a)[w], d);
+    a = op.combine(a, b);
+  }
+  return a;
+}
+
+/// Op: In, Out, A (4 or 8 bytes or more); A empty(); A lift(In, index); A combine(A, A); Out finish(A, count).
+template <class Op>
+__device__ typename Op::A row_part(const Op& op, const typename Op::In* x, const DeviceWalk<1>& reduced, int64_t from, int64_t to, int lane, int lanes) {
+  typename Op::A a = op.empty();
+  if (reduced.rank <= 1) {
+    const int64_t step = reduced.rank ? reduced.stride[0][0] : 0;
+#pragma unroll 4
+    for (int64_t r = from + lane; r < to; r += lanes) a = op.combine(a, op.lift(x[r * step], r));
+    return a;
+  }
+  for (int64_t r = from + lane; r < to; r += lanes) {
+    int64_t at[1];
+    offsets_of(reduced, r, at);
+    a = op.combine(a, op.lift(x[at[0]], r));
+  }
+  return a;
+}
+
+template <class Op>
+__device__ void put(const Op& op, typename Op::A a, int64_t i, int64_t part, int64_t parts, int64_t results, int64_t extent, typename Op::Out* y, typename Op::A* partial) {
+  if (parts == 1) y[i] = op.finish(a, extent);
+  else partial[part * results + i] = a;
+}
+
+template <class Op>
+__global__ void __launch_bounds__(kThreads) reduce_warps(Op op, const typename Op::In* x, DeviceWalk<1> kept, DeviceWalk<1> reduced, int64_t results, int64_t extent, typename Op::Out* y) {
+  const int64_t i = int64_t(blockIdx.x) * 8 + threadIdx.x / 32;
+  if (i >= results) return;
+  int64_t at[1];
+  offsets_of(kept, i, at);
+  const typename Op::A a = warp_combine(row_part(op, x + at[0], reduced, 0, extent, int(threadIdx.x % 32), 32), op);
+  if (threadIdx.x % 32 == 0) y[i] = op.finish(a, extent);
+}
+
+template <class Op>
+__global__ void __launch_bounds__(kThreads) reduce_blocks(Op op, const typename Op::In* x, DeviceWalk<1> kept, DeviceWalk<1> reduced, int64_t results, int64_t extent, int64_t parts,
+                                                          typename Op::Out* y, typename Op::A* partial) {
+  using A = typename Op::A;
+  const int64_t i = blockIdx.x % results, part = blockIdx.x / results, share = (extent + parts - 1) / parts;
+  int64_t at[1];
+  offsets_of(kept, i, at);
+  const int64_t from = part * share, to = from + share < extent ? from + share : extent;
+  A a = warp_combine(row_part(op, x + at[0], reduced, from, to, int(threadIdx.x), kThreads), op);
+  __shared__ alignas(16) unsigned char room[sizeof(A) * (kThreads / 32)];
+  A* const warps = reinterpret_cast<A*>(room);
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = a;
+  __syncthreads();
+  if (threadIdx.x) return;
+  for (int w = 1; w < kThreads / 32; ++w) a = op.combine(a, warps[w]);
+  put(op, a, i, part, parts, results, extent, y, partial);
+}
+
+template <class Op>
+__global__ void __launch_bounds__(kThreads) reduce_columns(Op op, const typename Op::In* x, DeviceWalk<1> kept, DeviceWalk<1> reduced, int64_t results, int64_t extent, int64_t parts,
+                                                           int64_t tiles, typename Op::Out* y, typename Op::A* partial) {
+  using A = typename Op::A;
+  const int64_t tile = blockIdx.x % tiles, part = blockIdx.x / tiles, share = (extent + parts - 1) / parts;
+  const int column = int(threadIdx.x % 32), row = int(threadIdx.x / 32);
+  const int64_t i = tile * 32 + column, from = part * share, to = from + share < extent ? from + share : extent;
+  A a = op.empty();
+  if (i < results) {
+    int64_t at[1];
+    offsets_of(kept, i, at);
+    a = row_part(op, x + at[0], reduced, from, to, row, kThreads / 32);
+  }
+  __shared__ alignas(16) unsigned char room[sizeof(A) * kThreads];
+  A* const all = reinterpret_cast<A*>(room);
+  all[threadIdx.x] = a;
+  __syncthreads();
+  if (row || i >= results) return;
+  for (int r = 1; r < kThreads / 32; ++r) a = op.combine(a, all[r * 32 + column]);
+  put(op, a, i, part, parts, results, extent, y, partial);
+}
+
+template <class Op>
+__global__ void __launch_bounds__(kThreads) reduce_parts(Op op, const typename Op::A* partial, int64_t results, int64_t extent, int64_t parts, typename Op::Out* y) {
+  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= results) return;
+  typename Op::A a = partial[i];
+  for (int64_t p = 1; p < parts; ++p) a = op.combine(a, partial[p * results + i]);
+  y[i] = op.finish(a, extent);
+}
+
+/// Bytes of workspace of a reduction with partial results of `bytes` each.
+inline size_t reduction_workspace(const KernelArgs& a, const Dims& axes, size_t bytes) {
+  const Reduction r(a.in[0], axes, a.device);
+  return r.parts > 1 ? size_t(r.parts * r.results) * bytes : 0;
+}
+
+template <class Op>
+KernelStatus reduce(const KernelArgs& a, const Dims& axes, Op op) {
+  const Reduction r(a.in[0], axes, a.device);
+  if (r.results == 0) return {};
+  use(a.device);
+  const cudaStream_t s = stream(a);
+  const auto* x = a.in[0].ptr<typename Op::In>();
+  auto* y = a.out[0].ptr<typename Op::Out>();
+  auto* partial = static_cast<typename Op::A*>(a.workspace);
+  const DeviceWalk<1> kept(r.kept, r.results), reduced(r.reduced, r.extent);
+  if (r.form == Reduction::warps) {
+    reduce_warps<Op><<<unsigned(ceil_div(r.results, 8)), kThreads, 0, s>>>(op, x, kept, reduced, r.results, r.extent, y);
+  } else if (r.form == Reduction::blocks) {
+    reduce_blocks<Op><<<unsigned(r.results * r.parts), kThreads, 0, s>>>(op, x, kept, reduced, r.results, r.extent, r.parts, y, partial);
+  } else {
+    const int64_t tiles = ceil_div(r.results, 32);
+    reduce_columns<Op><<<unsigned(tiles * r.parts), kThreads, 0, s>>>(op, x, kept, reduced, r.results, r.extent, r.parts, tiles, y, partial);
+  }
+  if (r.parts > 1) reduce_parts<Op><<<unsigned(ceil_div(r.results, kThreads)), kThreads, 0, s>>>(op, partial, r.results, r.extent, r.parts, y);
+  return launched();
+}
+
+}  // namespace keel::cuda

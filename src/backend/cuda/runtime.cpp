@@ -1,0 +1,117 @@
+// The entry of the library and what it knows of devices.
+#include "backend/cuda/runtime.h"
+
+#include <cstdio>
+#include <mutex>
+#include <string>
+
+#include "backend/device_kernels.h"
+#include "keel/shape.h"
+#include "keel/version.h"
+
+namespace keel {
+
+// The library holds none of Keel's core; the one function of Dims that headers may call ends the program here.
+void Dims::too_long(int64_t) { __builtin_trap(); }
+
+namespace cuda {
+namespace {
+
+thread_local int current = -1;
+thread_local std::string error_text;
+
+struct DeviceState {
+  std::once_flag once;
+  cudaStream_t stream = nullptr;
+  cudaDeviceProp properties{};
+};
+DeviceState& state(int device) {
+  static DeviceState* const all = new DeviceState[kMaxDevices];  // never destroyed: tensors may be freed while the program ends
+  DeviceState& s = all[device];
+  std::call_once(s.once, [&] {
+    cudaSetDevice(device);
+    current = device;
+    cudaGetDeviceProperties(&s.properties, device);
+    cudaStreamCreateWithFlags(&s.stream, cudaStreamNonBlocking);
+  });
+  return s;
+}
+
+const char* copy(int device, void* to, const void* from, size_t bytes, CopyWay way) {
+  use(device);
+  const cudaStream_t s = stream_of(device);
+  const cudaMemcpyKind kind = way == CopyWay::to_host ? cudaMemcpyDeviceToHost : way == CopyWay::to_device ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToDevice;
+  cudaError_t e = cudaMemcpyAsync(to, from, bytes, kind, s);
+  if (e == cudaSuccess && way == CopyWay::to_host) e = cudaStreamSynchronize(s);
+  return text_of(e, way == CopyWay::to_host ? "copying to the host" : way == CopyWay::to_device ? "copying to the device" : "copying");
+}
+
+const char* synchronize(int device) {
+  use(device);
+  return text_of(cudaStreamSynchronize(stream_of(device)), "waiting for the device");
+}
+
+void describe(int device, char* text, size_t room) {
+  const cudaDeviceProp& p = state(device).properties;
+  int driver = 0;
+  cudaDriverGetVersion(&driver);
+  std::snprintf(text, room, "%s, %.0f GiB, compute capability %d.%d, driver for CUDA %d.%d, built with CUDA %d.%d", p.name, double(p.totalGlobalMem) / 0x1p30, p.major, p.minor, driver / 1000,
+                driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+}
+
+/// How many devices there are; where none, why.
+int count_devices(const char** why) {
+  static char text[256];
+  int driver = 0, n = 0;
+  cudaDriverGetVersion(&driver);
+  const cudaError_t e = cudaGetDeviceCount(&n);
+  if (e == cudaSuccess && n > 0) return n < kMaxDevices ? n : kMaxDevices;
+  cudaGetLastError();
+  if (driver == 0) std::snprintf(text, sizeof text, "no NVIDIA driver is installed");
+  else if (e == cudaErrorInsufficientDriver)
+    std::snprintf(text, sizeof text, "the NVIDIA driver is too old: it serves CUDA %d.%d, and this build needs %d.%d", driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+  else if (e == cudaErrorNoDevice || e == cudaSuccess) std::snprintf(text, sizeof text, "the driver sees no CUDA device (CUDA_VISIBLE_DEVICES may hide them)");
+  else std::snprintf(text, sizeof text, "%s", cudaGetErrorString(e));
+  *why = text;
+  return 0;
+}
+
+}  // namespace
+
+void use(int device) {
+  if (current == device) return;
+  cudaSetDevice(device);
+  current = device;
+}
+cudaStream_t stream_of(int device) { return state(device).stream; }
+int processors(int device) { return state(device).properties.multiProcessorCount; }
+
+const char* text_of(cudaError_t e, const char* doing) {
+  if (e == cudaSuccess) return nullptr;
+  cudaGetLastError();
+  error_text = std::string("CUDA: ") + cudaGetErrorString(e) + " (" + cudaGetErrorName(e) + ") while " + doing;
+  return error_text.c_str();
+}
+
+const DeviceKernels& kernels();  // the list that the build makes; registration.cpp
+
+}  // namespace cuda
+}  // namespace keel
+
+extern "C" __attribute__((visibility("default"))) const keel::DeviceDriver* keel_cuda_driver() {
+  using namespace keel;
+  static DeviceDriver d;
+  static std::once_flag once;
+  std::call_once(once, [] {
+    d.build = build_id(), d.name = "cuda";
+    d.count = cuda::count_devices(&d.refusal);
+    d.allocate = cuda::allocate, d.free = cuda::release;
+    d.copy = cuda::copy, d.synchronize = cuda::synchronize;
+    d.stream = [](int device) -> void* { return cuda::stream_of(device); };
+    d.memory = cuda::memory_of, d.reset_peak = cuda::reset_peak, d.set_limit = cuda::set_limit;
+    d.release_cached = cuda::release_cached, d.memory_report = cuda::memory_report;
+    d.describe = cuda::describe;
+    d.kernels = &cuda::kernels();
+  });
+  return &d;
+}

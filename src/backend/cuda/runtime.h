@@ -1,0 +1,34 @@
+#pragma once
+// The CUDA side of DeviceDriver: devices, their one stream, errors.
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "keel/memory.h"
+
+namespace keel::cuda {
+
+inline constexpr int kMaxDevices = 64;
+
+/// Makes `device` the thread's current one.
+void use(int device);
+/// The stream that all work of `device` goes into.
+cudaStream_t stream_of(int device);
+/// Multiprocessors of `device`.
+int processors(int device);
+
+/// Text for an error code, kept until the thread's next call; null for success.
+const char* text_of(cudaError_t e, const char* doing);
+
+// The caching allocator (memory.cpp). Blocks come from segments that are kept; since all work of a device is in one stream, a freed block may be
+// handed out at once for work that comes later.
+void* allocate(int device, size_t bytes, const char* tag);
+void release(int device, void* p, size_t bytes);
+MemoryStats memory_of(int device);
+void reset_peak(int device);
+void set_limit(int device, int64_t bytes);
+int64_t release_cached(int device);
+void memory_report(int device, size_t wanted, char* text, size_t room);
+
+}  // namespace keel::cuda

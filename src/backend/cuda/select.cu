@@ -1,0 +1,139 @@
+// Kernels that choose and mix: where, masked_fill, clamp, lerp; and cast.
+#include "backend/cuda/pointwise.cuh"
+#include "keel/ops/cast.h"
+
+using namespace keel;
+using namespace keel::cuda;
+
+namespace {
+
+struct Choose {
+  template <class T> __device__ T operator()(bool c, T yes, T no) const { return c ? yes : no; }
+};
+KernelStatus choose(const KernelArgs& a, const std::array<int, 3>& order) {
+  switch (size_of(a.out[0].dtype)) {
+    case 1: return pointwise_of<uint8_t, bool, uint8_t, uint8_t>(a, Choose{}, order);
+    case 2: return pointwise_of<uint16_t, bool, uint16_t, uint16_t>(a, Choose{}, order);
+    case 4: return pointwise_of<uint32_t, bool, uint32_t, uint32_t>(a, Choose{}, order);
+    default: return pointwise_of<uint64_t, bool, uint64_t, uint64_t>(a, Choose{}, order);
+  }
+}
+
+/// NaN in any operand gives NaN.
+struct Clamp {
+  template <class T> __device__ T operator()(T x, T low, T high) const {
+    if (x != x) return x;
+    if (low != low) return low;
+    if (high != high) return high;
+    const T y = x < low ? low : x;
+    return y > high ? high : y;
+  }
+};
+struct Lerp {
+  template <class T> __device__ T operator()(T a, T b, T w) const { return a + w * (b - a); }
+};
+
+template <class To, class From> __device__ To convert(From x) {
+  if constexpr (std::is_same_v<To, bool>) return widen(x) != 0;
+  else if constexpr (std::is_same_v<To, From>) return x;
+  else if constexpr (std::is_same_v<To, half>) {
+    if constexpr (std::is_same_v<Compute<From>, float>) return __float2half_rn(widen(x));
+    else return __double2half(double(x));
+  } else if constexpr (std::is_same_v<To, bfloat>) {
+    if constexpr (std::is_same_v<Compute<From>, float>) return __float2bfloat16_rn(widen(x));
+    else return __double2bfloat16(double(x));
+  } else if constexpr (std::is_integral_v<To> && !std::is_integral_v<From>) {
+    const double v = trunc(double(widen(x)));  // what does not fit i64 gives its lowest value, wrapped to the type
+    return To(v >= -0x1p63 && v < 0x1p63 ? int64_t(v) : INT64_MIN);
+  } else {
+    return To(widen(x));
+  }
+}
+template <class To>
+struct Convert {
+  template <class From> __device__ To operator()(From x) const { return convert<To>(x); }
+};
+
+/// Casts from and to integers and bools, which are few and small: the result's dtype is chosen inside the kernel.
+template <class From>
+__global__ void __launch_bounds__(kThreads) cast_kernel(int64_t n, DeviceWalk<2> w, const From* x, void* y, DType to) {
+  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= n) return;
+  int64_t at[2];
+  offsets_of(w, i, at);
+  const From v = x[at[1]];
+  const auto put = [&](auto as) { static_cast<decltype(as)*>(y)[at[0]] = convert<decltype(as)>(v); };
+  switch (to) {
+    case DType::boolean: return put(bool());
+    case DType::i8: return put(int8_t());
+    case DType::u8: return put(uint8_t());
+    case DType::i16: return put(int16_t());
+    case DType::u16: return put(uint16_t());
+    case DType::i32: return put(int32_t());
+    case DType::u32: return put(uint32_t());
+    case DType::i64: return put(int64_t());
+    case DType::u64: return put(uint64_t());
+    case DType::f16: return put(half());
+    case DType::bf16: return put(bfloat());
+    case DType::f32: return put(float());
+    default: return put(double());
+  }
+}
+KernelStatus cast_any(const KernelArgs& a) {
+  const int64_t n = a.out[0].size();
+  if (n == 0) return {};
+  use(a.device);
+  const TensorView* const views[2] = {&a.out[0], &a.in[0]};
+  const DeviceWalk<2> w(Walk<2>(views), n);
+  Ordered::call(a.in[0].dtype, [&](auto t) {
+    using From = decltype(t);
+    cast_kernel<From><<<unsigned(ceil_div(n, kThreads)), kThreads, 0, stream(a)>>>(n, w, a.in[0].ptr<From>(), a.out[0].data, a.out[0].dtype);
+  });
+  return launched();
+}
+
+constexpr DTypeSet kCastable = kinds::ordered;
+
+}  // namespace
+
+KEEL_CUDA_KERNEL(where) {
+  pointwise_def(k, kinds::any).refuses([](const void*, Specs in) -> const char* { return size_of(in[1].dtype) > 8 ? "elements of 16 bytes" : nullptr; }).run([](const KernelArgs& a) { return choose(a, {0, 1, 2}); });
+}
+KEEL_CUDA_KERNEL(masked_fill) {
+  pointwise_def(k, kinds::any).refuses([](const void*, Specs in) -> const char* { return size_of(in[0].dtype) > 8 ? "elements of 16 bytes" : nullptr; }).run([](const KernelArgs& a) { return choose(a, {1, 2, 0}); });
+}
+KEEL_CUDA_KERNEL(clamp) {
+  pointwise_def(k, kinds::real).run([](const KernelArgs& a) {
+    KernelStatus s;
+    Reals::call(a.out[0].dtype, [&](auto t) {
+      using T = decltype(t);
+      s = pointwise<T, T, T, T>(a, Lifted<T, Clamp>{});
+    });
+    return s;
+  });
+}
+KEEL_CUDA_KERNEL(lerp) {
+  pointwise_def(k, kinds::floating).run([](const KernelArgs& a) {
+    KernelStatus s;
+    Floats::call(a.out[0].dtype, [&](auto t) {
+      using T = decltype(t);
+      s = pointwise<T, T, T, T>(a, Lifted<T, Lerp>{});
+    });
+    return s;
+  });
+}
+KEEL_CUDA_KERNEL(cast) {
+  k.dtypes(kCastable)
+      .inputs(Layout::strided)
+      .outputs(Layout::like_inputs)
+      .refuses([](const void* p, Specs) -> const char* { return contains(kCastable, static_cast<const CastParams*>(p)->to) ? nullptr : "complex numbers and fp8"; })
+      .run([](const KernelArgs& a) {
+        KernelStatus s;
+        const bool floats = contains(kinds::floating, a.in[0].dtype) && contains(kinds::floating, a.out[0].dtype);
+        if (!floats) return cast_any(a);
+        Floats::call(a.in[0].dtype, [&](auto from) {
+          Floats::call(a.out[0].dtype, [&](auto to) { s = pointwise<decltype(to), decltype(from)>(a, Convert<decltype(to)>{}); });
+        });
+        return s;
+      });
+}

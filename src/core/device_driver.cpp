@@ -1,0 +1,133 @@
+// Opening of device libraries. The name of the entry is `keel_<name>_driver`; the library is looked for in the folders of
+// KEEL_BACKEND_PATH, beside the program or library that holds Keel, in ../lib/keel from there, and last where the system looks.
+#include "core/device_driver.h"
+
+#include <algorithm>
+#include <mutex>
+#include <vector>
+
+#include "base/env.h"
+#include "base/log.h"
+#include "core/scope.h"
+#include "keel/error.h"
+#include "keel/version.h"
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <dlfcn.h>
+#define KEEL_HAS_DLOPEN 1
+#endif
+
+namespace keel {
+namespace {
+
+struct Slot {
+  std::once_flag once;
+  const DeviceDriver* driver = nullptr;
+  std::string refusal;
+};
+Slot& slot(DeviceType t) {
+  static Slot* const slots = new Slot[3];  // never destroyed: tensors may be freed while the program ends
+  return slots[int(t)];
+}
+constexpr const char* kNames[] = {"cpu", "cuda", "webgpu"};
+
+#if defined(KEEL_HAS_DLOPEN)
+std::vector<std::string> places(const std::string& file) {
+  std::vector<std::string> all;
+  std::string_view path = base::env_string("KEEL_BACKEND_PATH");
+  while (!path.empty()) {
+    const size_t end = std::min(path.find(':'), path.size());
+    if (end) all.push_back(std::string(path.substr(0, end)) + "/" + file);
+    path.remove_prefix(std::min(end + 1, path.size()));
+  }
+  Dl_info here{};
+  if (dladdr(reinterpret_cast<const void*>(&device_driver), &here) && here.dli_fname) {
+    const std::string self = here.dli_fname;
+    const size_t cut = self.rfind('/');
+    const std::string folder = cut == std::string::npos ? "." : self.substr(0, cut);
+    for (const char* below : {"/", "/../lib/keel/", "/keel/"}) all.push_back(folder + below + file);
+  }
+  all.push_back(file);
+  return all;
+}
+
+void open(DeviceType t, Slot& s) {
+  const std::string name = kNames[int(t)], file = "libkeel_" + name + ".so";
+  void* library = nullptr;
+  std::string broken;  // why a library that exists does not load
+  for (const std::string& place : places(file)) {
+    if ((library = dlopen(place.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE))) break;
+    const char* why = dlerror();
+    if (why && std::string_view(why).find(file + ": cannot open shared object file: No such file") == std::string_view::npos) broken = why;
+  }
+  if (!library) return void(s.refusal = file + (broken.empty() ? " is not beside this program, nor in a folder of KEEL_BACKEND_PATH" : " does not load: " + broken));
+  using Entry = const DeviceDriver* (*)();
+  const auto entry = reinterpret_cast<Entry>(dlsym(library, ("keel_" + name + "_driver").c_str()));
+  if (!entry) return void(s.refusal = file + " is no Keel library");
+  const DeviceDriver* d = entry();
+  if (d->size != sizeof(DeviceDriver) || std::string_view(d->build) != build_id())
+    return void(s.refusal = file + " was built for another Keel (" + (d->size == sizeof(DeviceDriver) ? d->build : "of another layout") + "; this is " + build_id() + ")");
+  if (d->count == 0) return void(s.refusal = d->refusal);
+  s.driver = d;
+}
+#else
+void open(DeviceType, Slot& s) { s.refusal = "this platform opens no libraries at run time"; }
+#endif
+
+const Slot& opened(DeviceType t) {
+  Slot& s = slot(t);
+  std::call_once(s.once, [&] {
+    if (t == DeviceType::cpu) s.refusal = "the CPU needs no driver";
+    else open(t, s);
+  });
+  return s;
+}
+
+}  // namespace
+
+const DeviceDriver* device_driver(DeviceType t) { return opened(t).driver; }
+const char* device_refusal(DeviceType t) { return opened(t).refusal.c_str(); }
+
+const DeviceDriver& driver_of(Device d) {
+  const DeviceDriver* driver = device_driver(d.type);
+  if (!driver || d.index >= driver->count) raise(about_call(Error(ErrorCode::device, "device " + to_string(d) + " is not available: " + (driver ? "there are " + std::to_string(driver->count) : device_refusal(d.type)))));
+  return *driver;
+}
+
+void device_copy(Device d, void* to, const void* from, size_t bytes, CopyWay way) {
+  if (const char* wrong = driver_of(d).copy(d.index, to, from, bytes, way)) raise(about_call(Error(ErrorCode::device, wrong)));
+}
+
+void synchronize(Device d) {
+  if (d.type == DeviceType::cpu) return;
+  if (const char* wrong = driver_of(d).synchronize(d.index)) raise(about_call(Error(ErrorCode::device, wrong).op("synchronize")));
+}
+
+int device_count(DeviceType t) {
+  if (t == DeviceType::cpu) return 1;
+  const DeviceDriver* d = device_driver(t);
+  return d ? d->count : 0;
+}
+
+Device device(std::string_view name) {
+  if (name == "cpu") return cpu_device;
+  if (name == "auto") {
+    const Device best = device_count(DeviceType::cuda) ? Device{DeviceType::cuda, 0} : cpu_device;
+    base::log(LogLevel::info, "device", "auto: " + to_string(best) + (best == cpu_device ? std::string("; ") + device_refusal(DeviceType::cuda) : ""));
+    return best;
+  }
+  const std::string n(name);
+  const std::string_view kind = name.substr(0, name.find(':')), index = name.substr(std::min(name.size(), kind.size() + 1));
+  for (const DeviceType t : {DeviceType::cuda, DeviceType::webgpu}) {
+    if (kind != kNames[int(t)]) continue;
+    const auto i = kind.size() == name.size() ? std::optional<int64_t>(0) : base::leading_int(index);
+    if (!i || *i > 255) break;
+    const DeviceDriver* d = device_driver(t);
+    if (!d) raise(Error(ErrorCode::device, "device " + n + " is not available: " + device_refusal(t)).op("device").hint("device(\"auto\") takes the best one present; `keel doctor` says what was found"));
+    if (*i >= d->count) raise(Error(ErrorCode::device, "device " + n + " is not available: this machine has " + std::to_string(d->count)).op("device").hint("indices count from 0"));
+    return {t, uint8_t(*i)};
+  }
+  raise(Error(ErrorCode::value, "unknown device '" + n + "'").op("device").hint("cpu, cuda, cuda:N or auto"));
+}
+
+}  // namespace keel

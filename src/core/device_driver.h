@@ -1,0 +1,66 @@
+#pragma once
+// What a device beside the CPU does for tensors to live on it. One object a kind of device, filled by a shared library (keel_cuda) that is
+// opened when a program first asks for the device; plain data and plain functions, so that nothing but memory and numbers crosses.
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "core/impl.h"
+#include "keel/device.h"
+#include "keel/memory.h"
+
+namespace keel {
+
+/// Which way a copy goes.
+enum class CopyWay : int32_t { to_device, to_host, within };
+
+/// Functions that return text return null where all went well; the text lives until the thread's next call. All work of a device goes into
+/// one queue (on CUDA: the stream of `stream`), in the order of the calls; only `copy` to the host and `synchronize` wait for it.
+struct DeviceDriver {
+  uint32_t size = sizeof(DeviceDriver);
+  int32_t count = 0;             // devices that can be used; their indices are 0 ... count - 1
+  const char* build = "";        // keel::build_id() of the library
+  const char* name = "";         // "cuda"
+  const char* refusal = "";      // why count is 0
+  /// At least `bytes` bytes, 512-byte aligned; null where the device or its limit refuses. `tag` lives forever and says who asked.
+  void* (*allocate)(int device, size_t bytes, const char* tag) = nullptr;
+  /// The block may be handed out again for work that is queued later.
+  void (*free)(int device, void* p, size_t bytes) = nullptr;
+  /// Host memory is read before the call returns.
+  const char* (*copy)(int device, void* to, const void* from, size_t bytes, CopyWay way) = nullptr;
+  /// Waits for all queued work; the text is the first error of that work.
+  const char* (*synchronize)(int device) = nullptr;
+  void* (*stream)(int device) = nullptr;
+  MemoryStats (*memory)(int device) = nullptr;
+  void (*reset_peak)(int device) = nullptr;
+  void (*set_limit)(int device, int64_t bytes) = nullptr;
+  int64_t (*release_cached)(int device) = nullptr;
+  /// Writes what an out-of-memory error prints: ended by a zero, cut at `room`.
+  void (*memory_report)(int device, size_t wanted, char* text, size_t room) = nullptr;
+  /// Model, memory and versions in a line, for people.
+  void (*describe)(int device, char* text, size_t room) = nullptr;
+  /// Kernels by op name; see backend/device_kernels.h.
+  const void* kernels = nullptr;
+};
+
+/// The driver of a kind of device, opened at the first call; null where it cannot be had: `device_refusal` says why.
+const DeviceDriver* device_driver(DeviceType t);
+const char* device_refusal(DeviceType t);
+
+/// The driver of a device that holds tensors, which is open.
+const DeviceDriver& driver_of(Device d);
+/// The part of a storage from the first to the last element that a view touches, counted from the view's first; [low, high).
+struct ElementSpan {
+  int64_t low = 0, high = 0;
+  explicit ElementSpan(const TensorImpl& x);
+  size_t bytes(DType t) const { return size_t(high - low) * size_of(t); }
+};
+/// `x` in host memory with the same strides: itself, or a copy of the memory that its elements span, after all work queued before.
+Tensor on_host(const Tensor& x);
+/// A dense host tensor in the memory of device `to`, strides kept.
+Tensor send(const Tensor& x, Device to);
+
+/// Copies bytes to, from or within `d`; raises DeviceError with what earlier work of the device did wrong.
+void device_copy(Device d, void* to, const void* from, size_t bytes, CopyWay way);
+
+}  // namespace keel

@@ -1,0 +1,47 @@
+#!/bin/sh
+# Builds Keel with CUDA, runs the device judges, looks for memory errors, and measures; for a machine with an NVIDIA GPU and no network.
+#   tools/gpu_check.sh [--prebuilt FOLDER] [--only build|test|sanitize|bench]
+# Packages that are missing there are taken from .gpu-deps, which `tools/gpu_check.sh --collect` fills where they are installed.
+set -eu
+cd "$(dirname "$0")/.."
+build=build/cuda only= collect=
+while [ $# -gt 0 ]; do
+  case $1 in
+    --prebuilt) build=$2 prebuilt=1; shift ;;
+    --only) only=$2; shift ;;
+    --collect) collect=1 ;;
+    *) echo "unknown option $1" >&2; exit 2 ;;
+  esac
+  shift
+done
+if [ -n "$collect" ]; then
+  mkdir -p .gpu-deps/include .gpu-deps/lib
+  cp -r /usr/include/hwy /usr/include/gtest .gpu-deps/include/
+  cp /usr/lib/*/libgtest.a /usr/lib/*/libgtest_main.a .gpu-deps/lib/
+  du -sh .gpu-deps
+  exit 0
+fi
+wanted() { [ -z "$only" ] || [ "$only" = "$1" ]; }
+say() { printf '\n== %s (%ss)\n' "$1" "$(($(date +%s) - start))"; }
+start=$(date +%s)
+
+say "machine"
+nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
+if wanted build && [ -z "${prebuilt:-}" ]; then
+  say "build"
+  cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DKEEL_CUDA=ON -DKEEL_BUILD_APPS=OFF -DKEEL_BUILD_IO=OFF -DCMAKE_PREFIX_PATH="$PWD/.gpu-deps" > /dev/null
+  cmake --build "$build" --target keel_cuda keel_test_device
+fi
+KEEL_BACKEND_PATH=$build
+export KEEL_BACKEND_PATH
+status=0
+if wanted test; then
+  say "device judges"
+  "$build/tests/keel_test_device" --gtest_brief=1 || status=1
+fi
+if wanted sanitize; then
+  say "compute-sanitizer memcheck"
+  KEEL_TEST_SAMPLES=small compute-sanitizer --error-exitcode 9 "$build/tests/keel_test_device" --gtest_brief=1 --gtest_filter='*AgreesWithOracle*' || status=1
+fi
+say "end, status $status"
+exit $status
