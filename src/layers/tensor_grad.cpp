@@ -139,7 +139,10 @@ Tensors detail::apply_function(const char* name, const Tensors& inputs, Callback
       FunctionAccess::saved(c).push_back(s);
     }
     Tensors cot;
-    for (int64_t k = 0; k < self.out_specs.size(); ++k) cot.push_back(k < g.size() && g[k].defined() ? g[k] : zeros(self.out_specs[k].shape, {.dtype = self.out_specs[k].dtype}));
+    Device d;  // where the gradients that did come are
+    for (const Tensor& t : g)
+      if (t.defined()) d = t.device();
+    for (int64_t k = 0; k < self.out_specs.size(); ++k) cot.push_back(k < g.size() && g[k].defined() ? g[k] : zeros(self.out_specs[k].shape, {.dtype = self.out_specs[k].dtype, .device = d}));
     Tensors grads = backward(c, cot);
     if (grads.size() != inputs_n)
       raise(Error(ErrorCode::autograd, "backward gave " + std::to_string(grads.size()) + " gradients for " + std::to_string(inputs_n) + " inputs").op(self.name));

@@ -39,7 +39,8 @@ Tensor MultiheadAttention::attend(const Tensor& q, const Tensor& k, const Tensor
   if (mask.defined()) scores = mask.dtype() == DType::boolean ? where(mask, scores, -INFINITY) : scores + mask;
   if (o.causal) {
     const int64_t t = q.shape()[2], s = k.shape()[2];
-    const Tensor visible = (arange(t).unsqueeze(1) + (s - t)) >= arange(s);
+    const TensorOptions there{.device = q.device()};
+    const Tensor visible = (arange(t, there).unsqueeze(1) + (s - t)) >= arange(s, there);
     scores = where(visible, scores, -INFINITY);
   }
   return matmul(dropout(softmax(scores), {.p = dropout_}), v);

@@ -20,7 +20,9 @@ Tensor ungrouped(const Tensor& x) {
 }
 
 /// Which keys each query of a causal attention sees: [t, s].
-Tensor causal_mask(int64_t t, int64_t s) { return less_equal(arange(s), add(reshape(arange(t), {t, 1}), s - t)); }
+Tensor causal_mask(int64_t t, int64_t s, Device d) {
+  return less_equal(arange(s, {.device = d}), add(reshape(arange(t, {.device = d}), {t, 1}), s - t));
+}
 
 /// Scores [b, groups, h / groups, t, s] with -inf where a query does not see a key.
 Tensor masked_scores(const AttentionParams& p, const Tensor& q, const Tensor& k, const Tensor& mask) {
@@ -30,7 +32,7 @@ Tensor masked_scores(const AttentionParams& p, const Tensor& q, const Tensor& k,
     const Tensor m = grouped(broadcast_to(mask, {b, h, t, s}), groups);
     scores = mask.dtype() == DType::boolean ? where(m, scores, -INFINITY) : add(scores, m);
   }
-  if (p.causal) scores = where(causal_mask(t, s), scores, -INFINITY);
+  if (p.causal) scores = where(causal_mask(t, s, scores.device()), scores, -INFINITY);
   return scores;
 }
 

@@ -86,7 +86,7 @@ Plan make_plan(const Tensor& x, const Index* at, int64_t n) {
                       s[axis] ? "negative indices count from the end" : "check size() first");
         if (as_arrays) {
           p.array_axes.push_back(p.shape.rank());
-          p.arrays.push_back(full(Shape(), v, {.dtype = i64}));
+          p.arrays.push_back(full(Shape(), v, {.dtype = i64, .device = x.device()}));
           whole();
           break;
         }

@@ -46,7 +46,7 @@ Tensor& write_back(Tensor& self, const Tensor& y, const char* name) {
     ScopeGuard guard;
     scope().grad = false, scope().writer = name;
     Tensor value = y;
-    if (impl(y).weak) value = full(Shape(), scalar_of(y), {.dtype = self.dtype()});  // a number would take a dtype of its own
+    if (impl(y).weak) value = full(Shape(), scalar_of(y), {.dtype = self.dtype(), .device = self.device()});  // a number would take a dtype of its own
     else if (impl(y).spec.dtype != impl(self).spec.dtype) value = cast(y, self.dtype());
     call(op_assign, NoParams{}, self, value);
   }

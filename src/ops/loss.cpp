@@ -54,11 +54,11 @@ void check_classes(const Spec& x, int64_t axis, const char* role) {
 int axis_of(const Spec& s, int64_t axis) { return int(axis < 0 ? axis + s.shape.rank() : axis); }
 
 /// 0, 1, 2, ... along `axis` of a tensor of rank `rank`.
-Tensor classes_along(int axis, int rank, int64_t classes) {
+Tensor classes_along(int axis, int rank, int64_t classes, Device d) {
   Shape s;
   s.resize(rank, 1);
   s[axis] = classes;
-  return reshape(arange(classes), s);
+  return reshape(arange(classes, {.device = d}), s);
 }
 /// The gradient of every row's own loss, with the class axis as extent 1; 0 for rows that do not count.
 Tensor row_gradient(const Tensor& g, const Tensor& counted, Reduction r, int axis) {
@@ -116,7 +116,7 @@ KEEL_OP(nll_loss_backward, NllBackwardParams) {
         const Tensor target = cast(in[1], i64);
         const int rank = int(target.rank()) + 1, axis = int(p.axis < 0 ? p.axis + rank : p.axis);
         const Tensor g = row_gradient(acc(in[0]), not_equal(target, p.ignore_index), p.reduction, axis);
-        return like(where(equal(unsqueeze(target, axis), classes_along(axis, rank, p.classes)), neg(g), 0), in[0]);
+        return like(where(equal(unsqueeze(target, axis), classes_along(axis, rank, p.classes, target.device())), neg(g), 0), in[0]);
       });
 }
 
@@ -200,8 +200,8 @@ KEEL_OP(cross_entropy_backward, CrossEntropyParams) {
         const int64_t classes = x.shape()[axis];
         const Tensor g = row_gradient(acc(in[0]), not_equal(target, p.ignore_index), p.reduction, axis);
         const double rest = p.label_smoothing / double(classes);
-        const Tensor want = where(equal(unsqueeze(target, axis), classes_along(axis, rank, classes)),
-                                  full(Shape(), 1 - p.label_smoothing + rest, {.dtype = x.dtype()}), rest);
+        const Tensor want = where(equal(unsqueeze(target, axis), classes_along(axis, rank, classes, target.device())),
+                                  full(Shape(), 1 - p.label_smoothing + rest, {.dtype = x.dtype(), .device = x.device()}), rest);
         return like(mul(g, sub(exp(sub(x, unsqueeze(in[3], axis))), want)), in[1]);
       });
 }

@@ -64,7 +64,7 @@ KEEL_OP(prod_backward, AxisParams) {
           out[0] = reshape(sum(mul(c, slope), {.axis = 1}), a.in_specs[0].shape);
         }
         if (a.needs[1]) {
-          const Tensor same = equal(reshape(arange(n), {n, 1}), arange(n));
+          const Tensor places = arange(n, {.device = x.device()}), same = equal(reshape(places, {n, 1}), places);
           const Tensor others = where(same, 1, unsqueeze(x, 1));
           const Tensor parts = prod_backward(unsqueeze(mul(c, g), 2), others, {.axis = 2});
           out[1] = permute(reshape(sum(where(same, 0, parts), {.axis = 1}), turned.shape()), back);

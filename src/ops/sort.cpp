@@ -56,7 +56,7 @@ KEEL_OP(topk, TopkParams) {
       })
       .saves(Out{1})
       .vjp([](auto& p, const VjpArgs& a) -> Tensors {
-        if (a.in_specs[0].shape.rank() == 0) return {p.k == 1 ? a.g[0] : full(Shape(), 0, {.dtype = a.in_specs[0].dtype})};
+        if (a.in_specs[0].shape.rank() == 0) return {p.k == 1 ? a.g[0] : full(Shape(), 0, {.dtype = a.in_specs[0].dtype, .device = a.g[0].device()})};
         return {put_back(a.g[0], a.out[1], a.in_specs[0].shape, p.axis)};
       });
 }

@@ -70,9 +70,10 @@ const Tensor& fitting(Tensor& t, const Tensor& p) {
   else if (const TensorImpl& x = impl(p); impl(t).spec.dtype != state_dtype(x.spec.dtype) || impl(t).device != x.device) t = t.to(state_dtype(x.spec.dtype)).to(x.device);
   return t;
 }
-const Tensor& fitting_count(Tensor& t) {
+const Tensor& fitting_count(Tensor& t, const Tensor& p) {
   Untraced off;
-  if (!t.defined()) t = zeros(Shape(), {.dtype = f64});
+  if (!t.defined()) t = zeros(Shape(), {.dtype = f64, .device = p.device()});
+  else if (impl(t).device != impl(p).device) t = t.to(p.device());
   return t;
 }
 
@@ -94,7 +95,7 @@ void step_group(const OptimizerState& s, Group& g, const void* site) {
       if (has_gradient(g.parameters[i])) in.push_back(&fitting(g.states[k][size_t(i)], g.parameters[i]));
   }
   for (int64_t i = 0; counts && i < n; ++i)
-    if (has_gradient(g.parameters[i])) in.push_back(&fitting_count(g.steps[size_t(i)]));
+    if (has_gradient(g.parameters[i])) in.push_back(&fitting_count(g.steps[size_t(i)], g.parameters[i]));
   for (int64_t i = 1; i < in.size(); ++i)
     if (i <= live || i > 2 * live) note_write(*in[i], s.rule->name);
   s.rule->run(Inputs(in.data(), int(in.size())), s.flags, g.values(), site);

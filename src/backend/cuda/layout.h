@@ -11,7 +11,7 @@ namespace keel::cuda {
 struct FastDivisor {
   uint32_t d = 1, m = 1, s = 0;
   FastDivisor() = default;
-  explicit FastDivisor(uint32_t divisor) : d(divisor) {
+  explicit FastDivisor(uint32_t divisor) : d(divisor ? divisor : 1) {
     while (s < 32 && (uint64_t(1) << s) < d) ++s;
     m = uint32_t(((uint64_t(1) << 32) * ((uint64_t(1) << s) - d)) / d + 1);
   }
