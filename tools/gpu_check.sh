@@ -4,7 +4,7 @@
 # Packages that are missing there are taken from .gpu-deps, which `tools/gpu_check.sh --collect` fills where they are installed.
 set -eu
 cd "$(dirname "$0")/.."
-build=build/cuda only= collect=
+build=${KEEL_GPU_BUILD:-build/cuda} only= collect=
 while [ $# -gt 0 ]; do
   case $1 in
     --prebuilt) build=$2 prebuilt=1; shift ;;
@@ -29,8 +29,8 @@ say "machine"
 nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
 if wanted build && [ -z "${prebuilt:-}" ]; then
   say "build"
-  cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DKEEL_CUDA=ON -DKEEL_BUILD_APPS=OFF -DKEEL_BUILD_IO=OFF -DCMAKE_PREFIX_PATH="$PWD/.gpu-deps" > /dev/null
-  cmake --build "$build" --target keel_cuda keel_test_device
+  cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DKEEL_CUDA=ON -DKEEL_BUILD_APPS=OFF -DKEEL_BUILD_IO=OFF -DKEEL_BENCH=ON -DCMAKE_PREFIX_PATH="$PWD/.gpu-deps" > /dev/null
+  cmake --build "$build" --target keel_cuda keel_test_device keel_bench_device
 fi
 KEEL_BACKEND_PATH=$build
 export KEEL_BACKEND_PATH
@@ -42,6 +42,10 @@ fi
 if wanted sanitize; then
   say "compute-sanitizer memcheck"
   KEEL_TEST_SAMPLES=small compute-sanitizer --error-exitcode 9 "$build/tests/keel_test_device" --gtest_brief=1 --gtest_filter='*AgreesWithOracle*' || status=1
+fi
+if wanted bench; then
+  say "bandwidth and products"
+  "$build/keel_bench_device"
 fi
 say "end, status $status"
 exit $status

@@ -108,7 +108,7 @@ inline Tensor restride(const Tensor& t, int way) {
     wide[n - 1] *= 2;
     SliceParams p;
     for (int i = 0; i < n; ++i) p.start.push_back(0), p.stop.push_back(wide[i]), p.step.push_back(i == n - 1 ? 2 : 1);
-    Tensor view = slice_view(make_tensor(t.dtype(), wide), p);
+    Tensor view = slice_view(make_tensor(t.dtype(), wide, t.device()), p);
     view.copy_(t);
     return view;
   }

@@ -65,24 +65,21 @@ template <class T, bool root>
 struct Variance {
   using In = T;
   using Out = T;
-  using C = Compute<T>;
-  struct A {
-    C mean, squares;
-    double count;
+  struct A {  // in f64, since the mean may be far from 0
+    double mean, squares, count;
   };
   double correction;
   __device__ A empty() const { return {0, 0, 0}; }
-  __device__ A lift(T x, int64_t) const { return {widen(x), 0, 1}; }
+  __device__ A lift(T x, int64_t) const { return {double(widen(x)), 0, 1}; }
   __device__ A combine(A a, A b) const {
     if (b.count == 0) return a;
     if (a.count == 0) return b;
-    const double n = a.count + b.count;
-    const C d = b.mean - a.mean, share = C(b.count / n);
-    return {a.mean + d * share, a.squares + b.squares + d * d * C(a.count) * share, n};
+    const double n = a.count + b.count, d = b.mean - a.mean, share = b.count / n;
+    return {a.mean + d * share, a.squares + b.squares + d * d * a.count * share, n};
   }
   __device__ T finish(A a, int64_t n) const {
-    const C v = n == 0 ? C(NAN) : a.squares / C(double(n) - correction);
-    return narrow<T>(root ? C(sqrt(v)) : v);
+    const double v = n == 0 ? NAN : a.squares / (double(n) - correction);
+    return out_of<T>(root ? sqrt(v) : v);
   }
 };
 /// The first of the largest (smallest); the first NaN where there is one.

@@ -14,7 +14,8 @@ struct Reduction {
   Reduction(const TensorView& x, const Dims& axes, int device) {
     bool is_reduced[kMaxRank] = {};
     for (int i = 0; i < x.rank(); ++i) is_reduced[i] = axes.empty();
-    for (int64_t i : axes) is_reduced[i < 0 ? i + x.rank() : i] = true;
+    if (x.rank())  // a number has the axes 0 and -1 all the same
+      for (int64_t i : axes) is_reduced[i < 0 ? i + x.rank() : i] = true;
     for (int i = x.rank() - 1; i >= 0; --i) {
       (is_reduced[i] ? reduced : kept).push(x.dim(i), {x.stride(i)});
       (is_reduced[i] ? extent : results) *= x.dim(i);

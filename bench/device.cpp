@@ -1,0 +1,76 @@
+// Ops on another device: bytes that must move over the time they take, products in TFLOP/s, and what one small op costs its caller. JSON, a line a row.
+//   keel_bench_device [device] [part of a row's name]
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "backend/kernel.h"
+#include "keel/keel.h"
+#include "op/scope.h"
+
+namespace {
+using namespace keel;
+using Clock = std::chrono::steady_clock;
+
+struct Row {
+  std::string name, unit;
+  double amount;  // bytes or flops
+  std::function<Tensor()> run;
+};
+
+/// Seconds of one run: the best and the median of several batches, each waited for once.
+void measure(const Row& r, Device d) {
+  for (int i = 0; i < 3; ++i) r.run();
+  synchronize(d);
+  std::vector<double> seconds;
+  for (int batch = 0; batch < 9; ++batch) {
+    const int n = 20;
+    const auto begin = Clock::now();
+    for (int i = 0; i < n; ++i) r.run();
+    synchronize(d);
+    seconds.push_back(std::chrono::duration<double>(Clock::now() - begin).count() / n);
+  }
+  std::sort(seconds.begin(), seconds.end());
+  const auto shown = [&](double s) { return r.unit == "us" ? s * 1e6 : r.amount / s / (r.unit == "TFLOP/s" ? 1e12 : 1e9); };
+  std::printf("{\"name\": \"%s\", \"unit\": \"%s\", \"best\": %.4g, \"median\": %.4g}\n", r.name.c_str(), r.unit.c_str(), shown(seconds.front()), shown(seconds[seconds.size() / 2]));
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const Device d = device(argc > 1 ? argv[1] : "auto");
+  const char* only = argc > 2 ? argv[2] : "";
+  const NoGrad no_grad;
+  const int64_t n = 100'000'000;
+  const Tensor x = randn({n / 100}).to(d).broadcast_to({100, n / 100}).contiguous().reshape({n}), y = x.clone();
+  const Tensor rows = x[{slice(0, 32768 * 1024)}].reshape({32768, 1024}), square = x[{slice(0, 8192 * 8192)}].reshape({8192, 8192}), one = ones({1}).to(d);
+  const Tensor half = square.to(bf16), small = x[{slice(0, 4096 * 4096)}].reshape({4096, 4096});
+  const double b = 4.0 * n;
+  const std::vector<Row> all = {
+      {"copy f32 100M", "GB/s", 2 * b, [&] { return x.clone(); }},
+      {"add f32 100M", "GB/s", 3 * b, [&] { return x + y; }},
+      {"add number f32 100M", "GB/s", 2 * b, [&] { return x + 1.5; }},
+      {"gelu f32 100M", "GB/s", 2 * b, [&] { return gelu(x); }},
+      {"exp f32 100M", "GB/s", 2 * b, [&] { return exp(x); }},
+      {"tanh f32 100M", "GB/s", 2 * b, [&] { return tanh(x); }},
+      {"to bf16 100M", "GB/s", 1.5 * b, [&] { return x.to(bf16); }},
+      {"add row f32 [32768,1024]", "GB/s", 8.0 * 32768 * 1024, [&] { return rows + rows[{0}]; }},
+      {"transpose f32 [8192,8192]", "GB/s", 8.0 * 8192 * 8192, [&] { return square.transpose().contiguous(); }},
+      {"sum all f32 100M", "GB/s", b, [&] { return x.sum(); }},
+      {"sum rows f32 [32768,1024]", "GB/s", 4.0 * 32768 * 1024, [&] { return rows.sum({.axis = 1}); }},
+      {"sum columns f32 [32768,1024]", "GB/s", 4.0 * 32768 * 1024, [&] { return rows.sum({.axis = 0}); }},
+      {"var rows f32 [32768,1024]", "GB/s", 4.0 * 32768 * 1024, [&] { return var(rows, {.axis = 1}); }},
+      {"argmax f32 100M", "GB/s", b, [&] { return argmax(x); }},
+      {"matmul bf16 8192", "TFLOP/s", 2.0 * 8192 * 8192 * 8192, [&] { return matmul(half, half); }},
+      {"matmul f32 4096", "TFLOP/s", 2.0 * 4096 * 4096 * 4096, [&] { return matmul(small, small); }},
+      {"add [1]", "us", 1, [&] { return one + one; }},
+  };
+  for (const Row& r : all)
+    if (r.name.find(only) != std::string::npos) measure(r, d);
+  for (const FallbackCount& f : fallback_report()) std::fprintf(stderr, "fell back: %s %lld times\n", f.op, static_cast<long long>(f.calls));
+}
