@@ -1,4 +1,5 @@
-// Ops on another device: bytes that must move over the time they take, products in TFLOP/s, and what one small op costs its caller. JSON, a line a row.
+// Ops on another device: bytes that must move over the time they take, products in TFLOP/s, and what one small op costs its caller. JSON,
+// a line a row.
 //   keel_bench_device [device] [part of a row's name]
 #include <algorithm>
 #include <chrono>
@@ -36,7 +37,8 @@ void measure(const Row& r, Device d) {
   }
   std::sort(seconds.begin(), seconds.end());
   const auto shown = [&](double s) { return r.unit == "us" ? s * 1e6 : r.amount / s / (r.unit == "TFLOP/s" ? 1e12 : 1e9); };
-  std::printf("{\"name\": \"%s\", \"unit\": \"%s\", \"best\": %.4g, \"median\": %.4g}\n", r.name.c_str(), r.unit.c_str(), shown(seconds.front()), shown(seconds[seconds.size() / 2]));
+  std::printf("{\"name\": \"%s\", \"unit\": \"%s\", \"best\": %.4g, \"median\": %.4g}\n", r.name.c_str(), r.unit.c_str(),
+              shown(seconds.front()), shown(seconds[seconds.size() / 2]));
   std::fflush(stdout);
 }
 
@@ -48,7 +50,8 @@ int main(int argc, char** argv) {
   const NoGrad no_grad;
   const int64_t n = 100'000'000;
   const Tensor x = randn({n / 100}).to(d).broadcast_to({100, n / 100}).contiguous().reshape({n}), y = x.clone();
-  const Tensor rows = x[{slice(0, 32768 * 1024)}].reshape({32768, 1024}), square = x[{slice(0, 8192 * 8192)}].reshape({8192, 8192}), one = ones({1}).to(d);
+  const Tensor rows = x[{slice(0, 32768 * 1024)}].reshape({32768, 1024}), square = x[{slice(0, 8192 * 8192)}].reshape({8192, 8192}),
+               one = ones({1}).to(d);
   const Tensor half = square.to(bf16), small = x[{slice(0, 4096 * 4096)}].reshape({4096, 4096});
   const double b = 4.0 * n;
   const std::vector<Row> all = {
@@ -72,5 +75,6 @@ int main(int argc, char** argv) {
   };
   for (const Row& r : all)
     if (r.name.find(only) != std::string::npos) measure(r, d);
-  for (const FallbackCount& f : fallback_report()) std::fprintf(stderr, "fell back: %s %lld times\n", f.op, static_cast<long long>(f.calls));
+  for (const FallbackCount& f : fallback_report())
+    std::fprintf(stderr, "fell back: %s %lld times\n", f.op, static_cast<long long>(f.calls));
 }

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <memory>
 
 #include "common.h"
@@ -6,16 +7,25 @@
 namespace keel::app {
 namespace {
 
+/// A line a CUDA device, or one that says why there is none.
+std::string cuda_lines() {
+  std::string text;
+  for (int i = 0; i < std::max(1, device_count(DeviceType::cuda)); ++i) text += "            " + device_text({DeviceType::cuda, uint8_t(i)}) + "\n";
+  return text;
+}
+
 int doctor(bool as_json) {
   const Cpu cpu = cpu_info();
   if (as_json) {
     json features = json::array();
     for (const CpuFeature& f : cpu_features()) features.push_back({{"name", f.name}, {"found", f.found}, {"used", f.used}, {"why", f.why}});
+    json devices = json::array({"cpu"});
+    for (int i = 0; i < device_count(DeviceType::cuda); ++i) devices.push_back(device_text({DeviceType::cuda, uint8_t(i)}));
     fmt::print("{}\n", json{{"version", version()}, {"build", build_id()}, {"cpu", cpu.name}, {"isa", cpu.isa}, {"threads", num_threads()}, {"features", features}, {"note", cpu_refusal()}, {"ops", registry().size()},
-                            {"devices", json::array({"cpu"})}, {"data", data_folder()}, {"data_present", exists(data_folder())}}.dump(1));
+                            {"devices", devices}, {"data", data_folder()}, {"data_present", exists(data_folder())}}.dump(1));
     return kOk;
   }
-  fmt::print("keel {} ({})\n{}threads     {}\nops         {}\ndevices     cpu; no other backend is part of this build\ndata        {} ({})\n", version(), build_id(), cpu.text, num_threads(), registry().size(),
+  fmt::print("keel {} ({})\n{}threads     {}\nops         {}\ndevices     cpu\n{}data        {} ({})\n", version(), build_id(), cpu.text, num_threads(), registry().size(), cuda_lines(),
              data_folder(), exists(data_folder()) ? "present" : "missing; `keel demo` draws its own digits");
   return kOk;
 }

@@ -18,6 +18,8 @@ inline constexpr Device cpu_device{};
 
 /// How many devices of a kind can be used; 0 where the library or the driver for it is missing.
 int device_count(DeviceType t);
+/// A line for people: "cuda:0: " and the model, its memory and versions, or why there is none.
+std::string device_text(Device d);
 /// Waits until everything that was asked of `d` has been done; raises DeviceError where some of it failed. Nothing to wait for on the CPU.
 void synchronize(Device d);
 

@@ -1,6 +1,8 @@
 #pragma once
 #include <cstdint>
 
+#include "keel/device.h"
+
 #pragma GCC visibility push(default)
 /// Host memory that tensors use: statistics, a hard limit, and the cache that keeps freed blocks for the next op.
 namespace keel {
@@ -28,6 +30,12 @@ void set_memory_limit(int64_t bytes);
 /// Gives freed blocks back to the system, as far as whole pages are free; blocks that other threads keep for themselves stay. Returns the
 /// bytes given back.
 int64_t release_cached_memory();
+
+/// The same for the memory of one device, whose cache is its library's; of the CPU, the functions above.
+MemoryStats memory_stats(Device d);
+void reset_peak_memory(Device d);
+void set_memory_limit(Device d, int64_t bytes);
+int64_t release_cached_memory(Device d);
 
 }  // namespace keel
 #pragma GCC visibility pop

@@ -60,13 +60,16 @@ void open(DeviceType t, Slot& s) {
     const char* why = dlerror();
     if (why && std::string_view(why).find(file + ": cannot open shared object file: No such file") == std::string_view::npos) broken = why;
   }
-  if (!library) return void(s.refusal = file + (broken.empty() ? " is not beside this program, nor in a folder of KEEL_BACKEND_PATH" : " does not load: " + broken));
+  if (!library)
+    return void(s.refusal = file + (broken.empty() ? " is not beside this program, nor in a folder of KEEL_BACKEND_PATH"
+                                                   : " does not load: " + broken));
   using Entry = const DeviceDriver* (*)();
   const auto entry = reinterpret_cast<Entry>(dlsym(library, ("keel_" + name + "_driver").c_str()));
   if (!entry) return void(s.refusal = file + " is no Keel library");
   const DeviceDriver* d = entry();
   if (d->size != sizeof(DeviceDriver) || std::string_view(d->build) != build_id())
-    return void(s.refusal = file + " was built for another Keel (" + (d->size == sizeof(DeviceDriver) ? d->build : "of another layout") + "; this is " + build_id() + ")");
+    return void(s.refusal = file + " was built for another Keel (" + (d->size == sizeof(DeviceDriver) ? d->build : "of another layout") +
+                            "; this is " + build_id() + ")");
   if (d->count == 0) return void(s.refusal = d->refusal);
   s.driver = d;
 }
@@ -77,8 +80,10 @@ void open(DeviceType, Slot& s) { s.refusal = "this platform opens no libraries a
 const Slot& opened(DeviceType t) {
   Slot& s = slot(t);
   std::call_once(s.once, [&] {
-    if (t == DeviceType::cpu) s.refusal = "the CPU needs no driver";
-    else open(t, s);
+    if (t == DeviceType::cpu)
+      s.refusal = "the CPU needs no driver";
+    else
+      open(t, s);
   });
   return s;
 }
@@ -90,7 +95,9 @@ const char* device_refusal(DeviceType t) { return opened(t).refusal.c_str(); }
 
 const DeviceDriver& driver_of(Device d) {
   const DeviceDriver* driver = device_driver(d.type);
-  if (!driver || d.index >= driver->count) raise(about_call(Error(ErrorCode::device, "device " + to_string(d) + " is not available: " + (driver ? "there are " + std::to_string(driver->count) : device_refusal(d.type)))));
+  if (!driver || d.index >= driver->count)
+    raise(about_call(Error(ErrorCode::device, "device " + to_string(d) + " is not available: " +
+                                                  (driver ? "there are " + std::to_string(driver->count) : device_refusal(d.type)))));
   return *driver;
 }
 
@@ -103,6 +110,21 @@ void synchronize(Device d) {
   if (const char* wrong = driver_of(d).synchronize(d.index)) raise(about_call(Error(ErrorCode::device, wrong).op("synchronize")));
 }
 
+MemoryStats memory_stats(Device d) { return d == cpu_device ? memory_stats() : driver_of(d).memory(d.index); }
+void reset_peak_memory(Device d) { d == cpu_device ? reset_peak_memory() : driver_of(d).reset_peak(d.index); }
+void set_memory_limit(Device d, int64_t bytes) { d == cpu_device ? set_memory_limit(bytes) : driver_of(d).set_limit(d.index, bytes); }
+int64_t release_cached_memory(Device d) { return d == cpu_device ? release_cached_memory() : driver_of(d).release_cached(d.index); }
+
+std::string device_text(Device d) {
+  if (d == cpu_device) return "cpu";
+  const DeviceDriver* driver = device_driver(d.type);
+  if (!driver || d.index >= driver->count)
+    return to_string(d) + ": " + (driver ? "there are " + std::to_string(driver->count) : device_refusal(d.type));
+  char text[256];
+  driver->describe(d.index, text, sizeof text);
+  return to_string(d) + ": " + text;
+}
+
 int device_count(DeviceType t) {
   if (t == DeviceType::cpu) return 1;
   const DeviceDriver* d = device_driver(t);
@@ -113,7 +135,8 @@ Device device(std::string_view name) {
   if (name == "cpu") return cpu_device;
   if (name == "auto") {
     const Device best = device_count(DeviceType::cuda) ? Device{DeviceType::cuda, 0} : cpu_device;
-    base::log(LogLevel::info, "device", "auto: " + to_string(best) + (best == cpu_device ? std::string("; ") + device_refusal(DeviceType::cuda) : ""));
+    base::log(LogLevel::info, "device",
+              "auto: " + to_string(best) + (best == cpu_device ? std::string("; ") + device_refusal(DeviceType::cuda) : ""));
     return best;
   }
   const std::string n(name);
@@ -123,8 +146,14 @@ Device device(std::string_view name) {
     const auto i = kind.size() == name.size() ? std::optional<int64_t>(0) : base::leading_int(index);
     if (!i || *i > 255) break;
     const DeviceDriver* d = device_driver(t);
-    if (!d) raise(Error(ErrorCode::device, "device " + n + " is not available: " + device_refusal(t)).op("device").hint("device(\"auto\") takes the best one present; `keel doctor` says what was found"));
-    if (*i >= d->count) raise(Error(ErrorCode::device, "device " + n + " is not available: this machine has " + std::to_string(d->count)).op("device").hint("indices count from 0"));
+    if (!d)
+      raise(Error(ErrorCode::device, "device " + n + " is not available: " + device_refusal(t))
+                .op("device")
+                .hint("device(\"auto\") takes the best one present; `keel doctor` says what was found"));
+    if (*i >= d->count)
+      raise(Error(ErrorCode::device, "device " + n + " is not available: this machine has " + std::to_string(d->count))
+                .op("device")
+                .hint("indices count from 0"));
     return {t, uint8_t(*i)};
   }
   raise(Error(ErrorCode::value, "unknown device '" + n + "'").op("device").hint("cpu, cuda, cuda:N or auto"));

@@ -18,10 +18,10 @@ enum class CopyWay : int32_t { to_device, to_host, within };
 /// one queue (on CUDA: the stream of `stream`), in the order of the calls; only `copy` to the host and `synchronize` wait for it.
 struct DeviceDriver {
   uint32_t size = sizeof(DeviceDriver);
-  int32_t count = 0;             // devices that can be used; their indices are 0 ... count - 1
-  const char* build = "";        // keel::build_id() of the library
-  const char* name = "";         // "cuda"
-  const char* refusal = "";      // why count is 0
+  int32_t count = 0;         // devices that can be used; their indices are 0 ... count - 1
+  const char* build = "";    // keel::build_id() of the library
+  const char* name = "";     // "cuda"
+  const char* refusal = "";  // why count is 0
   /// At least `bytes` bytes, 512-byte aligned; null where the device or its limit refuses. `tag` lives forever and says who asked.
   void* (*allocate)(int device, size_t bytes, const char* tag) = nullptr;
   /// The block may be handed out again for work that is queued later.

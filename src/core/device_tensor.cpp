@@ -28,7 +28,8 @@ Tensor on_host(const Tensor& x) {
 Tensor send(const Tensor& x, Device to) {
   const TensorImpl& xi = impl(x);
   Tensor y = make_tensor(xi.spec.dtype, xi.spec.shape, xi.strides, to);
-  if (const size_t bytes = size_t(xi.spec.shape.numel()) * size_of(xi.spec.dtype)) device_copy(to, impl(y).data, xi.data, bytes, CopyWay::to_device);
+  if (const size_t bytes = size_t(xi.spec.shape.numel()) * size_of(xi.spec.dtype))
+    device_copy(to, impl(y).data, xi.data, bytes, CopyWay::to_device);
   return y;
 }
 

@@ -32,8 +32,10 @@ Tensors run_on_host(Call& c, StatSlot* stats, Device d) {
   Tensors out;
   for (int i = 0; i < made.size(); ++i) {
     const int alias = c.op.out[std::min(i, c.op.out.size() - 1)].alias_of;
-    if (alias >= 0 && c.op.in[alias].written) out.push_back(c.in[alias]);
-    else out.push_back(made[i].defined() ? send(made[i], d) : Tensor());
+    if (alias >= 0 && c.op.in[alias].written)
+      out.push_back(c.in[alias]);
+    else
+      out.push_back(made[i].defined() ? send(made[i], d) : Tensor());
   }
   if (c.into) Tensor(*c.into).copy_(out[0]);
   return out;

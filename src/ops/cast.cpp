@@ -30,7 +30,7 @@ KEEL_OP(relayout, RelayoutParams) {
 KEEL_OP(transfer, TransferParams) {
   def.doc("The same values in the memory of another device.").in("x", kinds::any).out("y").promote(Promote::none).fallback(Fallback::ok)
       .infer([](auto&, Specs in) { return in[0]; })
-      .decompose([](auto& p, Inputs in) { return move_to(in[0], p.to); })
+      .decompose([](auto& p, Inputs in) { return p.to == in[0].device() ? contiguous_copy(in[0]) : move_to(in[0], p.to); })
       .saves()
       .vjp([](auto& p, const VjpArgs& a) -> Tensors { return {transfer(a.g[0], p.from)}; });
 }

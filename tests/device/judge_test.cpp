@@ -1,5 +1,5 @@
-// The judges of another device (KEEL_TEST_DEVICE, else cuda:0 where there is one): every op against the float64 oracle on the CPU, with odd strides, and with the
-// same error texts.
+// The judges of another device (KEEL_TEST_DEVICE, else cuda:0 where there is one): every op against the float64 oracle on the CPU, with
+// odd strides, and with the same error texts.
 #include "ops/judge.h"
 
 namespace keel::testing_cases {
@@ -30,7 +30,8 @@ Tensors back(const Tensors& in) {
 }
 /// Params whose `device` is `d`.
 std::vector<char> on_device(const OpDef& op, std::vector<char> params, Device d) {
-  if (op.params.device_offset >= 0 && op.params.device_offset + sizeof(Device) <= params.size()) std::memcpy(params.data() + op.params.device_offset, &d, sizeof d);
+  if (op.params.device_offset >= 0 && op.params.device_offset + sizeof(Device) <= params.size())
+    std::memcpy(params.data() + op.params.device_offset, &d, sizeof d);
   return params;
 }
 
@@ -58,7 +59,8 @@ TEST_P(DeviceJudge, StridesDoNotMatter) {
       for (const Tensor& x : moved(op, fresh(op, in), there)) odd.push_back(x.defined() && x.device() == there ? restride(x, way) : x);
       Tensors wide;
       for (const Tensor& y : plain) wide.push_back(y.defined() && is_floating(y.dtype()) ? cast(y, f64) : y);
-      expect_close(back(run_op(op, on_device(op, s.params, there), odd)), wide, tolerance_for(c, t), what + " restrided, way " + std::to_string(way) + ", on " + to_string(there));
+      expect_close(back(run_op(op, on_device(op, s.params, there), odd)), wide, tolerance_for(c, t),
+                   what + " restrided, way " + std::to_string(way) + ", on " + to_string(there));
     }
   });
 }
@@ -86,7 +88,8 @@ TEST_P(DeviceJudge, GradientIsTheSame) {
     const auto gradients = [&](Device d) {
       Tensors in = moved(op, make_inputs(s.in, f64, i + 1), d), grads;
       for (int64_t k = 0; k < in.size(); ++k)
-        if (in[k].defined() && in[k].dtype() == f64 && s.in[size_t(k)].differentiable && !op.in[std::min(int(k), op.in.size() - 1)].host) in[k].requires_grad_();
+        if (in[k].defined() && in[k].dtype() == f64 && s.in[size_t(k)].differentiable && !op.in[std::min(int(k), op.in.size() - 1)].host)
+          in[k].requires_grad_();
       Tensor total;
       for (const Tensor& y : run_op(op, on_device(op, s.params, d), in)) {
         if (!y.defined() || !y.tracked() || !is_inexact(y.dtype())) continue;

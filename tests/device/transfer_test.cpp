@@ -78,17 +78,16 @@ TEST_F(OnDevice, MixedDevicesAreRefused) {
 }
 
 TEST_F(OnDevice, MemoryIsCountedLimitedAndReported) {
-  const DeviceDriver& driver = driver_of(d);
   synchronize(d);
-  const int64_t before = driver.memory(d.index).bytes_in_use;
+  const int64_t before = memory_stats(d).bytes_in_use;
   {
     const Tensor x = zeros({1 << 20}).to(d);
-    EXPECT_EQ(driver.memory(d.index).bytes_in_use - before, 4 << 20);
+    EXPECT_EQ(memory_stats(d).bytes_in_use - before, 4 << 20);
     const Tensor y = x.clone();
-    EXPECT_EQ(driver.memory(d.index).bytes_in_use - before, 8 << 20);
+    EXPECT_EQ(memory_stats(d).bytes_in_use - before, 8 << 20);
   }
-  EXPECT_EQ(driver.memory(d.index).bytes_in_use, before);
-  driver.set_limit(d.index, driver.memory(d.index).bytes_reserved + (64 << 20));
+  EXPECT_EQ(memory_stats(d).bytes_in_use, before);
+  set_memory_limit(d, memory_stats(d).bytes_reserved + (64 << 20));
   try {
     empty({1 << 28}, {.device = d});
     ADD_FAILURE() << "the limit was ignored";
@@ -96,7 +95,7 @@ TEST_F(OnDevice, MemoryIsCountedLimitedAndReported) {
     EXPECT_EQ(e.code(), ErrorCode::memory);
     EXPECT_NE(std::string(e.what()).find("out of memory on " + to_string(d) + ": 1073741824 bytes wanted"), std::string::npos) << e.what();
   }
-  driver.set_limit(d.index, 0);
+  set_memory_limit(d, 0);
 }
 
 TEST_F(OnDevice, ANetworkLearnsTheSame) {

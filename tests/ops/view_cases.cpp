@@ -17,6 +17,7 @@ KEEL_CASES(view) {
       .sample(CastParams{.to = f16}, {normal({40})}, false).sample(CastParams{.to = bf16}, {normal({40})}, false).sample(CastParams{.to = DType::boolean}, {normal({5})}, false)
       .tolerance(f64, 1e-2, 1e-2).tolerance(f32, 1e-2, 1e-2);
   c.op("copy").sample({normal({3, 4})}).sample({special({16})}, false);
+  c.op("transfer").sample(TransferParams{}, {normal({2, 3})}).sample(TransferParams{}, {normal({0, 4})});
   c.op("relayout").sample(RelayoutParams{.order = MemoryOrder::channels_last}, {normal({2, 3, 4, 5})}).sample(RelayoutParams{}, {normal({2, 3})})
       .error(RelayoutParams{.order = MemoryOrder::channels_last}, {normal({2, 3})}, ErrorCode::shape, "rank 4");
   c.op("assign").sample({normal({3, 4}), normal({4})}).no_gradient("in-place rules are tested in autograd_test");

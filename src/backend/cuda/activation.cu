@@ -19,69 +19,109 @@ __device__ inline float erf_of(float x) { return erff(x); }
 __device__ inline double erf_of(double x) { return erf(x); }
 
 /// 1 / (1 + exp(-x)) without overflow on either side.
-template <class T> __device__ T logistic(T x) {
+template <class T>
+__device__ T logistic(T x) {
   const T e = exp_of(x < 0 ? x : -x);
   return x < 0 ? e / (1 + e) : 1 / (1 + e);
 }
 /// log(1 + exp(x)).
-template <class T> __device__ T log1pexp(T x) { return (x > 0 ? x : T(0)) + log1p_of(exp_of(x > 0 ? -x : x)); }
+template <class T>
+__device__ T log1pexp(T x) {
+  return (x > 0 ? x : T(0)) + log1p_of(exp_of(x > 0 ? -x : x));
+}
 
 struct Relu {
-  template <class T> __device__ T operator()(T x) const { return x > 0 || x != x ? x : T(0); }
+  template <class T>
+  __device__ T operator()(T x) const {
+    return x > 0 || x != x ? x : T(0);
+  }
 };
 struct ReluBackward {
-  template <class T> __device__ T operator()(T g, T y) const { return y <= 0 ? T(0) : g; }
+  template <class T>
+  __device__ T operator()(T g, T y) const {
+    return y <= 0 ? T(0) : g;
+  }
 };
 struct TanhBackward {
-  template <class T> __device__ T operator()(T g, T y) const { return g * ((1 - y) * (1 + y)); }
+  template <class T>
+  __device__ T operator()(T g, T y) const {
+    return g * ((1 - y) * (1 + y));
+  }
 };
 struct Sigmoid {
-  template <class T> __device__ T operator()(T x) const { return logistic(x); }
+  template <class T>
+  __device__ T operator()(T x) const {
+    return logistic(x);
+  }
 };
 struct SigmoidBackward {
-  template <class T> __device__ T operator()(T g, T y) const { return g * (y * (1 - y)); }
+  template <class T>
+  __device__ T operator()(T g, T y) const {
+    return g * (y * (1 - y));
+  }
 };
 struct Silu {
-  template <class T> __device__ T operator()(T x) const { return x * logistic(x); }
+  template <class T>
+  __device__ T operator()(T x) const {
+    return x * logistic(x);
+  }
 };
 struct SiluBackward {
-  template <class T> __device__ T operator()(T g, T x) const {
+  template <class T>
+  __device__ T operator()(T g, T x) const {
     const T s = logistic(x);
     return g * (s * (x * (1 - s) + 1));
   }
 };
-constexpr double kInverseRoot2 = 0.70710678118654752440, kInverseRootTau = 0.39894228040143267794, kRoot2OverPi = 0.79788456080286535588, kCubic = 0.044715;
+constexpr double kInverseRoot2 = 0.70710678118654752440, kInverseRootTau = 0.39894228040143267794, kRoot2OverPi = 0.79788456080286535588,
+                 kCubic = 0.044715;
 struct Gelu0 {
-  template <class T> __device__ T operator()(T x) const { return T(0.5) * x * (1 + erf_of(x * T(kInverseRoot2))); }
+  template <class T>
+  __device__ T operator()(T x) const {
+    return T(0.5) * x * (1 + erf_of(x * T(kInverseRoot2)));
+  }
 };
 struct Gelu0Backward {
-  template <class T> __device__ T operator()(T g, T x) const {
+  template <class T>
+  __device__ T operator()(T g, T x) const {
     const T cdf = T(0.5) * (1 + erf_of(x * T(kInverseRoot2))), pdf = T(kInverseRootTau) * exp_of(T(-0.5) * x * x);
     return g * (cdf + x * pdf);
   }
 };
 struct GeluTanh {
-  template <class T> __device__ T operator()(T x) const { return T(0.5) * x * (1 + tanh_of(T(kRoot2OverPi) * (x + T(kCubic) * x * x * x))); }
+  template <class T>
+  __device__ T operator()(T x) const {
+    return T(0.5) * x * (1 + tanh_of(T(kRoot2OverPi) * (x + T(kCubic) * x * x * x)));
+  }
 };
 struct GeluTanhBackward {
-  template <class T> __device__ T operator()(T g, T x) const {
+  template <class T>
+  __device__ T operator()(T g, T x) const {
     const T t = tanh_of(T(kRoot2OverPi) * (x + T(kCubic) * x * x * x)), inner = T(kRoot2OverPi) * (1 + 3 * T(kCubic) * x * x);
     return g * (T(0.5) * (1 + t) + T(0.5) * x * ((1 - t) * (1 + t)) * inner);
   }
 };
 struct LeakyRelu {
   double slope;
-  template <class T> __device__ T operator()(T x) const { return x > 0 ? x : x * T(slope); }
+  template <class T>
+  __device__ T operator()(T x) const {
+    return x > 0 ? x : x * T(slope);
+  }
 };
 struct LeakyReluBackward {
   double slope;
-  template <class T> __device__ T operator()(T g, T x) const { return x > 0 ? g : g * T(slope); }
+  template <class T>
+  __device__ T operator()(T g, T x) const {
+    return x > 0 ? g : g * T(slope);
+  }
 };
 
-template <class F> void define_unary(KernelDef& k) {
+template <class F>
+void define_unary(KernelDef& k) {
   pointwise_def(k, kinds::floating).run([](const KernelArgs& a) { return unary<Floats>(a, F{}); });
 }
-template <class F> void define_backward(KernelDef& k) {
+template <class F>
+void define_backward(KernelDef& k) {
   pointwise_def(k, kinds::floating).run([](const KernelArgs& a) { return binary<Floats>(a, F{}); });
 }
 
@@ -110,5 +150,7 @@ KEEL_CUDA_KERNEL(leaky_relu) {
   pointwise_def(k, kinds::floating).run([](const KernelArgs& a) { return unary<Floats>(a, LeakyRelu{a.get<LeakyReluParams>().slope}); });
 }
 KEEL_CUDA_KERNEL(leaky_relu_backward) {
-  pointwise_def(k, kinds::floating).run([](const KernelArgs& a) { return binary<Floats>(a, LeakyReluBackward{a.get<LeakyReluParams>().slope}); });
+  pointwise_def(k, kinds::floating).run([](const KernelArgs& a) {
+    return binary<Floats>(a, LeakyReluBackward{a.get<LeakyReluParams>().slope});
+  });
 }

@@ -1,5 +1,5 @@
-// Arithmetic and comparison of two tensors. Floats have a kernel an op; integers and comparisons, which wait for memory anyway, choose the op inside
-// one kernel a dtype.
+// Arithmetic and comparison of two tensors. Floats have a kernel an op; integers and comparisons, which wait for memory anyway, choose
+// the op inside one kernel a dtype.
 #include "backend/cuda/pointwise.cuh"
 
 using namespace keel;
@@ -7,14 +7,33 @@ using namespace keel::cuda;
 
 namespace {
 
-enum class Op : uint8_t { add, sub, mul, maximum, minimum, equal, not_equal, less, less_equal, greater, greater_equal, logical_and, logical_or, logical_xor };
+enum class Op : uint8_t {
+  add,
+  sub,
+  mul,
+  maximum,
+  minimum,
+  equal,
+  not_equal,
+  less,
+  less_equal,
+  greater,
+  greater_equal,
+  logical_and,
+  logical_or,
+  logical_xor
+};
 
 template <Op op>
 struct Real {
-  template <class T> __device__ T operator()(T a, T b) const {
-    if constexpr (op == Op::add) return a + b;
-    else if constexpr (op == Op::sub) return a - b;
-    else if constexpr (op == Op::mul) return a * b;
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    if constexpr (op == Op::add)
+      return a + b;
+    else if constexpr (op == Op::sub)
+      return a - b;
+    else if constexpr (op == Op::mul)
+      return a * b;
     else {  // NaN wins; +0 is above -0
       if (a != a || b != b) return a != a ? a : b;
       const bool first = a == b ? signbit(b) : a > b;
@@ -34,7 +53,8 @@ struct Pow {
 /// Integers wrap; bools add as or, multiply as and.
 struct Whole {
   Op op;
-  template <class T> __device__ T operator()(T a, T b) const {
+  template <class T>
+  __device__ T operator()(T a, T b) const {
     switch (op) {
       case Op::add: return T(uint64_t(a) + uint64_t(b));
       case Op::sub: return T(uint64_t(a) - uint64_t(b));
@@ -46,7 +66,8 @@ struct Whole {
 };
 struct Compare {
   Op op;
-  template <class T> __device__ bool operator()(T x, T y) const {
+  template <class T>
+  __device__ bool operator()(T x, T y) const {
     const auto a = widen(x), b = widen(y);
     switch (op) {
       case Op::equal: return a == b;
@@ -64,7 +85,8 @@ struct Compare {
 
 using Wholes = TypeList<int8_t, uint8_t, int16_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t, bool>;
 
-template <Op op> void define(KernelDef& k, DTypeSet dtypes) {
+template <Op op>
+void define(KernelDef& k, DTypeSet dtypes) {
   pointwise_def(k, dtypes).run([](const KernelArgs& a) {
     if (contains(kinds::floating, a.out[0].dtype)) return binary<Floats>(a, Real<op>{});
     KernelStatus s;
@@ -72,7 +94,8 @@ template <Op op> void define(KernelDef& k, DTypeSet dtypes) {
     return s;
   });
 }
-template <class F> void define_float(KernelDef& k) {
+template <class F>
+void define_float(KernelDef& k) {
   pointwise_def(k, kinds::floating).run([](const KernelArgs& a) { return binary<Floats>(a, F{}); });
 }
 KernelStatus compare(const KernelArgs& a, Op op) {
@@ -80,7 +103,8 @@ KernelStatus compare(const KernelArgs& a, Op op) {
   Ordered::call(a.in[0].dtype, [&](auto t) { s = pointwise<bool, decltype(t), decltype(t)>(a, Compare{op}); });
   return s;
 }
-template <Op op> void define_test(KernelDef& k) {
+template <Op op>
+void define_test(KernelDef& k) {
   pointwise_def(k, kinds::ordered).run([](const KernelArgs& a) { return compare(a, op); });
 }
 

@@ -11,7 +11,10 @@ struct alignas(16) Wide {
   uint64_t low, high;
 };
 struct Same {
-  template <class T> __device__ T operator()(T x) const { return x; }
+  template <class T>
+  __device__ T operator()(T x) const {
+    return x;
+  }
 };
 
 /// y = in[i], of one size.
@@ -26,16 +29,23 @@ KernelStatus copy_from(const KernelArgs& a, int i) {
   }
 }
 
-template <class T> struct Fill {
+template <class T>
+struct Fill {
   T value;
   __device__ T operator()() const { return value; }
 };
-template <class T> T as(Scalar v) {
-  if constexpr (std::is_same_v<T, bool>) return v.to_bool();
-  else if constexpr (std::is_integral_v<T>) return T(v.to_int());
-  else if constexpr (std::is_same_v<T, half>) return __double2half(v.to_double());
-  else if constexpr (std::is_same_v<T, bfloat>) return __double2bfloat16(v.to_double());
-  else return T(v.to_double());
+template <class T>
+T as(Scalar v) {
+  if constexpr (std::is_same_v<T, bool>)
+    return v.to_bool();
+  else if constexpr (std::is_integral_v<T>)
+    return T(v.to_int());
+  else if constexpr (std::is_same_v<T, half>)
+    return __double2half(v.to_double());
+  else if constexpr (std::is_same_v<T, bfloat>)
+    return __double2bfloat16(v.to_double());
+  else
+    return T(v.to_double());
 }
 
 }  // namespace
@@ -52,7 +62,8 @@ KEEL_CUDA_KERNEL(assign) {
 KEEL_CUDA_KERNEL(full) {
   k.dtypes(kinds::ordered).run([](const KernelArgs& a) {
     KernelStatus s;
-    Ordered::call(a.out[0].dtype, [&](auto t) { s = pointwise<decltype(t)>(a, Fill<decltype(t)>{as<decltype(t)>(a.get<FullParams>().value)}); });
+    Ordered::call(a.out[0].dtype,
+                  [&](auto t) { s = pointwise<decltype(t)>(a, Fill<decltype(t)>{as<decltype(t)>(a.get<FullParams>().value)}); });
     return s;
   });
 }

@@ -42,9 +42,12 @@ struct Blas {
       return;
     }
     bool all = true;
-    const auto take = [&](auto& f, const char* name) { all = (f = reinterpret_cast<std::remove_reference_t<decltype(f)>>(dlsym(library, name))) && all; };
+    const auto take = [&](auto& f, const char* name) {
+      all = (f = reinterpret_cast<std::remove_reference_t<decltype(f)>>(dlsym(library, name))) && all;
+    };
 #define KEEL_TAKE(NAME) take(f_##NAME, #NAME)
-    KEEL_TAKE(cublasLtCreate), KEEL_TAKE(cublasLtMatmulDescCreate), KEEL_TAKE(cublasLtMatmulDescDestroy), KEEL_TAKE(cublasLtMatmulDescSetAttribute);
+    KEEL_TAKE(cublasLtCreate), KEEL_TAKE(cublasLtMatmulDescCreate), KEEL_TAKE(cublasLtMatmulDescDestroy),
+        KEEL_TAKE(cublasLtMatmulDescSetAttribute);
     KEEL_TAKE(cublasLtMatrixLayoutCreate), KEEL_TAKE(cublasLtMatrixLayoutDestroy), KEEL_TAKE(cublasLtMatrixLayoutSetAttribute);
     KEEL_TAKE(cublasLtMatmulPreferenceCreate), KEEL_TAKE(cublasLtMatmulPreferenceDestroy), KEEL_TAKE(cublasLtMatmulPreferenceSetAttribute);
     KEEL_TAKE(cublasLtMatmulAlgoGetHeuristic), KEEL_TAKE(cublasLtMatmul);
@@ -101,7 +104,9 @@ KernelStatus multiply(const Product& p, int device, cudaStream_t stream) {
   cublasLtMatmulDesc_t desc;
   cublasLtMatrixLayout_t lb, la, lc;
   lib.f_cublasLtMatmulDescCreate(&desc, compute, scale);
-  const auto set = [&](cublasLtMatmulDescAttributes_t what, auto value) { lib.f_cublasLtMatmulDescSetAttribute(desc, what, &value, sizeof value); };
+  const auto set = [&](cublasLtMatmulDescAttributes_t what, auto value) {
+    lib.f_cublasLtMatmulDescSetAttribute(desc, what, &value, sizeof value);
+  };
   set(CUBLASLT_MATMUL_DESC_TRANSA, int32_t(b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N));
   set(CUBLASLT_MATMUL_DESC_TRANSB, int32_t(a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N));
   if (p.bias) {
@@ -117,8 +122,22 @@ KernelStatus multiply(const Product& p, int device, cudaStream_t stream) {
   };
   layout(&lb, b.rows, b.columns, b.ld, p.b_step), layout(&la, a.rows, a.columns, a.ld, p.a_step), layout(&lc, p.n, p.m, p.ldc, p.c_step);
 
-  const Key key{int64_t(p.dtype), p.m, p.n, p.k, p.batch, b.transposed, a.transposed, b.ld, a.ld, p.ldc, p.b_step, p.a_step, p.c_step, p.bias != nullptr,
-                std::min({alignment(p.a), alignment(p.b), alignment(p.c)}), device};
+  const Key key{int64_t(p.dtype),
+                p.m,
+                p.n,
+                p.k,
+                p.batch,
+                b.transposed,
+                a.transposed,
+                b.ld,
+                a.ld,
+                p.ldc,
+                p.b_step,
+                p.a_step,
+                p.c_step,
+                p.bias != nullptr,
+                std::min({alignment(p.a), alignment(p.b), alignment(p.c)}),
+                device};
   static std::mutex mutex;
   static auto* known = new std::map<Key, Algo>;
   Algo algo;
@@ -146,8 +165,11 @@ KernelStatus multiply(const Product& p, int device, cudaStream_t stream) {
   cublasStatus_t status = CUBLAS_STATUS_NOT_SUPPORTED;
   const double one64 = 1, zero64 = 0;
   const float one32 = 1, zero32 = 0;
-  const void *one = scale == CUDA_R_64F ? static_cast<const void*>(&one64) : &one32, *zero = scale == CUDA_R_64F ? static_cast<const void*>(&zero64) : &zero32;
-  if (algo.found) status = lib.f_cublasLtMatmul(lib.handles[device], desc, one, p.b, lb, p.a, la, zero, p.c, lc, p.c, lc, &algo.algo, lib.workspaces[device], kWorkspace, stream);
+  const void *one = scale == CUDA_R_64F ? static_cast<const void*>(&one64) : &one32,
+             *zero = scale == CUDA_R_64F ? static_cast<const void*>(&zero64) : &zero32;
+  if (algo.found)
+    status = lib.f_cublasLtMatmul(lib.handles[device], desc, one, p.b, lb, p.a, la, zero, p.c, lc, p.c, lc, &algo.algo,
+                                  lib.workspaces[device], kWorkspace, stream);
   lib.f_cublasLtMatrixLayoutDestroy(lb), lib.f_cublasLtMatrixLayoutDestroy(la), lib.f_cublasLtMatrixLayoutDestroy(lc);
   lib.f_cublasLtMatmulDescDestroy(desc);
   if (status != CUBLAS_STATUS_SUCCESS) return {KernelStatus::bad_value, int64_t(status), 0, "cuBLASLt refused the product"};

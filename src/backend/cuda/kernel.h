@@ -1,7 +1,7 @@
 #pragma once
 // How a CUDA kernel is listed, and what all of them need on the host side.
-#include "backend/device_kernels.h"
 #include "backend/cuda/runtime.h"
+#include "backend/device_kernels.h"
 
 namespace keel::cuda {
 
@@ -19,15 +19,15 @@ constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 }  // namespace keel::cuda
 
 /// A CUDA kernel of op `NAME`; the body fills `k`. Found by the build.
-#define KEEL_CUDA_KERNEL(NAME)                                        \
-  namespace keel::cuda {                                              \
-  static KernelEntry entry_##NAME;                                    \
-  static void define_kernel_##NAME(KernelDef k);                      \
-  KernelEntry* register_kernel_##NAME();                              \
-  KernelEntry* register_kernel_##NAME() {                             \
-    entry_##NAME.name = "cuda." #NAME;                                \
-    define_kernel_##NAME(KernelDef(entry_##NAME));                    \
-    return &entry_##NAME;                                             \
-  }                                                                   \
-  }                                                                   \
+#define KEEL_CUDA_KERNEL(NAME)                     \
+  namespace keel::cuda {                           \
+  static KernelEntry entry_##NAME;                 \
+  static void define_kernel_##NAME(KernelDef k);   \
+  KernelEntry* register_kernel_##NAME();           \
+  KernelEntry* register_kernel_##NAME() {          \
+    entry_##NAME.name = "cuda." #NAME;             \
+    define_kernel_##NAME(KernelDef(entry_##NAME)); \
+    return &entry_##NAME;                          \
+  }                                                \
+  }                                                \
   void keel::cuda::define_kernel_##NAME([[maybe_unused]] ::keel::KernelDef k)

@@ -29,7 +29,8 @@ struct Walk {
     const TensorView& out = *v[0];
     int order[kMaxRank];
     for (int i = 0; i < out.rank(); ++i) order[i] = out.rank() - 1 - i;
-    std::stable_sort(order, order + out.rank(), [&](int a, int b) { return out.stride(a) < out.stride(b) && out.dim(a) != 1 && out.dim(b) != 1; });
+    std::stable_sort(order, order + out.rank(),
+                     [&](int a, int b) { return out.stride(a) < out.stride(b) && out.dim(a) != 1 && out.dim(b) != 1; });
     for (int k = 0; k < out.rank(); ++k) {
       const int axis = order[k];
       int64_t s[N];

@@ -32,7 +32,10 @@ struct Matrix {
 };
 
 struct Same {
-  template <class T> __device__ T operator()(T x) const { return x; }
+  template <class T>
+  __device__ T operator()(T x) const {
+    return x;
+  }
 };
 /// Copies `m` into `to`, row-major.
 KernelStatus pack(const KernelArgs& a, Matrix& m, void* to) {
@@ -64,7 +67,9 @@ KEEL_CUDA_KERNEL(matmul) {
     Matrix x(a.in[0], true), y(a.in[1], false);
     const TensorView& out = a.out[0];
     if (out.size() == 0) return {};
-    if (x.columns == 0) return text_of(cudaMemsetAsync(out.data, 0, size_t(out.size()) * size_of(out.dtype), stream(a)), "clearing") ? launched() : KernelStatus{};
+    if (x.columns == 0)
+      return text_of(cudaMemsetAsync(out.data, 0, size_t(out.size()) * size_of(out.dtype), stream(a)), "clearing") ? launched()
+                                                                                                                   : KernelStatus{};
     char* room = static_cast<char*>(a.workspace);
     for (Matrix* m : {&x, &y}) {
       if (m->fits()) continue;
@@ -87,7 +92,9 @@ KEEL_CUDA_KERNEL(matmul) {
     // One left matrix for a whole batch of rows: they are one taller matrix.
     int first = 0;
     if (batch.rank && batch.stride[1][0] == 0 && batch.stride[0][0] == p.m * p.a_row && p.a_column == 1) p.m *= batch.extent[0], first = 1;
-    if (batch.rank > first) p.batch = batch.extent[first], p.a_step = batch.stride[0][first], p.b_step = batch.stride[1][first], p.c_step = batch.stride[2][first], ++first;
+    if (batch.rank > first)
+      p.batch = batch.extent[first], p.a_step = batch.stride[0][first], p.b_step = batch.stride[1][first],
+      p.c_step = batch.stride[2][first], ++first;
     int64_t outer = 1;
     for (int i = first; i < batch.rank; ++i) outer *= batch.extent[i];
     const int64_t element = int64_t(size_of(out.dtype));
@@ -103,14 +110,17 @@ KEEL_CUDA_KERNEL(matmul) {
 }
 
 KEEL_CUDA_KERNEL(linear) {
-  k.dtypes(kinds::floating).inputs(Layout::contiguous).refuses([](const void*, Specs in) -> const char* { return in[1].shape[1] == 0 ? "no input features" : nullptr; }).run([](const KernelArgs& a) -> KernelStatus {
-    const TensorView &x = a.in[0], &w = a.in[1], &out = a.out[0];
-    if (out.size() == 0) return {};
-    Product p;
-    p.dtype = out.dtype, p.k = w.dim(1), p.n = w.dim(0), p.m = out.size() / p.n;
-    p.a = x.data, p.b = w.data, p.c = out.data, p.ldc = p.n;
-    p.a_row = p.k, p.a_column = 1, p.b_row = 1, p.b_column = p.k;
-    if (a.n_in > 2 && a.in[2].present()) p.bias = a.in[2].data;
-    return multiply(p, a.device, stream(a));
-  });
+  k.dtypes(kinds::floating)
+      .inputs(Layout::contiguous)
+      .refuses([](const void*, Specs in) -> const char* { return in[1].shape[1] == 0 ? "no input features" : nullptr; })
+      .run([](const KernelArgs& a) -> KernelStatus {
+        const TensorView &x = a.in[0], &w = a.in[1], &out = a.out[0];
+        if (out.size() == 0) return {};
+        Product p;
+        p.dtype = out.dtype, p.k = w.dim(1), p.n = w.dim(0), p.m = out.size() / p.n;
+        p.a = x.data, p.b = w.data, p.c = out.data, p.ldc = p.n;
+        p.a_row = p.k, p.a_column = 1, p.b_row = 1, p.b_column = p.k;
+        if (a.n_in > 2 && a.in[2].present()) p.bias = a.in[2].data;
+        return multiply(p, a.device, stream(a));
+      });
 }

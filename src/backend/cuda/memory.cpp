@@ -1,5 +1,5 @@
-// A caching allocator of device memory: best fit in kept segments, with blocks split and merged. Requests of up to 1 MiB share segments of 2 MiB; up to 10
-// MiB, of 20 MiB; larger ones get segments of their own, in whole 2 MiB.
+// A caching allocator of device memory: best fit in kept segments, with blocks split and merged. Requests of up to 1 MiB share segments
+// of 2 MiB; up to 10 MiB, of 20 MiB; larger ones get segments of their own, in whole 2 MiB.
 #include <algorithm>
 #include <cstdio>
 #include <map>
@@ -14,7 +14,8 @@
 namespace keel::cuda {
 namespace {
 
-constexpr size_t kUnit = 512, kSmall = size_t(1) << 20, kSmallSegment = size_t(2) << 20, kMiddle = size_t(10) << 20, kMiddleSegment = size_t(20) << 20;
+constexpr size_t kUnit = 512, kSmall = size_t(1) << 20, kSmallSegment = size_t(2) << 20, kMiddle = size_t(10) << 20,
+                 kMiddleSegment = size_t(20) << 20;
 
 struct Block {
   char* p;
@@ -47,13 +48,16 @@ Block* Pool::take_idle(size_t bytes, bool small) {
   const auto it = idle[small].lower_bound(&want);
   if (it == idle[small].end()) return nullptr;
   Block* b = *it;
-  if (!small && bytes < kMiddle ? false : !small && b->bytes - bytes > std::max(bytes, kMiddleSegment)) return nullptr;  // a large block is not cut up for a much smaller one
+  if (!small && bytes < kMiddle ? false : !small && b->bytes - bytes > std::max(bytes, kMiddleSegment))
+    return nullptr;  // a large block is not cut up for a much smaller one
   idle[small].erase(it);
   return b;
 }
 
 Block* Pool::new_segment(int device, size_t bytes, bool small) {
-  const size_t size = small ? kSmallSegment : bytes < kMiddle ? kMiddleSegment : (bytes + kSmallSegment - 1) / kSmallSegment * kSmallSegment;
+  const size_t size = small             ? kSmallSegment
+                      : bytes < kMiddle ? kMiddleSegment
+                                        : (bytes + kSmallSegment - 1) / kSmallSegment * kSmallSegment;
   const auto fits = [&] { return stats.limit == 0 || stats.bytes_reserved + int64_t(size) <= stats.limit; };
   void* p = nullptr;
   use(device);
@@ -95,8 +99,10 @@ void* allocate(int device, size_t bytes, const char* tag) {
   Pool& pool = cuda::pool(device);
   const std::lock_guard lock(pool.mutex);
   Block* b = pool.take_idle(rounded, small);
-  if (b) ++pool.stats.cache_hits;
-  else if (!(b = pool.new_segment(device, rounded, small))) return nullptr;
+  if (b)
+    ++pool.stats.cache_hits;
+  else if (!(b = pool.new_segment(device, rounded, small)))
+    return nullptr;
   if (const size_t rest = b->bytes - rounded; rest >= (small ? kUnit : kSmall)) {
     Block* r = new Block{b->p + rounded, rest, small};
     r->before = b, r->after = b->after;
@@ -179,10 +185,12 @@ void memory_report(int device, size_t wanted, char* text, size_t room) {
   std::vector<std::pair<std::string, std::pair<int64_t, int64_t>>> order(sums.begin(), sums.end());
   std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.second.first > b.second.first; });
   const auto mib = [](auto n) { return double(n) / 0x1p20; };
-  int n = std::snprintf(text, room, "wanted %.1f MiB; in use %.1f MiB, kept %.1f MiB, limit %s%.1f MiB, device %.1f of %.1f MiB free", mib(wanted), mib(s.bytes_in_use), mib(s.bytes_reserved - s.bytes_in_use),
-                        s.limit ? "" : "none, ", mib(s.limit), mib(free_bytes), mib(total));
+  int n = std::snprintf(text, room, "wanted %.1f MiB; in use %.1f MiB, kept %.1f MiB, limit %s%.1f MiB, device %.1f of %.1f MiB free",
+                        mib(wanted), mib(s.bytes_in_use), mib(s.bytes_reserved - s.bytes_in_use), s.limit ? "" : "none, ", mib(s.limit),
+                        mib(free_bytes), mib(total));
   for (size_t i = 0; i < order.size() && i < 10 && n > 0 && size_t(n) < room; ++i)
-    n += std::snprintf(text + n, room - size_t(n), "\n  %10.1f MiB in %lld blocks: %s", mib(order[i].second.first), static_cast<long long>(order[i].second.second), order[i].first.c_str());
+    n += std::snprintf(text + n, room - size_t(n), "\n  %10.1f MiB in %lld blocks: %s", mib(order[i].second.first),
+                       static_cast<long long>(order[i].second.second), order[i].first.c_str());
 }
 
 }  // namespace keel::cuda

@@ -9,20 +9,25 @@ struct Counts {
 };
 
 /// Bits of a float without its sign; what is infinite, and what is the least normal number.
-template <class T> struct Bits;
-template <> struct Bits<float> {
+template <class T>
+struct Bits;
+template <>
+struct Bits<float> {
   using U = uint32_t;
   static constexpr U inf = 0x7f800000, normal = 0x00800000;
 };
-template <> struct Bits<double> {
+template <>
+struct Bits<double> {
   using U = unsigned long long;
   static constexpr U inf = 0x7ff0000000000000, normal = 0x0010000000000000;
 };
-template <> struct Bits<half> {
+template <>
+struct Bits<half> {
   using U = uint16_t;
   static constexpr U inf = 0x7c00, normal = 0x0400;
 };
-template <> struct Bits<bfloat> {
+template <>
+struct Bits<bfloat> {
   using U = uint16_t;
   static constexpr U inf = 0x7f80, normal = 0x0080;
 };
@@ -65,7 +70,8 @@ void observe(int device, const TensorView& x, StatSlot& slot) {
     cudaMemcpyAsync(&c, total, sizeof c, cudaMemcpyDeviceToHost, s);
     cudaStreamSynchronize(s);
     release(device, total, sizeof(Counts));
-    slot.merge({.max_bits = c.max_bits, .min_bits = c.min_bits, .count = uint64_t(n), .nan = c.nan, .inf = c.inf, .subnormal = c.subnormal});
+    slot.merge(
+        {.max_bits = c.max_bits, .min_bits = c.min_bits, .count = uint64_t(n), .nan = c.nan, .inf = c.inf, .subnormal = c.subnormal});
   });
 }
 

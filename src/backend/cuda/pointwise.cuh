@@ -1,6 +1,6 @@
 #pragma once
-// The one driver of elementwise kernels: dense operands go 16 bytes a thread, all others element by element with strides. Numbers are passed by
-// value.
+// The one driver of elementwise kernels: dense operands go 16 bytes a thread, all others element by element with strides. Numbers are
+// passed by value.
 #include <array>
 #include <cstring>
 #include <utility>
@@ -119,13 +119,16 @@ KernelStatus pointwise_on(const KernelArgs& a, F f, const std::array<int, sizeof
   const Walk<N> w(views);
   use(a.device);
   const auto aligned = [](const TensorView& v, size_t bytes) { return reinterpret_cast<uintptr_t>(v.data) % (V * bytes) == 0; };
-  if (w.dense(0) && aligned(a.out[0], sizeof(Out)) && (true && ... && (w.constant(j + 1) || (w.dense(j + 1) && aligned(*views[j + 1], sizeof(In)))))) {
+  if (w.dense(0) && aligned(a.out[0], sizeof(Out)) &&
+      (true && ... && (w.constant(j + 1) || (w.dense(j + 1) && aligned(*views[j + 1], sizeof(In)))))) {
     const auto blocks = unsigned(ceil_div(n, int64_t(kThreads) * V));
-    pointwise_dense<V, F, Out, In...><<<blocks, kThreads, 0, stream(a)>>>(f, n, a.out[0].ptr<Out>(), source_of<In>(*views[j + 1], w.constant(j + 1))...);
+    pointwise_dense<V, F, Out, In...>
+        <<<blocks, kThreads, 0, stream(a)>>>(f, n, a.out[0].ptr<Out>(), source_of<In>(*views[j + 1], w.constant(j + 1))...);
     return launched();
   }
   const auto blocks = unsigned(ceil_div(n, kThreads));
-  pointwise_strided<F, Out, In...><<<blocks, kThreads, 0, stream(a)>>>(f, n, DeviceWalk<N>(w, n), a.out[0].ptr<Out>(), source_of<In>(*views[j + 1], w.constant(j + 1))...);
+  pointwise_strided<F, Out, In...><<<blocks, kThreads, 0, stream(a)>>>(f, n, DeviceWalk<N>(w, n), a.out[0].ptr<Out>(),
+                                                                       source_of<In>(*views[j + 1], w.constant(j + 1))...);
   return launched();
 }
 
@@ -144,14 +147,18 @@ KernelStatus pointwise(const KernelArgs& a, F f) {
 }
 
 /// What kernels of this kind have in common.
-inline KernelDef& pointwise_def(KernelDef& k, DTypeSet dtypes) { return k.dtypes(dtypes).inputs(Layout::strided).outputs(Layout::like_inputs).inplace(); }
+inline KernelDef& pointwise_def(KernelDef& k, DTypeSet dtypes) {
+  return k.dtypes(dtypes).inputs(Layout::strided).outputs(Layout::like_inputs).inplace();
+}
 
 /// Lifts a function on the compute type to one on the type in memory.
 template <class T, class F>
 struct Lifted {
   F f;
   template <class... A>
-  __device__ __forceinline__ T operator()(A... x) const { return narrow<T>(f(widen(x)...)); }
+  __device__ __forceinline__ T operator()(A... x) const {
+    return narrow<T>(f(widen(x)...));
+  }
 };
 
 /// y = f(x), y = f(x, z): all of one dtype out of the list `Types`.

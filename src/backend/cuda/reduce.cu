@@ -8,11 +8,16 @@ using namespace keel::cuda;
 
 namespace {
 
-template <class T> using Total = std::conditional_t<std::is_integral_v<T>, int64_t, Compute<T>>;
-template <class Out, class A> __device__ Out out_of(A a) {
-  if constexpr (std::is_same_v<Out, half>) return __float2half_rn(float(a));
-  else if constexpr (std::is_same_v<Out, bfloat>) return __float2bfloat16_rn(float(a));
-  else return Out(a);
+template <class T>
+using Total = std::conditional_t<std::is_integral_v<T>, int64_t, Compute<T>>;
+template <class Out, class A>
+__device__ Out out_of(A a) {
+  if constexpr (std::is_same_v<Out, half>)
+    return __float2half_rn(float(a));
+  else if constexpr (std::is_same_v<Out, bfloat>)
+    return __float2bfloat16_rn(float(a));
+  else
+    return Out(a);
 }
 
 template <class T, class O>
@@ -40,11 +45,15 @@ template <class T, bool largest>
 struct Extreme {
   using In = T;
   using Out = T;
-  using A = std::conditional_t<sizeof(T) == 8, std::conditional_t<std::is_floating_point_v<T>, double, T>, std::conditional_t<std::is_integral_v<T>, int64_t, float>>;
+  using A = std::conditional_t<sizeof(T) == 8, std::conditional_t<std::is_floating_point_v<T>, double, T>,
+                               std::conditional_t<std::is_integral_v<T>, int64_t, float>>;
   __device__ A empty() const {
-    if constexpr (std::is_floating_point_v<A>) return largest ? A(-INFINITY) : A(INFINITY);
-    else if constexpr (std::is_same_v<A, uint64_t>) return largest ? 0 : ~uint64_t(0);
-    else return largest ? INT64_MIN : INT64_MAX;
+    if constexpr (std::is_floating_point_v<A>)
+      return largest ? A(-INFINITY) : A(INFINITY);
+    else if constexpr (std::is_same_v<A, uint64_t>)
+      return largest ? 0 : ~uint64_t(0);
+    else
+      return largest ? INT64_MIN : INT64_MAX;
   }
   __device__ A lift(T x, int64_t) const { return A(widen(x)); }
   __device__ A combine(A a, A b) const { return a != a ? a : b != b ? b : (a > b) == largest ? a : b; }
@@ -96,7 +105,9 @@ struct Where {
   __device__ A combine(A a, A b) const {
     if (a.index < 0 || b.index < 0) return a.index < 0 ? b : a;
     const bool na = a.value != a.value, nb = b.value != b.value;
-    const bool first = na || nb ? (na && nb ? a.index < b.index : na) : a.value == b.value ? a.index < b.index : (a.value > b.value) == largest;
+    const bool first = na || nb             ? (na && nb ? a.index < b.index : na)
+                       : a.value == b.value ? a.index < b.index
+                                            : (a.value > b.value) == largest;
     return first ? a : b;
   }
   __device__ int64_t finish(A a, int64_t) const { return a.index; }
@@ -104,39 +115,48 @@ struct Where {
 
 constexpr size_t kLargestPart = 32;
 
-template <class P> KernelDef& reduction(KernelDef& k, DTypeSet dtypes) {
-  return k.dtypes(dtypes).inputs(Layout::strided).workspace([](const KernelArgs& a) { return reduction_workspace(a, a.get<P>().axis, kLargestPart); });
+template <class P>
+KernelDef& reduction(KernelDef& k, DTypeSet dtypes) {
+  return k.dtypes(dtypes).inputs(Layout::strided).workspace([](const KernelArgs& a) {
+    return reduction_workspace(a, a.get<P>().axis, kLargestPart);
+  });
 }
 /// Floats sum to a float, integers and bools to 64 bits; other results are left to the CPU.
 const char* refuse_mixed(const void* params, Specs in) {
   const DType to = static_cast<const SumParams*>(params)->dtype, from = in[0].dtype;
   if (to == DType::none) return nullptr;
-  return contains(kinds::floating, from) ? (to == from ? nullptr : "another dtype of the result") : (to == i64 ? nullptr : "another dtype of the result");
+  return contains(kinds::floating, from) ? (to == from ? nullptr : "another dtype of the result")
+                                         : (to == i64 ? nullptr : "another dtype of the result");
 }
-template <template <class, class> class Op> void define_sum(KernelDef& k) {
+template <template <class, class> class Op>
+void define_sum(KernelDef& k) {
   reduction<SumParams>(k, kinds::ordered).refuses(refuse_mixed).run([](const KernelArgs& a) {
     KernelStatus s;
     const Dims& axes = a.get<SumParams>().axis;
     if (Floats::call(a.in[0].dtype, [&](auto t) { s = reduce(a, axes, Op<decltype(t), decltype(t)>{}); })) return s;
-    TypeList<int8_t, uint8_t, int16_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t, bool>::call(a.in[0].dtype, [&](auto t) { s = reduce(a, axes, Op<decltype(t), int64_t>{}); });
+    TypeList<int8_t, uint8_t, int16_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t, bool>::call(
+        a.in[0].dtype, [&](auto t) { s = reduce(a, axes, Op<decltype(t), int64_t>{}); });
     return s;
   });
 }
-template <bool largest> void define_extreme(KernelDef& k) {
+template <bool largest>
+void define_extreme(KernelDef& k) {
   reduction<ReduceParams>(k, kinds::real).run([](const KernelArgs& a) {
     KernelStatus s;
     Reals::call(a.in[0].dtype, [&](auto t) { s = reduce(a, a.get<ReduceParams>().axis, Extreme<decltype(t), largest>{}); });
     return s;
   });
 }
-template <bool every> void define_truth(KernelDef& k) {
+template <bool every>
+void define_truth(KernelDef& k) {
   reduction<AllParams>(k, kinds::ordered).run([](const KernelArgs& a) {
     KernelStatus s;
     Ordered::call(a.in[0].dtype, [&](auto t) { s = reduce(a, a.get<AllParams>().axis, Truth<decltype(t), every>{}); });
     return s;
   });
 }
-template <bool root> void define_variance(KernelDef& k) {
+template <bool root>
+void define_variance(KernelDef& k) {
   reduction<VarParams>(k, kinds::floating).run([](const KernelArgs& a) {
     KernelStatus s;
     const auto& p = a.get<VarParams>();
@@ -144,7 +164,8 @@ template <bool root> void define_variance(KernelDef& k) {
     return s;
   });
 }
-template <bool largest> void define_where(KernelDef& k) {
+template <bool largest>
+void define_where(KernelDef& k) {
   reduction<ArgParams>(k, kinds::real).run([](const KernelArgs& a) {
     KernelStatus s;
     Reals::call(a.in[0].dtype, [&](auto t) { s = reduce(a, a.get<ArgParams>().axis, Where<decltype(t), largest>{}); });

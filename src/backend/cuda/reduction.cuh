@@ -1,6 +1,7 @@
 #pragma once
-// The one driver of reductions: any axes of any layout. Where the reduced axes are innermost, a warp or a block takes a row; where the kept ones are,
-// a thread takes a column; few results of many elements are made in parts first. The order of sums depends on shapes and the device alone.
+// The one driver of reductions: any axes of any layout. Where the reduced axes are innermost, a warp or a block takes a row; where the
+// kept ones are, a thread takes a column; few results of many elements are made in parts first. The order of sums depends on shapes and
+// the device alone.
 #include "backend/cuda/pointwise.cuh"
 
 namespace keel::cuda {
@@ -23,8 +24,12 @@ struct Reduction {
     if (results == 0 || extent == 0) return;
     const int64_t inner = reduced.rank ? reduced.stride[0][0] : 1, outer = kept.rank ? kept.stride[0][0] : INT64_MAX;
     form = outer < inner && results >= 16 ? columns : extent > 1024 ? blocks : warps;
-    const int64_t tiles = form == columns ? ceil_div(results, 32) : form == blocks ? results : ceil_div(results, 8), wanted = 4 * processors(device);
-    if (tiles < wanted && form != warps) parts = std::max<int64_t>(1, std::min(ceil_div(wanted, tiles), extent / (form == columns ? 64 : 4096)));
+    const int64_t tiles = form == columns  ? ceil_div(results, 32)
+                          : form == blocks ? results
+                                           : ceil_div(results, 8),
+                  wanted = 4 * processors(device);
+    if (tiles < wanted && form != warps)
+      parts = std::max<int64_t>(1, std::min(ceil_div(wanted, tiles), extent / (form == columns ? 64 : 4096)));
   }
 };
 
@@ -34,7 +39,8 @@ __device__ __forceinline__ A warp_combine(A a, const Op& op) {
   for (int d = 16; d; d >>= 1) {
     A b;
 #pragma unroll
-    for (int w = 0; w < int(sizeof(A) / 4); ++w) reinterpret_cast<uint32_t*>(&b)[w] = __shfl_down_sync(~0u, reinterpret_cast<uint32_t*>(&a)[w], d);
+    for (int w = 0; w < int(sizeof(A) / 4); ++w)
+      reinterpret_cast<uint32_t*>(&b)[w] = __shfl_down_sync(~0u, reinterpret_cast<uint32_t*>(&a)[w], d);
     a = op.combine(a, b);
   }
   return a;
@@ -42,7 +48,8 @@ __device__ __forceinline__ A warp_combine(A a, const Op& op) {
 
 /// Op: In, Out, A (4 or 8 bytes or more); A empty(); A lift(In, index); A combine(A, A); Out finish(A, count).
 template <class Op>
-__device__ typename Op::A row_part(const Op& op, const typename Op::In* x, const DeviceWalk<1>& reduced, int64_t from, int64_t to, int lane, int lanes) {
+__device__ typename Op::A row_part(const Op& op, const typename Op::In* x, const DeviceWalk<1>& reduced, int64_t from, int64_t to, int lane,
+                                   int lanes) {
   typename Op::A a = op.empty();
   if (reduced.rank <= 1) {
     const int64_t step = reduced.rank ? reduced.stride[0][0] : 0;
@@ -59,13 +66,17 @@ __device__ typename Op::A row_part(const Op& op, const typename Op::In* x, const
 }
 
 template <class Op>
-__device__ void put(const Op& op, typename Op::A a, int64_t i, int64_t part, int64_t parts, int64_t results, int64_t extent, typename Op::Out* y, typename Op::A* partial) {
-  if (parts == 1) y[i] = op.finish(a, extent);
-  else partial[part * results + i] = a;
+__device__ void put(const Op& op, typename Op::A a, int64_t i, int64_t part, int64_t parts, int64_t results, int64_t extent,
+                    typename Op::Out* y, typename Op::A* partial) {
+  if (parts == 1)
+    y[i] = op.finish(a, extent);
+  else
+    partial[part * results + i] = a;
 }
 
 template <class Op>
-__global__ void __launch_bounds__(kThreads) reduce_warps(Op op, const typename Op::In* x, DeviceWalk<1> kept, DeviceWalk<1> reduced, int64_t results, int64_t extent, typename Op::Out* y) {
+__global__ void __launch_bounds__(kThreads) reduce_warps(Op op, const typename Op::In* x, DeviceWalk<1> kept, DeviceWalk<1> reduced,
+                                                         int64_t results, int64_t extent, typename Op::Out* y) {
   const int64_t i = int64_t(blockIdx.x) * 8 + threadIdx.x / 32;
   if (i >= results) return;
   int64_t at[1];
@@ -75,8 +86,9 @@ __global__ void __launch_bounds__(kThreads) reduce_warps(Op op, const typename O
 }
 
 template <class Op>
-__global__ void __launch_bounds__(kThreads) reduce_blocks(Op op, const typename Op::In* x, DeviceWalk<1> kept, DeviceWalk<1> reduced, int64_t results, int64_t extent, int64_t parts,
-                                                          typename Op::Out* y, typename Op::A* partial) {
+__global__ void __launch_bounds__(kThreads)
+    reduce_blocks(Op op, const typename Op::In* x, DeviceWalk<1> kept, DeviceWalk<1> reduced, int64_t results, int64_t extent,
+                  int64_t parts, typename Op::Out* y, typename Op::A* partial) {
   using A = typename Op::A;
   const int64_t i = blockIdx.x % results, part = blockIdx.x / results, share = (extent + parts - 1) / parts;
   int64_t at[1];
@@ -93,8 +105,9 @@ __global__ void __launch_bounds__(kThreads) reduce_blocks(Op op, const typename 
 }
 
 template <class Op>
-__global__ void __launch_bounds__(kThreads) reduce_columns(Op op, const typename Op::In* x, DeviceWalk<1> kept, DeviceWalk<1> reduced, int64_t results, int64_t extent, int64_t parts,
-                                                           int64_t tiles, typename Op::Out* y, typename Op::A* partial) {
+__global__ void __launch_bounds__(kThreads)
+    reduce_columns(Op op, const typename Op::In* x, DeviceWalk<1> kept, DeviceWalk<1> reduced, int64_t results, int64_t extent,
+                   int64_t parts, int64_t tiles, typename Op::Out* y, typename Op::A* partial) {
   using A = typename Op::A;
   const int64_t tile = blockIdx.x % tiles, part = blockIdx.x / tiles, share = (extent + parts - 1) / parts;
   const int column = int(threadIdx.x % 32), row = int(threadIdx.x / 32);
@@ -115,7 +128,8 @@ __global__ void __launch_bounds__(kThreads) reduce_columns(Op op, const typename
 }
 
 template <class Op>
-__global__ void __launch_bounds__(kThreads) reduce_parts(Op op, const typename Op::A* partial, int64_t results, int64_t extent, int64_t parts, typename Op::Out* y) {
+__global__ void __launch_bounds__(kThreads)
+    reduce_parts(Op op, const typename Op::A* partial, int64_t results, int64_t extent, int64_t parts, typename Op::Out* y) {
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= results) return;
   typename Op::A a = partial[i];
@@ -145,9 +159,11 @@ KernelStatus reduce(const KernelArgs& a, const Dims& axes, Op op) {
     reduce_blocks<Op><<<unsigned(r.results * r.parts), kThreads, 0, s>>>(op, x, kept, reduced, r.results, r.extent, r.parts, y, partial);
   } else {
     const int64_t tiles = ceil_div(r.results, 32);
-    reduce_columns<Op><<<unsigned(tiles * r.parts), kThreads, 0, s>>>(op, x, kept, reduced, r.results, r.extent, r.parts, tiles, y, partial);
+    reduce_columns<Op>
+        <<<unsigned(tiles * r.parts), kThreads, 0, s>>>(op, x, kept, reduced, r.results, r.extent, r.parts, tiles, y, partial);
   }
-  if (r.parts > 1) reduce_parts<Op><<<unsigned(ceil_div(r.results, kThreads)), kThreads, 0, s>>>(op, partial, r.results, r.extent, r.parts, y);
+  if (r.parts > 1)
+    reduce_parts<Op><<<unsigned(ceil_div(r.results, kThreads)), kThreads, 0, s>>>(op, partial, r.results, r.extent, r.parts, y);
   return launched();
 }
 

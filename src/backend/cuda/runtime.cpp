@@ -40,7 +40,9 @@ DeviceState& state(int device) {
 const char* copy(int device, void* to, const void* from, size_t bytes, CopyWay way) {
   use(device);
   const cudaStream_t s = stream_of(device);
-  const cudaMemcpyKind kind = way == CopyWay::to_host ? cudaMemcpyDeviceToHost : way == CopyWay::to_device ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToDevice;
+  const cudaMemcpyKind kind = way == CopyWay::to_host     ? cudaMemcpyDeviceToHost
+                              : way == CopyWay::to_device ? cudaMemcpyHostToDevice
+                                                          : cudaMemcpyDeviceToDevice;
   cudaError_t e = cudaMemcpyAsync(to, from, bytes, kind, s);
   if (e == cudaSuccess && way == CopyWay::to_host) e = cudaStreamSynchronize(s);
   return text_of(e, way == CopyWay::to_host ? "copying to the host" : way == CopyWay::to_device ? "copying to the device" : "copying");
@@ -55,8 +57,9 @@ void describe(int device, char* text, size_t room) {
   const cudaDeviceProp& p = state(device).properties;
   int driver = 0;
   cudaDriverGetVersion(&driver);
-  std::snprintf(text, room, "%s, %.0f GiB, compute capability %d.%d, driver for CUDA %d.%d, built with CUDA %d.%d", p.name, double(p.totalGlobalMem) / 0x1p30, p.major, p.minor, driver / 1000,
-                driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+  std::snprintf(text, room, "%s, %.0f GiB, compute capability %d.%d, driver for CUDA %d.%d, built with CUDA %d.%d", p.name,
+                double(p.totalGlobalMem) / 0x1p30, p.major, p.minor, driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000,
+                CUDART_VERSION % 1000 / 10);
 }
 
 /// How many devices there are; where none, why.
@@ -67,11 +70,15 @@ int count_devices(const char** why) {
   const cudaError_t e = cudaGetDeviceCount(&n);
   if (e == cudaSuccess && n > 0) return n < kMaxDevices ? n : kMaxDevices;
   cudaGetLastError();
-  if (driver == 0) std::snprintf(text, sizeof text, "no NVIDIA driver is installed");
+  if (driver == 0)
+    std::snprintf(text, sizeof text, "no NVIDIA driver is installed");
   else if (e == cudaErrorInsufficientDriver)
-    std::snprintf(text, sizeof text, "the NVIDIA driver is too old: it serves CUDA %d.%d, and this build needs %d.%d", driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
-  else if (e == cudaErrorNoDevice || e == cudaSuccess) std::snprintf(text, sizeof text, "the driver sees no CUDA device (CUDA_VISIBLE_DEVICES may hide them)");
-  else std::snprintf(text, sizeof text, "%s", cudaGetErrorString(e));
+    std::snprintf(text, sizeof text, "the NVIDIA driver is too old: it serves CUDA %d.%d, and this build needs %d.%d", driver / 1000,
+                  driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+  else if (e == cudaErrorNoDevice || e == cudaSuccess)
+    std::snprintf(text, sizeof text, "the driver sees no CUDA device (CUDA_VISIBLE_DEVICES may hide them)");
+  else
+    std::snprintf(text, sizeof text, "%s", cudaGetErrorString(e));
   *why = text;
   return 0;
 }

@@ -21,8 +21,8 @@ int processors(int device);
 /// Text for an error code, kept until the thread's next call; null for success.
 const char* text_of(cudaError_t e, const char* doing);
 
-// The caching allocator (memory.cpp). Blocks come from segments that are kept; since all work of a device is in one stream, a freed block may be
-// handed out at once for work that comes later.
+// The caching allocator (memory.cpp). Blocks come from segments that are kept; since all work of a device is in one stream, a freed block
+// may be handed out at once for work that comes later.
 void* allocate(int device, size_t bytes, const char* tag);
 void release(int device, void* p, size_t bytes);
 MemoryStats memory_of(int device);

@@ -9,8 +9,10 @@
 #include "keel/dtype.h"
 
 namespace keel {
-template <> inline constexpr DType dtype_of<__half> = DType::f16;
-template <> inline constexpr DType dtype_of<__nv_bfloat16> = DType::bf16;
+template <>
+inline constexpr DType dtype_of<__half> = DType::f16;
+template <>
+inline constexpr DType dtype_of<__nv_bfloat16> = DType::bf16;
 }  // namespace keel
 
 namespace keel::cuda {
@@ -18,28 +20,49 @@ namespace keel::cuda {
 using half = __half;
 using bfloat = __nv_bfloat16;
 
-template <class T> struct ComputeOf { using type = T; };
-template <> struct ComputeOf<half> { using type = float; };
-template <> struct ComputeOf<bfloat> { using type = float; };
+template <class T>
+struct ComputeOf {
+  using type = T;
+};
+template <>
+struct ComputeOf<half> {
+  using type = float;
+};
+template <>
+struct ComputeOf<bfloat> {
+  using type = float;
+};
 /// 16-bit floats compute in f32, everything else in itself.
-template <class T> using Compute = typename ComputeOf<T>::type;
+template <class T>
+using Compute = typename ComputeOf<T>::type;
 
-template <class T> __device__ __host__ inline Compute<T> widen(T v) {
-  if constexpr (std::is_same_v<T, half>) return __half2float(v);
-  else if constexpr (std::is_same_v<T, bfloat>) return __bfloat162float(v);
-  else return v;
+template <class T>
+__device__ __host__ inline Compute<T> widen(T v) {
+  if constexpr (std::is_same_v<T, half>)
+    return __half2float(v);
+  else if constexpr (std::is_same_v<T, bfloat>)
+    return __bfloat162float(v);
+  else
+    return v;
 }
 /// Rounds to nearest even where T is narrower.
-template <class T> __device__ __host__ inline T narrow(Compute<T> v) {
-  if constexpr (std::is_same_v<T, half>) return __float2half_rn(v);
-  else if constexpr (std::is_same_v<T, bfloat>) return __float2bfloat16_rn(v);
-  else return v;
+template <class T>
+__device__ __host__ inline T narrow(Compute<T> v) {
+  if constexpr (std::is_same_v<T, half>)
+    return __float2half_rn(v);
+  else if constexpr (std::is_same_v<T, bfloat>)
+    return __float2bfloat16_rn(v);
+  else
+    return v;
 }
 
-
 /// `call(t, f)` calls f(T{}) with the type of dtype `t`; false where it is not in the list.
-template <class... T> struct TypeList {
-  template <class F> static bool call(DType t, F&& f) { return ((t == dtype_of<T> && (f(T{}), true)) || ...); }
+template <class... T>
+struct TypeList {
+  template <class F>
+  static bool call(DType t, F&& f) {
+    return ((t == dtype_of<T> && (f(T{}), true)) || ...);
+  }
 };
 using Floats = TypeList<float, double, half, bfloat>;
 using Integers = TypeList<int8_t, uint8_t, int16_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t>;

@@ -8,7 +8,10 @@ using namespace keel::cuda;
 namespace {
 
 struct Choose {
-  template <class T> __device__ T operator()(bool c, T yes, T no) const { return c ? yes : no; }
+  template <class T>
+  __device__ T operator()(bool c, T yes, T no) const {
+    return c ? yes : no;
+  }
 };
 KernelStatus choose(const KernelArgs& a, const std::array<int, 3>& order) {
   switch (size_of(a.out[0].dtype)) {
@@ -21,7 +24,8 @@ KernelStatus choose(const KernelArgs& a, const std::array<int, 3>& order) {
 
 /// NaN in any operand gives NaN.
 struct Clamp {
-  template <class T> __device__ T operator()(T x, T low, T high) const {
+  template <class T>
+  __device__ T operator()(T x, T low, T high) const {
     if (x != x) return x;
     if (low != low) return low;
     if (high != high) return high;
@@ -30,18 +34,28 @@ struct Clamp {
   }
 };
 struct Lerp {
-  template <class T> __device__ T operator()(T a, T b, T w) const { return a + w * (b - a); }
+  template <class T>
+  __device__ T operator()(T a, T b, T w) const {
+    return a + w * (b - a);
+  }
 };
 
-template <class To, class From> __device__ To convert(From x) {
-  if constexpr (std::is_same_v<To, bool>) return widen(x) != 0;
-  else if constexpr (std::is_same_v<To, From>) return x;
+template <class To, class From>
+__device__ To convert(From x) {
+  if constexpr (std::is_same_v<To, bool>)
+    return widen(x) != 0;
+  else if constexpr (std::is_same_v<To, From>)
+    return x;
   else if constexpr (std::is_same_v<To, half>) {
-    if constexpr (std::is_same_v<Compute<From>, float>) return __float2half_rn(widen(x));
-    else return __double2half(double(x));
+    if constexpr (std::is_same_v<Compute<From>, float>)
+      return __float2half_rn(widen(x));
+    else
+      return __double2half(double(x));
   } else if constexpr (std::is_same_v<To, bfloat>) {
-    if constexpr (std::is_same_v<Compute<From>, float>) return __float2bfloat16_rn(widen(x));
-    else return __double2bfloat16(double(x));
+    if constexpr (std::is_same_v<Compute<From>, float>)
+      return __float2bfloat16_rn(widen(x));
+    else
+      return __double2bfloat16(double(x));
   } else if constexpr (std::is_integral_v<To> && !std::is_integral_v<From>) {
     const double v = trunc(double(widen(x)));  // what does not fit i64 gives its lowest value, wrapped to the type
     return To(v >= -0x1p63 && v < 0x1p63 ? int64_t(v) : INT64_MIN);
@@ -51,7 +65,10 @@ template <class To, class From> __device__ To convert(From x) {
 }
 template <class To>
 struct Convert {
-  template <class From> __device__ To operator()(From x) const { return convert<To>(x); }
+  template <class From>
+  __device__ To operator()(From x) const {
+    return convert<To>(x);
+  }
 };
 
 /// Casts from and to integers and bools, which are few and small: the result's dtype is chosen inside the kernel.
@@ -87,7 +104,8 @@ KernelStatus cast_any(const KernelArgs& a) {
   const DeviceWalk<2> w(Walk<2>(views), n);
   Ordered::call(a.in[0].dtype, [&](auto t) {
     using From = decltype(t);
-    cast_kernel<From><<<unsigned(ceil_div(n, kThreads)), kThreads, 0, stream(a)>>>(n, w, a.in[0].ptr<From>(), a.out[0].data, a.out[0].dtype);
+    cast_kernel<From>
+        <<<unsigned(ceil_div(n, kThreads)), kThreads, 0, stream(a)>>>(n, w, a.in[0].ptr<From>(), a.out[0].data, a.out[0].dtype);
   });
   return launched();
 }
@@ -97,10 +115,18 @@ constexpr DTypeSet kCastable = kinds::ordered;
 }  // namespace
 
 KEEL_CUDA_KERNEL(where) {
-  pointwise_def(k, kinds::any).refuses([](const void*, Specs in) -> const char* { return size_of(in[1].dtype) > 8 ? "elements of 16 bytes" : nullptr; }).run([](const KernelArgs& a) { return choose(a, {0, 1, 2}); });
+  pointwise_def(k, kinds::any)
+      .refuses([](const void*, Specs in) -> const char* { return size_of(in[1].dtype) > 8 ? "elements of 16 bytes" : nullptr; })
+      .run([](const KernelArgs& a) {
+        return choose(a, {0, 1, 2});
+      });
 }
 KEEL_CUDA_KERNEL(masked_fill) {
-  pointwise_def(k, kinds::any).refuses([](const void*, Specs in) -> const char* { return size_of(in[0].dtype) > 8 ? "elements of 16 bytes" : nullptr; }).run([](const KernelArgs& a) { return choose(a, {1, 2, 0}); });
+  pointwise_def(k, kinds::any)
+      .refuses([](const void*, Specs in) -> const char* { return size_of(in[0].dtype) > 8 ? "elements of 16 bytes" : nullptr; })
+      .run([](const KernelArgs& a) {
+        return choose(a, {1, 2, 0});
+      });
 }
 KEEL_CUDA_KERNEL(clamp) {
   pointwise_def(k, kinds::real).run([](const KernelArgs& a) {
@@ -126,7 +152,9 @@ KEEL_CUDA_KERNEL(cast) {
   k.dtypes(kCastable)
       .inputs(Layout::strided)
       .outputs(Layout::like_inputs)
-      .refuses([](const void* p, Specs) -> const char* { return contains(kCastable, static_cast<const CastParams*>(p)->to) ? nullptr : "complex numbers and fp8"; })
+      .refuses([](const void* p, Specs) -> const char* {
+        return contains(kCastable, static_cast<const CastParams*>(p)->to) ? nullptr : "complex numbers and fp8";
+      })
       .run([](const KernelArgs& a) {
         KernelStatus s;
         const bool floats = contains(kinds::floating, a.in[0].dtype) && contains(kinds::floating, a.out[0].dtype);

@@ -7,8 +7,8 @@ using namespace keel::cuda;
 namespace {
 
 /// One overload a precision; f32 functions are CUDA's own, with the errors of its mathematical functions table.
-#define KEEL_REAL_FUNCTION(NAME, F32, F64)                 \
-  struct NAME {                                            \
+#define KEEL_REAL_FUNCTION(NAME, F32, F64)                       \
+  struct NAME {                                                  \
     __device__ float operator()(float x) const { return F32; }   \
     __device__ double operator()(double x) const { return F64; } \
   };
@@ -36,24 +36,36 @@ KEEL_REAL_FUNCTION(Trunc, truncf(x), trunc(x))
 struct Abs {
   __device__ float operator()(float x) const { return fabsf(x); }
   __device__ double operator()(double x) const { return fabs(x); }
-  template <class T> __device__ T operator()(T x) const {
-    if constexpr (std::is_signed_v<T>) return x < 0 ? T(0 - std::make_unsigned_t<T>(x)) : x;
-    else return x;
+  template <class T>
+  __device__ T operator()(T x) const {
+    if constexpr (std::is_signed_v<T>)
+      return x < 0 ? T(0 - std::make_unsigned_t<T>(x)) : x;
+    else
+      return x;
   }
 };
 struct Sign {
-  template <class T> __device__ T operator()(T x) const { return x > 0 ? T(1) : x < 0 ? T(-1) : x; }
+  template <class T>
+  __device__ T operator()(T x) const {
+    return x > 0 ? T(1) : x < 0 ? T(-1) : x;
+  }
 };
 struct Neg {
-  template <class T> __device__ T operator()(T x) const {
-    if constexpr (std::is_integral_v<T>) return T(0 - std::make_unsigned_t<T>(x));
-    else return -x;
+  template <class T>
+  __device__ T operator()(T x) const {
+    if constexpr (std::is_integral_v<T>)
+      return T(0 - std::make_unsigned_t<T>(x));
+    else
+      return -x;
   }
 };
 struct Square {
-  template <class T> __device__ T operator()(T x) const {
-    if constexpr (std::is_integral_v<T>) return T(uint64_t(x) * uint64_t(x));
-    else return x * x;
+  template <class T>
+  __device__ T operator()(T x) const {
+    if constexpr (std::is_integral_v<T>)
+      return T(uint64_t(x) * uint64_t(x));
+    else
+      return x * x;
   }
 };
 
@@ -61,36 +73,57 @@ struct Square {
 template <class F>
 struct Test {
   F f;
-  template <class T> __device__ bool operator()(T x) const { return f(widen(x)); }
+  template <class T>
+  __device__ bool operator()(T x) const {
+    return f(widen(x));
+  }
 };
 struct IsNan {
-  template <class T> __device__ bool operator()(T x) const { return x != x; }
+  template <class T>
+  __device__ bool operator()(T x) const {
+    return x != x;
+  }
 };
 struct IsInf {
-  template <class T> __device__ bool operator()(T x) const { return isinf(x); }
+  template <class T>
+  __device__ bool operator()(T x) const {
+    return isinf(x);
+  }
 };
 struct IsFinite {
-  template <class T> __device__ bool operator()(T x) const { return isfinite(x); }
+  template <class T>
+  __device__ bool operator()(T x) const {
+    return isfinite(x);
+  }
 };
 struct IsZero {
-  template <class T> __device__ bool operator()(T x) const { return x == T(0); }
+  template <class T>
+  __device__ bool operator()(T x) const {
+    return x == T(0);
+  }
 };
 struct BitNot {
-  template <class T> __device__ T operator()(T x) const {
-    if constexpr (std::is_same_v<T, bool>) return !x;
-    else return T(~x);
+  template <class T>
+  __device__ T operator()(T x) const {
+    if constexpr (std::is_same_v<T, bool>)
+      return !x;
+    else
+      return T(~x);
   }
 };
 
-template <class Types, class F> KernelStatus test(const KernelArgs& a) {
+template <class Types, class F>
+KernelStatus test(const KernelArgs& a) {
   KernelStatus s;
   Types::call(a.in[0].dtype, [&](auto t) { s = pointwise<bool, decltype(t)>(a, Test<F>{}); });
   return s;
 }
-template <class Types, class F> void define(KernelDef& k, DTypeSet dtypes) {
+template <class Types, class F>
+void define(KernelDef& k, DTypeSet dtypes) {
   pointwise_def(k, dtypes).run([](const KernelArgs& a) { return unary<Types>(a, F{}); });
 }
-template <class Types, class F> void define_test(KernelDef& k, DTypeSet dtypes) {
+template <class Types, class F>
+void define_test(KernelDef& k, DTypeSet dtypes) {
   pointwise_def(k, dtypes).run([](const KernelArgs& a) { return test<Types, F>(a); });
 }
 
@@ -123,4 +156,7 @@ KEEL_CUDA_KERNEL(isnan) { define_test<Floats, IsNan>(k, kinds::floating); }
 KEEL_CUDA_KERNEL(isinf) { define_test<Floats, IsInf>(k, kinds::floating); }
 KEEL_CUDA_KERNEL(isfinite) { define_test<Floats, IsFinite>(k, kinds::floating); }
 KEEL_CUDA_KERNEL(logical_not) { define_test<Ordered, IsZero>(k, kinds::ordered); }
-KEEL_CUDA_KERNEL(bitwise_not) { define<TypeList<int8_t, uint8_t, int16_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t, bool>, BitNot>(k, kinds::integer | kinds::boolean); }
+KEEL_CUDA_KERNEL(bitwise_not) {
+  define<TypeList<int8_t, uint8_t, int16_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t, bool>, BitNot>(k,
+                                                                                                           kinds::integer | kinds::boolean);
+}

@@ -71,7 +71,8 @@ char* opened(const void* p) {
   return m.open + (c - m.closed);
 }
 const char* copy(int, void* to, const void* from, size_t bytes, CopyWay way) {
-  std::memcpy(way == CopyWay::to_host ? static_cast<char*>(to) : opened(to), way == CopyWay::to_device ? static_cast<const char*>(from) : opened(from), bytes);
+  std::memcpy(way == CopyWay::to_host ? static_cast<char*>(to) : opened(to),
+              way == CopyWay::to_device ? static_cast<const char*>(from) : opened(from), bytes);
   return nullptr;
 }
 
