@@ -103,6 +103,29 @@ __global__ void __launch_bounds__(kThreads) pointwise_strided(F f, int64_t n, De
   put_at(f, y, at, std::make_index_sequence<sizeof...(In)>(), in...);
 }
 
+/// Operands whose innermost axis is dense or constant, V elements a thread.
+template <int V, class F, class Out, int N, size_t... j, class... In>
+__device__ __forceinline__ void put_pack(const F& f, Out* y, const int64_t (&at)[N], const bool (&rows)[N], std::index_sequence<j...>,
+                                         const Source<In>&... in) {
+  Pack<Out, V> out;
+  [&](Pack<In, V>... x) {
+#pragma unroll
+    for (int k = 0; k < V; ++k) out.v[k] = f(x.v[k]...);
+  }(load_pack<V>(Source<In>{in.p ? in.p + at[j + 1] : nullptr, in.value, !rows[j + 1]}, 0)...);
+  *reinterpret_cast<Pack<Out, V>*>(y + at[0]) = out;
+}
+template <int V, class F, class Out, class... In>
+__global__ void __launch_bounds__(kThreads) pointwise_rows(F f, int64_t n, DeviceWalk<1 + sizeof...(In)> w, Out* y, Source<In>... in) {
+  const int64_t i = (int64_t(blockIdx.x) * kThreads + threadIdx.x) * V;
+  if (i >= n) return;
+  int64_t at[1 + sizeof...(In)];
+  offsets_of(w, i, at);
+  bool rows[1 + sizeof...(In)];
+#pragma unroll
+  for (int j = 0; j < 1 + int(sizeof...(In)); ++j) rows[j] = w.stride[j][0] == 1;
+  put_pack<V>(f, y, at, rows, std::make_index_sequence<sizeof...(In)>(), in...);
+}
+
 template <class T>
 Source<T> source_of(const TensorView& v, bool one) {
   Source<T> s{v.on_host ? nullptr : v.ptr<T>(), T{}, one};
@@ -124,6 +147,17 @@ KernelStatus pointwise_on(const KernelArgs& a, F f, const std::array<int, sizeof
     const auto blocks = unsigned(ceil_div(n, int64_t(kThreads) * V));
     pointwise_dense<V, F, Out, In...>
         <<<blocks, kThreads, 0, stream(a)>>>(f, n, a.out[0].ptr<Out>(), source_of<In>(*views[j + 1], w.constant(j + 1))...);
+    return launched();
+  }
+  bool packs = w.rank > 0 && w.stride[0][0] == 1 && w.extent[0] % V == 0 && aligned(a.out[0], sizeof(Out)) &&
+               (true && ... && (w.constant(j + 1) || w.stride[j + 1][0] == 0 || aligned(*views[j + 1], sizeof(In))));
+  for (int k = 0; k < N && packs; ++k) {
+    packs = w.stride[k][0] == 0 || w.stride[k][0] == 1;
+    for (int i = 1; i < w.rank; ++i) packs = packs && (w.stride[k][0] == 0 || w.stride[k][i] % V == 0);
+  }
+  if (packs) {
+    pointwise_rows<V, F, Out, In...><<<unsigned(ceil_div(n, int64_t(kThreads) * V)), kThreads, 0, stream(a)>>>(
+        f, n, DeviceWalk<N>(w, n), a.out[0].ptr<Out>(), source_of<In>(*views[j + 1], w.constant(j + 1))...);
     return launched();
   }
   const auto blocks = unsigned(ceil_div(n, kThreads));

@@ -26,7 +26,10 @@ struct Sum {
   using Out = O;
   using A = Total<T>;
   __device__ A empty() const { return 0; }
-  __device__ A lift(T x, int64_t) const { return A(widen(x)); }
+  using Lane = A;
+  __device__ A lane() const { return 0; }
+  __device__ void take(A& a, T x, int64_t) const { a += A(widen(x)); }
+  __device__ A done(A a) const { return a; }
   __device__ A combine(A a, A b) const { return a + b; }
   __device__ O finish(A a, int64_t) const { return out_of<O>(a); }
 };
@@ -38,6 +41,8 @@ template <class T, class O>
 struct Prod : Sum<T, O> {
   using A = Total<T>;
   __device__ A empty() const { return 1; }
+  __device__ A lane() const { return 1; }
+  __device__ void take(A& a, T x, int64_t) const { a *= A(widen(x)); }
   __device__ A combine(A a, A b) const { return a * b; }
 };
 /// NaN wins.
@@ -55,7 +60,10 @@ struct Extreme {
     else
       return largest ? INT64_MIN : INT64_MAX;
   }
-  __device__ A lift(T x, int64_t) const { return A(widen(x)); }
+  using Lane = A;
+  __device__ A lane() const { return empty(); }
+  __device__ void take(A& a, T x, int64_t) const { a = combine(a, A(widen(x))); }
+  __device__ A done(A a) const { return a; }
   __device__ A combine(A a, A b) const { return a != a ? a : b != b ? b : (a > b) == largest ? a : b; }
   __device__ T finish(A a, int64_t) const { return out_of<T>(a); }
 };
@@ -65,7 +73,10 @@ struct Truth {
   using Out = bool;
   using A = uint32_t;
   __device__ A empty() const { return every; }
-  __device__ A lift(T x, int64_t) const { return widen(x) != 0; }
+  using Lane = A;
+  __device__ A lane() const { return every; }
+  __device__ void take(A& a, T x, int64_t) const { a = combine(a, widen(x) != 0); }
+  __device__ A done(A a) const { return a; }
   __device__ A combine(A a, A b) const { return every ? a & b : a | b; }
   __device__ bool finish(A a, int64_t) const { return a != 0; }
 };
@@ -79,7 +90,22 @@ struct Variance {
   };
   double correction;
   __device__ A empty() const { return {0, 0, 0}; }
-  __device__ A lift(T x, int64_t) const { return {double(widen(x)), 0, 1}; }
+  struct Lane {  // sums of deviations from the first element
+    double first, sum, squares;
+    int64_t count;
+  };
+  __device__ Lane lane() const { return {0, 0, 0, 0}; }
+  __device__ void take(Lane& l, T x, int64_t) const {
+    const double v = double(widen(x));
+    if (l.count++ == 0) l.first = v;
+    const double d = v - l.first;
+    l.sum += d, l.squares += d * d;
+  }
+  __device__ A done(const Lane& l) const {
+    if (l.count == 0) return empty();
+    const double n = double(l.count);
+    return {l.first + l.sum / n, l.squares - l.sum * (l.sum / n), n};
+  }
   __device__ A combine(A a, A b) const {
     if (b.count == 0) return a;
     if (a.count == 0) return b;
@@ -101,7 +127,13 @@ struct Where {
     int64_t index;
   };
   __device__ A empty() const { return {0, -1}; }
-  __device__ A lift(T x, int64_t i) const { return {widen(x), i}; }
+  using Lane = A;
+  __device__ A lane() const { return empty(); }
+  __device__ void take(A& a, T x, int64_t i) const {
+    const Compute<T> v = widen(x);
+    if (a.index < 0 || (largest ? v > a.value : v < a.value) || (v != v && a.value == a.value)) a = {v, i};
+  }
+  __device__ A done(A a) const { return a; }
   __device__ A combine(A a, A b) const {
     if (a.index < 0 || b.index < 0) return a.index < 0 ? b : a;
     const bool na = a.value != a.value, nb = b.value != b.value;

@@ -46,23 +46,39 @@ __device__ __forceinline__ A warp_combine(A a, const Op& op) {
   return a;
 }
 
-/// Op: In, Out, A (4 or 8 bytes or more); A empty(); A lift(In, index); A combine(A, A); Out finish(A, count).
+/// Op: In, Out, A (4 bytes, 8 or more); A empty(); A combine(A, A); Out finish(A, count); and what one thread keeps of the elements that it sees in order:
+/// Lane, Lane lane(), void take(Lane&, In, index), A done(Lane).
 template <class Op>
 __device__ typename Op::A row_part(const Op& op, const typename Op::In* x, const DeviceWalk<1>& reduced, int64_t from, int64_t to, int lane,
                                    int lanes) {
-  typename Op::A a = op.empty();
-  if (reduced.rank <= 1) {
-    const int64_t step = reduced.rank ? reduced.stride[0][0] : 0;
+  using In = typename Op::In;
+  typename Op::Lane l = op.lane();
+  if (reduced.rank > 1) {
+    for (int64_t r = from + lane; r < to; r += lanes) {
+      int64_t at[1];
+      offsets_of(reduced, r, at);
+      op.take(l, x[at[0]], r);
+    }
+    return op.done(l);
+  }
+  const int64_t step = reduced.rank ? reduced.stride[0][0] : 0;
+  constexpr int V = 16 / int(sizeof(In));
+  if (step == 1 && to - from >= 2 * V * lanes) {  // 16 bytes at a time, from the first aligned element on
+    const auto odd = int64_t(reinterpret_cast<uintptr_t>(x + from) % 16 / sizeof(In)), head = odd ? V - odd : 0;
+    if (lane < head) op.take(l, x[from + lane], from + lane);
+    const int64_t begin = from + head, end = begin + (to - begin) / V * V;
 #pragma unroll 4
-    for (int64_t r = from + lane; r < to; r += lanes) a = op.combine(a, op.lift(x[r * step], r));
-    return a;
+    for (int64_t r = begin + int64_t(lane) * V; r < end; r += int64_t(lanes) * V) {
+      const auto pack = *reinterpret_cast<const Pack<In, V>*>(x + r);
+#pragma unroll
+      for (int k = 0; k < V; ++k) op.take(l, pack.v[k], r + k);
+    }
+    if (end + lane < to) op.take(l, x[end + lane], end + lane);
+    return op.done(l);
   }
-  for (int64_t r = from + lane; r < to; r += lanes) {
-    int64_t at[1];
-    offsets_of(reduced, r, at);
-    a = op.combine(a, op.lift(x[at[0]], r));
-  }
-  return a;
+#pragma unroll 4
+  for (int64_t r = from + lane; r < to; r += lanes) op.take(l, x[r * step], r);
+  return op.done(l);
 }
 
 template <class Op>
