@@ -3,11 +3,11 @@
 #include "core/device_driver.h"
 
 #include <algorithm>
-#include <mutex>
 #include <vector>
 
 #include "base/env.h"
 #include "base/log.h"
+#include "base/threads.h"
 #include "core/scope.h"
 #include "keel/error.h"
 #include "keel/version.h"
@@ -21,7 +21,8 @@ namespace keel {
 namespace {
 
 struct Slot {
-  std::once_flag once;
+  base::Mutex mutex;
+  bool tried = false;
   const DeviceDriver* driver = nullptr;
   std::string refusal;
 };
@@ -79,12 +80,13 @@ void open(DeviceType, Slot& s) { s.refusal = "this platform opens no libraries a
 
 const Slot& opened(DeviceType t) {
   Slot& s = slot(t);
-  std::call_once(s.once, [&] {
-    if (t == DeviceType::cpu)
-      s.refusal = "the CPU needs no driver";
-    else
-      open(t, s);
-  });
+  const std::lock_guard lock(s.mutex);
+  if (s.tried) return s;
+  s.tried = true;
+  if (t == DeviceType::cpu)
+    s.refusal = "the CPU needs no driver";
+  else
+    open(t, s);
   return s;
 }
 

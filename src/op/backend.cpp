@@ -1,10 +1,10 @@
 // The last stage of the pipeline: a view, a kernel, or the decomposition, in that order. Gives kernels the memory layout that they demand.
 #include <atomic>
-#include <mutex>
 
 #include "backend/cpu/stat_pass.h"
 #include "backend/device_kernels.h"
 #include "base/log.h"
+#include "base/threads.h"
 #include "core/allocator.h"
 #include "core/impl.h"
 #include "op/checks.h"
@@ -19,14 +19,17 @@ const KernelTable& kernels_on(DeviceType t) {
   if (t == DeviceType::cpu) [[likely]]
     return detail::cpu_table;
   static constinit KernelTable tables[3];
-  static std::once_flag filled[3];
-  std::call_once(filled[int(t)], [t] {
-    const DeviceDriver* driver = device_driver(t);
-    if (!driver) return;
+  static constinit std::atomic<bool> filled[3];
+  if (filled[int(t)].load(std::memory_order_acquire)) return tables[int(t)];
+  static base::Mutex mutex;
+  const std::lock_guard lock(mutex);
+  if (filled[int(t)].load(std::memory_order_relaxed)) return tables[int(t)];
+  if (const DeviceDriver* driver = device_driver(t)) {
     const auto& list = *static_cast<const DeviceKernels*>(driver->kernels);
     for (int i = 0; i < list.count; ++i)
       if (const OpDef* op = registry().find(list.items[i].op)) tables[int(t)].add(*op, *list.items[i].entry);
-  });
+  }
+  filled[int(t)].store(true, std::memory_order_release);
   return tables[int(t)];
 }
 
