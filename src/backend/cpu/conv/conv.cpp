@@ -172,7 +172,7 @@ void run_depthwise_grid(Grid& g, Elem e, const ConvShape& s, const void* weight,
       else
         std::memset(to, 0, size_t(computing_bytes(e)));
     }
-  const auto run = [&](int64_t lo, int64_t hi) { kernels(e).depthwise(e, g, workspace, lo, hi); };
+  const auto run = [&](int64_t lo, int64_t hi) { conv_depthwise(e, g, workspace, lo, hi); };
   if (s.n * g.rows * g.columns > 0) parallel_for(0, s.n * g.rows, 1 + 65536 / (g.columns * s.c * g.n_taps + 1), run);
 }
 
@@ -421,7 +421,7 @@ void conv_backward_weight(Elem e, const ConvShape& s, const void* grad, const vo
     char* sums = aligned(workspace);
     const UnaryLoop narrow = convert_loop(e == Elem::f64 ? f64 : f32, dtype_of_elem(e));
     parallel_for(0, ld / lanes, 1 + 65536 / (s.n * s.oh * s.ow * window * lanes + 1), [&](int64_t lo, int64_t hi) {
-      kernels(e).depthwise_weight(e, s, x, grad, lo * lanes, std::min(hi * lanes, s.c), sums);
+      conv_depthwise_weight(e, s, x, grad, lo * lanes, std::min(hi * lanes, s.c), sums);
       for (int64_t c = lo * lanes; c < std::min(hi * lanes, s.c); ++c)
         for (int64_t t = 0; t < window; ++t)
           narrow(sums + (t * ld + c) * computing_bytes(e), const_cast<char*>(at(dweight, c * window + t, e)), 1, nullptr);

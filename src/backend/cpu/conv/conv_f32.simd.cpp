@@ -5,7 +5,6 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 //
-#include "backend/cpu/conv/depthwise-inl.h"
 #include "backend/cpu/conv/engine-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -41,21 +40,9 @@ void scatter_f32(Elem in, const void* sums, int64_t ld, int64_t cg, int64_t taps
   f(sums, ld, cg, taps, o0, o1, dweight);
 }
 void spread_f32(const ConvSpread& t) { spread_columns<float>(t); }
-void depthwise_f32(Elem in, const ConvGrid& g, const void* weights, int64_t row0, int64_t row1) {
-  const auto f = in == Elem::f32    ? &run_depthwise<float, float>
-                 : in == Elem::bf16 ? &run_depthwise<bfloat16, float>
-                                    : &run_depthwise<float16, float>;
-  f(g, weights, row0, row1);
-}
-void depthwise_weight_f32(Elem in, const ConvShape& s, const void* x, const void* g, int64_t c0, int64_t c1, void* sums) {
-  const auto f = in == Elem::f32    ? &run_depthwise_weight<float, float>
-                 : in == Elem::bf16 ? &run_depthwise_weight<bfloat16, float>
-                                    : &run_depthwise_weight<float16, float>;
-  f(s, x, g, c0, c1, sums);
-}
 constexpr ConvKernels kernels_f32_table{panel_f32,           group_f32,     paired_f32,          task_bytes_f32, weight_task_bytes_f32,
                                         weight_channels_f32, conv_task_f32, weight_task_f32,     pack_f32,       scatter_f32,
-                                        spread_f32,          depthwise_f32, depthwise_weight_f32};
+                                        spread_f32};
 const ConvKernels& kernels_f32() { return kernels_f32_table; }
 }  // namespace keel::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

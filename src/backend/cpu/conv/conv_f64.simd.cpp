@@ -5,7 +5,6 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 //
-#include "backend/cpu/conv/depthwise-inl.h"
 #include "backend/cpu/conv/engine-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -27,15 +26,9 @@ void scatter_f64(Elem, const void* sums, int64_t ld, int64_t cg, int64_t taps, i
   scatter_weights<double, double>(sums, ld, cg, taps, o0, o1, dweight);
 }
 void spread_f64(const ConvSpread& t) { spread_columns<double>(t); }
-void depthwise_f64(Elem, const ConvGrid& g, const void* weights, int64_t row0, int64_t row1) {
-  run_depthwise<double, double>(g, weights, row0, row1);
-}
-void depthwise_weight_f64(Elem, const ConvShape& s, const void* x, const void* g, int64_t c0, int64_t c1, void* sums) {
-  run_depthwise_weight<double, double>(s, x, g, c0, c1, sums);
-}
 constexpr ConvKernels kernels_f64_table{panel_f64,           group_f64,     paired_f64,          task_bytes_f64, weight_task_bytes_f64,
                                         weight_channels_f64, conv_task_f64, weight_task_f64,     pack_f64,       scatter_f64,
-                                        spread_f64,          depthwise_f64, depthwise_weight_f64};
+                                        spread_f64};
 const ConvKernels& kernels_f64() { return kernels_f64_table; }
 }  // namespace keel::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

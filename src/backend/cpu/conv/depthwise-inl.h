@@ -1,7 +1,8 @@
-// Depthwise convolution, one input channel and one output a group, once a Highway target: a vector of channels at a time, read and written
-// where they lie; the packed weights are [tap][channels padded to whole vectors]. A few neighbouring pixels go through all their channels,
-// so that memory is met in runs. Memory traffic: an image is read once a tap, mostly from L1; results are written once. A pixel is one chain
-// over the taps inside the image, in rising order; a weight's gradient one chain over each row of outputs, rows added in order.
+// Depthwise convolution, one input channel and one output a group, once a Highway target: a vector of channels at a time, read and
+// written where they lie; the packed weights are [tap][channels padded to whole vectors]. A few neighbouring pixels go through all their
+// channels, so that memory is met in runs. Memory traffic: an image is read once a tap, mostly from L1; results are written once. A pixel
+// is one chain over the taps inside the image, in rising order; a weight's gradient one chain over each row of outputs, rows added in
+// order.
 #if defined(KEEL_CONV_DEPTHWISE_INL) == defined(HWY_TARGET_TOGGLE)
 #ifdef KEEL_CONV_DEPTHWISE_INL
 #undef KEEL_CONV_DEPTHWISE_INL
@@ -101,11 +102,15 @@ void run_depthwise(const ConvGrid& g, const void* weights, int64_t row0, int64_t
   DepthwisePixels<S, T> t{};
   t.row_step = tap_rows > 1 ? (dy(1) - dy(0)) * g.w * g.c : 0, t.tap_step = between * g.c, t.step = g.isx * g.c;
   t.ld = round_up(g.c, kN), t.w_row = columns * t.ld, t.channels = g.c, t.bias = static_cast<const S*>(g.bias), t.out_step = g.osx * g.o;
-  const auto four = columns == 3   ? &depthwise_pixels<S, T, kPixels, 3>
-                    : columns == 2 ? &depthwise_pixels<S, T, kPixels, 2>
-                    : columns == 5 ? &depthwise_pixels<S, T, kPixels, 5>
-                    : columns == 7 ? &depthwise_pixels<S, T, kPixels, 7>
-                                   : &depthwise_pixels<S, T, kPixels, 0>;
+  auto four = &depthwise_pixels<S, T, kPixels, 0>, one = &depthwise_pixels<S, T, 1, 0>, one2 = one, one3 = one;
+  if constexpr (std::is_same_v<S, T>) {  // conversion costs more than the loop over taps
+    four = columns == 3   ? &depthwise_pixels<S, T, kPixels, 3>
+           : columns == 2 ? &depthwise_pixels<S, T, kPixels, 2>
+           : columns == 5 ? &depthwise_pixels<S, T, kPixels, 5>
+           : columns == 7 ? &depthwise_pixels<S, T, kPixels, 7>
+                          : four;
+    one2 = &depthwise_pixels<S, T, 1, 2>, one3 = &depthwise_pixels<S, T, 1, 3>;
+  }
   StatSlot::Part part;
   for (int64_t r = row0; r < row1; ++r) {
     const int64_t image = r / g.rows, y = r % g.rows;
@@ -130,7 +135,7 @@ void run_depthwise(const ConvGrid& g, const void* weights, int64_t row0, int64_t
       while (j0 < j1 && sx + (j1 - 1) * between >= g.w) --j1;
       t.image = from + (j0 < j1 ? (row + sx + j0 * between) * g.c : 0);
       t.w = static_cast<const T*>(weights) + i0 * t.w_row + j0 * t.ld, t.columns = j1 - j0;
-      (t.columns == 2 ? depthwise_pixels<S, T, 1, 2> : t.columns == 3 ? depthwise_pixels<S, T, 1, 3> : depthwise_pixels<S, T, 1, 0>)(t);
+      (t.columns == 2 ? one2 : t.columns == 3 ? one3 : one)(t);
       ++x;
     }
     if (!g.slot) continue;
@@ -199,10 +204,14 @@ void run_depthwise_weight(const ConvShape& s, const void* x, const void* g, int6
   DepthwiseSums<S, T> t{};
   t.row_step = s.dh * s.w * s.c, t.tap_step = s.dw * s.c, t.step = s.sw * s.c, t.g_step = s.o, t.ld = ld, t.w_row = s.kw * ld;
   t.c0 = c0, t.c1 = c1;
-  const auto four = s.kw == 3   ? &depthwise_sums<S, T, kPixels, 3>
-                    : s.kw == 5 ? &depthwise_sums<S, T, kPixels, 5>
-                    : s.kw == 7 ? &depthwise_sums<S, T, kPixels, 7>
-                                : &depthwise_sums<S, T, kPixels, 0>;
+  auto four = &depthwise_sums<S, T, kPixels, 0>, one = &depthwise_sums<S, T, 1, 0>, one2 = one, one3 = one;
+  if constexpr (std::is_same_v<S, T>) {
+    four = s.kw == 3   ? &depthwise_sums<S, T, kPixels, 3>
+           : s.kw == 5 ? &depthwise_sums<S, T, kPixels, 5>
+           : s.kw == 7 ? &depthwise_sums<S, T, kPixels, 7>
+                       : four;
+    one2 = &depthwise_sums<S, T, 1, 2>, one3 = &depthwise_sums<S, T, 1, 3>;
+  }
   const auto each_vector = [&](auto f) HWY_ATTR {
     for (int64_t i = 0; i < taps; ++i)
       for (int64_t c = c0; c < c1; c += kN) f(all + i * ld + c, row_sums + i * ld + c);
@@ -230,7 +239,7 @@ void run_depthwise_weight(const ConvShape& s, const void* x, const void* g, int6
       while (j0 < j1 && sx + (j1 - 1) * s.dw >= s.w) --j1;
       if (j0 < j1) {
         t.x = from + (sx + j0 * s.dw) * s.c, t.sums = row_sums + i0 * t.w_row + j0 * ld, t.columns = j1 - j0;
-        (t.columns == 2 ? depthwise_sums<S, T, 1, 2> : t.columns == 3 ? depthwise_sums<S, T, 1, 3> : depthwise_sums<S, T, 1, 0>)(t);
+        (t.columns == 2 ? one2 : t.columns == 3 ? one3 : one)(t);
       }
       ++ox;
     }

@@ -12,7 +12,8 @@ struct ConvTap {
   int64_t columns;  // neighbouring columns joined into one run
 };
 
-/// Rows of a correlation: dst(y * osy + oy0, x * osx + ox0) = sum over taps of src(y * isy + dy, x * isx + dx) * packed weights, for grid rows and columns y, x.
+/// Rows of a correlation: dst(y * osy + oy0, x * osx + ox0) = sum over taps of src(y * isy + dy, x * isx + dx) * packed weights, for grid
+/// rows and columns y, x.
 struct ConvGrid {
   const void* src;
   int64_t n, h, w, c, c0, cg;       // source images; the channels used: cg from c0 on
@@ -50,7 +51,8 @@ struct ConvWeightTask {
   char* workspace;
 };
 
-/// Adds columns [pixel][tap][channel] of output rows [row0, row1) of one image onto its input gradient, dense [h, w, c] in the computing type.
+/// Adds columns [pixel][tap][channel] of output rows [row0, row1) of one image onto its input gradient, dense [h, w, c] in the computing
+/// type.
 struct ConvSpread {
   const ConvShape* shape;
   const void* columns;
@@ -74,11 +76,15 @@ struct ConvKernels {
   /// dweight[(o * cg + c) * taps + t] = sums[(t * cg + c) * ld + o] for o in [o0, o1).
   void (*scatter)(Elem in, const void* sums, int64_t ld, int64_t cg, int64_t taps, int64_t o0, int64_t o1, void* dweight);
   void (*spread)(const ConvSpread& t);
-  /// Grid rows of a depthwise convolution; weights [tap][channels padded to panel() / 2] in the computing type. The grid's cg, og and panels are unused, its taps single.
-  void (*depthwise)(Elem in, const ConvGrid& g, const void* weights, int64_t row0, int64_t row1);
-  /// Sums of channels [c0, c1), [tap][channels padded to panel() / 2]; c0 a multiple of that. As much room again lies behind.
-  void (*depthwise_weight)(Elem in, const ConvShape& s, const void* x, const void* g, int64_t c0, int64_t c1, void* sums);
 };
+/// Grid rows of a depthwise convolution; weights [tap][channels padded to panel() / 2] in the computing type. The grid's cg, og and
+/// panels are unused, its taps single.
+void conv_depthwise(Elem e, const ConvGrid& g, const void* weights, int64_t row0, int64_t row1);
+/// Sums of channels [c0, c1), [tap][channels padded to panel() / 2]; c0 a multiple of that. As much room again lies behind.
+void conv_depthwise_weight(Elem e, const ConvShape& s, const void* x, const void* g, int64_t c0, int64_t c1, void* sums);
+void conv_depthwise_f64(const ConvGrid& g, const void* weights, int64_t row0, int64_t row1);
+void conv_depthwise_weight_f64(const ConvShape& s, const void* x, const void* g, int64_t c0, int64_t c1, void* sums);
+
 const ConvKernels& conv_kernels_f32();  // also 16-bit types
 const ConvKernels& conv_kernels_f64();
 

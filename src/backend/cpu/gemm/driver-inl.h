@@ -1,7 +1,8 @@
-// One thread's rectangle of a GEMM, once a Highway target: blocks of columns (B packed, half of L2), then of k, then stripes of kMr rows (A packed, in L1) against
-// all column panels. Memory traffic: B is read once a rectangle, A once a column block, C once a k block. Small or narrow operands are read where they lie
-// (A: few column panels use it; B: few row stripes, or it fits in L1), and up to 8 rows stream B past partial sums: a k-contiguous B (a Linear weight)
-// through a transposition in registers. Which path runs cannot be seen in the result: each element is the same chain of FMAs (kernel-inl.h).
+// One thread's rectangle of a GEMM, once a Highway target: blocks of columns (B packed, half of L2), then of k, then stripes of kMr rows
+// (A packed, in L1) against all column panels. Memory traffic: B is read once a rectangle, A once a column block, C once a k block. Small
+// or narrow operands are read where they lie (A: few column panels use it; B: few row stripes, or it fits in L1), and up to 8 rows stream
+// B past partial sums (stream-inl.h). Which path runs cannot be seen in the result: each element is the same chain of FMAs (kernel-
+// inl.h).
 #if defined(KEEL_GEMM_DRIVER_INL) == defined(HWY_TARGET_TOGGLE)
 #ifdef KEEL_GEMM_DRIVER_INL
 #undef KEEL_GEMM_DRIVER_INL
@@ -33,174 +34,11 @@ struct Blocking {
   }
 };
 
-// Up to 8 rows of A against columns of B that are contiguous along k. Per step a vector of columns x kSteps of B is transposed in registers.
-template <class T, int M>
-HWY_NOINLINE void stream_transposed(const GemmTask& t, const T* a, const T* b, T* c, int64_t kc) {
-  const hn::ScalableTag<T> d;
-  using V = hn::Vec<decltype(d)>;
-  using Tr = LineTranspose<T>;
-  constexpr int kN = Tr::kN, kSteps = Tr::kSteps;
-  for (int64_t j = 0; j < t.n; j += kN) {
-    const int64_t cols = std::min<int64_t>(kN, t.n - j);
-    int64_t off[kN];
-    for (int r = 0; r < kN; ++r) off[r] = (j + std::min<int64_t>(r, cols - 1)) * t.b_cs;
-    for (int64_t p = 0; p < t.k; p += kc) {
-      const int64_t len = std::min(kc, t.k - p);
-      V acc[M];
-      for (int i = 0; i < M; ++i) acc[i] = hn::Zero(d);
-      int64_t k = 0;
-      for (; k + kSteps <= len; k += kSteps) {
-        const T* bk = b + p + k;
-#pragma GCC unroll 16
-        for (int r = 0; r < kN; ++r) __builtin_prefetch(bk + off[r] + 512 / sizeof(T));
-        V out[kSteps];
-        Tr::run(bk, ListedRows{off}, out);
-        const T* ak = a + (p + k) * t.a_cs;
-#pragma GCC unroll 16
-        for (int s = 0; s < kSteps; ++s)
-#pragma GCC unroll 8
-          for (int i = 0; i < M; ++i) acc[i] = hn::MulAdd(hn::Set(d, ak[i * t.a_rs + s * t.a_cs]), out[s], acc[i]);
-      }
-      for (; k < len; ++k) {
-        HWY_ALIGN T column[kN];
-        for (int r = 0; r < kN; ++r) column[r] = b[off[r] + p + k];
-        const V bv = hn::Load(d, column);
-        for (int i = 0; i < M; ++i) acc[i] = hn::MulAdd(hn::Set(d, a[i * t.a_rs + (p + k) * t.a_cs]), bv, acc[i]);
-      }
-      const V alpha = hn::Set(d, T(t.alpha));
-      const T beta = p ? T(1) : T(t.beta);
-      const auto mask = hn::FirstN(d, size_t(cols));
-      for (int i = 0; i < M; ++i) {
-        V r = hn::Mul(alpha, acc[i]);
-        T* ci = c + i * t.ldc + j;
-        if (beta != T(0)) r = hn::MulAdd(hn::Set(d, beta), hn::MaskedLoad(mask, d, ci), r);
-        hn::BlendedStore(r, mask, d, ci);
-      }
-    }
-  }
-}
-
-// Up to 4 rows of A against rows of B that are contiguous along n: wide tiles, so that B is read in runs.
-template <class T, int M, int NV>
-void stream_rows(const GemmTask& t, const T* a, const T* b, T* c, int64_t kc) {
-  constexpr int64_t kW = NV * int64_t(HWY_LANES(T));
-  int64_t j = 0;
-  for (; j < t.n; j += kW) {
-    const int64_t cols = std::min(kW, t.n - j);
-    for (int64_t p = 0; p < std::max<int64_t>(t.k, 1); p += kc) {
-      TileArgs<T> g{std::min(kc, t.k - p),
-                    a + p * t.a_cs,
-                    t.a_rs,
-                    t.a_cs,
-                    b + p * t.b_rs + j,
-                    t.b_rs,
-                    c + j,
-                    t.ldc,
-                    T(t.alpha),
-                    p ? T(1) : T(t.beta),
-                    cols};
-      if (cols == kW) {
-        tile<T, M, NV, Rows::strided, false>(g);
-        continue;
-      }
-      constexpr int64_t kN = HWY_LANES(T), kTwo = 2 * kN;
-      for (int64_t x = 0; x < cols; x += kTwo) {
-        g.cols = std::min(kTwo, cols - x);
-        Tiles<T, Rows::strided, true>::get(M, g.cols > kN ? 2 : 1)(g);
-        g.b += kTwo, g.c += kTwo;
-      }
-    }
-  }
-}
-
-// Up to 8 rows of A against rows of B that are contiguous along n and too many for a cache: a few whole rows of B at a time, the sums of their
-// columns waiting in L1. The chain of each sum is the same as in registers.
-template <class T, int M>
-HWY_NOINLINE void stream_wide(const GemmTask& t, const T* a, const T* b, T* c, T* sums, int64_t kc) {
-  const hn::ScalableTag<T> d;
-  using V = hn::Vec<decltype(d)>;
-  constexpr int64_t kN = HWY_LANES(T), kRows = 8;
-  constexpr int NV = M <= 2 ? 4 : HWY_TARGET == HWY_AVX3 && M <= 6 ? 4 : M <= 4 || HWY_TARGET == HWY_AVX3 ? 2 : 1;
-  constexpr int64_t kW = NV * kN, kWidth = round_up(std::max<int64_t>(24576 / int64_t(sizeof(T)) / M, kW), kW);
-  const V alpha = hn::Set(d, T(t.alpha));
-  for (int64_t jc = 0; jc < t.n; jc += kWidth) {
-    const int64_t nc = std::min(kWidth, t.n - jc);
-    for (int64_t p = 0; p < t.k; p += kc) {
-      const int64_t len = std::min(kc, t.k - p);
-      const V beta = hn::Set(d, p ? T(1) : T(t.beta));
-      const bool read = p || t.beta != 0;
-      for (int64_t k = 0; k < len; k += kRows) {
-        const int64_t rows = std::min(kRows, len - k);
-        const bool first = k == 0, last = k + kRows >= len;
-        const T *bk = b + (p + k) * t.b_rs + jc, *ak = a + (p + k) * t.a_cs;
-        const int64_t ahead = p + k + 2 * kRows <= t.k ? kRows * t.b_rs : 0;
-        for (int64_t j = 0; j < nc; j += kN * NV) {
-          const int64_t left = nc - j;
-          V acc[M][NV];
-#pragma GCC unroll 8
-          for (int i = 0; i < M; ++i)
-#pragma GCC unroll 4
-            for (int v = 0; v < NV; ++v) acc[i][v] = first ? hn::Zero(d) : hn::LoadU(d, sums + i * kWidth + j + v * kN);
-          if (HWY_LIKELY(left >= kW)) {
-#pragma GCC unroll 1
-            for (int64_t r = 0; r < rows; ++r) {
-              V bv[NV];
-#pragma GCC unroll 4
-              for (int v = 0; v < NV; ++v) {
-                bv[v] = hn::LoadU(d, bk + r * t.b_rs + j + v * kN);
-                __builtin_prefetch(bk + r * t.b_rs + j + v * kN + ahead);
-              }
-#pragma GCC unroll 8
-              for (int i = 0; i < M; ++i) {
-                const V av = hn::Set(d, ak[i * t.a_rs + r * t.a_cs]);
-#pragma GCC unroll 4
-                for (int v = 0; v < NV; ++v) acc[i][v] = hn::MulAdd(av, bv[v], acc[i][v]);
-              }
-            }
-          } else {
-            for (int64_t r = 0; r < rows; ++r) {
-              V bv[NV];
-              for (int v = 0; v < NV; ++v)
-                bv[v] = load_some(d, bk + r * t.b_rs + std::min(j + v * kN, nc), std::clamp<int64_t>(left - v * kN, 0, kN));
-              for (int i = 0; i < M; ++i) {
-                const V av = hn::Set(d, ak[i * t.a_rs + r * t.a_cs]);
-                for (int v = 0; v < NV; ++v) acc[i][v] = hn::MulAdd(av, bv[v], acc[i][v]);
-              }
-            }
-          }
-#pragma GCC unroll 8
-          for (int i = 0; i < M; ++i)
-#pragma GCC unroll 4
-            for (int v = 0; v < NV; ++v) {
-              if (!last) {
-                hn::StoreU(acc[i][v], d, sums + i * kWidth + j + v * kN);
-                continue;
-              }
-              const int64_t n = std::clamp<int64_t>(left - v * kN, 0, kN);
-              if (n == 0) continue;
-              T* ci = c + i * t.ldc + jc + j + v * kN;
-              V y = hn::Mul(alpha, acc[i][v]);
-              if (read) y = hn::MulAdd(beta, load_some(d, ci, n), y);
-              store_some(d, y, ci, n);
-            }
-        }
-      }
-    }
-  }
-}
-template <class T, int... M>
-void stream_wide_rows(const GemmTask& t, const T* a, const T* b, T* c, T* sums, int64_t kc, std::integer_sequence<int, M...>) {
-  ((t.m == M + 1 ? stream_wide<T, M + 1>(t, a, b, c, sums, kc) : void()), ...);
-}
-template <class T, int... M>
-void stream_transposed_rows(const GemmTask& t, const T* a, const T* b, T* c, int64_t kc, std::integer_sequence<int, M...>) {
-  ((t.m == M + 1 ? stream_transposed<T, M + 1>(t, a, b, c, kc) : void()), ...);
-}
-
 // Rows of stripe i of `count` nearly equal ones: a short last stripe would leave the FMA units waiting for its few accumulators.
 HWY_INLINE int64_t stripe_begin(int64_t rows, int64_t count, int64_t i) { return i * (rows / count) + std::min(i, rows % count); }
 
-// All rows against one column panel after the other: for A read in place and few rows. A panel of B is packed into the same L1-sized buffer each time.
+// All rows against one column panel after the other: for A read in place and few rows. A panel of B is packed into the same L1-sized
+// buffer each time.
 template <class T>
 void run_panels(const GemmTask& t, const T* a, const T* b, T* c, T* pb, int64_t kc_most, const T* bias, bool finish) {
   constexpr int64_t kN = HWY_LANES(T), kNr = kNv * kN;
@@ -272,15 +110,12 @@ void run_task(const GemmTask& t) {
       bool done = true;
       const bool far = t.k * t.n * int64_t(sizeof(T)) > 65536;
       if (t.b_rs == 1 && t.b_cs != 1 && (t.m <= 4 || far)) {
-        stream_transposed_rows<T>(t, a, b, c, kc_most, std::make_integer_sequence<int, 8>());
+        gemm_stream(GemmStream::transposed, t, a, b, c, static_cast<T*>(nullptr), kc_most);
       } else if (t.b_cs == 1 && far) {
         T* const sums = reinterpret_cast<T*>(round_up(reinterpret_cast<intptr_t>(t.workspace), 64));
-        stream_wide_rows<T>(t, a, b, c, sums, kc_most, std::make_integer_sequence<int, 8>());
+        gemm_stream(GemmStream::wide, t, a, b, c, sums, kc_most);
       } else if (t.b_cs == 1 && t.m <= 4) {
-        t.m == 1   ? stream_rows<T, 1, 8 * kNv>(t, a, b, c, kc_most)
-        : t.m == 2 ? stream_rows<T, 2, 4 * kNv>(t, a, b, c, kc_most)
-        : t.m == 3 ? stream_rows<T, 3, 2 * kNv>(t, a, b, c, kc_most)
-                   : stream_rows<T, 4, 2 * kNv>(t, a, b, c, kc_most);
+        gemm_stream(GemmStream::rows, t, a, b, c, static_cast<T*>(nullptr), kc_most);
       } else {
         done = false;
       }
@@ -383,7 +218,7 @@ void run_task(const GemmTask& t) {
           if constexpr (kPlain)
             if (packing) {
               g.b = direct_b ? b + p * t.b_rs + jc : panels, g.ldb = direct_b ? t.b_rs : kNr, g.ahead = 16 * g.ldb, g.cols = kNr;
-              place(), Tiles<T, Rows::packing, false>::get(rows, 2)(g);
+              place(), Tiles<T, Rows::packing, false>::whole(rows)(g);
               j = kNr, g.a = pa;
             }
           if (direct_b) {

@@ -208,6 +208,7 @@ struct Tiles {
     using Seq = std::make_integer_sequence<int, kMr>;
     return nv == 1 ? pick<1>(m, Seq()) : pick<2>(m, Seq());
   }
+  static TileFn<T> whole(int64_t m) { return pick<2>(m, std::make_integer_sequence<int, kMr>()); }
 };
 
 }  // namespace keel::cpu::HWY_NAMESPACE

@@ -38,6 +38,12 @@ constexpr int64_t k_block(int64_t k, int64_t bytes) {
 }
 constexpr int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
 
+/// How up to 8 rows pass over a B that is read once (stream-inl.h): contiguous along k; along n in wide stretches, with partial sums
+/// in `sums`; along n.
+enum class GemmStream : uint8_t { transposed, wide, rows };
+void gemm_stream(GemmStream form, const GemmTask& t, const float* a, const float* b, float* c, float* sums, int64_t kc);
+void gemm_stream(GemmStream form, const GemmTask& t, const double* a, const double* b, double* c, double* sums, int64_t kc);
+
 GemmShape gemm_shape_f32(Elem in, Elem out);
 void gemm_task_f32(Elem in, Elem out, const GemmTask& t);
 void gemm_pack_b_f32(Elem in, int64_t k, int64_t n, const void* b, int64_t rs, int64_t cs, void* packed);
