@@ -18,7 +18,8 @@ struct DeviceKernels {
   void (*observe)(int device, const TensorView& x, StatSlot& slot) = nullptr;
 };
 
-/// The kernels of the device of `t`'s kind; filled from its library at the first call.
-const KernelTable& kernels_on(DeviceType t);
+/// The kernels of devices of a kind; filled from their library at the first call.
+const KernelTable& library_kernels(DeviceType t);
+inline const KernelTable& kernels_on(DeviceType t) { return t == DeviceType::cpu ? detail::cpu_table : library_kernels(t); }
 
 }  // namespace keel

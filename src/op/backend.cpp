@@ -15,9 +15,7 @@ namespace keel {
 
 extern OpDef op_copy;
 
-const KernelTable& kernels_on(DeviceType t) {
-  if (t == DeviceType::cpu) [[likely]]
-    return detail::cpu_table;
+const KernelTable& library_kernels(DeviceType t) {
   static constinit KernelTable tables[3];
   static constinit std::atomic<bool> filled[3];
   if (filled[int(t)].load(std::memory_order_acquire)) return tables[int(t)];
@@ -296,15 +294,16 @@ Tensors run_view(Call& c) {
   return {make_view(dense, c.out[0].shape, v.strides, v.offset)};
 }
 
-}  // namespace
-
-Tensors run_backend_on(Device d, Call& c, StatSlot* stats) {
+[[gnu::always_inline]] inline Tensors run_there(Device d, Call& c, StatSlot* stats) {
   const bool oracle = c.scope.oracle;
   if (const KernelEntry* k = oracle && c.op.is_primitive && d == cpu_device ? find_kernel(detail::reference_table, c) : nullptr) return run_kernel(*k, c, nullptr, d);
   if (const KernelEntry* k = oracle && c.op.decompose ? nullptr : find_kernel(kernels_on(d.type), c)) return run_kernel(*k, c, stats, d);
   return run_fallback(c, stats, d);
 }
 
-Tensors run_backend(Call& c, StatSlot* stats) { return c.op.view ? run_view(c) : run_backend_on(device_of(c), c, stats); }
+}  // namespace
+
+Tensors run_backend_on(Device d, Call& c, StatSlot* stats) { return run_there(d, c, stats); }
+Tensors run_backend(Call& c, StatSlot* stats) { return c.op.view ? run_view(c) : run_there(device_of(c), c, stats); }
 
 }  // namespace keel
