@@ -1,0 +1,177 @@
+// layer_norm and rms_norm over trailing axes, and their gradients. A row is read once; sums over rows for weight and bias are made in parts of fixed
+// size.
+#include "keel/ops/norm.h"
+
+#include "backend/cuda/rows.cuh"
+
+using namespace keel;
+using namespace keel::cuda;
+
+namespace {
+
+__device__ inline float root_of(float x) { return __fsqrt_rn(x); }
+__device__ inline double root_of(double x) { return sqrt(x); }
+
+template <bool centered>
+struct Forward {
+  template <class T, int G, int P>
+  struct Kernel : RowForm<G> {
+    using C = Compute<T>;
+    static __device__ void run(int64_t row, int64_t n, const T* x, const T* weight, const T* bias, double eps, T* y, C* mean, C* rstd) {
+      const RowOf<T, G, P> r(x, row, n);
+      C m = 0, square = 0;
+      if (centered) {
+        r.each([&](int64_t, C v) { m += v; });
+        m = row_combine<G>(m, C(0), SumOf()) / C(n);
+      }
+      r.each([&](int64_t, C v) { square += (v - m) * (v - m); });
+      square = row_combine<G>(square, C(0), SumOf()) / C(n);
+      const C scale = C(1) / root_of(square + C(eps));
+      r.write(y + row * n, [&](int64_t i, C v) {
+        C z = (v - m) * scale;
+        if (weight) z = z * widen(weight[i]);
+        if (bias) z = z + widen(bias[i]);
+        return z;
+      });
+      if (r.lane == 0 && rstd) rstd[row] = scale;
+      if (r.lane == 0 && mean) mean[row] = m;
+    }
+  };
+};
+
+template <bool centered>
+struct ToInput {
+  template <class T, int G, int P>
+  struct Kernel : RowForm<G> {
+    using C = Compute<T>;
+    static __device__ void run(int64_t row, int64_t n, const T* g, const T* x, const C* mean, const C* rstd, const T* weight, T* dx) {
+      const RowOf<T, G, P> rg(g, row, n), rx(x, row, n);
+      const C m = centered ? mean[row] : C(0), scale = rstd[row];
+      C sum = 0, product = 0;
+      rg.each_with(rx, [&](int64_t i, C a, C v) {
+        const C gw = weight ? a * widen(weight[i]) : a;
+        sum += gw, product += gw * ((v - m) * scale);
+      });
+      sum = centered ? row_combine<G>(sum, C(0), SumOf()) / C(n) : C(0);
+      product = row_combine<G>(product, C(0), SumOf()) / C(n);
+      rg.write_with(rx, dx + row * n, [&](int64_t i, C a, C v) {
+        const C gw = weight ? a * widen(weight[i]) : a;
+        return scale * ((gw - sum) - ((v - m) * scale) * product);
+      });
+    }
+  };
+};
+
+/// Sums of g normal and of g over the rows of one part, for 32 columns a block.
+template <class T, class C>
+__global__ void __launch_bounds__(kThreads)
+    column_sums(int64_t rows, int64_t n, int64_t share, const T* g, const T* x, const C* mean, const C* rstd, C* dw, C* db) {
+  const int column = int(threadIdx.x % 32), first = int(threadIdx.x / 32);
+  const int64_t i = int64_t(blockIdx.x) * 32 + column, from = int64_t(blockIdx.y) * share, to = from + share < rows ? from + share : rows;
+  C w = 0, b = 0;
+  if (i < n)
+    for (int64_t r = from + first; r < to; r += kThreads / 32) {
+      const C a = widen(g[r * n + i]), m = mean ? mean[r] : C(0);
+      b += a, w += a * ((widen(x[r * n + i]) - m) * rstd[r]);
+    }
+  __shared__ C all[2][kThreads];
+  all[0][threadIdx.x] = w, all[1][threadIdx.x] = b;
+  __syncthreads();
+  if (first || i >= n) return;
+  for (int k = 1; k < kThreads / 32; ++k) w += all[0][k * 32 + column], b += all[1][k * 32 + column];
+  if (dw) dw[blockIdx.y * n + i] = w;
+  if (db) db[blockIdx.y * n + i] = b;
+}
+template <class T, class C>
+__global__ void __launch_bounds__(kThreads) sum_parts(int64_t n, int64_t parts, const C* dw, const C* db, T* weight, T* bias) {
+  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= n) return;
+  C w = 0, b = 0;
+  for (int64_t p = 0; p < parts; ++p) {
+    if (weight) w += dw[p * n + i];
+    if (bias) b += db[p * n + i];
+  }
+  if (weight) weight[i] = narrow<T>(w);
+  if (bias) bias[i] = narrow<T>(b);
+}
+
+struct RowsAndColumns {
+  int64_t rows = 1, n = 1;
+  RowsAndColumns(const TensorView& x, int64_t axes) {
+    for (int i = 0; i < x.rank(); ++i) (i < x.rank() - axes ? rows : n) *= x.dim(i);
+  }
+  /// Rows a part; at most 128 parts.
+  int64_t share() const { return std::max<int64_t>(ceil_div(rows, 128), 32); }
+  int64_t parts() const { return rows ? ceil_div(rows, share()) : 0; }
+};
+
+template <class T>
+T* pointer(const TensorView* v, int n, int i) {
+  return i < n && v[i].present() ? v[i].ptr<T>() : nullptr;
+}
+
+template <bool centered>
+void define(KernelDef& k) {
+  k.dtypes(kinds::floating).inputs(Layout::contiguous).run([](const KernelArgs& a) {
+    KernelStatus s;
+    const auto& p = a.get<LayerNormParams>();
+    const RowsAndColumns v(a.in[0], p.axes);
+    use(a.device);
+    Floats::call(a.in[0].dtype, [&](auto t) {
+      using T = decltype(t);
+      using C = Compute<T>;
+      const T* bias = centered ? pointer<T>(a.in, a.n_in, 2) : nullptr;
+      C *mean = centered ? pointer<C>(a.out, a.n_out, 1) : nullptr, *rstd = pointer<C>(a.out, a.n_out, centered ? 2 : 1);
+      s = over_rows<Forward<centered>::template Kernel, T>(
+          stream(a), v.rows, v.n, aligned16(a.in[0]) && aligned16(a.out[0]), static_cast<const T*>(a.in[0].ptr<T>()),
+          static_cast<const T*>(pointer<T>(a.in, a.n_in, 1)), bias, p.eps, a.out[0].ptr<T>(), mean, rstd);
+    });
+    return s;
+  });
+}
+template <bool centered>
+void define_backward(KernelDef& k) {
+  constexpr int kRstd = centered ? 3 : 2;
+  k.dtypes(kinds::floating)
+      .inputs(Layout::contiguous)
+      .refuses([](const void*, Specs in) -> const char* {
+        const DType t = in[0].dtype, c = t == f64 ? f64 : f32;
+        return in[kRstd].dtype == c && in[2].dtype == c ? nullptr : "statistics of another dtype";
+      })
+      .workspace([](const KernelArgs& a) -> size_t {
+        const RowsAndColumns v(a.in[1], a.get<NormBackwardParams>().axes);
+        return size_t(2 * v.parts() * v.n) * 8;
+      })
+      .run([](const KernelArgs& a) {
+        KernelStatus s;
+        const auto& p = a.get<NormBackwardParams>();
+        const RowsAndColumns v(a.in[1], p.axes);
+        use(a.device);
+        Floats::call(a.in[0].dtype, [&](auto t) {
+          using T = decltype(t);
+          using C = Compute<T>;
+          const T *g = a.in[0].ptr<T>(), *x = a.in[1].ptr<T>(), *weight = pointer<T>(a.in, a.n_in, kRstd + 1);
+          const C *mean = centered ? a.in[2].ptr<C>() : nullptr, *rstd = a.in[kRstd].ptr<C>();
+          if (p.need_x)
+            s = over_rows<ToInput<centered>::template Kernel, T>(stream(a), v.rows, v.n,
+                                                                 aligned16(a.in[0]) && aligned16(a.in[1]) && aligned16(a.out[0]), g, x,
+                                                                 mean, rstd, weight, a.out[0].ptr<T>());
+          T *dweight = p.need_weight ? a.out[1].ptr<T>() : nullptr, *dbias = centered && p.need_bias ? a.out[2].ptr<T>() : nullptr;
+          if (s.code || v.n == 0 || !(dweight || dbias)) return;
+          C *dw = static_cast<C*>(a.workspace), *db = dw + v.parts() * v.n;
+          if (v.parts())
+            column_sums<T, C><<<dim3(unsigned(ceil_div(v.n, 32)), unsigned(v.parts())), kThreads, 0, stream(a)>>>(
+                v.rows, v.n, v.share(), g, x, mean, rstd, dweight ? dw : nullptr, dbias ? db : nullptr);
+          sum_parts<T, C><<<unsigned(ceil_div(v.n, kThreads)), kThreads, 0, stream(a)>>>(v.n, v.parts(), dw, db, dweight, dbias);
+          s = launched();
+        });
+        return s;
+      });
+}
+
+}  // namespace
+
+KEEL_CUDA_KERNEL(layer_norm) { define<true>(k); }
+KEEL_CUDA_KERNEL(rms_norm) { define<false>(k); }
+KEEL_CUDA_KERNEL(layer_norm_backward) { define_backward<true>(k); }
+KEEL_CUDA_KERNEL(rms_norm_backward) { define_backward<false>(k); }

@@ -1,0 +1,191 @@
+// Steps of SGD and Adam over many tensors: a launch takes as many as its parameters hold. In the order of operations of the rows' CPU kernels
+// (backend/cpu/loops/optim.cpp).
+#include <cmath>
+
+#include "backend/cuda/pointwise.cuh"
+#include "keel/ops/optim_step.h"
+
+using namespace keel;
+using namespace keel::cuda;
+
+namespace {
+
+constexpr int kMost = 40, kLists = 5, kChunk = 4096;
+
+/// What one launch works on: list k of tensor i at p[k][i]; tensor i owns the chunks from begin[i] on.
+struct Batch {
+  void* p[kLists][kMost];
+  double* step[kMost];
+  int64_t size[kMost];
+  uint32_t begin[kMost + 1];
+  int count;
+};
+
+/// a + w (b - a), from the nearer end.
+template <class C>
+struct Lerp {
+  C weight;
+  bool near_a;
+  __device__ C operator()(C a, C b) const {
+    const C step = weight * (b - a);
+    return near_a ? a + step : b - step;
+  }
+};
+template <class C>
+Lerp<C> lerp(double w) {
+  return {C(w) < C(0.5) ? C(w) : C(1) - C(w), C(w) < C(0.5)};
+}
+
+template <class C>
+struct Adam {  // lists: p, g, m, v; with amsgrad the largest v
+  double lr, beta1, beta2, decay, epsilon;
+  C sign;
+  Lerp<C> first;
+  C old_square, new_square;
+  bool amsgrad, decoupled;
+  C rate, eps, shrink;  // of the tensor at hand, which has its own count of steps
+  __device__ void begin(double steps_before) {
+    const double step = steps_before + 1, c1 = 1 - pow(beta1, step), root = sqrt(1 - pow(beta2, step));
+    rate = C(-(lr / c1) * root), eps = C(epsilon * root), shrink = C(decoupled ? 1 - lr * decay : 1);
+  }
+  __device__ void operator()(C* x) const {
+    x[0] = x[0] * shrink;
+    C g = x[1] * sign;
+    if (!decoupled && decay != 0) g = g + C(decay) * x[0];
+    x[2] = first(x[2], g);
+    x[3] = x[3] * old_square + (new_square * g) * g;
+    C v = x[3];
+    if (amsgrad) v = x[4] = x[3] > x[4] || x[3] != x[3] ? x[3] : x[4];  // a NaN moves in and stays
+    x[0] = x[0] + (rate * x[2]) / (C(sqrt(v)) + eps);
+  }
+};
+
+template <class C>
+struct Sgd {  // lists: p, g; with momentum the buffer
+  C rate, decay, sign, momentum, share;
+  bool with_momentum, nesterov, fresh = false;
+  __device__ void begin(double steps_before) { fresh = steps_before == 0; }
+  __device__ void operator()(C* x) const {
+    C g = x[1] * sign;
+    if (decay != 0) g = g + decay * x[0];
+    if (with_momentum) {
+      x[2] = fresh ? g : x[2] * momentum + share * g;
+      g = nesterov ? g + momentum * x[2] : x[2];
+    }
+    x[0] = x[0] + rate * g;
+  }
+};
+
+/// T: the parameters' and gradients' type; the rest is of the type that computes.
+template <class T, class Rule>
+__device__ __forceinline__ void step_one(const Rule& rule, void* const (&p)[kLists], const int64_t (&at)[kLists], int lists) {
+  using C = Compute<T>;
+  C x[kLists];
+  x[0] = widen(static_cast<const T*>(p[0])[at[0]]), x[1] = widen(static_cast<const T*>(p[1])[at[1]]);
+#pragma unroll
+  for (int k = 2; k < kLists; ++k)
+    if (k < lists) x[k] = static_cast<const C*>(p[k])[at[k]];
+  rule(x);
+  static_cast<T*>(p[0])[at[0]] = narrow<T>(x[0]);
+#pragma unroll
+  for (int k = 2; k < kLists; ++k)
+    if (k < lists) static_cast<C*>(p[k])[at[k]] = x[k];
+}
+template <class T, class Rule>
+__global__ void __launch_bounds__(kThreads) step_kernel(Batch b, Rule rule, int lists) {
+  int i = 0;
+  while (blockIdx.x >= b.begin[i + 1]) ++i;
+  rule.begin(b.step[i] ? *b.step[i] : 0);
+  void* p[kLists];
+#pragma unroll
+  for (int k = 0; k < kLists; ++k) p[k] = b.p[k][i];
+  const int64_t from = int64_t(blockIdx.x - b.begin[i]) * kChunk, to = from + kChunk < b.size[i] ? from + kChunk : b.size[i];
+  for (int64_t e = from + threadIdx.x; e < to; e += kThreads) step_one<T>(rule, p, {e, e, e, e, e}, lists);
+}
+/// One tensor whose lists lie in different orders or with gaps.
+template <class T, class Rule>
+__global__ void __launch_bounds__(kThreads) step_strided(Batch b, DeviceWalk<kLists> w, Rule rule, int lists) {
+  const int64_t e = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (e >= b.size[0]) return;
+  rule.begin(b.step[0] ? *b.step[0] : 0);
+  void* p[kLists];
+#pragma unroll
+  for (int k = 0; k < kLists; ++k) p[k] = b.p[k][0];
+  int64_t at[kLists];
+  offsets_of(w, e, at);
+  step_one<T>(rule, p, at, lists);
+}
+__global__ void count_kernel(Batch b) {
+  if (int(threadIdx.x) < b.count && b.step[threadIdx.x]) *b.step[threadIdx.x] += 1;
+}
+
+/// Whether all lists of tensor `i` lie alike and without gaps.
+bool alike(const TensorView* first, int64_t n, int64_t i, int lists) {
+  const TensorView& p = first[i];
+  const TensorView* const one[1] = {&p};
+  if (!Walk<1>(one).dense(0)) return false;
+  for (int k = 1; k < lists; ++k)
+    for (int d = 0; d < p.rank(); ++d)
+      if (p.dim(d) != 1 && first[k * n + i].stride(d) != p.stride(d)) return false;
+  return true;
+}
+
+/// Runs `rule_of(C())` on `lists` lists of `n` tensors behind a.in[0]; step counts are list `counts`, or none where it is negative.
+template <class F>
+KernelStatus run_steps(const KernelArgs& a, int64_t n, int lists, int counts, F rule_of) {
+  use(a.device);
+  const TensorView* const first = a.in + 1;
+  for (int64_t i = 0; i < n;) {
+    Batch b{};
+    const DType t = first[i].dtype;
+    const bool dense = alike(first, n, i, lists);
+    const int64_t at0 = i;
+    for (; i < n && b.count < (dense ? kMost : 1) && first[i].dtype == t && (!dense || alike(first, n, i, lists)); ++i) {
+      const int at = b.count++;
+      for (int k = 0; k < lists; ++k) b.p[k][at] = first[k * n + i].data;
+      b.step[at] = counts < 0 ? nullptr : first[counts * n + i].ptr<double>();
+      b.size[at] = first[i].size();
+      b.begin[at + 1] = b.begin[at] + uint32_t(ceil_div(b.size[at], kChunk));
+    }
+    if (b.begin[b.count])
+      Floats::call(t, [&](auto type) {
+        using T = decltype(type);
+        const auto rule = rule_of(Compute<T>());
+        if (dense) return void(step_kernel<T><<<b.begin[b.count], kThreads, 0, stream(a)>>>(b, rule, lists));
+        const TensorView* views[kLists];
+        for (int k = 0; k < kLists; ++k) views[k] = &first[(k < lists ? k : 0) * n + at0];
+        step_strided<T><<<unsigned(ceil_div(b.size[0], kThreads)), kThreads, 0, stream(a)>>>(
+            b, DeviceWalk<kLists>(Walk<kLists>(views), b.size[0]), rule, lists);
+      });
+    if (counts >= 0) count_kernel<<<1, 64, 0, stream(a)>>>(b);
+  }
+  return launched();
+}
+
+/// State is of the dtype that computes; the rows promise it.
+KernelDef& step_def(KernelDef& k) { return k.inputs(Layout::strided).input(0, Layout::contiguous); }
+
+}  // namespace
+
+KEEL_CUDA_KERNEL(adam_step) {
+  step_def(k).run([](const KernelArgs& a) {
+    const auto& p = a.get<AdamStepParams>();
+    const int lists = p.amsgrad ? 5 : 4;
+    const double *h = a.in[0].ptr<double>(), lr = h[0], beta1 = h[1], beta2 = h[2], eps = h[3], decay = h[4];
+    return run_steps(a, (a.n_in - 1) / (lists + 1), lists, lists, [&](auto c) {
+      using C = decltype(c);
+      return Adam<C>{lr,       beta1,        beta2,     decay,      eps, C(p.maximize ? -1 : 1), lerp<C>(1 - beta1),
+                     C(beta2), C(1 - beta2), p.amsgrad, p.decoupled};
+    });
+  });
+}
+KEEL_CUDA_KERNEL(sgd_step) {
+  step_def(k).run([](const KernelArgs& a) {
+    const auto& p = a.get<SgdStepParams>();
+    const double *h = a.in[0].ptr<double>(), lr = h[0], momentum = h[1], dampening = h[2], decay = h[3];
+    return run_steps(a, (a.n_in - 1) / (p.momentum ? 4 : 2), p.momentum ? 3 : 2, p.momentum ? 3 : -1, [&](auto c) {
+      using C = decltype(c);
+      return Sgd<C>{C(-lr), C(decay), C(p.maximize ? -1 : 1), C(momentum), C(1 - dampening), p.momentum, p.nesterov};
+    });
+  });
+}

@@ -1,0 +1,165 @@
+#pragma once
+// Rows that a warp or a block keeps in registers: read once, written once. Longer rows are read again for each pass.
+#include <utility>
+
+#include "backend/cuda/pointwise.cuh"
+
+namespace keel::cuda {
+
+struct SumOf {
+  template <class C>
+  __device__ C operator()(C a, C b) const {
+    return a + b;
+  }
+};
+/// NaN wins.
+struct MaxOf {
+  template <class C>
+  __device__ C operator()(C a, C b) const {
+    return a != a ? a : b != b ? b : a > b ? a : b;
+  }
+};
+
+/// The same value in all `G` threads of a row; `start` is neutral. Every thread of the block calls it.
+template <int G, class C, class F>
+__device__ __forceinline__ C row_combine(C v, C start, F f) {
+#pragma unroll
+  for (int d = 16; d; d >>= 1) v = f(v, __shfl_xor_sync(~0u, v, d));
+  if constexpr (G == 32) {
+    return v;
+  } else {
+    __shared__ C warps[32];
+    __syncthreads();  // the last round's values have been read
+    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = v;
+    __syncthreads();
+    v = threadIdx.x % 32 < G / 32 ? warps[threadIdx.x % 32] : start;
+#pragma unroll
+    for (int d = 16; d; d >>= 1) v = f(v, __shfl_xor_sync(~0u, v, d));
+    return v;
+  }
+}
+
+/// Row `row` of a dense matrix with `n` columns, spread over `G` threads: `each(i, value)` visits this thread's elements. With P > 0 up to P packs of 16
+/// bytes a thread are kept in registers; with P = 0 elements are read at every visit.
+template <class T, int G, int P>
+struct RowOf {
+  using C = Compute<T>;
+  static constexpr int V = 16 / int(sizeof(T));
+  const T* x;
+  int64_t n;
+  int lane;
+  Pack<T, V> kept[P ? P : 1];
+
+  __device__ RowOf(const T* base, int64_t row, int64_t columns) : x(base + row * columns), n(columns), lane(int(threadIdx.x) % G) {
+#pragma unroll
+    for (int k = 0; k < P; ++k) {
+      const int64_t i = (int64_t(k) * G + lane) * V;
+      if (i < n) kept[k] = *reinterpret_cast<const Pack<T, V>*>(x + i);
+    }
+  }
+  template <class F>
+  __device__ __forceinline__ void each(F f) const {
+    if constexpr (P == 0) {
+      for (int64_t i = lane; i < n; i += G) f(i, widen(x[i]));
+    } else {
+#pragma unroll
+      for (int k = 0; k < P; ++k) {
+        const int64_t i = (int64_t(k) * G + lane) * V;
+        if (i >= n) break;
+#pragma unroll
+        for (int j = 0; j < V; ++j) f(i + j, widen(kept[k].v[j]));
+      }
+    }
+  }
+  /// y[i] = f(i, value) for this thread's elements.
+  template <class F>
+  __device__ __forceinline__ void write(T* y, F f) const {
+    if constexpr (P == 0) {
+      for (int64_t i = lane; i < n; i += G) y[i] = narrow<T>(f(i, widen(x[i])));
+    } else {
+#pragma unroll
+      for (int k = 0; k < P; ++k) {
+        const int64_t i = (int64_t(k) * G + lane) * V;
+        if (i >= n) break;
+        Pack<T, V> out;
+#pragma unroll
+        for (int j = 0; j < V; ++j) out.v[j] = narrow<T>(f(i + j, widen(kept[k].v[j])));
+        *reinterpret_cast<Pack<T, V>*>(y + i) = out;
+      }
+    }
+  }
+  /// f(value, other[i]) for two rows that lie alike.
+  template <class F>
+  __device__ __forceinline__ void each_with(const RowOf& other, F f) const {
+    if constexpr (P == 0) {
+      for (int64_t i = lane; i < n; i += G) f(i, widen(x[i]), widen(other.x[i]));
+    } else {
+#pragma unroll
+      for (int k = 0; k < P; ++k) {
+        const int64_t i = (int64_t(k) * G + lane) * V;
+        if (i >= n) break;
+#pragma unroll
+        for (int j = 0; j < V; ++j) f(i + j, widen(kept[k].v[j]), widen(other.kept[k].v[j]));
+      }
+    }
+  }
+  template <class F>
+  __device__ __forceinline__ void write_with(const RowOf& other, T* y, F f) const {
+    if constexpr (P == 0) {
+      for (int64_t i = lane; i < n; i += G) y[i] = narrow<T>(f(i, widen(x[i]), widen(other.x[i])));
+    } else {
+#pragma unroll
+      for (int k = 0; k < P; ++k) {
+        const int64_t i = (int64_t(k) * G + lane) * V;
+        if (i >= n) break;
+        Pack<T, V> out;
+#pragma unroll
+        for (int j = 0; j < V; ++j) out.v[j] = narrow<T>(f(i + j, widen(kept[k].v[j]), widen(other.kept[k].v[j])));
+        *reinterpret_cast<Pack<T, V>*>(y + i) = out;
+      }
+    }
+  }
+};
+
+template <class K, class... A>
+__global__ void __launch_bounds__(K::kBlock) row_kernel(int64_t rows, int64_t n, A... args) {
+  constexpr int G = K::kGroup;
+  const int64_t row = int64_t(blockIdx.x) * (K::kBlock / G) + threadIdx.x / G;
+  if (G == 32 && row >= rows) return;
+  K::run(row, n, args...);
+}
+
+/// Launches Kernel<T, G, P>::run(row, columns, args...) for all rows in the form that suits: a warp a row, a block a row, or one that reads again.
+template <template <class, int, int> class Kernel, class T, class... A>
+KernelStatus over_rows(cudaStream_t s, int64_t rows, int64_t n, bool aligned, A... args) {
+  constexpr int V = 16 / int(sizeof(T));
+  const auto go = [&]<int G, int P>(std::integer_sequence<int, G, P>) {
+    row_kernel<Kernel<T, G, P>, A...>
+        <<<unsigned(ceil_div(rows, Kernel<T, G, P>::kBlock / G)), Kernel<T, G, P>::kBlock, 0, s>>>(rows, n, args...);
+  };
+  if (rows == 0 || n == 0) return {};
+  const bool packs = aligned && n % V == 0;
+  if (packs && n <= 32 * V * 2)
+    go(std::integer_sequence<int, 32, 2>());
+  else if (packs && n <= 32 * V * 8)
+    go(std::integer_sequence<int, 32, 8>());
+  else if (packs && n <= 256 * V * 8)
+    go(std::integer_sequence<int, 256, 8>());
+  else if (packs && n <= 1024 * V * 8)
+    go(std::integer_sequence<int, 1024, 8>());
+  else if (n <= 1024)
+    go(std::integer_sequence<int, 32, 0>());
+  else
+    go(std::integer_sequence<int, 1024, 0>());
+  return launched();
+}
+
+/// What every row kernel begins with.
+template <int G>
+struct RowForm {
+  static constexpr int kGroup = G, kBlock = G == 32 ? 128 : G;
+};
+
+inline bool aligned16(const TensorView& v) { return !v.present() || reinterpret_cast<uintptr_t>(v.data) % 16 == 0; }
+
+}  // namespace keel::cuda
