@@ -1,5 +1,5 @@
-// layer_norm and rms_norm over trailing axes, and their gradients. A row is read once; sums over rows for weight and bias are made in parts of fixed
-// size.
+// layer_norm and rms_norm over trailing axes, and their gradients. A row is read once; sums over rows for weight and bias are made in
+// parts of fixed size.
 #include "keel/ops/norm.h"
 
 #include "backend/cuda/rows.cuh"

@@ -1,5 +1,5 @@
-// Steps of SGD and Adam over many tensors: a launch takes as many as its parameters hold. In the order of operations of the rows' CPU kernels
-// (backend/cpu/loops/optim.cpp).
+// Steps of SGD and Adam over many tensors: a launch takes as many as its parameters hold. In the order of operations of the rows' CPU
+// kernels (backend/cpu/loops/optim.cpp).
 #include <cmath>
 
 #include "backend/cuda/pointwise.cuh"

@@ -46,8 +46,8 @@ __device__ __forceinline__ A warp_combine(A a, const Op& op) {
   return a;
 }
 
-/// Op: In, Out, A (4 bytes, 8 or more); A empty(); A combine(A, A); Out finish(A, count); and what one thread keeps of the elements that it sees in order:
-/// Lane, Lane lane(), void take(Lane&, In, index), A done(Lane).
+/// Op: In, Out, A (4 bytes, 8 or more); A empty(); A combine(A, A); Out finish(A, count); and what one thread keeps of the elements that
+/// it sees in order: Lane, Lane lane(), void take(Lane&, In, index), A done(Lane).
 template <class Op>
 __device__ typename Op::A row_part(const Op& op, const typename Op::In* x, const DeviceWalk<1>& reduced, int64_t from, int64_t to, int lane,
                                    int lanes) {

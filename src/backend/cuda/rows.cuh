@@ -39,8 +39,8 @@ __device__ __forceinline__ C row_combine(C v, C start, F f) {
   }
 }
 
-/// Row `row` of a dense matrix with `n` columns, spread over `G` threads: `each(i, value)` visits this thread's elements. With P > 0 up to P packs of 16
-/// bytes a thread are kept in registers; with P = 0 elements are read at every visit.
+/// Row `row` of a dense matrix with `n` columns, spread over `G` threads: `each(i, value)` visits this thread's elements. With P > 0 up
+/// to P packs of 16 bytes a thread are kept in registers; with P = 0 elements are read at every visit.
 template <class T, int G, int P>
 struct RowOf {
   using C = Compute<T>;
@@ -129,7 +129,8 @@ __global__ void __launch_bounds__(K::kBlock) row_kernel(int64_t rows, int64_t n,
   K::run(row, n, args...);
 }
 
-/// Launches Kernel<T, G, P>::run(row, columns, args...) for all rows in the form that suits: a warp a row, a block a row, or one that reads again.
+/// Launches Kernel<T, G, P>::run(row, columns, args...) for all rows in the form that suits: a warp a row, a block a row, or one that
+/// reads again.
 template <template <class, int, int> class Kernel, class T, class... A>
 KernelStatus over_rows(cudaStream_t s, int64_t rows, int64_t n, bool aligned, A... args) {
   constexpr int V = 16 / int(sizeof(T));

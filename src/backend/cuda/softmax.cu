@@ -1,4 +1,5 @@
-// softmax and log_softmax along an axis, and their gradients. Along the last axis a row is read once; along another, a thread takes a column.
+// softmax and log_softmax along an axis, and their gradients. Along the last axis a row is read once; along another, a thread takes a
+// column.
 #include "keel/ops/softmax.h"
 
 #include "backend/cuda/rows.cuh"

@@ -47,7 +47,10 @@ struct Abs {
 struct Sign {
   template <class T>
   __device__ T operator()(T x) const {
-    return x > 0 ? T(1) : x < 0 ? T(-1) : x;
+    if constexpr (std::is_unsigned_v<T>)
+      return x ? T(1) : T(0);
+    else
+      return x > 0 ? T(1) : x < 0 ? T(-1) : x;
   }
 };
 struct Neg {
