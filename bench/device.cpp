@@ -53,6 +53,7 @@ int main(int argc, char** argv) {
   const Tensor rows = x[{slice(0, 32768 * 1024)}].reshape({32768, 1024}), square = x[{slice(0, 8192 * 8192)}].reshape({8192, 8192}),
                one = ones({1}).to(d);
   const Tensor half = square.to(bf16), small = x[{slice(0, 4096 * 4096)}].reshape({4096, 4096});
+  const Tensor line = x[{slice(0, 1'000'000)}].reshape({1, 1'000'000});
   const double b = 4.0 * n;
   const std::vector<Row> all = {
       {"copy f32 100M", "GB/s", 2 * b, [&] { return x.clone(); }},
@@ -68,6 +69,11 @@ int main(int argc, char** argv) {
       {"sum rows f32 [32768,1024]", "GB/s", 4.0 * 32768 * 1024, [&] { return rows.sum({.axis = 1}); }},
       {"sum columns f32 [32768,1024]", "GB/s", 4.0 * 32768 * 1024, [&] { return rows.sum({.axis = 0}); }},
       {"var rows f32 [32768,1024]", "GB/s", 4.0 * 32768 * 1024, [&] { return var(rows, {.axis = 1}); }},
+      {"softmax f32 [32768,1024]", "GB/s", 8.0 * 32768 * 1024, [&] { return softmax(rows); }},
+      {"softmax f32 [4096,4096]", "GB/s", 8.0 * 4096 * 4096, [&] { return softmax(small); }},
+      {"softmax f32 [1,1M]", "GB/s", 8e6, [&] { return softmax(line); }},
+      {"layer_norm f32 [32768,1024]", "GB/s", 8.0 * 32768 * 1024, [&] { return layer_norm(rows); }},
+      {"layer_norm f32 [4096,4096]", "GB/s", 8.0 * 4096 * 4096, [&] { return layer_norm(small); }},
       {"argmax f32 100M", "GB/s", b, [&] { return argmax(x); }},
       {"matmul bf16 8192", "TFLOP/s", 2.0 * 8192 * 8192 * 8192, [&] { return matmul(half, half); }},
       {"matmul f32 4096", "TFLOP/s", 2.0 * 4096 * 4096 * 4096, [&] { return matmul(small, small); }},
