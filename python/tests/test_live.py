@@ -116,6 +116,7 @@ entry("clamp", lambda x: x.clamp(-0.5, 0.7), lambda r: [(normal(r, *s),) for s i
 entry("lerp", torch.lerp, lambda r: [(normal(r, 3, 4), normal(r, 3, 4), normal(r, 3, 4)), (normal(r, 3, 1), normal(r, 4), normal(r, 3, 4))])
 entry("cast", lambda x: x.to(torch.float64), lambda r: [(normal(r, *s),) for s in UNARY_SHAPES], to="f64")
 entry("copy", torch.clone, lambda r: [(normal(r, *s),) for s in UNARY_SHAPES])
+entry("transfer", torch.clone, lambda r: [(normal(r, *s),) for s in UNARY_SHAPES], to="cpu")
 entry("relayout", torch.clone, lambda r: [(normal(r, 2, 3, 4, 5),)], order="channels_last")
 
 REDUCTIONS = [({}, {}), ({"axis": 0}, {"dim": 0}), ({"axis": -1, "keepdim": True}, {"dim": -1, "keepdim": True}), ({"axis": (0, 2)}, {"dim": (0, 2)})]

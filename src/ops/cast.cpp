@@ -32,11 +32,11 @@ KEEL_OP(transfer, TransferParams) {
       .infer([](auto&, Specs in) { return in[0]; })
       .decompose([](auto& p, Inputs in) { return p.to == in[0].device() ? contiguous_copy(in[0]) : move_to(in[0], p.to); })
       .saves()
-      .vjp([](auto& p, const VjpArgs& a) -> Tensors { return {transfer(a.g[0], p.from)}; });
+      .vjp([](auto& p, const VjpArgs& a) -> Tensors { return {transfer(a.g[0], p.origin)}; });
 }
 Tensor transfer(const Tensor& x, Device to) {
   const Device from = x.device();
-  return from == to ? x : call(op_transfer, TransferParams{.to = to, .from = from}, x);
+  return from == to ? x : call(op_transfer, TransferParams{.to = to, .origin = from}, x);
 }
 
 Tensor contiguous(const Tensor& x) { return x.is_contiguous() ? x : call(op_relayout, RelayoutParams{}, x); }

@@ -18,8 +18,8 @@ Tensor copy(const Tensor& x);
 struct TransferParams {
   [[no_unique_address]] ByName by_name = ByName();
   Device to = cpu_device;
-  Device from = cpu_device;
-  static constexpr void fields(auto& p, auto&& f) { f("to", p.to, "device of the result"), f("from", p.from, "device of x, where the gradient goes"); }
+  Device origin = cpu_device;
+  static constexpr void fields(auto& p, auto&& f) { f("to", p.to, "device of the result"), f("origin", p.origin, "device of x, where the gradient goes"); }
 };
 /// The values of `x` on device `to`; `x` itself where it is there already. To a device the copy is queued; to the CPU it waits for all work of
 /// the device, and errors of that work show here as DeviceError. Gradients travel back.
