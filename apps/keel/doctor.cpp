@@ -22,7 +22,7 @@ int doctor(bool as_json) {
     json devices = json::array({"cpu"});
     for (int i = 0; i < device_count(DeviceType::cuda); ++i) devices.push_back(device_text({DeviceType::cuda, uint8_t(i)}));
     fmt::print("{}\n", json{{"version", version()}, {"build", build_id()}, {"cpu", cpu.name}, {"isa", cpu.isa}, {"threads", num_threads()}, {"features", features}, {"note", cpu_refusal()}, {"ops", registry().size()},
-                            {"devices", devices}, {"data", data_folder()}, {"data_present", exists(data_folder())}}.dump(1));
+                            {"devices", devices}, {"cuda", device_text({DeviceType::cuda, 0})}, {"data", data_folder()}, {"data_present", exists(data_folder())}}.dump(1));
     return kOk;
   }
   fmt::print("keel {} ({})\n{}threads     {}\nops         {}\ndevices     cpu\n{}data        {} ({})\n", version(), build_id(), cpu.text, num_threads(), registry().size(), cuda_lines(),

@@ -3,6 +3,7 @@
 #include "core/device_driver.h"
 
 #include <algorithm>
+#include <atomic>
 #include <vector>
 
 #include "base/env.h"
@@ -22,7 +23,7 @@ namespace {
 
 struct Slot {
   base::Mutex mutex;
-  bool tried = false;
+  std::atomic<bool> tried{false};  // the rest is written before it and never after
   const DeviceDriver* driver = nullptr;
   std::string refusal;
 };
@@ -59,7 +60,9 @@ void open(DeviceType t, Slot& s) {
   for (const std::string& place : places(file)) {
     if ((library = dlopen(place.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE))) break;
     const char* why = dlerror();
-    if (why && std::string_view(why).find(file + ": cannot open shared object file: No such file") == std::string_view::npos) broken = why;
+    const std::string text = why ? why : "", missing = file + ": cannot open shared object file: ";
+    const bool absent = text.find(missing + "No such file") != std::string::npos || text.find(missing + "Not a directory") != std::string::npos;
+    if (!absent) broken = text;
   }
   if (!library)
     return void(s.refusal = file + (broken.empty() ? " is not beside this program, nor in a folder of KEEL_BACKEND_PATH"
@@ -80,13 +83,14 @@ void open(DeviceType, Slot& s) { s.refusal = "this platform opens no libraries a
 
 const Slot& opened(DeviceType t) {
   Slot& s = slot(t);
+  if (s.tried.load(std::memory_order_acquire)) return s;  // every allocation comes by here
   const std::lock_guard lock(s.mutex);
-  if (s.tried) return s;
-  s.tried = true;
+  if (s.tried.load(std::memory_order_relaxed)) return s;
   if (t == DeviceType::cpu)
     s.refusal = "the CPU needs no driver";
   else
     open(t, s);
+  s.tried.store(true, std::memory_order_release);
   return s;
 }
 

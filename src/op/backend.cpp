@@ -60,6 +60,8 @@ bool fits(const Tensor& t, Layout l) {
   return false;
 }
 
+[[noreturn]] void raise_status(const KernelStatus& s);
+
 Tensor copy_with_strides(const Tensor& x, const Strides& st) {
   const TensorImpl& xi = impl(x);
   Tensor y = make_tensor(xi.spec.dtype, xi.spec.shape, st, xi.device);
@@ -69,7 +71,7 @@ Tensor copy_with_strides(const Tensor& x, const Strides& st) {
   KernelArgs a;
   a.in = &in, a.out = &out, a.n_in = a.n_out = 1;
   aim(a, xi.device);
-  k->run(a);
+  if (KernelStatus status = k->run(a); status.code) raise_status(status);
   return y;
 }
 
@@ -157,8 +159,7 @@ const OutDef& out_of(const OpDef& op, int i) { return op.out[std::min(i, op.out.
   return out;
 }
 
-}  // namespace
-
+/// Gives `k` the layouts that it demands and runs it on `d`, where all tensors of the call live.
 Tensors run_kernel(const KernelEntry& k, Call& c, StatSlot* stats, Device d) {
   const int n_in = c.in.size(), n_out = int(c.out.size());
   SmallVector<TensorView, 10> in;
@@ -212,6 +213,8 @@ Tensors run_kernel(const KernelEntry& k, Call& c, StatSlot* stats, Device d) {
   if (c.into && !out[0].is(*c.into)) Tensor(*c.into).copy_(out[0]);
   return out;
 }
+
+}  // namespace
 
 std::vector<std::string> kernels_of(const OpDef& op) {
   std::vector<std::string> names;

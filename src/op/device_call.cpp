@@ -4,6 +4,7 @@
 #include "core/impl.h"
 
 namespace keel {
+
 Tensor move_to(const Tensor& x, Device to) {
   const TensorImpl& xi = impl(x);
   if (xi.device == to) return x;

@@ -8,8 +8,6 @@ namespace keel {
 /// The same values on device `to`; dense tensors keep the order of their axes in memory.
 Tensor move_to(const Tensor& x, Device to);
 
-/// Gives `k` the layouts that it demands and runs it on `d`, where all tensors of the call live.
-Tensors run_kernel(const KernelEntry& k, Call& c, StatSlot* stats, Device d);
 /// The kernel of `d`, or what stands in for it.
 Tensors run_backend_on(Device d, Call& c, StatSlot* stats);
 /// Serves a call on `d` by the CPU: inputs are copied there, results back.
