@@ -9,8 +9,21 @@
 #pragma GCC visibility push(default)
 namespace keel {
 
-/// When a Monitor stops the program's run with a NumericalError, raised by the op that went wrong.
-enum class BreakOn : uint8_t { never, nan, nonfinite };
+/// When a Monitor stops the program's run with a NumericalError: at a NaN, at a NaN or infinity, raised by the op that went wrong; or already
+/// at a warning, raised at the end of the step.
+enum class BreakOn : uint8_t { never, nan, nonfinite, warning };
+
+/// `info`: worth knowing, no fault. `warning`: will go bad, or loses what it computes, if nothing changes. `fault`: went bad.
+enum class Severity : uint8_t { info, warning, fault };
+
+/// What to do about a finding: a kind that programs can act on, a number where it has one, and a sentence.
+struct Suggestion {
+  /// "epsilon" (value: the epsilon to use), "loss_scale" (the scale), "dtype" (text begins with its name), "learning_rate" (factor), "clip"
+  /// (norm), "stable_op" (text names it), "master_weights", "accumulator", "data", "hardware", "margin"; empty: none.
+  std::string kind;
+  double value = 0;
+  std::string text;
+};
 
 struct MonitorOptions {
   [[no_unique_address]] ByName by_name = ByName();
@@ -20,6 +33,16 @@ struct MonitorOptions {
   /// Share of a step's time that passes over results may take whose kernels gather no statistics themselves. Above it such passes look at
   /// every 2nd, 4th ... 16th kilobyte, in rotation. 0: look at everything.
   double budget = 0;
+  /// Look ahead: judge the trend of every site at the end of each step, and warn before a value is out of range. Off: only report what went
+  /// bad.
+  bool foretell = true;
+  /// Keep weights clean: an optimiser step whose gradients hold a NaN or infinity writes nothing, and says so. `blocked_steps()` counts
+  /// them.
+  bool protect = false;
+  /// Warn where rounding has cost more than this many units in the last place of a result.
+  double max_ulp_drift = 1000;
+  /// Every so many steps some values are computed again in higher precision, to measure what rounding costs. 0: never.
+  int64_t shadow_every = 50;
 };
 
 /// Watches every op of this thread while it lives: what each one wrote, by op, module path, phase and place in the program; and says which
@@ -44,6 +67,13 @@ class Monitor {
   /// Ops that only pass on what is broken already are not reported. An infinity that the program wrote itself (a mask's -inf in `full`,
   /// `where`, `masked_fill`) is `info` and comes with `notes()`.
   struct Finding {
+    Severity severity = Severity::fault;
+    std::string detector;  ///< which rule spoke: "nonfinite", "headroom", "denominator", ...; see docs/numerics/detectors.md
+    int64_t epoch = 0;     ///< as `epoch()` was told
+    int64_t eta = -1;      ///< steps until the value leaves its range if it goes on like this; -1 where there is no such number
+    double low = 0, mean = 0;  ///< of a denominator or an argument that the finding is about: smallest magnitude, mean magnitude
+    double lost_ulps = 0;  ///< units in the last place lost, measured or bounded; 0 where it is not about that
+    Suggestion suggestion;
     std::string op;    ///< the op that produced it
     std::string path;  ///< module path; empty outside modules
     /// Where the program called the op: file:line where it has debug information (-g1), else function or module, plus offset. In the
@@ -56,7 +86,7 @@ class Monitor {
     double value = 0;      ///< the worst value: NaN or infinity
     int64_t elements = 0;  ///< how many values of the result were so
     int64_t count = 0;     ///< calls at this site with the same finding
-    bool info = false;
+    bool info = false;  ///< severity is info
   };
   /// Totals of one result of one op at one place.
   struct Statistic {
@@ -81,8 +111,14 @@ class Monitor {
   /// A new step begins. Also writes the log's lines.
   void step();
   int64_t current_step() const;
+  /// An epoch begins; findings name it.
+  void epoch(int64_t number);
   /// What went wrong, in order of appearance; at most 1,000.
   std::vector<Finding> findings() const;
+  /// What is about to go wrong, in order of appearance: rules that look at trends and at what rounding costs.
+  std::vector<Finding> warnings() const;
+  /// Optimiser steps that wrote nothing because of `protect`.
+  int64_t blocked_steps() const;
   /// What is worth knowing but is no fault.
   std::vector<Finding> notes() const;
   /// All sites, in order of appearance.

@@ -161,7 +161,8 @@ enum class Cast : uint8_t { keep, lower, fp32 };          // under autocast: lea
 enum class Promote : uint8_t { common, to_float, none };   // to_float: integers and bools become the default float
 enum class Cost : uint8_t { memory_bound, compute_bound, view };
 enum class Fallback : uint8_t { ok, slow, refuse };
-/// What can go wrong with the numbers; the monitor reads it.
+/// What can go wrong with the numbers; the monitor reads it. `exp_range`: values beyond the logarithm of the largest number; `domain`: singular at 0, undefined below; `divides`:
+/// singular at 0; `cancels`: equal leading digits vanish; `accumulates`: many terms are summed; `grows`: magnitudes multiply.
 enum class Risk : uint16_t { none = 0, exp_range = 1, domain = 2, divides = 4, cancels = 8, accumulates = 16, grows = 32 };
 constexpr Risk operator|(Risk a, Risk b) { return Risk(uint16_t(a) | uint16_t(b)); }
 constexpr bool has_risk(Risk set, Risk r) { return uint16_t(set) & uint16_t(r); }
@@ -201,6 +202,7 @@ struct ArgDef {
   bool optional = false, variadic = false;
   bool grouped = true;   // takes part in promotion with the other grouped inputs
   bool written = false;  // the op writes into it
+  Risk risk = Risk::none;  // what its values can do to the result: exp_range, domain or divides
   bool host = false;     // stays in host memory whatever the device: a few settings that kernels take when they are called
 };
 struct OutDef {
@@ -272,6 +274,8 @@ class Def {
   Def& promote(Promote p) { return d_.promote = p, *this; }
   Def& cost(Cost c) { return d_.cost = c, *this; }
   Def& risk(Risk r) { return d_.risk = r, *this; }
+  /// What the values of input `i` can do: a / b is endangered by b near 0. The monitor watches how far that input is from its singular point.
+  Def& watch_input(int i, Risk r) { return d_.in.items[i].risk = r, *this; }
   Def& onnx(const char* name) { return d_.onnx = name, *this; }
   Def& primitive() { return d_.is_primitive = true, *this; }
   Def& elementwise() { return d_.elementwise = true, *this; }

@@ -216,7 +216,10 @@ void MonitorState::add_found(const Call& c, uint32_t site, uint8_t output, const
     while (outer && outer->up) outer = outer->up;
     if (outer && outer->op && outer->op != &c.op && c.scope.phase == Phase::forward) text += "; part of " + std::string(outer->op->name);
     found_index.emplace(key, uint32_t(found.size()));
-    found.push_back({site, output, kind, info, step, elements, 1, value, std::move(text)});
+    Monitor::Finding about;
+    about.severity = info ? Severity::info : Severity::fault, about.detector = "nonfinite", about.epoch = epoch;
+    about.value = value, about.text = std::move(text);
+    found.push_back({site, output, kind, step, elements, 1, std::move(about)});
     write_findings();
   }
   if (info || options.break_on == BreakOn::never || (options.break_on == BreakOn::nan && kind == kInf)) return;

@@ -76,10 +76,8 @@ struct MonitorState {
     uint32_t site;
     uint8_t output;
     const char* kind;
-    bool info;
     int64_t step, elements, count;
-    double value;
-    std::string text;
+    Monitor::Finding about;  // severity, detector, text, numbers; what the site says is filled in when somebody asks
   };
 
   explicit MonitorState(const MonitorOptions& o);
@@ -87,7 +85,7 @@ struct MonitorState {
 
   MonitorOptions options;
   void* above = nullptr;  // the older monitor of this thread
-  int64_t step = 0;
+  int64_t step = 0, epoch = 0, blocked = 0;
   std::vector<WatchedSite> sites;
   std::vector<uint32_t> index;  // open addressing: site + 1, 0 for none; the size is a power of two
   std::vector<WatchedRow> ring;
@@ -110,6 +108,7 @@ struct MonitorState {
   void begin_step();
 
   Monitor::Finding finding(const Found& f) const;
+  std::vector<Monitor::Finding> found_with(Severity severity) const;
   Monitor::Statistic statistic(const WatchedSite& s, int output) const;
   Monitor::Record record(const WatchedRow& r) const;
   std::string report() const;

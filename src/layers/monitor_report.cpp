@@ -51,8 +51,10 @@ MonitorState::~MonitorState() {
 
 Monitor::Finding MonitorState::finding(const Found& f) const {
   const WatchedSite& s = sites[f.site];
-  return {s.op->name, s.path, base::describe_code(s.site), phase_name(s.phase), f.kind, f.text, f.step, f.value, f.elements,
-          f.count,    f.info};
+  Monitor::Finding g = f.about;
+  g.op = s.op->name, g.path = s.path, g.site = base::describe_code(s.site), g.phase = phase_name(s.phase), g.kind = f.kind;
+  g.step = f.step, g.elements = f.elements, g.count = f.count, g.info = g.severity == Severity::info;
+  return g;
 }
 
 Monitor::Statistic MonitorState::statistic(const WatchedSite& s, int output) const {
@@ -91,6 +93,13 @@ Monitor::Record MonitorState::record(const WatchedRow& r) const {
           r.nan,
           r.inf,
           r.subnormal};
+}
+
+std::vector<Monitor::Finding> MonitorState::found_with(Severity severity) const {
+  std::vector<Monitor::Finding> out;
+  for (const Found& f : found)
+    if (f.about.severity == severity) out.push_back(finding(f));
+  return out;
 }
 
 void MonitorState::write_findings() {
@@ -196,12 +205,12 @@ std::string MonitorState::report() const {
     for (int i = 0; i < s.op->out.size(); ++i)
       if (s.results[i].calls) lines.push_back({&s, i, headroom(s.results[i])}), calls += int64_t(s.results[i].calls);
   int64_t faults = 0;
-  for (const Found& f : found) faults += !f.info;
+  for (const Found& f : found) faults += f.about.severity == Severity::fault;
   std::string out = "monitor: " + std::to_string(step) + " steps, " + std::to_string(calls) + " results at " +
                     std::to_string(lines.size()) + " sites, " + std::to_string(faults) + " findings";
   int64_t shown = 0;
   for (const Found& f : found) {
-    if (f.info) continue;
+    if (f.about.severity != Severity::fault) continue;
     if (++shown > 20) {
       out += "\n  ... and " + std::to_string(faults - 20) + " more";
       break;
@@ -247,17 +256,12 @@ Monitor::~Monitor() {
 void Monitor::step() { state_->begin_step(); }
 int64_t Monitor::current_step() const { return state_->step; }
 std::vector<Monitor::Finding> Monitor::findings() const {
-  std::vector<Finding> out;
-  for (const MonitorState::Found& f : state_->found)
-    if (!f.info) out.push_back(state_->finding(f));
-  return out;
+  return state_->found_with(Severity::fault);
 }
-std::vector<Monitor::Finding> Monitor::notes() const {
-  std::vector<Finding> out;
-  for (const MonitorState::Found& f : state_->found)
-    if (f.info) out.push_back(state_->finding(f));
-  return out;
-}
+std::vector<Monitor::Finding> Monitor::warnings() const { return state_->found_with(Severity::warning); }
+std::vector<Monitor::Finding> Monitor::notes() const { return state_->found_with(Severity::info); }
+void Monitor::epoch(int64_t number) { state_->epoch = number; }
+int64_t Monitor::blocked_steps() const { return state_->blocked; }
 std::vector<Monitor::Statistic> Monitor::statistics() const {
   std::vector<Statistic> out;
   for (const WatchedSite& s : state_->sites)

@@ -10,7 +10,7 @@ Def<P>& binary(Def<P>& def, const char* doc, DTypeSet k) {
 }  // namespace
 
 KEEL_OP(add, NoParams) {
-  binary(def, "a + b; on bools: or.", kinds::numeric | kinds::boolean).onnx("Add").saves().vjp([](auto&, const VjpArgs& a) -> Tensors {
+  binary(def, "a + b; on bools: or.", kinds::numeric | kinds::boolean).onnx("Add").risk(Risk::cancels).saves().vjp([](auto&, const VjpArgs& a) -> Tensors {
     return {a.g[0], a.g[0]};
   });
 }
@@ -20,7 +20,7 @@ KEEL_OP(sub, NoParams) {
   });
 }
 KEEL_OP(mul, NoParams) {
-  binary(def, "a * b; on bools: and.", kinds::numeric | kinds::boolean).onnx("Mul")
+  binary(def, "a * b; on bools: and.", kinds::numeric | kinds::boolean).onnx("Mul").risk(Risk::grows)
       .saves([](auto&, Needs n) {
         Saves s;
         if (n[0]) s.add(In{1});
@@ -30,7 +30,7 @@ KEEL_OP(mul, NoParams) {
       .vjp([](auto&, const VjpArgs& a) -> Tensors { return {a.needs[0] ? mul(a.g[0], a.in[1]) : Tensor(), a.needs[1] ? mul(a.g[0], a.in[0]) : Tensor()}; });
 }
 KEEL_OP(div, NoParams) {
-  binary(def, "a / b; integers give the default float.", kinds::inexact).promote(Promote::to_float).onnx("Div").risk(Risk::divides)
+  binary(def, "a / b; integers give the default float.", kinds::inexact).promote(Promote::to_float).onnx("Div").risk(Risk::divides).watch_input(1, Risk::divides)
       .saves([](auto&, Needs n) {
         Saves s(In{1});
         if (n[1]) s.add(Out{0});

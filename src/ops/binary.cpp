@@ -71,6 +71,7 @@ KEEL_OP(minimum, NoParams) {
 KEEL_OP(floor_divide, NoParams) {
   binary(def, "a / b rounded towards minus infinity, as Python's //; an integer divided by zero gives 0.", kinds::real)
       .risk(Risk::divides)
+      .watch_input(1, Risk::divides)
       .saves()
       .vjp([](auto&, const VjpArgs& a) -> Tensors {
         const Tensor zero = zeros_like(a.g[0]);

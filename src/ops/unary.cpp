@@ -45,6 +45,7 @@ KEEL_OP(exp, NoParams) {
       .onnx("Exp")
       .cast(Cast::fp32)
       .risk(Risk::exp_range)
+      .watch_input(0, Risk::exp_range)
       .saves(Out{0})
       .vjp([](auto&, const VjpArgs& a) -> Tensors { return {mul(a.g[0], a.out[0])}; });
 }
@@ -53,6 +54,7 @@ KEEL_OP(expm1, NoParams) {
       .primitive()
       .cast(Cast::fp32)
       .risk(Risk::exp_range)
+      .watch_input(0, Risk::exp_range)
       .saves(Out{0})
       .vjp([](auto&, const VjpArgs& a) -> Tensors { return {mul(a.g[0], add(a.out[0], 1))}; });
 }
@@ -62,6 +64,7 @@ KEEL_OP(log, NoParams) {
       .onnx("Log")
       .cast(Cast::fp32)
       .risk(Risk::domain)
+      .watch_input(0, Risk::domain)
       .saves(In{0})
       .vjp([](auto&, const VjpArgs& a) -> Tensors { return {div(a.g[0], a.in[0])}; });
 }
@@ -78,6 +81,7 @@ KEEL_OP(log2, NoParams) {
       .primitive()
       .cast(Cast::fp32)
       .risk(Risk::domain)
+      .watch_input(0, Risk::domain)
       .saves(In{0})
       .vjp([](auto&, const VjpArgs& a) -> Tensors { return {div(a.g[0], mul(a.in[0], std::numbers::ln2))}; });
 }
@@ -86,6 +90,7 @@ KEEL_OP(sqrt, NoParams) {
       .primitive()
       .onnx("Sqrt")
       .risk(Risk::domain)
+      .watch_input(0, Risk::domain)
       .saves(Out{0})
       .vjp([](auto&, const VjpArgs& a) -> Tensors { return {div(a.g[0], mul(a.out[0], 2))}; });
 }
@@ -93,6 +98,7 @@ KEEL_OP(rsqrt, NoParams) {
   real_function(def, "1 / sqrt(x); inf at 0, NaN below.")
       .cast(Cast::fp32)
       .risk(Risk::domain | Risk::divides)
+      .watch_input(0, Risk::domain | Risk::divides)
       .saves(Out{0})
       .decompose([](auto&, Inputs in) { return like(reciprocal(sqrt(acc(in[0]))), in[0]); })
       .vjp([](auto&, const VjpArgs& a) -> Tensors { return {mul(mul(a.g[0], -0.5), mul(a.out[0], square(a.out[0])))}; });
@@ -102,6 +108,7 @@ KEEL_OP(reciprocal, NoParams) {
       .onnx("Reciprocal")
       .cast(Cast::fp32)
       .risk(Risk::divides)
+      .watch_input(0, Risk::divides)
       .saves(Out{0})
       .decompose([](auto&, Inputs in) { return div(1, in[0]); })
       .vjp([](auto&, const VjpArgs& a) -> Tensors { return {neg(mul(a.g[0], square(a.out[0])))}; });
@@ -131,6 +138,7 @@ KEEL_OP(sinh, NoParams) {
       .onnx("Sinh")
       .cast(Cast::fp32)
       .risk(Risk::exp_range)
+      .watch_input(0, Risk::exp_range)
       .saves(In{0})
       .vjp([](auto&, const VjpArgs& a) -> Tensors { return {mul(a.g[0], cosh(a.in[0]))}; });
 }
@@ -140,6 +148,7 @@ KEEL_OP(cosh, NoParams) {
       .onnx("Cosh")
       .cast(Cast::fp32)
       .risk(Risk::exp_range)
+      .watch_input(0, Risk::exp_range)
       .saves(In{0})
       .vjp([](auto&, const VjpArgs& a) -> Tensors { return {mul(a.g[0], sinh(a.in[0]))}; });
 }
