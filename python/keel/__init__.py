@@ -2,7 +2,7 @@
 
 Every op is a function here and a method of Tensor; names, defaults and docs come from the op's row (`keel.registry()`).
 """
-from . import _errors, _keel
+from . import _errors, _keel, numerics
 from ._errors import (
     AutogradError, DeviceError, DTypeError, Error, IndexError, InternalError, InterruptedError, IOError, NumericalError, OutOfMemory, ShapeError, UnsupportedError,
     ValueError,

@@ -1,0 +1,68 @@
+"""Arithmetic that cannot surprise: safe division and friends, comparisons with a tolerance, soft logic, distances in ULPs.
+
+The functions of this module take Keel's tensors. The same ones for others' arrays, each in a module that is imported when it is first used:
+
+- `keel.numerics.scalar`: Python numbers, with nothing but the standard library
+- `keel.numerics.numpy`, `.torch`, `.jax`, `.numba`: the arrays of those libraries; pip install 'keel-dl[torch]' and so on
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from ._errors import EmptyInputError, InvalidValueError, NeonError, NumericsError, SumOverflowError
+from ._formats import Tolerance, tolerances
+
+_MODULES = ("scalar", "numpy", "torch", "jax", "numba")
+# The ops of Keel that belong here; each is a row of `keel.registry()` and a function of `keel`.
+_OPS = (
+    "any_near",
+    "clamp_safe",
+    "clamp_to_zero",
+    "count_near",
+    "div_safe",
+    "fraction_near",
+    "log_safe",
+    "near",
+    "near_zero",
+    "norm_safe",
+    "normalize_safe",
+    "pow_safe",
+    "rsqrt_safe",
+    "sanitize",
+    "soft_clamp",
+    "soft_compare",
+    "soft_near",
+    "soft_relu",
+    "softmax_safe",
+    "sqrt_safe",
+    "to_int",
+    "to_range",
+    "ulp_diff",
+    "ulp_next",
+    "ulp_of",
+    "ulp_within",
+    "all_near",
+)
+
+__all__ = ["EmptyInputError", "InvalidValueError", "NeonError", "NumericsError", "SumOverflowError", "Tolerance", "tolerances", *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _OPS:
+        import keel
+
+        op = getattr(keel, name, None)
+        if op is not None:
+            return op
+        raise AttributeError(f"this build of Keel has no op {name!r}; keel.numerics.numpy and .torch have it for their arrays")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    import keel
+
+    return sorted([*__all__, *(name for name in _OPS if hasattr(keel, name))])
