@@ -23,6 +23,10 @@ file(GLOB dispatch_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/backend/*
 keel_library(keel_core ${core_sources} ${dispatch_sources} ${KEEL_GENERATED}/register_ops.cpp ${KEEL_GENERATED}/register_cpu_kernels.cpp ${KEEL_GENERATED}/register_reference_kernels.cpp
              ${KEEL_GENERATED}/version.cpp)
 target_include_directories(keel_core_objects SYSTEM PRIVATE ${KEEL_HIGHWAY_INCLUDE})
+if(KEEL_NATIVE)
+  include(KeelNative)
+  keel_native(keel_core_objects)
+endif()
 if(KEEL_NO_EXCEPTIONS)
   target_compile_options(keel_core_objects PRIVATE -fno-exceptions -fno-rtti)
 endif()

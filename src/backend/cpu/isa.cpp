@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/env.h"
+#include "keel/error.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
 #define KEEL_X86 1
@@ -100,7 +101,11 @@ Found detect() {
   return f;
 }
 constexpr bool kX86 = true;
+#ifdef KEEL_NATIVE_ISA
+constexpr Isa kStatic = Isa::KEEL_NATIVE_ISA;  // a build for this kind of processor has no lower level
+#else
 constexpr Isa kStatic = Isa::scalar;
+#endif
 #else
 Found detect() { return {}; }
 constexpr bool kX86 = false;
@@ -122,7 +127,7 @@ Isa best() {
   return !kX86 ? kStatic : f.amx ? Isa::amx : f.avx512 ? Isa::avx512 : f.avx2 ? Isa::avx2 : Isa::scalar;
 }
 Isa lowered(Isa want) {
-  if (!kX86) return kStatic;
+  if (!kX86 || want <= kStatic) return kStatic;
   return want < best() ? (want == Isa::neon || want == Isa::simd128 ? Isa::scalar : want) : best();
 }
 uint32_t word(Isa isa) {
@@ -139,7 +144,7 @@ bool parse(const char* s, Isa& out) {
 
 std::string why_not(Isa want) {
   const Found& f = found();
-  if (!kX86) return std::string("this build has ") + isa_name(kStatic) + " only";
+  if (!kX86 || want < kStatic) return std::string("this build has ") + isa_name(kStatic) + (kX86 ? " and above only" : " only");
   return want == Isa::avx2 ? f.avx2_why : want == Isa::avx512 ? f.avx512_why : want == Isa::amx ? f.amx_why : "it belongs to another kind of processor";
 }
 
@@ -152,6 +157,8 @@ const char* isa_name(Isa isa) {
 
 uint32_t detail::init_isa() {
   const char* env = base::env_string("KEEL_ISA").data();
+  if (best() < kStatic)
+    raise(Error(ErrorCode::unsupported, std::string("this build of Keel is for processors with ") + isa_name(kStatic) + " only").hint("build with -DKEEL_NATIVE=OFF"));
   Isa want;
   const uint32_t w = word(env && parse(env, want) ? lowered(want) : best());
   uint32_t none = 0;
