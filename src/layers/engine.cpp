@@ -12,7 +12,7 @@
 #include "keel/ops/reduce.h"
 #include "keel/ops/view.h"
 #include "layers/autograd.h"
-#include "layers/monitor.h"
+#include "layers/monitor/monitor.h"
 #include "op/checks.h"
 
 namespace keel {

@@ -8,7 +8,7 @@
 #include "keel/autocast.h"
 #include "keel/monitor.h"
 #include "keel/trace.h"
-#include "layers/monitor.h"
+#include "layers/monitor/monitor.h"
 #include "ops/judge.h"
 
 namespace keel::testing_cases {

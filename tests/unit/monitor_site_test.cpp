@@ -6,7 +6,7 @@
 #include "base/debug_line.h"
 #include "base/symbol.h"
 #include "keel/keel.h"
-#include "layers/monitor.h"
+#include "layers/monitor/monitor.h"
 
 namespace keel {
 namespace {

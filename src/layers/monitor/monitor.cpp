@@ -1,6 +1,6 @@
 // The monitor layer: gives each op slots for the statistics of its results, and books what comes back. Kernels with cap `stats` fill them
 // while they write; the others are watched by a pass of their own.
-#include "layers/monitor.h"
+#include "layers/monitor/monitor.h"
 
 #include <cerrno>
 #include <chrono>

@@ -7,7 +7,7 @@
 #include "base/json.h"
 #include "base/symbol.h"
 #include "keel/error.h"
-#include "layers/monitor.h"
+#include "layers/monitor/monitor.h"
 
 namespace keel {
 namespace {
