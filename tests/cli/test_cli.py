@@ -76,7 +76,7 @@ class Case(unittest.TestCase):
         return path
 
 
-VERBS = ["", "train", "train mnist", "train char-gpt", "eval", "predict", "sample", "inspect", "bench", "bench peers", "bench monitor", "bench accuracy", "doctor", "demo", "completion"]
+VERBS = ["", "train", "train mnist", "train char-gpt", "eval", "predict", "sample", "inspect", "monitor", "bench", "bench peers", "bench monitor", "bench accuracy", "doctor", "demo", "completion"]
 
 
 class Help(Case):
@@ -191,6 +191,83 @@ class Inspect(Case):
         npy = b"\x93NUMPY\x01\x00" + struct.pack("<H", 118) + ("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }".ljust(117) + "\n").encode() + bytes(24)
         found = json.loads(self.keel("inspect", self.put("a.npy", npy), "--json").out)
         self.assertEqual(found["tensors"], [{"name": "arr_0", "dtype": "f32", "shape": [2, 3], "bytes": 24}])
+
+
+class Story(Case):
+    """`keel monitor` on logs of runs, and on files that are none."""
+
+    def log(self):
+        """A site whose values double every ten steps until binary16 ends, beside one that stays where it is."""
+        lines = [{"event": "run", "format": 2, "keel": "0.1.0", "isa": "avx2"},
+                 {"event": "site", "id": 4, "op": "matmul", "output": "y", "path": "block.0.attn", "phase": "forward", "site": "Attention::forward (net.cpp:41)", "dtype": "f16"},
+                 {"event": "site", "id": 8, "op": "mul", "output": "y", "path": "block.<script>", "phase": "backward", "site": "net.cpp:44", "dtype": "f32"}]
+        for step in range(1, 301):
+            high = 2.0 ** (step / 20)
+            broken = high > 65504
+            lines.append({"event": "series", "step": step, "id": [4, 8], "high": [None if broken else high, 3.5], "low": [1e-3, 1e-5], "bits": [0 if broken else 16 - step / 20, 126.2], "nan": [0, 0],
+                          "inf": [3 if broken else 0, 0], "subnormal": [0, 2]})
+            if step == 250:
+                lines.append({"event": "warning", "severity": "warning", "detector": "headroom", "step": step, "epoch": 2, "id": 4, "op": "matmul", "path": "block.0.attn", "phase": "forward", "site": "net.cpp:41",
+                              "kind": "", "eta": 70, "low": 0, "mean": 0, "lost_ulps": 0, "text": "matmul has 3.5 bits left, and loses 0.05 a step \u001b[31m\u202e",
+                              "suggestion": {"kind": "dtype", "value": 0, "text": "bf16: its range is wide enough"}})
+        lines.insert(-40, {"event": "finding", "severity": "fault", "detector": "nonfinite", "step": 290, "op": "mul", "path": "block.<script>", "phase": "backward", "site": "net.cpp:44", "kind": "nan",
+                           "text": "mul gave 3 NaN of 64 values", "suggestion": None})
+        return "".join(json.dumps(line) + "\n" for line in lines)
+
+    def test_story(self):
+        os.mkdir(os.path.join(self.dir, "run"))
+        self.put("run/monitor.jsonl", self.log())
+        said = self.keel("monitor", "run").out
+        for words in ("300 steps, 2 sites; 1 fault, 1 warning, 0 notes", "step 250, epoch 2: matmul in block.0.attn, forward (headroom)", "out of range in about 70 steps", "bf16: its range is wide enough",
+                      "mul gave 3 NaN of 64 values", "at net.cpp:44", "the page: run/monitor.html", "!", "×"):
+            self.assertIn(words, said)
+        self.assertNotIn("\x1b", said)
+        self.assertNotIn("\u202e", said)
+        self.assertLess(said.index("mul gave 3"), said.index("matmul has 3.5"))
+        page = read(os.path.join(self.dir, "run", "monitor.html")).decode()
+        self.assertNotIn("<script", page)
+        self.assertIn("block.&lt;script&gt;", page)
+        self.assertNotIn("http", page.replace('xmlns="http://www.w3.org/2000/svg"', ""))
+        self.assertGreaterEqual(page.count("<svg"), 4)
+        j = json.loads(self.keel("monitor", "run/monitor.jsonl", "--json").out)
+        self.assertEqual([e["severity"] for e in j["events"]], ["fault", "warning"])
+        self.assertEqual((j["steps"], j["damaged"], j["cut_short"], j["stride"]), (300, 0, False, 2))
+        site = j["sites"][[s["op"] for s in j["sites"]].index("matmul")]
+        self.assertLess(len(site["points"]), 257)
+        falling = [p["eta"] for p in site["points"] if p["step"] == 200]
+        self.assertAlmostEqual(falling[0], 120, delta=4)
+        self.keel("monitor", "run", "--html", "other.html", "--sites", "1")
+        self.assertTrue(os.path.exists(os.path.join(self.dir, "other.html")))
+        self.keel("monitor", "run", "--json", "--html", "no/such/folder.html", code=FAILED)
+
+    def test_hostile_logs(self):
+        good = self.log()
+        os.mkdir(os.path.join(self.dir, "folder"))
+        os.mkdir(os.path.join(self.dir, "folder.jsonl"))
+        for name, content in (("empty", b""), ("binary", bytes(range(256)) * 50), ("words", b"Not a log.\n" * 9), ("deep", b"[" * 100000), ("long", b"x" * (6 << 20))):
+            self.put(name + ".jsonl", content)
+        for f in ("empty.jsonl", "binary.jsonl", "words.jsonl", "deep.jsonl", "long.jsonl", "missing.jsonl", "folder.jsonl", "folder", "nowhere", "/dev/zero.jsonl"):
+            with self.subTest(file=f):
+                self.assertIn(f, self.refused(FAILED, "monitor", f))
+        os.symlink("/dev/zero", os.path.join(self.dir, "endless.jsonl"))
+        self.refused(FAILED, "monitor", "endless.jsonl", says="no regular file")
+        for half in range(200, len(good), len(good) // 40):
+            with self.subTest(half=half):
+                self.put("half.jsonl", good[:half + 60])
+                self.keel("monitor", "half.jsonl")
+        hostile = [{"event": "site", "id": -1}, {"event": "site", "id": 2**63}, {"event": "site", "id": 1, "op": 5, "path": ["a"], "phase": {}, "dtype": None},
+                   {"event": "series", "step": 2**62, "id": [1, 1, "x", None], "high": [1e308, -1, 0], "low": "no", "bits": [1e300], "nan": [1e300, -5], "inf": {}},
+                   {"event": "series", "step": -5, "id": [1]}, {"event": "series", "step": 1e300, "id": 7}, {"event": "warning", "step": 1, "suggestion": [], "text": "x" * 100000, "eta": -9},
+                   {"event": "finding", "step": 3, "id": 1, "op": "\u0000\u0007"}, [], 7, {"event": {}}, {"event": "series"}]
+        self.put("hostile.jsonl", "".join(json.dumps(h) + "\n" for h in hostile) + good + '{"event": "series", "step": 9' + "\n{\xff}\n")
+        self.assertIn("could not be read; the first is line", self.keel("monitor", "hostile.jsonl").out)
+        json.loads(self.keel("monitor", "hostile.jsonl", "--json").out)
+        many = [{"event": "site", "id": i, "op": "add", "path": "m.%d" % i} for i in range(9000)] + [{"event": "series", "step": s, "id": list(range(9000)), "high": [1.0] * 9000, "bits": [7] * 9000} for s in range(40)]
+        many += [{"event": "finding", "step": 1, "text": "again"}] * 9000
+        self.put("many.jsonl", "".join(json.dumps(m) + "\n" for m in many))
+        said = self.keel("monitor", "many.jsonl").out
+        self.assertIn("9000 sites", said)
+        self.assertIn("... and 8988 more", said)
 
 
 class Train(Case):

@@ -51,6 +51,7 @@ MonitorState::MonitorState(const MonitorOptions& o) : options(o), index(256), ri
   if (options.log_file.empty()) return;
   log = std::fopen(options.log_file.c_str(), "w");
   if (!log) raise(Error(ErrorCode::io, "cannot write " + options.log_file + ": " + std::strerror(errno)).op("Monitor"));
+  write_begin();
 }
 
 uint32_t MonitorState::site_of(const Call& c) {

@@ -102,6 +102,8 @@ struct MonitorState {
   uint32_t every = 1, rotation = 0;
   std::FILE* log = nullptr;
   size_t logged = 0;  // findings written so far
+  std::vector<uint8_t> announced;  // a site's outputs, as bits, that the log has named
+  int broken_lines = 0;
 
   uint32_t site_of(const Call& c);
   void take(const Call& c, const Tensors& out, const StatSlot* slots, const TaintedStorages::Kind* overwritten);
@@ -112,11 +114,14 @@ struct MonitorState {
   Monitor::Statistic statistic(const WatchedSite& s, int output) const;
   Monitor::Record record(const WatchedRow& r) const;
   std::string report() const;
+  void write_begin();
   void write_findings();
   void write_step();
   void write_end();
 
  private:
+  void write_series();
+  void announce(uint32_t site, int output);
   void grow_index();
   void taint(const Call& c, const Tensors& out, int i, TaintedStorages::Kind kind);
   void examine(const Call& c, const Tensors& out, int i, uint32_t site, uint8_t output, const StatSlot& slot,

@@ -1,10 +1,8 @@
-// The Monitor that a program holds: texts, tables and the log. Nothing here runs while an op runs, but for findings.
+// The Monitor that a program holds: texts and tables. Nothing here runs while an op runs, but for findings.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "backend/float_bits.h"
-#include "base/json.h"
 #include "base/symbol.h"
 #include "keel/error.h"
 #include "layers/monitor/monitor.h"
@@ -35,19 +33,7 @@ std::string pad(std::string s, size_t width) {
   return s;
 }
 
-void write_line(std::FILE* f, std::string line) {
-  line += '\n';
-  std::fwrite(line.data(), 1, line.size(), f);
-}
-
 }  // namespace
-
-MonitorState::~MonitorState() {
-  if (!log) return;
-  write_step();
-  write_end();
-  std::fclose(log);
-}
 
 Monitor::Finding MonitorState::finding(const Found& f) const {
   const WatchedSite& s = sites[f.site];
@@ -100,97 +86,6 @@ std::vector<Monitor::Finding> MonitorState::found_with(Severity severity) const 
   for (const Found& f : found)
     if (f.about.severity == severity) out.push_back(finding(f));
   return out;
-}
-
-void MonitorState::write_findings() {
-  if (!log) return;
-  for (; logged < found.size(); ++logged) {
-    const Monitor::Finding f = finding(found[logged]);
-    std::string line;
-    base::JsonWriter w(line);
-    w.begin_object()
-        .key("event")
-        .value(f.info ? "note" : "finding")
-        .key("step")
-        .value(f.step)
-        .key("op")
-        .value(f.op)
-        .key("path")
-        .value(f.path)
-        .key("site")
-        .value(f.site)
-        .key("phase")
-        .value(f.phase);
-    w.key("kind").value(f.kind).key("elements").value(f.elements).key("text").value(f.text).end_object();
-    write_line(log, std::move(line));
-  }
-  std::fflush(log);  // the next op may be the last one of the run
-}
-
-void MonitorState::write_step() {
-  if (!log || step_ops == 0) return;
-  std::string line;
-  base::JsonWriter w(line);
-  w.begin_object()
-      .key("event")
-      .value("step")
-      .key("step")
-      .value(step)
-      .key("ops")
-      .value(step_ops)
-      .key("largest")
-      .value(step_largest)
-      .key("nan")
-      .value(step_nan)
-      .key("inf")
-      .value(step_inf);
-  w.key("subnormal").value(step_subnormal).end_object();
-  write_line(log, std::move(line));
-}
-
-void MonitorState::write_end() {
-  for (const WatchedSite& s : sites)
-    for (int i = 0; i < s.op->out.size(); ++i) {
-      if (!s.results[i].calls) continue;
-      const Monitor::Statistic t = statistic(s, i);
-      std::string line;
-      base::JsonWriter w(line);
-      w.begin_object()
-          .key("event")
-          .value("site")
-          .key("op")
-          .value(t.op)
-          .key("output")
-          .value(t.output)
-          .key("path")
-          .value(t.path)
-          .key("site")
-          .value(t.site)
-          .key("phase")
-          .value(t.phase);
-      w.key("dtype")
-          .value(name_of(t.dtype))
-          .key("calls")
-          .value(t.calls)
-          .key("elements")
-          .value(t.elements)
-          .key("largest")
-          .value(t.largest)
-          .key("smallest")
-          .value(t.smallest);
-      w.key("nan")
-          .value(t.nan)
-          .key("inf")
-          .value(t.inf)
-          .key("subnormal")
-          .value(t.subnormal)
-          .key("first_step")
-          .value(t.first_step)
-          .key("last_step")
-          .value(t.last_step)
-          .end_object();
-      write_line(log, std::move(line));
-    }
 }
 
 std::string MonitorState::report() const {
