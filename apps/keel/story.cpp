@@ -1,4 +1,4 @@
-// Reads the monitor's log. Nothing in it is trusted: lines have a greatest length, tables a greatest size, and what cannot be read is counted.
+// Reads the monitor's log. Nothing in it is trusted: lines and tables have greatest sizes, and what cannot be read is counted.
 #include "story.h"
 
 #include <sys/stat.h>

@@ -8,23 +8,39 @@ namespace keel::app {
 namespace {
 
 constexpr const char* kStyle = R"css(
-:root { color-scheme: light dark; --ink: #1d2430; --soft: #667085; --line: #d9dee7; --paper: #ffffff; --card: #f6f8fb; --band: #2f6fd0; --room: #16805a; --eta: #9a6700; --fault: #c62828; --warning: #b26a00; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ef; --soft: #98a2b3; --line: #323a48; --paper: #12161d; --card: #1a202a; --band: #6aa5ff; --room: #4cc38a; --eta: #e3b341; --fault: #ff6b6b; --warning: #f0a732; } }
+:root { color-scheme: light dark; --ink: #1d2430; --soft: #667085; --line: #d9dee7; --paper: #ffffff; --card: #f6f8fb; --band: #2f6fd0;
+--room: #16805a; --eta: #9a6700; --fault: #c62828; --warning: #b26a00; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ef; --soft: #98a2b3; --line: #323a48; --paper: #12161d; --card: #1a202a;
+--band: #6aa5ff; --room: #4cc38a; --eta: #e3b341; --fault: #ff6b6b; --warning: #f0a732; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1080px; padding: 28px 20px 60px; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 22px; margin: 0 0 4px; overflow-wrap: anywhere; } h2 { font-size: 17px; margin: 34px 0 10px; } h3 { font-size: 15px; margin: 0; overflow-wrap: anywhere; }
+body { margin: 0 auto; max-width: 1080px; padding: 28px 20px 60px; background: var(--paper); color: var(--ink);
+font: 15px/1.5 system-ui, sans-serif; }
+h1 { font-size: 22px; margin: 0 0 4px; overflow-wrap: anywhere; } h2 { font-size: 17px; margin: 34px 0 10px; }
+h3 { font-size: 15px; margin: 0; overflow-wrap: anywhere; }
 p { margin: 6px 0; } .soft { color: var(--soft); } code { font: 13px ui-monospace, monospace; overflow-wrap: anywhere; }
-.tiles { display: flex; flex-wrap: wrap; gap: 10px; margin: 16px 0; } .tile { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 8px 16px; min-width: 104px; }
-.tile b { display: block; font-size: 21px; } .fault { color: var(--fault); } .warning { color: var(--warning); } .info { color: var(--soft); }
-.card { background: var(--card); border: 1px solid var(--line); border-left: 4px solid var(--soft); border-radius: 8px; padding: 10px 14px; margin: 10px 0; }
-.card.fault { border-left-color: var(--fault); } .card.warning { border-left-color: var(--warning); } .card.fault, .card.warning, .card.info { color: var(--ink); }
-.tag { display: inline-block; font-size: 12px; font-weight: 600; margin-right: 8px; } .do { border-top: 1px solid var(--line); margin-top: 8px; padding-top: 6px; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: 13px; } th, td { text-align: left; padding: 4px 10px 4px 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { color: var(--soft); font-weight: 600; } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } td.path { max-width: 260px; overflow: hidden; text-overflow: ellipsis; }
-svg { display: block; width: 100%; height: auto; } svg text { fill: var(--soft); font: 11px system-ui, sans-serif; } svg.spark { width: 160px; height: 22px; } a { color: inherit; }
-.grid { stroke: var(--line); stroke-width: 1; } .limit { stroke: var(--fault); stroke-width: 1; stroke-dasharray: 5 3; } .band { fill: var(--band); opacity: .18; } .high { stroke: var(--band); } .low { stroke: var(--band); stroke-dasharray: 2 2; }
-.room { stroke: var(--room); } .eta { stroke: var(--eta); } .high, .low, .room, .eta { fill: none; stroke-width: 1.6; } .dot { fill: var(--band); } .bad { fill: var(--fault); }
-.mark-fault { stroke: var(--fault); stroke-width: 1.5; } .mark-warning { stroke: var(--warning); stroke-width: 1.5; stroke-dasharray: 3 2; } .mark-info { stroke: var(--soft); stroke-width: 1; stroke-dasharray: 1 3; }
+.tiles { display: flex; flex-wrap: wrap; gap: 10px; margin: 16px 0; }
+.tile { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 8px 16px; min-width: 104px; }
+.tile b { display: block; font-size: 21px; } .fault { color: var(--fault); } .warning { color: var(--warning); }
+.info { color: var(--soft); }
+.card { background: var(--card); border: 1px solid var(--line); border-left: 4px solid var(--soft); border-radius: 8px;
+padding: 10px 14px; margin: 10px 0; }
+.card.fault { border-left-color: var(--fault); } .card.warning { border-left-color: var(--warning); }
+.card.fault, .card.warning, .card.info { color: var(--ink); }
+.tag { display: inline-block; font-size: 12px; font-weight: 600; margin-right: 8px; }
+.do { border-top: 1px solid var(--line); margin-top: 8px; padding-top: 6px; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: 13px; }
+th, td { text-align: left; padding: 4px 10px 4px 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th { color: var(--soft); font-weight: 600; } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+td.path { max-width: 260px; overflow: hidden; text-overflow: ellipsis; }
+svg { display: block; width: 100%; height: auto; } svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
+svg.spark { width: 160px; height: 22px; } a { color: inherit; }
+.grid { stroke: var(--line); stroke-width: 1; } .limit { stroke: var(--fault); stroke-width: 1; stroke-dasharray: 5 3; }
+.band { fill: var(--band); opacity: .18; } .high { stroke: var(--band); } .low { stroke: var(--band); stroke-dasharray: 2 2; }
+.room { stroke: var(--room); } .eta { stroke: var(--eta); } .high, .low, .room, .eta { fill: none; stroke-width: 1.6; }
+.dot { fill: var(--band); } .bad { fill: var(--fault); }
+.mark-fault { stroke: var(--fault); stroke-width: 1.5; }
+.mark-warning { stroke: var(--warning); stroke-width: 1.5; stroke-dasharray: 3 2; }
+.mark-info { stroke: var(--soft); stroke-width: 1; stroke-dasharray: 1 3; }
 svg text.fault { fill: var(--fault); } svg text.warning { fill: var(--warning); } .site { margin: 14px 0 26px; }
 )css";
 
