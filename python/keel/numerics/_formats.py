@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from ._errors import InvalidValueError
@@ -43,6 +44,15 @@ _SEED = {"float32": Tolerance(1e-9, 1e-9), "float8_e4m3fn": Tolerance(0.1, 0.01)
 _EXACT = Tolerance(0.0, 0.0)
 
 
+def rounded(x: float, f: Format) -> float:
+    """A finite x rounded to the format, ties to even; an infinity where that is beyond the largest value."""
+    if x == 0:
+        return x
+    step = max(math.frexp(x)[1] - f.digits, f.min_exponent - f.digits + 1)
+    y = math.ldexp(round(math.ldexp(x, -step)), step)
+    return math.copysign(y if abs(y) <= f.max else math.inf, x)
+
+
 def name_of(dtype: object) -> str:
     """NumPy's name of a dtype of any library: "float32" for np.float32, torch.float32, keel.float32, jnp.float32 or the name itself."""
     if isinstance(dtype, str):
@@ -55,7 +65,8 @@ def tolerances(*dtypes: object, profile: str = "keel") -> Tolerance:
     """The tolerances of a dtype, the looser of each for several; integers and bools are exact.
 
     Rule of profile "keel": rel_tol is at least the distance from 1 to its neighbour, so that neighbouring values are always near; abs_tol
-    is a tenth of it below float64. Profile "seed" has the constants of the scalar core's plan, of which that of float32, 1e-9, means equality.
+    is a tenth of it below float64. Profile "seed" has the constants of the scalar core's plan, of which that of
+    float32, 1e-9, means equality.
 
     >>> tolerances("float16")
     Tolerance(rel_tol=0.001, abs_tol=0.0001)

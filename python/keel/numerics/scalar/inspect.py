@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .._errors import InvalidValueError
-from .._formats import FORMATS, Format
+from .._formats import FORMATS, Format, rounded
 from . import compare, safe, ulp
 
 TARGETS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp8_e4m3": "float8_e4m3fn", "fp8_e5m2": "float8_e5m2"}
@@ -168,15 +168,6 @@ def _format(target: str) -> Format:
     return FORMATS[TARGETS[target]]
 
 
-def _cast(x: float, f: Format) -> float:
-    """A finite x rounded to the format, ties to even; an infinity where that is beyond the largest value."""
-    if x == 0:
-        return x
-    step = max(math.frexp(x)[1] - f.digits, f.min_exponent - f.digits + 1)
-    y = math.ldexp(round(math.ldexp(x, -step)), step)
-    return math.copysign(y if abs(y) <= f.max else math.inf, x)
-
-
 def limits_of(target: str) -> Limits:
     """The borders of a target: "fp32", "fp16", "bf16", "fp8_e4m3", "fp8_e5m2".
 
@@ -184,7 +175,7 @@ def limits_of(target: str) -> Limits:
     """
     f = _format(target)
     half = f.max + math.ldexp(1, f.max_exponent - f.digits)
-    return Limits(f.max, half if math.isinf(_cast(half, f)) else ulp.next(half), f.min_normal, f.min_subnormal)
+    return Limits(f.max, half if math.isinf(rounded(half, f)) else ulp.next(half), f.min_normal, f.min_subnormal)
 
 
 def issue_for_dtype(x: float, target: str) -> tuple[str | None, bool]:
@@ -194,7 +185,7 @@ def issue_for_dtype(x: float, target: str) -> tuple[str | None, bool]:
     v = float(x)
     if not math.isfinite(v):
         return "invalid", False
-    there = _cast(v, f)
+    there = rounded(v, f)
     if math.isinf(there):
         return "overflow", False
     if there == 0:
