@@ -16,6 +16,7 @@
 #include "keel/ops.h"
 #include "keel/optim.h"
 #include "keel/parallel.h"
+#include "keel/precision.h"
 #include "keel/random.h"
 #include "keel/state_dict.h"
 #include "keel/tensor.h"

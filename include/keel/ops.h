@@ -7,6 +7,7 @@
 #include "keel/ops/creation.h"
 #include "keel/ops/elementwise.h"
 #include "keel/ops/embedding.h"
+#include "keel/ops/exponent_counts.h"
 #include "keel/ops/index.h"
 #include "keel/ops/loss.h"
 #include "keel/ops/matmul.h"

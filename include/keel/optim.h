@@ -3,4 +3,5 @@
 #include "keel/optim/ema.h"
 #include "keel/optim/optimizer.h"
 #include "keel/optim/rules.h"
+#include "keel/optim/scaler.h"
 #include "keel/optim/schedule.h"

@@ -75,6 +75,23 @@ KEEL_OP(clip_norm, ClipNormParams) {
         return Spec{in[1].dtype == f64 ? f64 : f32, Shape()};
       });
 }
+KEEL_OP(unscale, NoParams) {
+  def.doc("Multiplies tensors in place; tells whether one of them was not finite.")
+      .in("inverse", kinds::floating)
+      .alone()
+      .host()
+      .variadic("tensors", kinds::floating)
+      .alone()
+      .written()
+      .out("found_inf")
+      .promote(Promote::none)
+      .primitive()
+      .infer([](auto&, Specs in) {
+        check_shape(in[0].shape.rank() == 0 && in[0].dtype == f64, "inverse must be f64[]");
+        check_shape(in.size() > 1, "expects at least one tensor");
+        return Spec{f32, Shape()};
+      });
+}
 
 namespace {
 template <class P>
@@ -92,5 +109,6 @@ Tensor adam_step(const Tensor& hyper, const Tensors& tensors, const AdamStepPara
 Tensor rmsprop_step(const Tensor& hyper, const Tensors& tensors, const RmspropStepParams& p) { return run(op_rmsprop_step, p, hyper, tensors); }
 Tensor ema_step(const Tensor& hyper, const Tensors& tensors) { return run(op_ema_step, NoParams{}, hyper, tensors); }
 Tensor clip_norm(const Tensor& limit, const Tensors& tensors, const ClipNormParams& p) { return run(op_clip_norm, p, limit, tensors); }
+Tensor unscale(const Tensor& inverse, const Tensors& tensors) { return run(op_unscale, NoParams{}, inverse, tensors); }
 
 }  // namespace keel

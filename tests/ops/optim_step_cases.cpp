@@ -40,4 +40,11 @@ KEEL_CASES(optim_step) {
       .sample(ClipNormParams{.p = 3}, {values({}, {0.5}, f64), y})
       .error(ClipNormParams{.p = 0}, {values({}, {1}, f64), x}, ErrorCode::value, "p must be positive")
       .error(ClipNormParams{}, {values({1}, {1}, f64), x}, ErrorCode::shape, "limit must be f64[]");
+  c.op("unscale")
+      .no_gradient(why)
+      .sample(NoParams{}, {values({}, {0.125}, f64), x, y, empty})
+      .sample(NoParams{}, {values({}, {1}, f64), x})
+      .sample(NoParams{}, {values({}, {0.25}, f64), x, values({3}, {1, INFINITY, 2}), y})
+      .sample(NoParams{}, {values({}, {0.25}, f64), values({2}, {NAN, 2})})
+      .error(NoParams{}, {values({1}, {1}, f64), x}, ErrorCode::shape, "inverse must be f64[]");
 }

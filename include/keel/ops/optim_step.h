@@ -56,6 +56,9 @@ Tensor rmsprop_step(const Tensor& hyper, const Tensors& tensors, const RmspropSt
 Tensor ema_step(const Tensor& hyper, const Tensors& tensors);
 /// Scales the tensors in place by limit / (norm + 1e-6) where that is below 1; gives the norm of all of them together, 0-d, in the dtype of the first (f32 for 16-bit floats). Sums run in f64, in fixed order.
 Tensor clip_norm(const Tensor& limit, const Tensors& tensors, const ClipNormParams& p = {});
+/// Multiplies the tensors in place by `inverse` (f64, 0-d), in f32 for 16-bit floats; gives f32[]: 1 where one of them held a NaN or an
+/// infinity before, else 0.
+Tensor unscale(const Tensor& inverse, const Tensors& tensors);
 
 }  // namespace keel
 #pragma GCC visibility pop

@@ -3,6 +3,7 @@
 // All elements of all tensors form one range, cut into blocks that never cross a tensor; threads take runs of blocks. A stretch of memory that the lists share goes straight to the vector loop; f16 and bf16
 // parameters, and lists that lie differently in memory, pass through a small buffer. Every list is read once and written at most once. Scalars that depend on the step count are made in f64, once a block.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 
 #include "backend/cpu/loops/loops.h"
@@ -196,6 +197,32 @@ KEEL_CPU_KERNEL(clip_norm) {
     const double factor = limit / (norm + 1e-6);
     if (factor >= 1 || std::isinf(limit)) return {};
     run_rule(StepRule::scale, first, n, 1, [&](int64_t) { return StepScalars{{factor}}; });
+    return {};
+  });
+}
+
+KEEL_CPU_KERNEL(unscale) {
+  k.input(0, Layout::contiguous).run([](const KernelArgs& a) -> KernelStatus {
+    const TensorView* first = a.in + 1;
+    std::atomic<bool> bad{false};
+    each_block(first, a.n_in - 1, [&](int64_t k, int64_t lo, int64_t hi, int64_t) {
+      const TensorView& x = first[k];
+      double largest = 0;  // NaN where one value is, infinity where one value is
+      if ((x.dtype == f32 || x.dtype == f64) && is_dense(x.shape(), x.strides())) {
+        largest = norm_partial(NormKind::largest, x.dtype, x.ptr<std::byte>() + lo * int64_t(size_of(x.dtype)), hi - lo);
+      } else {
+        double buffer[kStage];
+        for (; lo < hi && std::isfinite(largest); lo += kStage) {
+          const int64_t m = std::min(kStage, hi - lo);
+          stage_in(x, lo, lo + m, buffer);
+          largest = norm_partial(NormKind::largest, f64, buffer, m);
+        }
+      }
+      if (!std::isfinite(largest)) bad.store(true, std::memory_order_relaxed);
+    });
+    *a.out[0].ptr<float>() = bad.load() ? 1.0f : 0.0f;
+    const double factor = *a.in[0].ptr<double>();
+    if (factor != 1) run_rule(StepRule::scale, first, a.n_in - 1, 1, [&](int64_t) { return StepScalars{{factor}}; });
     return {};
   });
 }

@@ -104,3 +104,17 @@ KEEL_REFERENCE_KERNEL(clip_norm) {
     return {};
   });
 }
+KEEL_REFERENCE_KERNEL(unscale) {
+  k.input(0, Layout::contiguous).run([](const KernelArgs& a) -> KernelStatus {
+    const double factor = *a.in[0].ptr<double>();
+    bool bad = false;
+    for (int i = 1; i < a.n_in; ++i)
+      each_index(a.in[i].shape(), [&](const int64_t* at) {
+        const double v = get(a.in[i], at, a.in[i].rank());
+        bad |= !std::isfinite(v);
+        put(a.in[i], at, Scalar(v * factor));
+      });
+    write_scalar(a.out[0].data, a.out[0].dtype, Scalar(bad ? 1.0 : 0.0));
+    return {};
+  });
+}
