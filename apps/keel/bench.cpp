@@ -198,6 +198,7 @@ void add_bench(CLI::App& root, Outcome& out) {
   a->callback([o, &out] { out.code = bench_peers(*o); });
   add_bench_monitor(*bench, out);
   add_bench_accuracy(*bench, out);
+  add_bench_faults(*bench, out);
 }
 
 }  // namespace keel::app

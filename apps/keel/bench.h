@@ -29,5 +29,6 @@ inline double quantile(const std::vector<double>& sorted, double q) {
 void mnist_rows_of_peers(const std::string& data, bool as_json);
 void add_bench_monitor(CLI::App& bench, Outcome& out);
 void add_bench_accuracy(CLI::App& bench, Outcome& out);
+void add_bench_faults(CLI::App& bench, Outcome& out);
 
 }  // namespace keel::app

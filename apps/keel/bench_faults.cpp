@@ -1,0 +1,210 @@
+// Planted faults, trained and scored: whether the monitor foretold them, in time, at the right place, and with a remedy that works.
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "bench.h"
+#include "faults/fault.h"
+
+namespace keel::app {
+namespace {
+
+using faults::Fault, faults::Need, faults::Verdict;
+
+struct FaultOptions {
+  std::vector<int> only;
+  int64_t seeds = 5, healthy = 0;
+  bool as_json = false, held_out = false, verbose = false, no_faults = false;
+};
+
+/// Wilson's 95 % interval of a share.
+std::pair<double, double> wilson(double hits, double n) {
+  if (n == 0) return {0, 1};
+  const double z = 1.96, p = hits / n, d = 1 + z * z / n, middle = p + z * z / (2 * n), half = z * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n));
+  return {(middle - half) / d, (middle + half) / d};
+}
+std::string share(double hits, double n) {
+  const auto [low, high] = wilson(hits, n);
+  return n == 0 ? std::string("none") : fmt::format("{:.1f} % ({:g} of {:g}; {:.0f} to {:.0f})", 100 * hits / n, hits, n, 100 * low, 100 * high);
+}
+double median(std::vector<double> v) {
+  if (v.empty()) return NAN;
+  std::sort(v.begin(), v.end());
+  return quantile(v, 0.5);
+}
+std::string need_text(const Fault& f) {
+  switch (f.need) {
+    case Need::lead: return fmt::format("-{}", f.k);
+    case Need::by: return fmt::format("by {}", f.k);
+    case Need::same_step: return "same";
+    case Need::after: return fmt::format("+{}", f.k);
+    default: return "never";
+  }
+}
+
+/// Totals of a row, of a set of rows.
+struct Score {
+  double runs = 0, in_time = 0, credit = 0, exact = 0, layer = 0, first = 0, clean = 0, same_step = 0, survived = 0, tenfold = 0, tried = 0;
+  double failed_runs = 0, twins = 0, twin_words = 0, controls = 0, control_words = 0;
+  std::vector<double> leads, relative, tenfold_leads, check_leads;
+  void add(const Score& o) {
+    runs += o.runs, in_time += o.in_time, credit += o.credit, exact += o.exact, layer += o.layer, first += o.first, clean += o.clean;
+    same_step += o.same_step, survived += o.survived, tenfold += o.tenfold, tried += o.tried, failed_runs += o.failed_runs;
+    twins += o.twins, twin_words += o.twin_words, controls += o.controls, control_words += o.control_words;
+    for (auto [to, from] : {std::pair{&leads, &o.leads}, {&relative, &o.relative}, {&tenfold_leads, &o.tenfold_leads}, {&check_leads, &o.check_leads}})
+      to->insert(to->end(), from->begin(), from->end());
+  }
+};
+
+std::string words(const Monitor::Finding& x) {
+  return fmt::format("step {} [{}] {} {} '{}'{}", x.step, x.detector, x.phase, x.op, x.path,
+                     x.suggestion.kind.empty() ? "" : fmt::format(" -> {} {:.3g} {}", x.suggestion.kind, x.suggestion.value, x.suggestion.text));
+}
+
+Score run_row(const Fault& f, const FaultOptions& o) {
+  Score s;
+  std::vector<double> fails, warned;
+  std::map<std::string, int> by, fixes;
+  for (const DType t : f.dtypes) {
+    for (int64_t seed = 1; seed <= o.seeds; ++seed) {
+      const Verdict v = try_fault(f, uint64_t(seed), t, false);
+      if (o.verbose)
+        for (const auto& x : v.all) fmt::print("      {} seed {}: {}\n        {}\n", name_of(t), seed, words(x), x.text);
+      if (f.need == Need::control) {
+        s.controls += 1, s.control_words += v.words > 0;
+        for (const auto& x : v.all) ++by[x.detector];
+        continue;
+      }
+      s.runs += 1, s.failed_runs += v.failed > 0;
+      if (v.failed) fails.push_back(double(v.failed));
+      s.in_time += v.any_in_time, s.exact += v.in_time, s.layer += v.in_time || v.near_in_time, s.first += v.first_exact;
+      s.credit += v.in_time ? 1 : v.near_in_time ? 0.5 : 0;
+      if (f.need == Need::same_step) s.same_step += 1, s.clean += v.weights_clean && v.failed;
+      if (f.need == Need::lead && v.failed) {
+        const int64_t at = v.in_time ? v.warned : v.near_in_time ? v.near : v.any;
+        if (at) s.leads.push_back(double(v.failed - at)), s.relative.push_back(double(v.failed - at) / double(f.k));
+      }
+      if (f.need == Need::lead && v.failed) {
+        if (v.loss_tenfold) s.tenfold_leads.push_back(double(v.failed - v.loss_tenfold));
+        s.check_leads.push_back(v.loss_not_finite ? double(v.failed - v.loss_not_finite) : -1);
+        s.tenfold += v.loss_tenfold && v.loss_tenfold <= v.failed - f.k;
+      }
+      if (!v.best.detector.empty()) ++by[v.best.detector];
+      if (v.failed) {
+        s.tried += 1;
+        if (!v.suggestion.kind.empty()) {
+          ++fixes[v.suggestion.kind];
+          const Verdict fixed = try_fault(f, uint64_t(seed), t, false, 2 * v.failed, v.suggestion);
+          s.survived += fixed.failed == 0 && fixed.weights_clean;
+        }
+      }
+      const Verdict twin = try_fault(f, uint64_t(seed), t, true);
+      s.twins += 1, s.twin_words += twin.words > 0 || twin.failed;
+      if (o.verbose) {
+        if (twin.failed) fmt::print("      twin {} seed {} FAILED at {}\n", name_of(t), seed, twin.failed);
+        for (const auto& x : twin.all) fmt::print("      twin {} seed {}: {}\n        {}\n", name_of(t), seed, words(x), x.text);
+      }
+    }
+  }
+  const auto list = [](const std::map<std::string, int>& m) {
+    std::string text;
+    for (const auto& [name, n] : m) text += (text.empty() ? "" : ", ") + name;
+    return text.empty() ? std::string("-") : text;
+  };
+  if (o.as_json) {
+    fmt::print("{}\n", json{{"number", f.number}, {"name", f.name}, {"family", f.family}, {"held_out", f.held_out()}, {"need", need_text(f)},
+                            {"runs", s.runs + s.controls}, {"failed", number(median(fails))}, {"in_time", s.in_time}, {"exact", s.exact},
+                            {"layer", s.layer}, {"first_exact", s.first}, {"lead", number(median(s.leads))}, {"clean", s.clean},
+                            {"survived", s.survived}, {"twins", s.twins}, {"twins_not_silent", s.twin_words},
+                            {"controls_not_silent", s.control_words}, {"tenfold_in_time", s.tenfold}, {"detectors", list(by)},
+                            {"suggestions", list(fixes)}}
+                           .dump());
+  } else if (f.need == Need::control) {
+    fmt::print("{:>2}{} {:<42} {:>6} {:>5}  {:g} of {:g} not silent  {}\n", f.number, f.held_out() ? "*" : " ", f.name, need_text(f), "-", s.control_words,
+               s.controls, list(by));
+  } else {
+    fmt::print("{:>2}{} {:<42} {:>6} {:>5.0f} {:>6} {:>3g} {:>3g} {:>3g}/{:<3g} {:>5} {:>3g} {:>3g} {:>5}  {} -> {}\n", f.number, f.held_out() ? "*" : " ",
+               f.name, need_text(f), median(fails), s.leads.empty() ? "-" : fmt::format("{:.0f}", median(s.leads)), s.in_time, s.layer, s.exact,
+               s.runs, f.need == Need::same_step ? fmt::format("{:g}", s.clean) : "-", s.survived, s.twin_words,
+               s.tenfold_leads.empty() ? "-" : fmt::format("{:.0f}", median(s.tenfold_leads)), list(by), list(fixes));
+  }
+  std::fflush(stdout);
+  return s;
+}
+
+void print_summary(const char* set, const Score& s) {
+  fmt::print("\n{}\n", set);
+  fmt::print("  planted faults that failed as planned            {}\n", share(s.failed_runs, s.runs));
+  fmt::print("  recall: in time at the exact op, layer counts .5  {}\n", share(s.credit, s.runs));
+  fmt::print("  in time at the exact op                          {}\n", share(s.exact, s.runs));
+  fmt::print("  in time in the layer                             {}\n", share(s.layer, s.runs));
+  fmt::print("  in time anywhere                                 {}\n", share(s.in_time, s.runs));
+  fmt::print("  the very first word names the exact op           {}\n", share(s.first, s.runs));
+  fmt::print("  lead of gradual faults, median                   {:.0f} steps, {:.1f} times what is required\n", median(s.leads), median(s.relative));
+  fmt::print("  same-step faults with clean weights              {}\n", share(s.clean, s.same_step));
+  fmt::print("  the suggestion, applied, survives twice as long  {}\n", share(s.survived, s.tried));
+  fmt::print("  twins and controls that were not silent          {}\n", share(s.twin_words + s.control_words, s.twins + s.controls));
+  fmt::print("  rule \"ten times the loss\" in time (gradual)      {}, median lead {:.0f}\n", share(s.tenfold, double(s.check_leads.size())),
+             median(s.tenfold_leads));
+  fmt::print("  check of the loss, median lead                   {:.0f}\n", median(s.check_leads));
+}
+
+void run_healthy(const FaultOptions& o) {
+  double steps = 0, warnings = 0, stops = 0;
+  for (const faults::Healthy& h : faults::healthy_runs()) {
+    Monitor monitor({.protect = true});
+    faults::Run run(monitor, 1, false, f32, o.healthy);
+    h.train(run);
+    monitor.step();
+    const auto w = monitor.warnings(), f = monitor.findings();
+    steps += double(run.step), warnings += double(w.size() + f.size()), stops += double(run.failed > 0) + double(monitor.blocked_steps());
+    if (o.as_json)
+      fmt::print("{}\n", json{{"healthy", h.name}, {"steps", run.step}, {"warnings", w.size()}, {"faults", f.size()}, {"failed", run.failed}}.dump());
+    else
+      fmt::print("{:<44} {:>6} steps, {} warnings, {} faults{}\n", h.name, run.step, w.size(), f.size(), run.failed ? ", FAILED" : "");
+    if (!o.as_json)
+      for (const auto* list : {&w, &f})
+        for (const auto& x : *list) fmt::print("    {}\n", o.verbose ? words(x) + "\n      " + x.text : words(x));
+    std::fflush(stdout);
+  }
+  if (!o.as_json) fmt::print("healthy: {} steps, {} false words, {:.2f} per 10,000 steps; {} false stops\n", steps, warnings, 1e4 * warnings / steps, stops);
+}
+
+int bench_faults(const FaultOptions& o) {
+  if (!o.no_faults) {
+    if (!o.as_json) {
+      fmt::print("{}, {}; {} seeds; * held out of tuning\n", cpu_info().name, cpu_info().isa, o.seeds);
+      fmt::print("{:<45} {:>6} {:>5} {:>6} {:>3} {:>3} {:>7} {:>5} {:>3} {:>3} {:>5}  {}\n", "fault", "need", "fails", "lead", "any", "lay", "exact",
+                 "clean", "fix", "twn", "10x", "detectors -> suggestions");
+    }
+    Score tuned, held;
+    for (const Fault& f : faults::all_faults()) {
+      if (!o.only.empty() && std::find(o.only.begin(), o.only.end(), f.number) == o.only.end()) continue;
+      if (f.held_out() && !o.held_out && o.only.empty()) continue;
+      (f.held_out() ? held : tuned).add(run_row(f, o));
+    }
+    if (!o.as_json) {
+      if (tuned.runs + tuned.controls > 0) print_summary("Rows that thresholds may be tuned on", tuned);
+      if (held.runs + held.controls > 0) print_summary("Held-out rows", held);
+    }
+  }
+  if (o.healthy > 0) run_healthy(o);
+  return kOk;
+}
+
+}  // namespace
+
+void add_bench_faults(CLI::App& bench, Outcome& out) {
+  auto o = std::make_shared<FaultOptions>();
+  auto* a = bench.add_subcommand("faults", "Whether the monitor foretells planted faults: time, place, remedy, and silence where nothing is wrong");
+  a->add_option("--only", o->only, "Rows of these numbers");
+  a->add_option("--seeds", o->seeds, "Runs a row and dtype")->check(whole(1))->capture_default_str();
+  a->add_flag("--held-out", o->held_out, "Also the third of the rows that no threshold was tuned on");
+  a->add_option("--healthy", o->healthy, "Also runs without a fault, of so many steps each; 0: none")->check(whole(0))->capture_default_str();
+  a->add_flag("--healthy-only", o->no_faults, "No rows, only the runs without a fault");
+  a->add_flag("--verbose", o->verbose, "Everything that the monitor said");
+  a->add_flag("--json", o->as_json, "One JSON object a line");
+  a->callback([o, &out] { out.code = bench_faults(*o); });
+}
+
+}  // namespace keel::app

@@ -1,0 +1,20 @@
+#pragma once
+// The lists of rows, one a file.
+#include "fault.h"
+
+namespace keel::faults {
+
+void attention_faults(std::vector<Fault>& all);
+void norm_faults(std::vector<Fault>& all);
+void loss_faults(std::vector<Fault>& all);
+void optimiser_faults(std::vector<Fault>& all);
+void precision_faults(std::vector<Fault>& all);
+void scaling_faults(std::vector<Fault>& all);
+void data_faults(std::vector<Fault>& all);
+void recurrent_faults(std::vector<Fault>& all);
+void parallel_faults(std::vector<Fault>& all);
+void memory_faults(std::vector<Fault>& all);
+
+void healthy_networks(std::vector<Healthy>& list);
+
+}  // namespace keel::faults

@@ -1,0 +1,128 @@
+#pragma once
+// Planted faults: small models that really train, and go wrong in a known way at a known place. Each has a repaired twin that must stay
+// silent. `keel bench faults` runs and scores them; docs/numerics/faults.md explains.
+#include <string>
+#include <vector>
+
+#include "keel/keel.h"
+
+namespace keel::faults {
+
+/// By when a monitor must have spoken.
+enum class Need : uint8_t {
+  lead,       ///< k steps before the first value that is not finite, or before the stall
+  by,         ///< no later than step k
+  same_step,  ///< in the step itself, and no weight may be written with a NaN or infinity
+  after,      ///< within k steps of the failure
+  control,    ///< never: this is no fault
+};
+
+/// One training run: the seed, what is to be different from the planted fault, and what became of it. Steps count from 1, as the monitor's.
+class Run {
+ public:
+  Run(Monitor& m, uint64_t random_seed, bool is_repaired, DType t, int64_t most_steps, const Suggestion& suggestion = {});
+
+  /// The numbers that a fault plants: the suggested one where a suggestion of that kind is being tried, else by whether this is the twin.
+  double epsilon(double planted, double sound) const { return number("epsilon", planted, sound); }
+  double loss_scale(double planted, double sound) const { return number("loss_scale", planted, sound); }
+  /// The model's dtype: the row's, or the suggested one; `sound` (where given) in the twin.
+  DType dtype(DType sound = DType::none) const;
+
+  /// Trains: `loss_of(step)` gives the loss; backward, the optimiser's step and a look at the result follow. A suggested learning rate or
+  /// norm to clip at is applied here. Ends at the first failure or after `steps` steps.
+  void train(const nn::ModuleBase& net, optim::Optimizer& opt, const Callback<Tensor(int64_t step)>& loss_of);
+  /// For loops of their own: begins a step, unless the run is over; and looks at the loss, weights and their gradients after it.
+  bool next();
+  void look(const Tensor& loss, const Tensors& weights);
+  /// A stall, or another failure that is no NaN.
+  void fail() { if (!failed) failed = step; }
+
+  Monitor& monitor;
+  const uint64_t seed;
+  const bool repaired;
+  const int64_t steps;
+  const Suggestion fix;
+  double clip = 0;            // gradients' norm that `train` clips at; 0: not at all
+  int64_t step = 0;
+  int64_t failed = 0;         // first step with a loss, gradient or weight that is not finite, or a stall; 0: none
+  bool weights_clean = true;  // no weight holds a NaN or infinity
+  int64_t loss_not_finite = 0, loss_tenfold = 0;  // when a check of the loss and the rule "ten times the largest of the last 100" speak
+
+ private:
+  double number(const char* kind, double planted, double sound) const;
+  DType dtype_;
+  std::vector<double> losses_;
+};
+
+struct Fault {
+  int number = 0;
+  const char* name = "";
+  const char* family = "";
+  Need need = Need::lead;
+  int64_t k = 0;
+  std::vector<std::string> ops = {};  // to blame: any of these
+  std::string path = {};              // end of the module path of what is to blame
+  std::string phase = {};        // empty: any
+  std::vector<std::string> remedies = {};  // kinds of suggestion that mend it
+  std::vector<DType> dtypes = {f32};
+  int64_t steps = 300;
+  void (*train)(Run& run) = nullptr;
+
+  /// Thresholds are tuned on two thirds of the faults; this third is kept out of it, chosen by number before any was run.
+  bool held_out() const { return number % 3 == 2; }
+};
+/// All of them, by number.
+const std::vector<Fault>& all_faults();
+
+struct Healthy {
+  const char* name = "";
+  void (*train)(Run& run) = nullptr;
+};
+/// Runs in which nothing is wrong.
+const std::vector<Healthy>& healthy_runs();
+
+/// What the monitor said in one run of a row.
+struct Verdict {
+  int64_t failed = 0, warned = 0;      // step of the failure, and of the first word with the exact site (0: none)
+  int64_t near = 0, any = 0;           // of the first word in the same module, and of the first at all
+  bool in_time = false, near_in_time = false, any_in_time = false;
+  bool first_exact = false;            // the first word at all named the exact site
+  bool weights_clean = true;
+  int64_t loss_not_finite = 0, loss_tenfold = 0;
+  Monitor::Finding best;               // the first exact one, else the first near, else the first
+  Suggestion suggestion;               // of the first in-time word that has one, exact sites before others
+  int words = 0;                       // warnings and findings
+  std::vector<Monitor::Finding> all;
+};
+/// One run of a row; with `fix`, the suggestion applied.
+Verdict try_fault(const Fault& f, uint64_t seed, DType t, bool repaired, int64_t steps = 0, const Suggestion& fix = {});
+
+// ---- what the rows share ----
+
+/// Multiplies or shifts a parameter by hand, unseen by the monitor: stands for what many steps of training would do.
+void scale(const Tensor& t, double factor);
+void shift(const Tensor& t, double by);
+/// Writes one element, unseen.
+void poke(const Tensor& t, int64_t at, double value);
+/// Reads one element.
+double peek(const Tensor& t, int64_t at);
+/// Whether all elements are finite.
+bool finite(const Tensor& t);
+/// Share of elements that are zero.
+double zeros_in(const Tensor& t);
+
+/// Two linear layers.
+struct Mlp : nn::Module<Mlp> {
+  nn::Linear up, down;
+  Mlp(int64_t in, int64_t hidden, int64_t out) : up(in, hidden), down(hidden, out) {}
+  static void fields(auto& m, auto&& f) { f("up", m.up)("down", m.down); }
+  Tensor forward(const Tensor& x) const { return down(relu(up(x))); }
+};
+
+/// Regression on a fixed linear map with some noise: new numbers at each call.
+struct Data {
+  Tensor x, y;
+};
+Data linear_data(int64_t rows, int64_t in, int64_t out);
+
+}  // namespace keel::faults
