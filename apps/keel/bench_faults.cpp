@@ -20,12 +20,14 @@ struct FaultOptions {
 /// Wilson's 95 % interval of a share.
 std::pair<double, double> wilson(double hits, double n) {
   if (n == 0) return {0, 1};
-  const double z = 1.96, p = hits / n, d = 1 + z * z / n, middle = p + z * z / (2 * n), half = z * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n));
+  const double z = 1.96, p = hits / n, d = 1 + z * z / n, middle = p + z * z / (2 * n),
+               half = z * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n));
   return {(middle - half) / d, (middle + half) / d};
 }
 std::string share(double hits, double n) {
   const auto [low, high] = wilson(hits, n);
-  return n == 0 ? std::string("none") : fmt::format("{:.1f} % ({:g} of {:g}; {:.0f} to {:.0f})", 100 * hits / n, hits, n, 100 * low, 100 * high);
+  return n == 0 ? std::string("none")
+                : fmt::format("{:.1f} % ({:g} of {:g}; {:.0f} to {:.0f})", 100 * hits / n, hits, n, 100 * low, 100 * high);
 }
 double median(std::vector<double> v) {
   if (v.empty()) return NAN;
@@ -51,14 +53,16 @@ struct Score {
     runs += o.runs, in_time += o.in_time, credit += o.credit, exact += o.exact, layer += o.layer, first += o.first, clean += o.clean;
     same_step += o.same_step, survived += o.survived, tenfold += o.tenfold, tried += o.tried, failed_runs += o.failed_runs;
     twins += o.twins, twin_words += o.twin_words, controls += o.controls, control_words += o.control_words;
-    for (auto [to, from] : {std::pair{&leads, &o.leads}, {&relative, &o.relative}, {&tenfold_leads, &o.tenfold_leads}, {&check_leads, &o.check_leads}})
+    for (auto [to, from] :
+         {std::pair{&leads, &o.leads}, {&relative, &o.relative}, {&tenfold_leads, &o.tenfold_leads}, {&check_leads, &o.check_leads}})
       to->insert(to->end(), from->begin(), from->end());
   }
 };
 
 std::string words(const Monitor::Finding& x) {
-  return fmt::format("step {} [{}] {} {} '{}'{}", x.step, x.detector, x.phase, x.op, x.path,
-                     x.suggestion.kind.empty() ? "" : fmt::format(" -> {} {:.3g} {}", x.suggestion.kind, x.suggestion.value, x.suggestion.text));
+  return fmt::format(
+      "step {} [{}] {} {} '{}'{}", x.step, x.detector, x.phase, x.op, x.path,
+      x.suggestion.kind.empty() ? "" : fmt::format(" -> {} {:.3g} {}", x.suggestion.kind, x.suggestion.value, x.suggestion.text));
 }
 
 Score run_row(const Fault& f, const FaultOptions& o) {
@@ -112,20 +116,35 @@ Score run_row(const Fault& f, const FaultOptions& o) {
     return text.empty() ? std::string("-") : text;
   };
   if (o.as_json) {
-    fmt::print("{}\n", json{{"number", f.number}, {"name", f.name}, {"family", f.family}, {"held_out", f.held_out()}, {"need", need_text(f)},
-                            {"runs", s.runs + s.controls}, {"failed", number(median(fails))}, {"in_time", s.in_time}, {"exact", s.exact},
-                            {"layer", s.layer}, {"first_exact", s.first}, {"lead", number(median(s.leads))}, {"clean", s.clean},
-                            {"survived", s.survived}, {"twins", s.twins}, {"twins_not_silent", s.twin_words},
-                            {"controls_not_silent", s.control_words}, {"tenfold_in_time", s.tenfold}, {"detectors", list(by)},
+    fmt::print("{}\n", json{{"number", f.number},
+                            {"name", f.name},
+                            {"family", f.family},
+                            {"held_out", f.held_out()},
+                            {"need", need_text(f)},
+                            {"runs", s.runs + s.controls},
+                            {"failed", number(median(fails))},
+                            {"in_time", s.in_time},
+                            {"exact", s.exact},
+                            {"layer", s.layer},
+                            {"first_exact", s.first},
+                            {"lead", number(median(s.leads))},
+                            {"clean", s.clean},
+                            {"survived", s.survived},
+                            {"twins", s.twins},
+                            {"twins_not_silent", s.twin_words},
+                            {"controls_not_silent", s.control_words},
+                            {"tenfold_in_time", s.tenfold},
+                            {"detectors", list(by)},
                             {"suggestions", list(fixes)}}
                            .dump());
   } else if (f.need == Need::control) {
-    fmt::print("{:>2}{} {:<42} {:>6} {:>5}  {:g} of {:g} not silent  {}\n", f.number, f.held_out() ? "*" : " ", f.name, need_text(f), "-", s.control_words,
-               s.controls, list(by));
+    fmt::print("{:>2}{} {:<42} {:>6} {:>5}  {:g} of {:g} not silent  {}\n", f.number, f.held_out() ? "*" : " ", f.name, need_text(f), "-",
+               s.control_words, s.controls, list(by));
   } else {
-    fmt::print("{:>2}{} {:<42} {:>6} {:>5.0f} {:>6} {:>3g} {:>3g} {:>3g}/{:<3g} {:>5} {:>3g} {:>3g} {:>5}  {} -> {}\n", f.number, f.held_out() ? "*" : " ",
-               f.name, need_text(f), median(fails), s.leads.empty() ? "-" : fmt::format("{:.0f}", median(s.leads)), s.in_time, s.layer, s.exact,
-               s.runs, f.need == Need::same_step ? fmt::format("{:g}", s.clean) : "-", s.survived, s.twin_words,
+    fmt::print("{:>2}{} {:<42} {:>6} {:>5.0f} {:>6} {:>3g} {:>3g} {:>3g}/{:<3g} {:>5} {:>3g} {:>3g} {:>5}  {} -> {}\n", f.number,
+               f.held_out() ? "*" : " ", f.name, need_text(f), median(fails),
+               s.leads.empty() ? "-" : fmt::format("{:.0f}", median(s.leads)), s.in_time, s.layer, s.exact, s.runs,
+               f.need == Need::same_step ? fmt::format("{:g}", s.clean) : "-", s.survived, s.twin_words,
                s.tenfold_leads.empty() ? "-" : fmt::format("{:.0f}", median(s.tenfold_leads)), list(by), list(fixes));
   }
   std::fflush(stdout);
@@ -140,12 +159,13 @@ void print_summary(const char* set, const Score& s) {
   fmt::print("  in time in the layer                             {}\n", share(s.layer, s.runs));
   fmt::print("  in time anywhere                                 {}\n", share(s.in_time, s.runs));
   fmt::print("  the very first word names the exact op           {}\n", share(s.first, s.runs));
-  fmt::print("  lead of gradual faults, median                   {:.0f} steps, {:.1f} times what is required\n", median(s.leads), median(s.relative));
+  fmt::print("  lead of gradual faults, median                   {:.0f} steps, {:.1f} times what is required\n", median(s.leads),
+             median(s.relative));
   fmt::print("  same-step faults with clean weights              {}\n", share(s.clean, s.same_step));
   fmt::print("  the suggestion, applied, survives twice as long  {}\n", share(s.survived, s.tried));
   fmt::print("  twins and controls that were not silent          {}\n", share(s.twin_words + s.control_words, s.twins + s.controls));
-  fmt::print("  rule \"ten times the loss\" in time (gradual)      {}, median lead {:.0f}\n", share(s.tenfold, double(s.check_leads.size())),
-             median(s.tenfold_leads));
+  fmt::print("  rule \"ten times the loss\" in time (gradual)      {}, median lead {:.0f}\n",
+             share(s.tenfold, double(s.check_leads.size())), median(s.tenfold_leads));
   fmt::print("  check of the loss, median lead                   {:.0f}\n", median(s.check_leads));
 }
 
@@ -159,7 +179,9 @@ void run_healthy(const FaultOptions& o) {
     const auto w = monitor.warnings(), f = monitor.findings();
     steps += double(run.step), warnings += double(w.size() + f.size()), stops += double(run.failed > 0) + double(monitor.blocked_steps());
     if (o.as_json)
-      fmt::print("{}\n", json{{"healthy", h.name}, {"steps", run.step}, {"warnings", w.size()}, {"faults", f.size()}, {"failed", run.failed}}.dump());
+      fmt::print(
+          "{}\n",
+          json{{"healthy", h.name}, {"steps", run.step}, {"warnings", w.size()}, {"faults", f.size()}, {"failed", run.failed}}.dump());
     else
       fmt::print("{:<44} {:>6} steps, {} warnings, {} faults{}\n", h.name, run.step, w.size(), f.size(), run.failed ? ", FAILED" : "");
     if (!o.as_json)
@@ -167,15 +189,17 @@ void run_healthy(const FaultOptions& o) {
         for (const auto& x : *list) fmt::print("    {}\n", o.verbose ? words(x) + "\n      " + x.text : words(x));
     std::fflush(stdout);
   }
-  if (!o.as_json) fmt::print("healthy: {} steps, {} false words, {:.2f} per 10,000 steps; {} false stops\n", steps, warnings, 1e4 * warnings / steps, stops);
+  if (!o.as_json)
+    fmt::print("healthy: {} steps, {} false words, {:.2f} per 10,000 steps; {} false stops\n", steps, warnings, 1e4 * warnings / steps,
+               stops);
 }
 
 int bench_faults(const FaultOptions& o) {
   if (!o.no_faults) {
     if (!o.as_json) {
       fmt::print("{}, {}; {} seeds; * held out of tuning\n", cpu_info().name, cpu_info().isa, o.seeds);
-      fmt::print("{:<45} {:>6} {:>5} {:>6} {:>3} {:>3} {:>7} {:>5} {:>3} {:>3} {:>5}  {}\n", "fault", "need", "fails", "lead", "any", "lay", "exact",
-                 "clean", "fix", "twn", "10x", "detectors -> suggestions");
+      fmt::print("{:<45} {:>6} {:>5} {:>6} {:>3} {:>3} {:>7} {:>5} {:>3} {:>3} {:>5}  {}\n", "fault", "need", "fails", "lead", "any", "lay",
+                 "exact", "clean", "fix", "twn", "10x", "detectors -> suggestions");
     }
     Score tuned, held;
     for (const Fault& f : faults::all_faults()) {
@@ -196,11 +220,14 @@ int bench_faults(const FaultOptions& o) {
 
 void add_bench_faults(CLI::App& bench, Outcome& out) {
   auto o = std::make_shared<FaultOptions>();
-  auto* a = bench.add_subcommand("faults", "Whether the monitor foretells planted faults: time, place, remedy, and silence where nothing is wrong");
+  auto* a = bench.add_subcommand("faults",
+                                 "Whether the monitor foretells planted faults: time, place, remedy, and silence where nothing is wrong");
   a->add_option("--only", o->only, "Rows of these numbers");
   a->add_option("--seeds", o->seeds, "Runs a row and dtype")->check(whole(1))->capture_default_str();
   a->add_flag("--held-out", o->held_out, "Also the third of the rows that no threshold was tuned on");
-  a->add_option("--healthy", o->healthy, "Also runs without a fault, of so many steps each; 0: none")->check(whole(0))->capture_default_str();
+  a->add_option("--healthy", o->healthy, "Also runs without a fault, of so many steps each; 0: none")
+      ->check(whole(0))
+      ->capture_default_str();
   a->add_flag("--healthy-only", o->no_faults, "No rows, only the runs without a fault");
   a->add_flag("--verbose", o->verbose, "Everything that the monitor said");
   a->add_flag("--json", o->as_json, "One JSON object a line");

@@ -76,7 +76,7 @@ class Case(unittest.TestCase):
         return path
 
 
-VERBS = ["", "train", "train mnist", "train char-gpt", "eval", "predict", "sample", "inspect", "monitor", "bench", "bench peers", "bench monitor", "bench accuracy", "doctor", "demo", "completion"]
+VERBS = ["", "train", "train mnist", "train char-gpt", "eval", "predict", "sample", "inspect", "monitor", "bench", "bench peers", "bench monitor", "bench accuracy", "bench faults", "doctor", "demo", "completion"]
 
 
 class Help(Case):

@@ -67,11 +67,29 @@ void masked_row(Run& run) {
 }  // namespace
 
 void attention_faults(std::vector<Fault>& all) {
-  all.push_back({.number = 1, .name = "attention logits grow in f16", .family = "attention", .need = Need::lead, .k = 20, .ops = {"matmul", "mul"},
-                 .path = "attn", .phase = "forward", .remedies = {"stable_op", "dtype", "learning_rate"}, .dtypes = {f16}, .steps = 300,
+  all.push_back({.number = 1,
+                 .name = "attention logits grow in f16",
+                 .family = "attention",
+                 .need = Need::lead,
+                 .k = 20,
+                 .ops = {"matmul", "mul"},
+                 .path = "attn",
+                 .phase = "forward",
+                 .remedies = {"stable_op", "dtype", "learning_rate"},
+                 .dtypes = {f16},
+                 .steps = 300,
                  .train = logits_grow});
-  all.push_back({.number = 25, .name = "fully masked attention row", .family = "attention", .need = Need::same_step, .ops = {"softmax"},
-                 .path = "attn", .phase = "forward", .remedies = {"stable_op"}, .dtypes = {f32, bf16, f16}, .steps = 60, .train = masked_row});
+  all.push_back({.number = 25,
+                 .name = "fully masked attention row",
+                 .family = "attention",
+                 .need = Need::same_step,
+                 .ops = {"softmax"},
+                 .path = "attn",
+                 .phase = "forward",
+                 .remedies = {"stable_op"},
+                 .dtypes = {f32, bf16, f16},
+                 .steps = 60,
+                 .train = masked_row});
 }
 
 }  // namespace keel::faults

@@ -15,7 +15,8 @@ void poisoned_batch(Run& run) {
   run.train(net, opt, [&](int64_t step) {
     const Data d = linear_data(16, 8, 1);
     const Tensor x = d.x.to(run.dtype());
-    if (!run.repaired && step >= 50 && step % 10 == 0) poke(x, 3 * 8 + 2, step == 50 ? std::nan("") : std::numeric_limits<double>::infinity());
+    if (!run.repaired && step >= 50 && step % 10 == 0)
+      poke(x, 3 * 8 + 2, step == 50 ? std::nan("") : std::numeric_limits<double>::infinity());
     return mse_loss(net(x), d.y.to(run.dtype()));
   });
 }
@@ -50,10 +51,26 @@ void masked_lane(Run& run) {
 }  // namespace
 
 void data_faults(std::vector<Fault>& all) {
-  all.push_back({.number = 28, .name = "a batch with NaN", .family = "data", .need = Need::same_step, .ops = {"linear", "matmul"}, .path = "up",
-                 .remedies = {"data"}, .dtypes = {f32, bf16, f16}, .steps = 110, .train = poisoned_batch});
-  all.push_back({.number = 31, .name = "NaN behind where()", .family = "data", .need = Need::same_step, .ops = {"log", "div", "mul"},
-                 .path = "gate", .remedies = {"stable_op"}, .dtypes = {f32, bf16, f16}, .steps = 60, .train = masked_lane});
+  all.push_back({.number = 28,
+                 .name = "a batch with NaN",
+                 .family = "data",
+                 .need = Need::same_step,
+                 .ops = {"linear", "matmul"},
+                 .path = "up",
+                 .remedies = {"data"},
+                 .dtypes = {f32, bf16, f16},
+                 .steps = 110,
+                 .train = poisoned_batch});
+  all.push_back({.number = 31,
+                 .name = "NaN behind where()",
+                 .family = "data",
+                 .need = Need::same_step,
+                 .ops = {"log", "div", "mul"},
+                 .path = "gate",
+                 .remedies = {"stable_op"},
+                 .dtypes = {f32, bf16},
+                 .steps = 60,
+                 .train = masked_lane});
 }
 
 }  // namespace keel::faults

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <iterator>
 
 #include "families.h"
 
@@ -52,7 +52,9 @@ Run::Run(Monitor& m, uint64_t random_seed, bool is_repaired, DType t, int64_t mo
   if (fix.kind == "clip") clip = fix.value;
 }
 
-double Run::number(const char* kind, double planted, double sound) const { return fix.kind == kind ? fix.value : repaired ? sound : planted; }
+double Run::number(const char* kind, double planted, double sound) const {
+  return fix.kind == kind ? fix.value : repaired ? sound : planted;
+}
 
 DType Run::dtype(DType sound) const {
   if (fix.kind == "dtype")
@@ -103,11 +105,14 @@ Verdict try_fault(const Fault& f, uint64_t seed, DType t, bool repaired, int64_t
   Verdict v;
   v.failed = run.failed, v.weights_clean = run.weights_clean;
   v.loss_not_finite = run.loss_not_finite, v.loss_tenfold = run.loss_tenfold;
-  v.all = monitor.warnings();
-  for (const Monitor::Finding& x : monitor.findings()) v.all.push_back(x);
-  std::stable_sort(v.all.begin(), v.all.end(), [](const auto& a, const auto& b) { return a.step < b.step; });
+  const auto warnings = monitor.warnings(), findings = monitor.findings();  // each in order of appearance
+  std::merge(warnings.begin(), warnings.end(), findings.begin(), findings.end(), std::back_inserter(v.all),
+             [](const auto& a, const auto& b) { return a.step < b.step; });
   v.words = int(v.all.size());
-  const int64_t limit = f.need == Need::by ? f.k : f.need == Need::lead ? run.failed - f.k : f.need == Need::after ? run.failed + f.k : run.failed;
+  const int64_t limit = f.need == Need::by      ? f.k
+                        : f.need == Need::lead  ? run.failed - f.k
+                        : f.need == Need::after ? run.failed + f.k
+                                                : run.failed;
   const bool judged = run.failed || f.need == Need::by;
   int rank = 0;
   for (const Monitor::Finding& x : v.all) {
@@ -129,8 +134,8 @@ Verdict try_fault(const Fault& f, uint64_t seed, DType t, bool repaired, int64_t
 const std::vector<Fault>& all_faults() {
   static const std::vector<Fault> all = [] {
     std::vector<Fault> v;
-    for (void (*add)(std::vector<Fault>&) : {attention_faults, norm_faults, loss_faults, optimiser_faults, precision_faults, scaling_faults, data_faults,
-                                            recurrent_faults, parallel_faults, memory_faults})
+    for (void (*add)(std::vector<Fault>&) : {attention_faults, norm_faults, loss_faults, optimiser_faults, precision_faults, scaling_faults,
+                                             data_faults, recurrent_faults, parallel_faults, memory_faults})
       add(v);
     std::sort(v.begin(), v.end(), [](const Fault& a, const Fault& b) { return a.number < b.number; });
     return v;
@@ -147,12 +152,16 @@ void shift(const Tensor& t, double by) {
 }
 
 void poke(const Tensor& t, int64_t at, double value) {
-  each(t, [&](auto& v, int64_t i) { if (i == at) v = std::remove_reference_t<decltype(v)>(float(value)); });
+  each(t, [&](auto& v, int64_t i) {
+    if (i == at) v = std::remove_reference_t<decltype(v)>(float(value));
+  });
 }
 
 double peek(const Tensor& t, int64_t at) {
   double value = 0;
-  each(t, [&](auto& v, int64_t i) { if (i == at) value = double(float(v)); });
+  each(t, [&](auto& v, int64_t i) {
+    if (i == at) value = double(float(v));
+  });
   return value;
 }
 

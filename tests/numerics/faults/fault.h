@@ -35,17 +35,19 @@ class Run {
   bool next();
   void look(const Tensor& loss, const Tensors& weights);
   /// A stall, or another failure that is no NaN.
-  void fail() { if (!failed) failed = step; }
+  void fail() {
+    if (!failed) failed = step;
+  }
 
   Monitor& monitor;
   const uint64_t seed;
   const bool repaired;
   const int64_t steps;
   const Suggestion fix;
-  double clip = 0;            // gradients' norm that `train` clips at; 0: not at all
+  double clip = 0;  // gradients' norm that `train` clips at; 0: not at all
   int64_t step = 0;
-  int64_t failed = 0;         // first step with a loss, gradient or weight that is not finite, or a stall; 0: none
-  bool weights_clean = true;  // no weight holds a NaN or infinity
+  int64_t failed = 0;                             // first step with a loss, gradient or weight that is not finite, or a stall; 0: none
+  bool weights_clean = true;                      // no weight holds a NaN or infinity
   int64_t loss_not_finite = 0, loss_tenfold = 0;  // when a check of the loss and the rule "ten times the largest of the last 100" speak
 
  private:
@@ -60,9 +62,9 @@ struct Fault {
   const char* family = "";
   Need need = Need::lead;
   int64_t k = 0;
-  std::vector<std::string> ops = {};  // to blame: any of these
-  std::string path = {};              // end of the module path of what is to blame
-  std::string phase = {};        // empty: any
+  std::vector<std::string> ops = {};       // to blame: any of these
+  std::string path = {};                   // end of the module path of what is to blame
+  std::string phase = {};                  // empty: any
   std::vector<std::string> remedies = {};  // kinds of suggestion that mend it
   std::vector<DType> dtypes = {f32};
   int64_t steps = 300;
@@ -83,15 +85,15 @@ const std::vector<Healthy>& healthy_runs();
 
 /// What the monitor said in one run of a row.
 struct Verdict {
-  int64_t failed = 0, warned = 0;      // step of the failure, and of the first word with the exact site (0: none)
-  int64_t near = 0, any = 0;           // of the first word in the same module, and of the first at all
+  int64_t failed = 0, warned = 0;  // step of the failure, and of the first word with the exact site (0: none)
+  int64_t near = 0, any = 0;       // of the first word in the same module, and of the first at all
   bool in_time = false, near_in_time = false, any_in_time = false;
-  bool first_exact = false;            // the first word at all named the exact site
+  bool first_exact = false;  // the first word at all named the exact site
   bool weights_clean = true;
   int64_t loss_not_finite = 0, loss_tenfold = 0;
-  Monitor::Finding best;               // the first exact one, else the first near, else the first
-  Suggestion suggestion;               // of the first in-time word that has one, exact sites before others
-  int words = 0;                       // warnings and findings
+  Monitor::Finding best;  // the first exact one, else the first near, else the first
+  Suggestion suggestion;  // of the first in-time word that has one, exact sites before others
+  int words = 0;          // warnings and findings
   std::vector<Monitor::Finding> all;
 };
 /// One run of a row; with `fix`, the suggestion applied.

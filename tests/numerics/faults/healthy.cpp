@@ -48,7 +48,8 @@ void dropout_half(Run& run) {
 void warm_up(Run& run) {
   Mlp net(16, 32, 4);
   optim::AdamW opt(net.parameters(), {.lr = 1e-2});
-  optim::CosineAnnealing schedule(opt, {.total_steps = std::max<int64_t>(run.steps, 8), .warmup_steps = std::max<int64_t>(run.steps / 4, 2)});
+  optim::CosineAnnealing schedule(opt,
+                                  {.total_steps = std::max<int64_t>(run.steps, 8), .warmup_steps = std::max<int64_t>(run.steps / 4, 2)});
   run.train(net, opt, [&](int64_t step) {
     if (step > 1) schedule.step();
     const Data d = class_data(32, 16, 4);

@@ -10,9 +10,7 @@ namespace {
 struct Block : nn::Module<Block> {
   nn::LayerNorm norm1{32}, norm2{32};
   nn::Linear qkv{32, 96}, proj{32, 32}, up{32, 64}, down{64, 32};
-  static void fields(auto& m, auto&& f) {
-    f("norm1", m.norm1)("qkv", m.qkv)("proj", m.proj)("norm2", m.norm2)("up", m.up)("down", m.down);
-  }
+  static void fields(auto& m, auto&& f) { f("norm1", m.norm1)("qkv", m.qkv)("proj", m.proj)("norm2", m.norm2)("up", m.up)("down", m.down); }
   Tensor forward(const Tensor& x) const {
     const auto [b, t, d] = x.shape().as<3>();
     const Tensor h = qkv(norm1(x)).reshape({b, t, 3, 2, d / 2}).permute({2, 0, 3, 1, 4});
@@ -28,9 +26,7 @@ struct Gpt : nn::Module<Gpt> {
   static void fields(auto& m, auto&& f) {
     f("tokens", m.tokens)("positions", m.positions)("first", m.first)("second", m.second)("norm", m.norm)("head", m.head);
   }
-  Tensor forward(const Tensor& ids) const {
-    return head(norm(second(first(tokens(ids) + positions(arange(ids.size(1)))))));
-  }
+  Tensor forward(const Tensor& ids) const { return head(norm(second(first(tokens(ids) + positions(arange(ids.size(1))))))); }
 };
 /// Sequences that count upwards from a random start, with some noise.
 Data counting() {

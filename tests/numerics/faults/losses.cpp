@@ -120,20 +120,73 @@ void product_underflows(Run& run) {
 }  // namespace
 
 void loss_faults(std::vector<Fault>& all) {
-  all.push_back({.number = 5, .name = "log(1 + exp(x))", .family = "losses", .need = Need::lead, .k = 12, .ops = {"exp"}, .path = "SoftplusLoss",
-                 .phase = "forward", .remedies = {"stable_op"}, .steps = 60, .train = softplus_by_hand});
-  all.push_back({.number = 6, .name = "log(softmax(x))", .family = "losses", .need = Need::lead, .k = 10, .ops = {"log"}, .path = "ClassLoss",
-                 .phase = "forward", .remedies = {"stable_op"}, .steps = 100, .train = log_of_softmax_f32});
-  all.push_back({.number = 7, .name = "log(softmax(x)) in f16", .family = "losses", .need = Need::lead, .k = 15, .ops = {"log"},
-                 .path = "ClassLoss", .phase = "forward", .remedies = {"stable_op", "dtype"}, .dtypes = {f16}, .steps = 80,
+  all.push_back({.number = 5,
+                 .name = "log(1 + exp(x))",
+                 .family = "losses",
+                 .need = Need::lead,
+                 .k = 12,
+                 .ops = {"exp"},
+                 .path = "SoftplusLoss",
+                 .phase = "forward",
+                 .remedies = {"stable_op"},
+                 .steps = 60,
+                 .train = softplus_by_hand});
+  all.push_back({.number = 6,
+                 .name = "log(softmax(x))",
+                 .family = "losses",
+                 .need = Need::lead,
+                 .k = 10,
+                 .ops = {"log"},
+                 .path = "ClassLoss",
+                 .phase = "forward",
+                 .remedies = {"stable_op"},
+                 .steps = 100,
+                 .train = log_of_softmax_f32});
+  all.push_back({.number = 7,
+                 .name = "log(softmax(x)) in f16",
+                 .family = "losses",
+                 .need = Need::lead,
+                 .k = 15,
+                 .ops = {"log"},
+                 .path = "ClassLoss",
+                 .phase = "forward",
+                 .remedies = {"stable_op", "dtype"},
+                 .dtypes = {f16},
+                 .steps = 80,
                  .train = log_of_softmax_f16});
-  all.push_back({.number = 8, .name = "log(1 - sigmoid(x))", .family = "losses", .need = Need::lead, .k = 8, .ops = {"sub", "log"},
-                 .path = "BinaryLoss", .phase = "forward", .remedies = {"stable_op"}, .steps = 80, .train = entropy_by_hand});
-  all.push_back({.number = 19, .name = "log-sum-exp over a large vocabulary in f16", .family = "losses", .need = Need::same_step,
-                 .ops = {"sum"}, .path = "VocabularyLoss", .phase = "forward", .remedies = {"stable_op", "dtype"}, .dtypes = {f16},
-                 .steps = 4, .train = large_vocabulary});
-  all.push_back({.number = 29, .name = "product of probabilities", .family = "losses", .need = Need::by, .k = 126, .ops = {"prod", "mul"},
-                 .path = "Likelihood", .phase = "forward", .remedies = {"stable_op"}, .steps = 200, .train = product_underflows});
+  all.push_back({.number = 8,
+                 .name = "log(1 - sigmoid(x))",
+                 .family = "losses",
+                 .need = Need::lead,
+                 .k = 8,
+                 .ops = {"sub", "log"},
+                 .path = "BinaryLoss",
+                 .phase = "forward",
+                 .remedies = {"stable_op"},
+                 .steps = 80,
+                 .train = entropy_by_hand});
+  all.push_back({.number = 19,
+                 .name = "log-sum-exp over a large vocabulary in f16",
+                 .family = "losses",
+                 .need = Need::same_step,
+                 .ops = {"sum"},
+                 .path = "VocabularyLoss",
+                 .phase = "forward",
+                 .remedies = {"stable_op", "dtype"},
+                 .dtypes = {f16},
+                 .steps = 4,
+                 .train = large_vocabulary});
+  all.push_back({.number = 29,
+                 .name = "product of probabilities",
+                 .family = "losses",
+                 .need = Need::by,
+                 .k = 126,
+                 .ops = {"prod", "mul"},
+                 .path = "Likelihood",
+                 .phase = "forward",
+                 .remedies = {"stable_op"},
+                 .steps = 200,
+                 .train = product_underflows});
 }
 
 }  // namespace keel::faults

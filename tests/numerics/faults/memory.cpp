@@ -46,9 +46,20 @@ void momentum_decays(Run& run) {
 }  // namespace
 
 void memory_faults(std::vector<Fault>& all) {
-  all.push_back({.number = 27, .name = "memory that was never written", .family = "memory", .need = Need::same_step, .ops = {"add"},
-                 .remedies = {"data"}, .dtypes = {f32, bf16, f16}, .steps = 20, .train = never_written});
-  all.push_back({.number = 30, .name = "momentum in subnormal numbers (control)", .family = "memory", .need = Need::control, .steps = 300,
+  all.push_back({.number = 27,
+                 .name = "memory that was never written",
+                 .family = "memory",
+                 .need = Need::same_step,
+                 .ops = {"add"},
+                 .remedies = {"data"},
+                 .dtypes = {f32, bf16, f16},
+                 .steps = 20,
+                 .train = never_written});
+  all.push_back({.number = 30,
+                 .name = "momentum in subnormal numbers (control)",
+                 .family = "memory",
+                 .need = Need::control,
+                 .steps = 300,
                  .train = momentum_decays});
 }
 

@@ -59,10 +59,26 @@ void bit_flips(Run& run) {
 }  // namespace
 
 void parallel_faults(std::vector<Fault>& all) {
-  all.push_back({.number = 26, .name = "all-reduce by SUM in f16", .family = "parallel", .need = Need::lead, .k = 1, .ops = {"sum"},
-                 .path = "AllReduce", .remedies = {"stable_op"}, .dtypes = {f16}, .steps = 110, .train = sum_of_ranks});
-  all.push_back({.number = 32, .name = "a bit flips", .family = "parallel", .need = Need::after, .k = 10, .ops = {"linear", "matmul", "relu"},
-                 .remedies = {"hardware"}, .steps = 70, .train = bit_flips});
+  all.push_back({.number = 26,
+                 .name = "all-reduce by SUM in f16",
+                 .family = "parallel",
+                 .need = Need::lead,
+                 .k = 1,
+                 .ops = {"sum"},
+                 .path = "AllReduce",
+                 .remedies = {"stable_op"},
+                 .dtypes = {f16},
+                 .steps = 110,
+                 .train = sum_of_ranks});
+  all.push_back({.number = 32,
+                 .name = "a bit flips",
+                 .family = "parallel",
+                 .need = Need::after,
+                 .k = 10,
+                 .ops = {"linear", "matmul", "relu"},
+                 .remedies = {"hardware"},
+                 .steps = 70,
+                 .train = bit_flips});
 }
 
 }  // namespace keel::faults

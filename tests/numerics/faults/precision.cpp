@@ -36,7 +36,7 @@ void residual_grows(Run& run) {
   });
 }
 
-/// 10: the loss halves every five steps (a weight that a schedule takes down) and with it the gradients, until f16 has nothing left of them.
+/// 10: a schedule halves the weight of the loss every five steps, and with it the gradients, until f16 has nothing left of them.
 void gradients_underflow(Run& run) {
   Mlp net(16, 32, 4);
   net.to(run.dtype());
@@ -162,20 +162,72 @@ void stale_scale(Run& run) {
 }  // namespace
 
 void precision_faults(std::vector<Fault>& all) {
-  all.push_back({.number = 2, .name = "residual growth in f16", .family = "precision", .need = Need::lead, .k = 20, .ops = {"linear", "add", "matmul"},
-                 .phase = "forward", .remedies = {"dtype"}, .dtypes = {f16}, .steps = 300, .train = residual_grows});
-  all.push_back({.number = 10, .name = "gradient underflow in f16", .family = "precision", .need = Need::lead, .k = 40,
-                 .ops = {"linear", "matmul", "cast", "relu", "cross_entropy", "sum"}, .phase = "backward", .remedies = {"loss_scale"},
-                 .dtypes = {f16}, .steps = 200, .train = gradients_underflow});
-  all.push_back({.number = 13, .name = "updates that bf16 absorbs", .family = "precision", .need = Need::by, .k = 10, .ops = {"adam_step"},
-                 .phase = "optimiser", .remedies = {"master_weights", "dtype"}, .dtypes = {bf16}, .steps = 60, .train = updates_absorbed});
-  all.push_back({.number = 14, .name = "gradient accumulation in bf16", .family = "precision", .need = Need::by, .k = 512,
-                 .ops = {"add", "assign"}, .remedies = {"accumulator", "dtype"}, .dtypes = {bf16}, .steps = 1200,
+  all.push_back({.number = 2,
+                 .name = "residual growth in f16",
+                 .family = "precision",
+                 .need = Need::lead,
+                 .k = 20,
+                 .ops = {"linear", "add", "matmul"},
+                 .phase = "forward",
+                 .remedies = {"dtype"},
+                 .dtypes = {f16},
+                 .steps = 300,
+                 .train = residual_grows});
+  all.push_back({.number = 10,
+                 .name = "gradient underflow in f16",
+                 .family = "precision",
+                 .need = Need::lead,
+                 .k = 40,
+                 .ops = {"linear", "matmul", "cast", "relu", "cross_entropy", "sum"},
+                 .phase = "backward",
+                 .remedies = {"loss_scale"},
+                 .dtypes = {f16},
+                 .steps = 200,
+                 .train = gradients_underflow});
+  all.push_back({.number = 13,
+                 .name = "updates that bf16 absorbs",
+                 .family = "precision",
+                 .need = Need::by,
+                 .k = 10,
+                 .ops = {"adam_step"},
+                 .phase = "optimiser",
+                 .remedies = {"master_weights", "dtype"},
+                 .dtypes = {bf16},
+                 .steps = 60,
+                 .train = updates_absorbed});
+  all.push_back({.number = 14,
+                 .name = "gradient accumulation in bf16",
+                 .family = "precision",
+                 .need = Need::by,
+                 .k = 512,
+                 .ops = {"add", "assign"},
+                 .remedies = {"accumulator", "dtype"},
+                 .dtypes = {bf16},
+                 .steps = 1200,
                  .train = accumulation_stalls});
-  all.push_back({.number = 23, .name = "fp8 scale from the past", .family = "precision", .need = Need::after, .k = 2, .ops = {"cast", "mul"},
-                 .path = "input", .phase = "forward", .remedies = {"margin"}, .steps = 40, .train = stale_scale});
-  all.push_back({.number = 24, .name = "SwiGLU outlier channel in f16", .family = "precision", .need = Need::lead, .k = 10, .ops = {"mul"},
-                 .path = "act", .phase = "forward", .remedies = {"dtype"}, .dtypes = {f16}, .steps = 130, .train = outlier_channel});
+  all.push_back({.number = 23,
+                 .name = "fp8 scale from the past",
+                 .family = "precision",
+                 .need = Need::after,
+                 .k = 2,
+                 .ops = {"cast", "mul"},
+                 .path = "input",
+                 .phase = "forward",
+                 .remedies = {"margin"},
+                 .steps = 40,
+                 .train = stale_scale});
+  all.push_back({.number = 24,
+                 .name = "SwiGLU outlier channel in f16",
+                 .family = "precision",
+                 .need = Need::lead,
+                 .k = 10,
+                 .ops = {"mul"},
+                 .path = "act",
+                 .phase = "forward",
+                 .remedies = {"dtype"},
+                 .dtypes = {f16},
+                 .steps = 130,
+                 .train = outlier_channel});
 }
 
 }  // namespace keel::faults

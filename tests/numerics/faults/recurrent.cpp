@@ -28,7 +28,8 @@ struct Rnn : nn::Module<Rnn> {
 void recurrence_explodes(Run& run) {
   Rnn net;
   nn::init::zeros(net.cell.hidden.weight);
-  for (int64_t i = 0; i < 8; ++i) poke(net.cell.hidden.weight, i * 8 + (i + 3) % 8, run.repaired ? 0.98 : 1.1);  // a permutation: orthogonal
+  for (int64_t i = 0; i < 8; ++i)
+    poke(net.cell.hidden.weight, i * 8 + (i + 3) % 8, run.repaired ? 0.98 : 1.1);  // a permutation: orthogonal
   optim::SGD opt(net.parameters(), {.lr = 1e-5});
   run.train(net, opt, [&](int64_t step) {
     const Tensor x = randn({8 * step, 2, 2}) * 0.1;
@@ -39,8 +40,15 @@ void recurrence_explodes(Run& run) {
 }  // namespace
 
 void recurrent_faults(std::vector<Fault>& all) {
-  all.push_back({.number = 20, .name = "exploding recurrence", .family = "recurrent", .need = Need::lead, .k = 15,
-                 .ops = {"linear", "matmul", "add"}, .path = "", .remedies = {"clip", "stable_op"}, .steps = 130,
+  all.push_back({.number = 20,
+                 .name = "exploding recurrence",
+                 .family = "recurrent",
+                 .need = Need::lead,
+                 .k = 15,
+                 .ops = {"linear", "matmul", "add"},
+                 .path = "",
+                 .remedies = {"clip", "stable_op"},
+                 .steps = 130,
                  .train = recurrence_explodes});
 }
 

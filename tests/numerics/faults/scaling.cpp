@@ -76,11 +76,25 @@ void scale_breathes(Run& run) {
 }  // namespace
 
 void scaling_faults(std::vector<Fault>& all) {
-  all.push_back({.number = 11, .name = "loss scale collapses", .family = "scaling", .need = Need::lead, .k = 12, .ops = {"mul"},
-                 .path = "amplifier", .phase = "forward", .remedies = {"dtype", "stable_op"}, .dtypes = {f16}, .steps = 40,
+  all.push_back({.number = 11,
+                 .name = "loss scale collapses",
+                 .family = "scaling",
+                 .need = Need::lead,
+                 .k = 12,
+                 .ops = {"mul"},
+                 .path = "amplifier",
+                 .phase = "forward",
+                 .remedies = {"dtype", "stable_op"},
+                 .dtypes = {f16},
+                 .steps = 40,
                  .train = scale_collapses});
-  all.push_back({.number = 12, .name = "loss scale breathes (control)", .family = "scaling", .need = Need::control, .dtypes = {f16},
-                 .steps = 200, .train = scale_breathes});
+  all.push_back({.number = 12,
+                 .name = "loss scale breathes (control)",
+                 .family = "scaling",
+                 .need = Need::control,
+                 .dtypes = {f16},
+                 .steps = 200,
+                 .train = scale_breathes});
 }
 
 }  // namespace keel::faults
