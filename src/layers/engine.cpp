@@ -366,6 +366,7 @@ Tensors Engine::run() {
 }  // namespace
 
 Tensors run_backward(const BackwardRequest& r) {
+  if (scope().monitor && !r.inputs && r.outputs.size() == 1 && r.outputs[0].defined()) static_cast<MonitorState*>(scope().monitor)->root(r.outputs[0]);
   ScopeGuard guard;
   scope().grad = r.create_graph;
   scope().phase = Phase::backward;

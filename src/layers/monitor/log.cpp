@@ -41,6 +41,7 @@ int64_t interval(int64_t step) {
 
 MonitorState::~MonitorState() {
   if (!log) return;
+  fold_touched();
   write_step();
   write_end();
   std::fclose(log);

@@ -29,6 +29,15 @@ std::string number(double v) {
   return text;
 }
 
+/// Whether an op of the backward phase reads or writes a format with few exponents.
+bool narrow_gradient(const Call& c) {
+  for (int i = 0; i < c.out.size(); ++i)
+    if (is_inexact(c.out[i].dtype) && format_of(c.out[i].dtype).narrow) return true;
+  for (int i = 0; i < c.in.size(); ++i)
+    if (c.in[i].defined() && is_inexact(impl(c.in[i]).spec.dtype) && format_of(impl(c.in[i]).spec.dtype).narrow) return true;
+  return false;
+}
+
 const char* const kNan = "nan";
 const char* const kInf = "inf";
 const char* const kNanInput = "nan input";
@@ -45,8 +54,8 @@ const char* phase_name(Phase p) {
   return names[int(p)];
 }
 
-MonitorState::MonitorState(const MonitorOptions& o) : options(o), index(256), ring(kRing) {
-  sites.reserve(128);
+MonitorState::MonitorState(const MonitorOptions& o) : options(o), index(256), ring(kRing), written(kWritten) {
+  sites.reserve(128), touched.reserve(256);
   step_began_ns = now_ns();
   if (options.log_file.empty()) return;
   log = std::fopen(options.log_file.c_str(), "w");
@@ -56,20 +65,35 @@ MonitorState::MonitorState(const MonitorOptions& o) : options(o), index(256), ri
 
 uint32_t MonitorState::site_of(const Call& c) {
   const Phase phase = c.scope.phase;
+  const auto is_here = [&](const WatchedSite& s) { return s.site == c.site && s.op == &c.op && s.path == c.scope.path && s.phase == phase; };
+  // Steps repeat the same calls in the same order.
+  if (last_site < sites.size()) {
+    const uint32_t guess = sites[last_site].next;
+    if (guess < sites.size() && is_here(sites[guess])) return last_site = guess;
+  }
+  const auto arrive = [&](uint32_t i) {
+    if (last_site < sites.size()) sites[last_site].next = i;
+    return last_site = i;
+  };
   const uint64_t h =
       (mix(&c.op) * 0x9e3779b97f4a7c15 ^ mix(c.scope.path) * 0xc2b2ae3d27d4eb4f ^ mix(c.site) * 0x165667b19e3779f9) + uint64_t(phase);
   for (size_t at = (h ^ h >> 29) & (index.size() - 1);; at = (at + 1) & (index.size() - 1)) {
     const uint32_t i = index[at];
     if (i == 0) {
-      if (sites.size() >= kMostSites)
-        return uint32_t(sites.size() - 1);  // the table's memory is bounded: what comes later shares the last site
-      sites.push_back({&c.op, c.scope.path, c.site, phase, {}});
+      if (sites.size() >= kMostSites) return uint32_t(sites.size() - 1);  // the table's memory is bounded: what comes later shares the last site
+      WatchedSite& s = sites.emplace_back();
+      s.op = &c.op, s.path = c.scope.path, s.site = c.site, s.phase = phase;
+      if (options.foretell && phase != Phase::backward)
+        for (int k = 0; k < c.op.in.size(); ++k)
+          if (has_risk(c.op.in[k].risk, Risk::divides | Risk::domain)) {
+            s.argument = std::make_unique<WatchedArgument>();
+            s.argument->input = k;
+          }
       index[at] = uint32_t(sites.size());
       if (sites.size() * 2 > index.size()) grow_index();
-      return uint32_t(sites.size() - 1);
+      return arrive(uint32_t(sites.size() - 1));
     }
-    const WatchedSite& s = sites[i - 1];
-    if (s.op == &c.op && s.path == c.scope.path && s.site == c.site && s.phase == phase) return i - 1;
+    if (is_here(sites[i - 1])) return arrive(i - 1);
   }
 }
 
@@ -86,15 +110,53 @@ void MonitorState::grow_index() {
   index = std::move(wider);
 }
 
+void MonitorState::fold(WatchedResult& r) {
+  RunningStep& now = r.now;
+  if (now.calls == 0) return;
+  const FloatBits f = float_bits(r.dtype);
+  if (now.min_bits < f.inf - 1)  // zeros, infinities and NaN have no say
+    if (const double low = magnitude_of(now.min_bits + 1, r.dtype); r.smallest == 0 || low < r.smallest) r.smallest = low;
+  if (const double high = magnitude_of(now.max_bits, r.dtype); high > r.largest) r.largest = high;
+}
+
+namespace {
+size_t place_of(const Storage* s) { return size_t((uint64_t(reinterpret_cast<uintptr_t>(s)) >> 6) * 0x9e3779b97f4a7c15 >> 54); }
+static_assert(MonitorState::kWritten == 1024, "place_of gives ten bits");
+}  // namespace
+
+const Written* MonitorState::known(const Tensor& t) const {
+  const TensorImpl& x = impl(t);
+  const Storage* const s = x.storage.get();
+  if (!s) return nullptr;
+  const Written& w = written[place_of(s)];
+  const bool fits = w.storage == s && w.writer == s->writer && w.version == s->version.load(std::memory_order_relaxed) && w.whole &&
+                    w.offset == x.offset && w.dtype == x.spec.dtype && w.elements == uint64_t(x.spec.shape.numel());
+  return fits ? &w : nullptr;
+}
+
+/// Keeps what the op wrote for those who read it next.
+void MonitorState::remember(const Call& c, const Tensors& out, int i, uint32_t site, const StatSlot& slot) {
+  const TensorImpl& y = impl(out[i]);
+  Storage* const s = y.storage.get();
+  if (!s) return;
+  if (!*s->writer) s->writer = c.op.name;  // tells it from other memory that comes to lie at the same address
+  Written& w = written[place_of(s)];
+  w.storage = s, w.writer = s->writer, w.version = s->version.load(std::memory_order_relaxed), w.site = site, w.output = uint8_t(i);
+  w.offset = y.offset, w.dtype = y.spec.dtype;
+  w.elements = slot.count.load(std::memory_order_relaxed), w.max_bits = slot.max_bits.load(std::memory_order_relaxed);
+  w.min_bits = slot.min_bits.load(std::memory_order_relaxed), w.whole = w.elements == uint64_t(y.spec.shape.numel());
+  w.noise = -INFINITY;
+  if (c.op.elementwise && c.scope.phase == Phase::forward && options.foretell) w.noise = noise_of(c, out[i], site, w.noise_site);
+}
+
 void MonitorState::take(const Call& c, const Tensors& out, const StatSlot* slots, const Taint* overwritten) {
-  const uint32_t at = site_of(c);
+  const uint32_t at = last_site;
   ++step_ops;
   for (int i = 0; i < c.op.out.size() && i < out.size(); ++i) {
     const StatSlot& slot = slots[i];
     const uint64_t n = slot.count.load(std::memory_order_relaxed);
     if (n == 0) continue;
     const DType t = impl(out[i]).spec.dtype;
-    const FloatBits f = float_bits(t);
     WatchedRow& row = ring[rows++ % kRing];
     row = {step,
            at,
@@ -108,19 +170,23 @@ void MonitorState::take(const Call& c, const Tensors& out, const StatSlot* slots
            uint32_t(slot.subnormal.load(std::memory_order_relaxed))};
     WatchedResult& r = sites[at].results[i];
     if (r.calls++ == 0) r.first_step = step;
-    r.elements += n, r.last_step = step, r.dtype = t;
-    r.nan += row.nan, r.inf += row.inf, r.subnormal += row.subnormal;
-    step_subnormal += row.subnormal;
-    if (row.min_bits < f.inf - 1)  // zeros, infinities and NaN have no say
-      if (const double low = magnitude_of(row.min_bits + 1, t); r.smallest == 0 || low < r.smallest) r.smallest = low;
-    const bool broken = row.max_bits >= f.inf;
-    if (!broken) {
-      const double high = magnitude_of(row.max_bits, t);
-      if (high > r.largest) r.largest = high;
-      if (high > step_largest) step_largest = high;
+    RunningStep& now = r.now;
+    if (now.calls == 0) touched.push_back(at << 2 | uint32_t(i));
+    if (r.dtype != t) [[unlikely]] {
+      fold(r);
+      now.max_bits = 0, now.min_bits = ~uint64_t(0), r.dtype = t, r.series.reset();
+    }
+    r.elements += n, r.last_step = step;
+    ++now.calls, now.elements += n;
+    if (row.min_bits < now.min_bits) now.min_bits = row.min_bits;
+    if (row.subnormal) r.subnormal += row.subnormal, now.subnormal += row.subnormal, step_subnormal += row.subnormal;
+    remember(c, out, i, at, slot);
+    if (const bool broken = row.max_bits >= float_bits(t).inf; !broken) {
+      if (row.max_bits > now.max_bits) now.max_bits = row.max_bits;
       if (!tainted.empty()) [[unlikely]]
         taint(c, out, i, TaintedStorages::clean);
     } else {
+      r.nan += row.nan, r.inf += row.inf, now.nan += row.nan, now.inf += row.inf;
       step_nan += row.nan, step_inf += row.inf;
       examine(c, out, i, at, uint8_t(i), slot, overwritten);
     }
@@ -179,6 +245,8 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
       inputs += "; " + role + ": " + (x.weak ? number(read_double(x.data, x.spec.dtype)) : to_string(x.spec) + " " + range);
   }
   taint(c, out, i, nans ? TaintedStorages::nan : TaintedStorages::inf);
+  if (bad_site == ~uint32_t(0) && !nan_in && !inf_in && any_input) bad_site = site, bad_output = output;
+  if (!pending.empty() && c.into && impl(*c.into).grad && impl(*c.into).grad->requires_grad) note_update();
 
   const OutDef& def = c.op.out[i];
   const std::string which = c.op.out.size() > 1 ? std::string(" in '") + def.name + "'" : "";
@@ -218,7 +286,10 @@ void MonitorState::add_found(const Call& c, uint32_t site, uint8_t output, const
     if (outer && outer->op && outer->op != &c.op && c.scope.phase == Phase::forward) text += "; part of " + std::string(outer->op->name);
     found_index.emplace(key, uint32_t(found.size()));
     Monitor::Finding about;
-    about.severity = info ? Severity::info : Severity::fault, about.detector = "nonfinite", about.epoch = epoch;
+    // Where a loss scale is sought, narrow gradients overflow now and then, and the step is skipped: a fault only if it is not.
+    const bool waits = !info && c.scope.phase == Phase::backward && options.break_on == BreakOn::never && narrow_gradient(c);
+    if (waits) pending.push_back(uint32_t(found.size()));
+    about.severity = info || waits ? Severity::info : Severity::fault, about.detector = detector_name(Detector::nonfinite), about.epoch = epoch;
     about.value = value, about.text = std::move(text);
     found.push_back({site, output, kind, step, elements, 1, std::move(about)});
     write_findings();
@@ -229,6 +300,7 @@ void MonitorState::add_found(const Call& c, uint32_t site, uint8_t output, const
 }
 
 void MonitorState::begin_step() {
+  judge_step();
   write_step();
   if (options.budget > 0) {
     const uint64_t now = now_ns();
@@ -239,8 +311,15 @@ void MonitorState::begin_step() {
       every /= 2;
     step_began_ns = now, pass_ns = 0;
   }
-  ++step, ++rotation;
+  ++step, ++rotation, last_site = 0;
   step_ops = step_nan = step_inf = step_subnormal = 0, step_largest = 0;
+  bad_site = ~uint32_t(0), backward_ran = updated = jump_seen = false;
+  if (!std::exchange(raise_pending, false)) return;
+  for (size_t i = found.size(); i-- > 0;)
+    if (found[i].about.severity == Severity::warning) {
+      const Monitor::Finding f = finding(found[i]);
+      raise(Error(ErrorCode::numeric, f.text).op(f.op.c_str()).path(f.path.c_str()).note("site: " + f.site).note("step: " + std::to_string(f.step) + ", " + f.phase));
+    }
 }
 
 Tensors layer::monitor(Call& c) {
@@ -256,6 +335,11 @@ Tensors layer::monitor(Call& c) {
   const bool governed = m.options.budget > 0;
   if (governed)
     for (int i = 0; i < n; ++i) slots[i].timed = true, slots[i].every = m.every, slots[i].rotation = m.rotation;
+  const uint32_t at = m.site_of(c);
+  if (m.sites[at].argument) [[unlikely]]
+    m.look_at_argument(c, m.sites[at], at);
+  const bool update = c.scope.phase == Phase::optimiser && MonitorState::is_update(c.op);
+  if (update && m.before_update(c, at)) return {c.in[c.op.out[0].alias_of]};
   // Inputs that the op overwrites cannot be looked at afterwards: remember what is known of them.
   Taint before[16];
   const bool remember = !m.tainted.empty() || c.into || c.op.out[0].alias_of >= 0;
@@ -264,6 +348,7 @@ Tensors layer::monitor(Call& c) {
       before[i] = c.in[i].defined() && impl(c.in[i]).storage ? m.tainted.find(impl(c.in[i]).storage.get()) : TaintedStorages::clean;
   Tensors out = run_backend(c, slots);
   m.take(c, out, slots, remember ? before : nullptr);
+  if (update) m.after_update(c, at);
   if (governed)
     for (int i = 0; i < n; ++i) m.pass_ns += slots[i].pass_ns;
   return out;

@@ -1,24 +1,58 @@
 #pragma once
 // What a Monitor keeps. The layer's side of it is written for speed: no text, no allocation but when a new site appears.
+#include <cmath>
 #include <cstdio>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
 #include "backend/stat_slot.h"
 #include "keel/monitor.h"
+#include "layers/monitor/series.h"
 #include "op/scope.h"
 
 namespace keel {
 
 struct Storage;
 
+/// What the running step brought so far: as bits, `min_bits` less one, as in a StatSlot. Only values of one dtype are in here.
+struct RunningStep {
+  uint64_t max_bits = 0, min_bits = ~uint64_t(0), elements = 0;
+  uint32_t calls = 0, nan = 0, inf = 0, subnormal = 0;
+};
 /// Totals of one result at one site.
 struct WatchedResult {
   uint64_t calls = 0, elements = 0, nan = 0, inf = 0, subnormal = 0;
-  double largest = 0, smallest = 0;
+  double largest = 0, smallest = 0;  // without `now`; see MonitorState::fold
   int64_t first_step = 0, last_step = 0;
   DType dtype = DType::none;
+  bool is_loss = false;            // backward() was called on it
+  uint8_t streak = 0;              // steps in a row in which something held; each rule that counts has its own kind of site
+  RunningStep now;
+  std::unique_ptr<Series> series;  // complete steps
+};
+/// An input that endangers its op: a denominator, the argument of a logarithm.
+struct WatchedArgument {
+  int input = -1;
+  uint32_t step_calls = 0;
+  DType dtype = DType::none;
+  uint64_t min_bits = ~uint64_t(0), max_bits = 0;
+  double sum = 0;        // of sampled magnitudes
+  int64_t sampled = 0;
+  double mean = 0;       // largest mean magnitude of a step so far
+  float lost = -INFINITY;   // bits that a cancelling subtraction took from the smallest magnitude, in this step
+  uint32_t lost_site = 0;   // that subtraction
+  uint8_t lost_streak = 0;  // steps in a row that lost too many
+  bool recorded = false;    // a gradient flows through it
+  std::unique_ptr<Series> series;
+};
+/// An optimiser's step.
+struct WatchedUpdate {
+  Numbers gradient, moved, ratio;  // log2 of the norms of gradients and of what the weights moved; rms of gradient / root of second moment
+  std::vector<float> before;       // sampled weights, as they were before the step
+  double last_lr = 0, most_lr = 0;
+  uint8_t absorbed = 0, floored = 0;  // steps in a row
 };
 /// One op at one place of the program.
 struct WatchedSite {
@@ -26,7 +60,31 @@ struct WatchedSite {
   const char* path = nullptr;
   const void* site = nullptr;
   Phase phase = Phase::forward;
+  uint32_t next = 0;         // the site that came after this one last time
   WatchedResult results[4];  // one a declared output
+  std::unique_ptr<WatchedArgument> argument;
+  std::unique_ptr<WatchedUpdate> update;
+};
+
+/// The rules. The order is that of `detector_name`.
+enum class Detector : uint8_t {
+  nonfinite, headroom, denominator, argument, growth, lost_bits, underflow, absorbed_update, adam, gradient_norm, attention_entropy,
+  fp8_scale, loss_scale, uninitialised, lint, kurtosis, bad_input
+};
+const char* detector_name(Detector d);
+
+/// What is known of a storage that a watched op wrote last.
+struct Written {
+  const Storage* storage = nullptr;
+  const char* writer = nullptr;
+  uint32_t version = 0, site = 0;
+  int64_t offset = 0;
+  uint64_t elements = 0, max_bits = 0, min_bits = 0;
+  DType dtype = DType::none;
+  uint8_t output = 0;
+  bool whole = true;        // every element was looked at
+  float noise = -INFINITY;  // log2 of the rounding noise that a cancelling subtraction left in it
+  uint32_t noise_site = 0;  // that subtraction
 };
 /// One call as the ring keeps it: what the kernel wrote into its slot.
 struct WatchedRow {
@@ -82,6 +140,8 @@ struct MonitorState {
 
   explicit MonitorState(const MonitorOptions& o);
   ~MonitorState();
+  MonitorState(const MonitorState&) = delete;
+  MonitorState& operator=(const MonitorState&) = delete;
 
   MonitorOptions options;
   void* above = nullptr;  // the older monitor of this thread
@@ -105,12 +165,49 @@ struct MonitorState {
   std::vector<uint8_t> announced;  // a site's outputs, as bits, that the log has named
   int broken_lines = 0;
 
+  // what the rules look at
+  static constexpr size_t kWritten = 1024;
+  std::vector<Written> written;              // direct-mapped by storage
+  uint32_t last_site = 0;                    // of the previous call
+  std::vector<uint32_t> touched;             // results seen in this step, in order: site << 2 | output
+  std::vector<uint32_t> touched_arguments;   // sites
+  uint32_t loss_site = ~uint32_t(0);         // where the loss came from last
+  uint8_t loss_output = 0;
+  bool raise_pending = false;                // break_on = warning, and there is one
+  // of the running step
+  uint32_t bad_site = ~uint32_t(0);          // the first that made a NaN or infinity
+  uint8_t bad_output = 0;
+  bool backward_ran = false, updated = false, jump_seen = false;
+  int64_t blocked_step = -1;                 // the last step in which an update was kept from running
+  uint32_t skips = 0;                        // steps in a row that went bad and wrote no weight
+  std::vector<uint32_t> pending;             // findings of narrow gradients: faults only if an update uses them
+
   uint32_t site_of(const Call& c);
+  /// What is known of `x` if a watched op wrote it last and saw all of it; null: nothing.
+  const Written* known(const Tensor& x) const;
+  /// Notes that backward() was called on `t`.
+  void root(const Tensor& t);
+  /// Looks at the input of `c` that can endanger its result, before the op runs.
+  void look_at_argument(const Call& c, WatchedSite& s, uint32_t at);
+  /// Adds the running step to the totals of `r`.
+  static void fold(WatchedResult& r);
+  void fold_touched() {
+    for (const uint32_t t : touched) fold(sites[t >> 2].results[t & 3]);
+  }
+  /// An update uses the gradients of this step.
+  void note_update();
+  /// Whether an op of the optimiser phase is an optimiser's step.
+  static bool is_update(const OpDef& op);
+  /// True: the update must not run.
+  bool before_update(const Call& c, uint32_t at);
+  void after_update(const Call& c, uint32_t at);
   void take(const Call& c, const Tensors& out, const StatSlot* slots, const TaintedStorages::Kind* overwritten);
   void begin_step();
 
   Monitor::Finding finding(const Found& f) const;
   std::vector<Monitor::Finding> found_with(Severity severity) const;
+  /// A finding of a rule; one entry a site and rule.
+  void warn(Detector d, uint32_t site, uint8_t output, const char* kind, Monitor::Finding about);
   Monitor::Statistic statistic(const WatchedSite& s, int output) const;
   Monitor::Record record(const WatchedRow& r) const;
   std::string report() const;
@@ -123,6 +220,21 @@ struct MonitorState {
   void write_series();
   void announce(uint32_t site, int output);
   void grow_index();
+  void remember(const Call& c, const Tensors& out, int i, uint32_t site, const StatSlot& slot);
+  float noise_of(const Call& c, const Tensor& out, uint32_t site, uint32_t& from) const;
+  // detectors_range.cpp: at the end of a step
+  void judge_step();
+  void judge_jump(uint32_t site, uint8_t output, const WatchedResult& r);
+  void judge_skips();
+  // detectors_update.cpp
+  bool gradients_are_bad(const Call& c) const;
+  void judge_absorbed(uint32_t at, WatchedUpdate& u, double share, double lr, DType t);
+  void judge_adam(uint32_t at, WatchedUpdate& u, double rms, double floored, double eps);
+  void judge_gradient(uint32_t at, WatchedUpdate& u);
+  void judge_range(uint32_t site, uint8_t output, WatchedResult& r);
+  void judge_growth(uint32_t site, uint8_t output, WatchedResult& r);
+  void judge_argument(uint32_t site, WatchedArgument& a);
+  Trend loss_trend(int n) const;
   void taint(const Call& c, const Tensors& out, int i, TaintedStorages::Kind kind);
   void examine(const Call& c, const Tensors& out, int i, uint32_t site, uint8_t output, const StatSlot& slot,
                const TaintedStorages::Kind* overwritten);

@@ -159,9 +159,9 @@ void Monitor::epoch(int64_t number) { state_->epoch = number; }
 int64_t Monitor::blocked_steps() const { return state_->blocked; }
 std::vector<Monitor::Statistic> Monitor::statistics() const {
   std::vector<Statistic> out;
-  for (const WatchedSite& s : state_->sites)
+  for (WatchedSite& s : state_->sites)
     for (int i = 0; i < s.op->out.size(); ++i)
-      if (s.results[i].calls) out.push_back(state_->statistic(s, i));
+      if (s.results[i].calls) MonitorState::fold(s.results[i]), out.push_back(state_->statistic(s, i));
   return out;
 }
 std::vector<Monitor::Record> Monitor::history() const {
@@ -170,6 +170,9 @@ std::vector<Monitor::Record> Monitor::history() const {
   for (uint64_t i = state_->rows - n; i < state_->rows; ++i) out.push_back(state_->record(state_->ring[i % MonitorState::kRing]));
   return out;
 }
-std::string Monitor::report() const { return state_->report(); }
+std::string Monitor::report() const {
+  state_->fold_touched();
+  return state_->report();
+}
 
 }  // namespace keel

@@ -1,0 +1,338 @@
+// Rules that foretell: what leaves its range, which denominators vanish, what grows without end. They run at the end of each step over what
+// its results left behind. docs/numerics/detectors.md gives every threshold and why.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "backend/float_bits.h"
+#include "core/impl.h"
+#include "keel/error.h"
+#include "layers/monitor/monitor.h"
+#include "layers/monitor/suggest.h"
+
+namespace keel {
+
+extern OpDef op_abs, op_add, op_clamp, op_maximum, op_minimum, op_mul, op_neg, op_relu, op_sqrt, op_sub, op_where;
+
+namespace {
+
+std::string number(double v) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3g", v);
+  return text;
+}
+std::string power(double log2) { return log2 > -1000 && log2 < 1000 ? number(std::exp2(log2)) : "2^" + number(log2); }
+
+float log2_of(uint64_t bits, DType t) { return float(std::log2(magnitude_of(bits, t))); }
+
+constexpr int kWindow = 8;  // readings that a trend needs
+
+}  // namespace
+
+const char* detector_name(Detector d) {
+  constexpr const char* names[] = {"nonfinite",   "headroom",          "denominator", "argument",   "growth",        "lost bits", "underflow", "absorbed update", "adam",
+                                   "gradient norm", "attention entropy", "fp8 scale",   "loss scale", "uninitialised", "lint",      "kurtosis",  "bad input"};
+  return names[int(d)];
+}
+
+void MonitorState::warn(Detector d, uint32_t site, uint8_t output, const char* kind, Monitor::Finding about) {
+  const uint64_t key = uint64_t(1) << 63 | uint64_t(site) << 8 | uint64_t(d);
+  if (auto it = found_index.find(key); it != found_index.end()) {
+    ++found[it->second].count;
+    return;
+  }
+  if (found.size() >= kMostFindings) return;
+  found_index.emplace(key, uint32_t(found.size()));
+  about.detector = detector_name(d), about.epoch = epoch;
+  const bool is_warning = about.severity == Severity::warning;
+  found.push_back({site, output, kind, step, 0, 1, std::move(about)});
+  if (is_warning && options.break_on == BreakOn::warning) raise_pending = true;
+  write_findings();
+}
+
+void MonitorState::root(const Tensor& t) {
+  backward_ran = true;
+  if (const Written* w = known(t)) {
+    loss_site = w->site, loss_output = w->output;
+    sites[w->site].results[w->output].is_loss = true;
+  }
+}
+
+void MonitorState::note_update() {
+  updated = true;
+  for (const uint32_t i : pending) found[i].about.severity = Severity::fault;
+  pending.clear();
+}
+
+// ---- inputs that endanger their op ----
+
+void MonitorState::look_at_argument(const Call& c, WatchedSite& s, uint32_t at) {
+  WatchedArgument& a = *s.argument;
+  if (a.input >= c.in.size() || !c.in[a.input].defined()) return;
+  const Tensor& t = c.in[a.input];
+  const TensorImpl& x = impl(t);
+  const int64_t n = x.spec.shape.numel();
+  if (x.weak || !is_inexact(x.spec.dtype) || is_complex(x.spec.dtype) || n == 0) return;
+  if (a.dtype != x.spec.dtype) a.dtype = x.spec.dtype, a.series.reset(), a.mean = 0;
+  if (a.step_calls++ == 0) touched_arguments.push_back(at);
+  a.recorded = c.recording;
+  const Written* const w = known(t);
+  uint64_t low, high;
+  if (w) {
+    low = w->min_bits, high = w->max_bits;
+  } else {
+    StatSlot slot;
+    while (n * int64_t(size_of(a.dtype)) / slot.every > 65536) slot.every *= 2;
+    slot.rotation = rotation;
+    observe(t, slot);
+    low = slot.min_bits.load(), high = slot.max_bits.load();
+  }
+  a.min_bits = std::min(a.min_bits, low);
+  const FloatBits f = float_bits(a.dtype);
+  if (high < f.inf) a.max_bits = std::max(a.max_bits, high);
+  if (w && w->noise > -INFINITY && low < f.inf - 1) {
+    const float lost = float(format_of(a.dtype).digits) + w->noise - log2_of(low + 1, a.dtype);
+    if (lost > a.lost) a.lost = lost, a.lost_site = w->noise_site;
+  }
+  if (x.device.type != DeviceType::cpu || !is_contiguous(x.spec.shape, x.strides)) return;
+  const int64_t stride = std::max<int64_t>(1, n / 32);
+  for (int64_t i = 0; i < n; i += stride) {
+    const double v = std::abs(read_double(x.data + i * int64_t(size_of(a.dtype)), a.dtype));
+    if (std::isfinite(v)) a.sum += v, ++a.sampled;
+  }
+}
+
+/// The absolute rounding noise of an elementwise result, if it comes from a subtraction: operands are rounded at their magnitude, and what
+/// they have in common goes, so that the noise stays while the value shrinks. Ops that keep the noise as it is hand it on.
+float MonitorState::noise_of(const Call& c, const Tensor& out, uint32_t site, uint32_t& from) const {
+  const auto size_of_input = [&](int i) -> double {  // log2 of the largest magnitude; NaN: not known
+    const TensorImpl& x = impl(c.in[i]);
+    if (x.weak) return std::log2(std::abs(read_double(x.data, x.spec.dtype)));
+    const Written* w = known(c.in[i]);
+    return w && w->max_bits < float_bits(w->dtype).inf ? std::log2(magnitude_of(w->max_bits, w->dtype)) : NAN;
+  };
+  if (&c.op == &op_sub) {
+    const double a = size_of_input(0), b = size_of_input(1);
+    if (!(a == a) || !(b == b)) return -INFINITY;
+    from = site;
+    return float(std::max(a, b)) - float(format_of(impl(out).spec.dtype).digits);
+  }
+  const bool keeps = &c.op == &op_add || &c.op == &op_maximum || &c.op == &op_minimum || &c.op == &op_clamp || &c.op == &op_relu ||
+                     &c.op == &op_neg || &c.op == &op_abs;
+  const bool scales = &c.op == &op_mul;
+  if (!keeps && !scales) return -INFINITY;
+  float noise = -INFINITY;
+  for (int i = 0; i < c.in.size() && i < 2; ++i)
+    if (const Written* w = c.in[i].defined() ? known(c.in[i]) : nullptr; w && w->noise > noise) noise = w->noise, from = w->noise_site;
+  if (scales && noise > -INFINITY) {
+    const TensorImpl &a = impl(c.in[0]), &b = impl(c.in[1]);
+    if (!a.weak && !b.weak) return -INFINITY;
+    noise += float(size_of_input(a.weak ? 0 : 1));
+  }
+  return noise;
+}
+
+// ---- the end of a step ----
+
+Trend MonitorState::loss_trend(int n) const {
+  if (loss_site >= sites.size()) return {};
+  const WatchedResult& r = sites[loss_site].results[loss_output];
+  return r.series ? r.series->trend(n, &Reading::high) : Trend{};
+}
+
+void MonitorState::judge_step() {
+  for (const uint32_t t : touched) {
+    WatchedResult& r = sites[t >> 2].results[t & 3];
+    fold(r);
+    const FloatBits f = float_bits(r.dtype);
+    if (!r.series) r.series = std::make_unique<Series>();
+    Reading g;
+    g.step = step, g.elements = r.now.elements, g.nan = r.now.nan, g.inf = r.now.inf, g.subnormal = r.now.subnormal;
+    if (r.now.max_bits) g.high = log2_of(r.now.max_bits, r.dtype);
+    if (r.now.min_bits < f.inf - 1) g.low = log2_of(r.now.min_bits + 1, r.dtype);
+    if (g.high > -INFINITY) step_largest = std::max(step_largest, magnitude_of(r.now.max_bits, r.dtype));
+    r.series->push(g);
+    r.now = {};
+  }
+  if (options.foretell) {
+    for (const uint32_t t : touched) {
+      WatchedResult& r = sites[t >> 2].results[t & 3];
+      judge_range(t >> 2, uint8_t(t & 3), r);
+      judge_jump(t >> 2, uint8_t(t & 3), r);
+      if (r.is_loss) judge_growth(t >> 2, uint8_t(t & 3), r);
+    }
+    for (const uint32_t s : touched_arguments) judge_argument(s, *sites[s].argument);
+    judge_skips();
+  }
+  touched.clear(), touched_arguments.clear();
+  for (const uint32_t i : pending) found[i].about.text += "; no weight was written with it";
+  pending.clear();
+}
+
+/// Headroom: bits between the largest magnitude and the end of the format.
+void MonitorState::judge_range(uint32_t site, uint8_t output, WatchedResult& r) {
+  const Series& h = *r.series;
+  const WatchedSite& s = sites[site];
+  const Reading& now = h.back();
+  if (!std::isfinite(now.high) || now.nan + now.inf) return;
+  const Format f = format_of(r.dtype);
+  const bool fp8 = f.digits <= 4;
+  // Gradients and other results that have become so small that few of them keep all their digits.
+  if (f.narrow && !fp8 && s.phase == Phase::backward && now.elements >= 16) {
+    const double share = double(now.subnormal) / double(now.elements);
+    r.streak = share > 0.5 || (share > 0.25 && now.high < float(f.normal2) + 4) ? uint8_t(std::min(r.streak + 1, 200)) : uint8_t(0);
+    if (r.streak == 3) {
+      Monitor::Finding about;
+      about.severity = Severity::warning, about.value = share;
+      about.suggestion = suggest_loss_scale(r.dtype, now.high);
+      about.text = number(100 * share) + " % of the " + name_of(r.dtype) + " gradients that " + s.op->name +
+                   " wrote are subnormal: they lose digits and then vanish; the largest is " + power(double(now.high));
+      warn(Detector::underflow, site, output, "underflow", std::move(about));
+    }
+  }
+  if (h.size() < kWindow || s.op->in.size() == 0) return;
+  const double room = f.max2 - double(now.high), rough = (double(now.high) - double(h.back(kWindow - 1).high)) / (kWindow - 1);
+  // A product of many factors that shrinks towards zero.
+  if (rough < -0.1 && s.phase == Phase::forward && has_risk(s.op->risk, Risk::exp_range) && !s.op->elementwise && !fp8 && s.op->in[0].risk == Risk::none &&
+      std::strcmp(s.op->name, "prod") == 0) {
+    const Trend t = h.trend(kWindow, &Reading::high);
+    const double eta = (t.last - f.normal2) / -t.slope;
+    if (t.n && t.r2 > 0.8 && eta <= 20) {
+      Monitor::Finding about;
+      about.severity = Severity::warning, about.eta = std::max<int64_t>(0, int64_t(eta)), about.value = std::exp2(t.last);
+      about.suggestion = suggest_for(*s.op, r.dtype, s.phase);
+      about.text = std::string(s.op->name) + " shrinks by " + number(-t.slope) + " bits a step; the largest product is " + power(t.last) + " and leaves the normal numbers of " +
+                   name_of(r.dtype) + " in " + std::to_string(about.eta) + " steps";
+      warn(Detector::underflow, site, output, "underflow", std::move(about));
+    }
+  }
+  const double narrow_gate = fp8 ? 3 : 6;
+  const bool close = f.narrow ? !fp8 && room < 2 : room < 8;
+  const bool rising = rough > 0.01 && room / rough <= 40 && (!f.narrow || room <= narrow_gate);
+  if (!close && !rising) return;
+  const Trend t = h.trend(kWindow, &Reading::high);
+  if (t.n == 0) return;
+  float least, most;
+  h.range(kWindow - 1, least, most);
+  double slope = t.slope;
+  if (f.narrow && s.phase == Phase::backward) {
+    // Gradients follow the loss, whose scale the program may be raising: only what they grow beyond it counts.
+    const Trend l = loss_trend(kWindow);
+    if (l.n && l.slope > 0) slope -= l.slope;
+  }
+  const double eta = slope > 0 ? room / slope : INFINITY;
+  const bool trend = rising && t.r2 > 0.8 && eta <= 20 && t.change >= 0.4 && slope > 0.5 * t.slope && (!fp8 || (h.size() >= 16 && t.r2 > 0.9));
+  // Near the end for some steps, and not by a constant that fills in for something else.
+  bool near = close && double(most) - double(least) < 4 && most - least > 0 && s.op != &op_where && f.max2 - double(least) < (f.narrow ? 4 : 16);
+  if (near && s.phase == Phase::backward && f.narrow) near = false;  // a loss scale at work
+  if (!trend && !near) return;
+  const bool exponential = has_risk(s.op->risk, Risk::exp_range) && s.op->in.size() > 0 && has_risk(s.op->in[0].risk, Risk::exp_range);
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.eta = trend ? std::max<int64_t>(0, int64_t(eta)) : -1, about.value = std::exp2(double(now.high));
+  about.suggestion = suggest_for(*s.op, r.dtype, s.phase);
+  about.text = std::string(s.op->name) + " reaches " + power(double(now.high)) + ", " + number(room) + " bits below the largest " + name_of(r.dtype);
+  if (trend) about.text += ", and grows by " + number(slope) + " bits a step: out of range in " + std::to_string(about.eta) + " steps";
+  if (exponential) about.text += "; its argument is " + number(double(now.high) * 0.6931471805599453) + " of at most " + number(f.max2 * 0.6931471805599453);
+  warn(exponential ? Detector::argument : Detector::headroom, site, output, "range", std::move(about));
+}
+
+/// A result that is suddenly larger than ever by many bits, where what came before it in the step was not.
+void MonitorState::judge_jump(uint32_t site, uint8_t output, const WatchedResult& r) {
+  constexpr int kBefore = 16;
+  const Series& h = *r.series;
+  const WatchedSite& s = sites[site];
+  if (jump_seen || h.size() <= kBefore || s.phase != Phase::forward || h.back().nan + h.back().inf) return;
+  if (!(h.back().high > h.back(1).high + 16)) return;
+  float least, most;
+  h.range(h.size(), least, most);
+  if (!(h.back().high - most >= 16 && most - least < 8)) return;
+  jump_seen = true;
+  // Constants that fill in, and first words about new data, are no jumps; what follows from them in this step neither.
+  if (s.op->in.size() == 0 || s.op == &op_where || std::strstr(s.op->name, "fill") || s.op->cost == Cost::view) return;
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.value = std::exp2(double(h.back().high));
+  about.suggestion = {"hardware", 0, "run the step again from the same numbers: if it comes out clean, the memory or processor is to blame"};
+  about.text = std::string(s.op->name) + " gave " + power(double(h.back().high)) + ", in " + std::to_string(h.size() - 1) + " steps before at most " + power(double(most)) +
+               ", and nothing before it in the step had jumped";
+  warn(Detector::growth, site, output, "jump", std::move(about));
+}
+
+/// The loss rises by more than half a bit seven times in a row.
+void MonitorState::judge_growth(uint32_t site, uint8_t output, WatchedResult& r) {
+  const Trend t = r.series->trend(kWindow, &Reading::high);
+  if (t.n == 0 || t.least_step <= 0.5) return;
+  const Format f = format_of(r.dtype);
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.eta = int64_t((f.max2 - t.last) / t.slope), about.value = std::exp2(t.last);
+  about.suggestion = {"learning_rate", 0.1, "learning rate x 0.1: each step overshoots"};
+  about.text = "the loss grew " + std::to_string(kWindow - 1) + " times in a row, by " + number(t.slope) + " bits a step, to " + power(t.last) + ": out of range in " +
+               std::to_string(about.eta) + " steps";
+  warn(Detector::growth, site, output, "growth", std::move(about));
+}
+
+/// Denominators and arguments that go to zero, and those that have few digits left.
+void MonitorState::judge_argument(uint32_t site, WatchedArgument& a) {
+  const WatchedSite& s = sites[site];
+  const FloatBits bits = float_bits(a.dtype);
+  const Format f = format_of(a.dtype);
+  if (!a.series) a.series = std::make_unique<Series>();
+  Reading g;
+  g.step = step;
+  if (a.max_bits) g.high = log2_of(a.max_bits, a.dtype);
+  if (a.min_bits < bits.inf - 1) g.low = log2_of(a.min_bits + 1, a.dtype);
+  a.series->push(g);
+  const double mean = a.sampled ? a.sum / double(a.sampled) : 0;
+  a.mean = std::max(a.mean, mean);
+  const float lost = a.lost;
+  a.step_calls = 0, a.min_bits = ~uint64_t(0), a.max_bits = 0, a.sum = 0, a.sampled = 0, a.lost = -INFINITY;
+  if (s.op == &op_sqrt && !a.recorded) return;  // its value at 0 is good; only its gradient is not
+  const char* const role = s.op->in[a.input].name;
+
+  const double most_lost = 0.58 * f.digits * std::log2(std::max(2.0, options.max_ulp_drift)) / std::log2(1000.0);
+  a.lost_streak = double(lost) >= most_lost ? uint8_t(std::min(a.lost_streak + 1, 200)) : uint8_t(0);
+  if (a.lost_streak == 2) {
+    const WatchedSite& from = sites[a.lost_site];
+    Monitor::Finding about;
+    about.severity = Severity::warning, about.low = std::exp2(double(g.low)), about.mean = mean;
+    about.lost_ulps = std::exp2(std::min(double(lost), double(f.digits)));
+    about.suggestion = suggest_for_cancellation(*s.op);
+    about.text = std::string(from.op->name) + " cancels " + number(std::min(double(lost), double(f.digits))) + " of the " + std::to_string(f.digits) + " digits (bits) of " +
+                 name_of(a.dtype) + ", by the bound of its operands; " + s.op->name + " then uses values down to " + power(double(g.low));
+    warn(Detector::lost_bits, a.lost_site, 0, "cancellation", std::move(about));
+  }
+
+  if (!(g.low < 0) || a.series->size() < kWindow) return;
+  const double end = has_risk(s.op->in[a.input].risk, Risk::domain) ? f.tiny2 : std::max(f.tiny2, -f.max2);
+  const double rough = (double(g.low) - double(a.series->back(kWindow - 1).low)) / (kWindow - 1);
+  if (!(rough < -0.02) || (double(g.low) - end) / -rough > 128) return;
+  for (const int n : {kWindow, 2 * kWindow}) {
+    const Trend t = a.series->trend(n, &Reading::low);
+    if (t.n == 0 || t.r2 <= 0.8 || t.slope >= 0 || t.change > -4) continue;
+    const double eta = std::max(0.0, (t.last - end) / -t.slope);
+    if (eta > 64) continue;
+    const bool divides = has_risk(s.op->in[a.input].risk, Risk::divides);
+    Monitor::Finding about;
+    about.severity = Severity::warning, about.eta = int64_t(eta), about.low = std::exp2(t.last), about.mean = mean;
+    about.suggestion = suggest_epsilon(*s.op, a.dtype, a.mean);
+    about.text = std::string("'") + role + "' of " + s.op->name + " goes to zero: its smallest magnitude is " + power(t.last) + ", its mean " + number(mean) + ", and falls by " +
+                 number(-t.slope) + " bits a step; beyond " + name_of(a.dtype) + " in " + std::to_string(about.eta) + " steps";
+    warn(divides && !has_risk(s.op->in[a.input].risk, Risk::domain) ? Detector::denominator : Detector::argument, site, 0, "vanishing", std::move(about));
+    return;
+  }
+}
+
+/// Steps in a row that made a NaN or infinity and whose gradients nobody used: a loss scale looks for a value that does not exist.
+void MonitorState::judge_skips() {
+  const bool bad = bad_site != ~uint32_t(0) && backward_ran && !updated;
+  skips = bad ? skips + 1 : 0;
+  if (skips != 4) return;
+  const WatchedSite& s = sites[bad_site];
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.value = double(skips);
+  about.suggestion = suggest_for(*s.op, s.results[bad_output].dtype, s.phase);
+  about.text = "4 steps in a row went bad and were skipped; " + std::string(s.op->name) + ", in the " + phase_name(s.phase) +
+               " phase, is the first to overflow, and a smaller loss scale will not mend it" + (s.phase == Phase::backward ? " soon" : "");
+  warn(Detector::loss_scale, bad_site, bad_output, "loss scale", std::move(about));
+}
+
+}  // namespace keel

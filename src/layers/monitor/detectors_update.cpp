@@ -1,0 +1,216 @@
+// Rules about optimiser steps: what reaches the weights, what rounding keeps from them, and moments that no longer fit. They look at a few
+// lines of memory of each parameter, the same ones at each step.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <string_view>
+
+#include "backend/float_bits.h"
+#include "core/impl.h"
+#include "keel/ops/optim_step.h"
+#include "layers/monitor/monitor.h"
+#include "layers/monitor/suggest.h"
+
+namespace keel {
+
+extern OpDef op_sgd_step, op_adam_step, op_rmsprop_step, op_ema_step;
+
+namespace {
+
+constexpr int kChunk = 16, kChunks = 4;  // elements of a line, lines of a tensor
+
+std::string number(double v) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3g", v);
+  return text;
+}
+
+/// How many lists of tensors follow the settings; 0 where the op is not known.
+int lists_of(const Call& c) {
+  if (&c.op == &op_sgd_step) return static_cast<const SgdStepParams*>(c.params)->momentum ? 4 : 2;
+  if (&c.op == &op_adam_step) return static_cast<const AdamStepParams*>(c.params)->amsgrad ? 6 : 5;
+  if (&c.op == &op_rmsprop_step) {
+    const auto& p = *static_cast<const RmspropStepParams*>(c.params);
+    return 4 + p.centered + p.momentum;
+  }
+  return 0;
+}
+
+/// Copies the sampled elements of `t`; gives how many.
+int sample(const Tensor& t, float* to) {
+  const TensorImpl& x = impl(t);
+  const int64_t n = x.spec.shape.numel(), chunks = std::min<int64_t>(kChunks, (n + kChunk - 1) / kChunk);
+  if (n == 0 || x.device.type != DeviceType::cpu || !is_dense(x.spec.shape, x.strides)) return 0;
+  int count = 0;
+  const auto bytes = int64_t(size_of(x.spec.dtype));
+  for (int64_t k = 0; k < chunks; ++k) {
+    const int64_t from = k * (n / chunks), some = std::min<int64_t>(kChunk, n - from);
+    const std::byte* p = x.data + from * bytes;
+    if (x.spec.dtype == DType::f32) std::memcpy(to + count, p, size_t(some) * 4);
+    else
+      for (int64_t i = 0; i < some; ++i) to[count + i] = float(read_double(p + i * bytes, x.spec.dtype));
+    count += int(some);
+  }
+  return count;
+}
+
+}  // namespace
+
+bool MonitorState::is_update(const OpDef& op) {
+  return op.out[0].alias_of >= 0 && op.in[op.in.size() - 1].variadic && &op != &op_ema_step && std::string_view(op.name).ends_with("_step");
+}
+
+/// Whether a gradient that the update would use holds a NaN or infinity.
+bool MonitorState::gradients_are_bad(const Call& c) const {
+  if (step_nan + step_inf == 0) return false;  // nothing broke in this step
+  const int lists = lists_of(c), given = c.in.size() - 1;
+  const int first = lists ? 1 + given / lists : 1, end = lists ? 1 + 2 * (given / lists) : c.in.size();
+  for (int i = first; i < end; ++i) {
+    const Tensor& g = c.in[i];
+    const uint64_t inf = float_bits(impl(g).spec.dtype).inf;
+    if (const Written* w = known(g)) {
+      if (w->max_bits >= inf) return true;
+      continue;
+    }
+    StatSlot slot;
+    observe(g, slot);
+    if (slot.max_bits.load() >= inf) return true;
+  }
+  return false;
+}
+
+bool MonitorState::before_update(const Call& c, uint32_t at) {
+  if (options.protect && gradients_are_bad(c)) {
+    for (const uint32_t i : pending) found[i].about.severity = Severity::fault;
+    pending.clear();
+    if (blocked_step != step) ++blocked, blocked_step = step;
+    return true;
+  }
+  note_update();
+  const int lists = lists_of(c);
+  if (!options.foretell || !lists) return false;
+  if (!sites[at].update) sites[at].update = std::make_unique<WatchedUpdate>();
+  std::vector<float>& before = sites[at].update->before;
+  const int n = (c.in.size() - 1) / lists;
+  before.resize(size_t(n) * kChunk * kChunks);
+  for (int i = 0; i < n; ++i) sample(c.in[1 + i], before.data() + size_t(i) * kChunk * kChunks);
+  return false;
+}
+
+void MonitorState::after_update(const Call& c, uint32_t at) {
+  const int lists = lists_of(c);
+  if (!options.foretell || !lists) return;
+  WatchedUpdate& u = *sites[at].update;
+  const int n = (c.in.size() - 1) / lists;
+  const auto* settings = reinterpret_cast<const double*>(impl(c.in[0]).data);
+  const bool adam = &c.op == &op_adam_step;
+  const bool state = lists > 2;
+  double gradient = 0, moved = 0, ratio = 0, ratio_n = 0, due = 0, absorbed = 0, floored = 0, live = 0;
+  DType dtype = DType::none;
+  for (int i = 0; i < n; ++i) {
+    float w[kChunk * kChunks], g[kChunk * kChunks], m[kChunk * kChunks], v[kChunk * kChunks];
+    const Tensor& p = c.in[1 + i];
+    const int k = sample(p, w);
+    if (k == 0 || sample(c.in[1 + n + i], g) != k) continue;
+    const float* old = u.before.data() + size_t(i) * kChunk * kChunks;
+    const bool has_m = state && sample(c.in[1 + 2 * n + i], m) == k;
+    const bool has_v = adam && sample(c.in[1 + 3 * n + i], v) == k;
+    const double weight = double(impl(p).spec.shape.numel()) / k;  // elements that one sample stands for
+    const double t = has_v ? read_double(impl(c.in[1 + (lists - 1) * n + i]).data, f64) : 0;
+    const double correction = has_v ? 1 - std::pow(settings[2], t) : 1;
+    const bool low = format_of(impl(p).spec.dtype).digits <= 11;
+    if (low) dtype = impl(p).spec.dtype;
+    double g2 = 0, d2 = 0;
+    for (int j = 0; j < k; ++j) {
+      const double d = double(w[j]) - double(old[j]);
+      g2 += double(g[j]) * double(g[j]), d2 += d * d;
+      if (low && w[j] != 0 && (g[j] != 0 || (has_m && m[j] != 0))) due += weight, absorbed += d == 0 ? weight : 0;
+      if (has_v && v[j] > 0) {
+        const double root = std::sqrt(double(v[j]) / correction);
+        ratio += weight * double(g[j]) * double(g[j]) / (root * root), ratio_n += weight;
+        live += weight, floored += settings[3] > root ? weight : 0;
+      }
+    }
+    gradient += g2 * weight, moved += d2 * weight;
+  }
+  if (!(gradient < INFINITY) || !(moved < INFINITY)) return;
+  const double lr = settings[0];
+  judge_absorbed(at, u, due > 0 ? absorbed / due : 0, lr, dtype);
+  if (adam && ratio_n > 0) judge_adam(at, u, std::sqrt(ratio / ratio_n), live > 0 ? floored / live : 0, settings[3]);
+  if (gradient > 0) u.gradient.push(0.5 * std::log2(gradient)), judge_gradient(at, u);
+  if (moved > 0) {
+    u.moved.push(0.5 * std::log2(moved));
+    if (u.moved.rises(0.5) >= 7) {
+      Monitor::Finding about;
+      about.severity = Severity::warning, about.value = std::exp2(double(u.moved.back()));
+      about.suggestion = {"learning_rate", 0.1, "learning rate x 0.1, now " + number(0.1 * lr)};
+      about.text = std::string(c.op.name) + " moved the weights further at each of 7 steps, by more than half a bit each time: now by " + number(about.value) + " in norm";
+      warn(Detector::growth, at, 0, "growth", std::move(about));
+    }
+  }
+  u.last_lr = lr, u.most_lr = std::max(u.most_lr, lr);
+}
+
+/// Updates that are rounded off: more than half of the weights do not move though they should, eight steps in a row.
+void MonitorState::judge_absorbed(uint32_t at, WatchedUpdate& u, double share, double lr, DType t) {
+  // A schedule that begins or ends has tiny rates on purpose.
+  const bool settled = lr <= 1.01 * u.last_lr && lr >= 0.1 * u.most_lr;
+  if (u.most_lr > 0 && !settled) {
+    u.absorbed = 0;
+    return;
+  }
+  u.absorbed = share > 0.5 ? uint8_t(std::min(u.absorbed + 1, 200)) : uint8_t(0);
+  if (u.absorbed != 8) return;
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.value = share, about.lost_ulps = 0.5;
+  about.suggestion = {"master_weights", 0, "keep the weights in f32 (a master copy) and cast to " + std::string(name_of(t)) + " for the model, or raise the learning rate"};
+  about.text = number(100 * share) + " % of the " + name_of(t) + " weights did not move in 8 steps of " + sites[at].op->name + ": an update is less than half the distance to the next " + name_of(t) +
+               " number";
+  warn(Detector::absorbed_update, at, 0, "absorbed", std::move(about));
+}
+
+/// Gradients that have outgrown the second moment that they are divided by.
+void MonitorState::judge_adam(uint32_t at, WatchedUpdate& u, double rms, double floored, double eps) {
+  const double before = u.ratio.size() >= 20 ? double(u.ratio.most(0, 100)) : INFINITY;
+  if (rms > 4 && rms > 2.5 * before) {
+    double median, spread;
+    u.gradient.centre(median, spread);
+    Monitor::Finding about;
+    about.severity = Severity::warning, about.value = rms;
+    about.suggestion = {"clip", std::exp2(median), "clip the gradients' norm at " + number(std::exp2(median)) + ", its median; or a smaller beta2, so that the second moment follows sooner"};
+    about.text = "gradients are " + number(rms) + " times as large as the root of Adam's second moment (at most " + number(before) + " in the steps before): steps are that much too long";
+    warn(Detector::adam, at, 0, "stale moment", std::move(about));
+  }
+  u.ratio.push(rms);
+  u.floored = floored > 0.5 ? uint8_t(std::min(u.floored + 1, 200)) : uint8_t(0);
+  if (u.floored != 10) return;
+  Monitor::Finding about;
+  about.severity = Severity::info, about.value = eps;
+  about.text = "epsilon " + number(eps) + " exceeds the root of Adam's second moment for " + number(100 * floored) + " % of the weights: their steps shrink with the gradient, as SGD's do";
+  about.suggestion = {"epsilon", eps * 1e-4, "a smaller epsilon, or gradients that are larger"};
+  warn(Detector::adam, at, 0, "epsilon", std::move(about));
+}
+
+/// A gradient norm far out of its distribution, and one that grows without end.
+void MonitorState::judge_gradient(uint32_t at, WatchedUpdate& u) {
+  const double now = double(u.gradient.back());
+  if (u.gradient.rises(0.5) >= 7) {
+    Monitor::Finding about;
+    about.severity = Severity::warning, about.value = std::exp2(now);
+    about.suggestion = {"clip", std::exp2(double(u.gradient.back(7))), "clip the gradients' norm at " + number(std::exp2(double(u.gradient.back(7))))};
+    about.text = "the gradients' norm grew 7 times in a row, by more than half a bit each time, to about " + number(about.value);
+    warn(Detector::growth, at, 0, "growth", std::move(about));
+  }
+  if (u.gradient.size() < 31) return;
+  double median, spread;
+  u.gradient.centre(median, spread);
+  const double z = (now - median) / std::max(spread, 0.25);
+  if (z <= 6 || now < double(u.gradient.most(1, 127)) + 2) return;
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.value = std::exp2(now);
+  about.suggestion = {"clip", 2 * std::exp2(median), "clip the gradients' norm at " + number(2 * std::exp2(median)) + ", twice its median"};
+  about.text = "the gradients' norm is about " + number(about.value) + ", " + number(z) + " deviations of its logarithm above the median " + number(std::exp2(median));
+  warn(Detector::gradient_norm, at, 0, "spike", std::move(about));
+}
+
+}  // namespace keel

@@ -1,0 +1,81 @@
+#pragma once
+// The last steps of one site, and what their trend says.
+#include <cmath>
+#include <cstdint>
+
+#include "keel/dtype.h"
+
+namespace keel {
+
+/// What a site wrote (or read) in one step. Magnitudes are logarithms to base 2 of finite values.
+struct Reading {
+  int64_t step = 0;
+  float high = -INFINITY;  // of the largest magnitude; -infinity where all was zero
+  float low = INFINITY;    // of the smallest that is not zero; infinity where all was zero
+  uint64_t elements = 0;
+  uint32_t nan = 0, inf = 0, subnormal = 0;
+};
+
+/// A straight line through the last readings, by least squares over the step's number.
+struct Trend {
+  int n = 0;          // readings that took part
+  double slope = 0;   // bits a step
+  double r2 = 0;      // share of the variance that the line explains
+  double change = 0;  // last less first
+  double last = 0;    // the newest reading
+  double least_step = 0;  // the smallest change from one reading to the next
+};
+
+class Series {
+ public:
+  static constexpr int kLength = 128;
+  void push(const Reading& r) { at_[n_++ % kLength] = r; }
+  int size() const { return n_ < kLength ? int(n_) : kLength; }
+  uint64_t total() const { return n_; }
+  /// The reading `k` before the newest, 0 <= k < size().
+  const Reading& back(int k = 0) const { return at_[(n_ - 1 - uint64_t(k)) % kLength]; }
+  /// The line through the last `n` values of `field`; n = 0 where there are fewer, or one is not finite.
+  Trend trend(int n, float Reading::*field) const;
+  /// The largest and smallest `high` among the `n` readings before the newest.
+  void range(int n, float& least, float& most) const;
+
+ private:
+  Reading at_[kLength];
+  uint64_t n_ = 0;
+};
+
+/// The same for a bare number a step.
+class Numbers {
+ public:
+  static constexpr int kLength = 128;
+  void push(double v) { at_[n_++ % kLength] = float(v); }
+  int size() const { return n_ < kLength ? int(n_) : kLength; }
+  float back(int k = 0) const { return at_[(n_ - 1 - uint64_t(k)) % kLength]; }
+  float most(int from, int n) const {
+    float v = -INFINITY;
+    for (int i = from; i < from + n && i < size(); ++i) v = std::fmax(v, back(i));
+    return v;
+  }
+  /// Rises in a row, newest first, each by more than `by`.
+  int rises(double by) const {
+    int k = 0;
+    while (k + 1 < size() && double(back(k)) - double(back(k + 1)) > by) ++k;
+    return k;
+  }
+  /// Median and scaled median distance from it of all but the newest.
+  void centre(double& median, double& spread) const;
+
+ private:
+  float at_[kLength] = {};
+  uint64_t n_ = 0;
+};
+
+/// Logarithms to base 2 of a format's largest number, smallest normal and smallest subnormal number; bits of its significand.
+struct Format {
+  double max2 = 0, normal2 = 0, tiny2 = 0;
+  int digits = 0;
+  bool narrow = false;  // few exponents: f16, f8
+};
+Format format_of(DType t);
+
+}  // namespace keel

@@ -1,0 +1,323 @@
+// The monitor's rules: each one speaks about a small planted sequence, and is silent about its repaired twin.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "keel/keel.h"
+
+namespace keel {
+namespace {
+
+std::string all_of(const Monitor& m) {
+  std::string text;
+  for (const auto& f : m.warnings()) text += "step " + std::to_string(f.step) + " " + f.detector + " " + f.op + " " + f.path + ": " + f.text + "\n";
+  for (const auto& f : m.findings()) text += "step " + std::to_string(f.step) + " FAULT " + f.op + " " + f.path + ": " + f.text + "\n";
+  return text;
+}
+const Monitor::Finding* said(const std::vector<Monitor::Finding>& all, const char* detector) {
+  for (const auto& f : all)
+    if (f.detector == detector) return &f;
+  return nullptr;
+}
+
+/// Runs `body(step)` under a monitor and returns what it warned of by rule `detector`; an empty finding where it did not.
+template <class F>
+Monitor::Finding warned(const char* detector, int steps, F&& body, std::string* everything = nullptr) {
+  Monitor m;
+  for (int s = 1; s <= steps; ++s) {
+    m.step();
+    body(s);
+  }
+  m.step();
+  if (everything) *everything = all_of(m);
+  const auto w = m.warnings();
+  const auto* f = said(w, detector);
+  return f ? *f : Monitor::Finding{};
+}
+template <class F>
+void silent(int steps, F&& body) {
+  std::string all;
+  warned("", steps, body, &all);
+  EXPECT_EQ(all, "");
+}
+
+TEST(MonitorDetectors, HeadroomOfF16) {
+  const Tensor x = ones({4}, {.dtype = f16});
+  const auto f = warned("headroom", 300, [&](int s) { x * std::min(8 * std::pow(1.04, s), 65000.0); });
+  EXPECT_EQ(f.op, "mul");
+  EXPECT_LE(f.step, 230 - 20) << f.text;
+  EXPECT_GT(f.step, 100) << f.text;
+  EXPECT_EQ(f.suggestion.kind, "dtype");
+  silent(100, [&](int s) { x * (2000 + 100 * (s % 3)); });
+  silent(100, [&](int s) { x * (1000 * (1 - std::exp(-s / 5.0))); });  // a warm-up that ends
+}
+
+TEST(MonitorDetectors, HeadroomOfF32WithAForecast) {
+  const Tensor x = ones({4});
+  const auto f = warned("headroom", 40, [&](int s) { x * std::exp2(3.0 * s); });
+  EXPECT_EQ(f.op, "mul");
+  EXPECT_GE(f.eta, 10);
+  EXPECT_NEAR(double(f.step + f.eta), 128.0 / 3, 2) << f.text;
+  silent(60, [&](int s) { x * std::exp2(0.5 * s); });
+}
+
+TEST(MonitorDetectors, AMaskIsNoLackOfHeadroom) {
+  const Tensor x = randn({8, 8}).to(f16), mask = where(randn({8, 8}) > 0, zeros({8, 8}), -60000.0).to(f16);
+  silent(50, [&](int) { softmax(x + mask); });
+  const Tensor y = randn({8, 8});
+  silent(60, [&](int s) { softmax(y + where(rand({8, 8}) > (s > 30 ? 0.5 : 2.0), zeros({8, 8}), -1e9)); });
+}
+
+TEST(MonitorDetectors, ArgumentOfExp) {
+  const Tensor x = ones({4});
+  const auto f = warned("argument", 20, [&](int s) { log(1 + exp(x * (4.0 * s))); });
+  EXPECT_EQ(f.op, "exp");
+  EXPECT_LE(f.step, 10);
+  EXPECT_NEAR(double(f.step + f.eta), 22, 2) << f.text;
+  EXPECT_EQ(f.suggestion.kind, "stable_op");
+  silent(30, [&](int s) { softplus(x * (4.0 * s)); });
+}
+
+TEST(MonitorDetectors, VanishingDenominators) {
+  const Tensor x = rand({64}) + 0.5;
+  for (const bool root : {false, true}) {
+    const auto f = warned(root ? "argument" : "denominator", 145, [&](int s) {
+      const Tensor b = x * std::exp2(-0.9 * s);
+      if (root) rsqrt(b);
+      else x / b;
+    });
+    EXPECT_EQ(f.op, root ? "rsqrt" : "div");
+    EXPECT_GE(f.eta, 20) << f.text;
+    EXPECT_EQ(f.suggestion.kind, "epsilon");
+    EXPECT_GT(f.suggestion.value, 1e-6);
+    EXPECT_GT(f.low, 0);
+  }
+  silent(145, [&](int s) { rsqrt(x * std::exp2(-0.9 * s) + 1e-5); });
+  silent(200, [&](int) { x / (rand({64}) + 1e-3); });
+}
+
+TEST(MonitorDetectors, RootsCountOnlyWithAGradient) {
+  Tensor x = rand({16}) + 0.5;
+  silent(70, [&](int s) { sqrt(x * std::exp2(-2.0 * s)); });
+  x.requires_grad_();
+  EXPECT_EQ(warned("argument", 70, [&](int s) { sqrt(x * std::exp2(-2.0 * s)); }).op, "sqrt");
+}
+
+TEST(MonitorDetectors, LostBits) {
+  const Tensor noise = 0.1 * randn({64});
+  const auto one_pass = [&](int s) {
+    const Tensor x = noise + std::pow(1.5, s);
+    return rsqrt(mean(square(x)) - square(mean(x)) + 1e-6);
+  };
+  const auto f = warned("lost bits", 13, one_pass);
+  EXPECT_EQ(f.op, "sub");
+  EXPECT_LE(f.step, 9) << f.text;
+  EXPECT_GT(f.lost_ulps, 1000);
+  EXPECT_EQ(f.suggestion.kind, "stable_op");
+  silent(13, [&](int s) {
+    const Tensor x = noise + std::pow(1.5, s);
+    rsqrt(mean(square(x - mean(x))) + 1e-6);
+  });
+  const auto g = warned("lost bits", 30, [&](int s) { log(1 - sigmoid(full({4}, 0.5 * s))); });
+  EXPECT_EQ(g.op, "sub");
+  EXPECT_LE(g.step, 24) << g.text;
+}
+
+TEST(MonitorDetectors, GrowingLoss) {
+  Tensor w = ones({4});
+  w.requires_grad_();
+  const auto f = warned("growth", 30, [&](int s) {
+    sum(square(w * std::pow(1.5, s))).backward();
+    w.zero_grad();
+  });
+  EXPECT_EQ(f.op, "sum");
+  EXPECT_LE(f.step, 9);
+  EXPECT_EQ(f.suggestion.kind, "learning_rate");
+  silent(60, [&](int s) {
+    sum(square(w * (1 + 0.5 * (s % 5)))).backward();
+    w.zero_grad();
+  });
+}
+
+TEST(MonitorDetectors, JumpOfOneValue) {
+  const Tensor x = randn({32, 32});
+  const auto f = warned("growth", 40, [&](int s) {
+    Tensor y = matmul(x, x);
+    if (s == 30) static_cast<float*>(y.raw_data())[5] *= float(std::ldexp(1.0, 40));  // unseen, as a fault of the memory is
+    relu(y) + 1;
+  });
+  EXPECT_EQ(f.op, "relu");
+  EXPECT_EQ(f.step, 30);
+  EXPECT_EQ(f.suggestion.kind, "hardware");
+}
+
+TEST(MonitorDetectors, GradientUnderflow) {
+  const Tensor x = randn({16, 16}).to(f16);
+  Tensor w = randn({16, 16}).to(f16);
+  w.requires_grad_();
+  const auto train = [&](double by) {
+    return [&, by](int s) {
+      (mean(square(matmul(x, w).to(f32))) * std::exp2(-0.2 * s) * by).backward();
+      w.zero_grad();
+    };
+  };
+  const auto f = warned("underflow", 100, train(1));
+  EXPECT_EQ(f.phase, "backward");
+  EXPECT_LE(f.step, 60) << f.text;
+  EXPECT_EQ(f.suggestion.kind, "loss_scale");
+  EXPECT_GT(f.suggestion.value, 1000);
+  silent(30, train(4096));
+}
+
+TEST(MonitorDetectors, AbsorbedUpdates) {
+  const auto train = [](DType t, double lr) {
+    return [t, lr, w = std::make_shared<Tensor>(), opt = std::make_shared<optim::Adam>()](int s) {
+      if (s == 1) {
+        *w = (rand({32}) * 0.5 + 0.75).to(t);
+        w->requires_grad_();
+        *opt = optim::Adam({*w}, {.lr = lr});
+      }
+      sum(*w * (s % 2 ? 1.0 : 0.5)).backward();
+      opt->step();
+      opt->zero_grad();
+    };
+  };
+  const auto f = warned("absorbed update", 20, train(bf16, 1e-3));
+  EXPECT_EQ(f.op, "adam_step");
+  EXPECT_EQ(f.phase, "optimiser");
+  EXPECT_LE(f.step, 10);
+  EXPECT_EQ(f.suggestion.kind, "master_weights");
+  silent(20, train(f32, 1e-3));
+  silent(20, train(bf16, 2e-2));
+}
+
+TEST(MonitorDetectors, StaleSecondMoment) {
+  Tensor w = zeros({64});
+  w.requires_grad_();
+  for (const double jump : {1.0, 30.0}) {
+    optim::Adam opt({w}, {.lr = 1e-3});
+    std::string all;
+    const auto f = warned("adam", 130, [&](int s) {
+      sum(w * randn({64}) * (s > 120 ? jump : 1.0)).backward();
+      opt.step();
+      opt.zero_grad();
+    }, &all);
+    if (jump > 1) {
+      EXPECT_EQ(f.op, "adam_step");
+      EXPECT_EQ(f.step, 121);
+      EXPECT_EQ(f.suggestion.kind, "clip");
+    } else {
+      EXPECT_EQ(all, "");
+    }
+  }
+}
+
+TEST(MonitorDetectors, ProtectKeepsWeightsClean) {
+  for (const bool adam : {false, true}) {
+    Tensor w = ones({8});
+    w.requires_grad_();
+    optim::Optimizer opt = adam ? optim::Optimizer(optim::Adam({w}, {.lr = 0.1})) : optim::Optimizer(optim::SGD({w}, {.lr = 0.1}));
+    Monitor m({.protect = true});
+    for (int s = 1; s <= 4; ++s) {
+      m.step();
+      const Tensor before = w.detach().clone();
+      Tensor x = ones({8});
+      if (s == 3) x[{2}] = -1;
+      sum(log(x * w)).backward();
+      opt.step();
+      opt.zero_grad();
+      EXPECT_EQ(array_equal(before, w.detach()), s == 3);
+    }
+    EXPECT_EQ(m.blocked_steps(), 1);
+    ASSERT_FALSE(m.findings().empty());
+    EXPECT_EQ(m.findings()[0].op, "log");
+    EXPECT_TRUE(isfinite(w.detach()).all().item<bool>());
+  }
+}
+
+TEST(MonitorDetectors, SkippedStepsOfALossScale) {
+  const Tensor x = randn({16, 8}).to(f16);
+  Tensor w = randn({8, 4}).to(f16);
+  w.requires_grad_();
+  optim::SGD opt({w}, {.lr = 1e-4});
+  const auto run = [&](double first, bool always) {
+    Monitor m;
+    double scale = first;
+    for (int s = 1; s <= 40; ++s) {
+      m.step();
+      opt.zero_grad();
+      Tensor y = matmul(x, w);
+      if (always) y = y * 60000.0;
+      (sum(square(y.to(f32))) * scale).backward();
+      if (isfinite(w.grad()).all().item<bool>()) {
+        NoGrad off;
+        w.grad().div_(scale);
+        opt.step();
+        if (s % 5 == 0) scale *= 2;
+      } else {
+        scale /= 2;
+      }
+    }
+    m.step();
+    return std::pair(m.warnings(), m.findings());
+  };
+  const auto [warnings, faults] = run(64, false);
+  EXPECT_TRUE(warnings.empty()) << warnings[0].text;
+  EXPECT_TRUE(faults.empty()) << faults[0].text;
+  const auto [w2, f2] = run(64, true);
+  ASSERT_TRUE(said(w2, "loss scale"));
+  EXPECT_EQ(said(w2, "loss scale")->op, "mul");
+  EXPECT_EQ(said(w2, "loss scale")->step, 4);
+}
+
+TEST(MonitorDetectors, BreakOnWarning) {
+  const Tensor x = ones({4});
+  Monitor m({.break_on = BreakOn::warning});
+  EXPECT_THROW(
+      {
+        for (int s = 1; s <= 40; ++s) {
+          m.step();
+          x * std::exp2(3.0 * s);
+        }
+      },
+      NumericalError);
+  EXPECT_LT(m.current_step(), 30);
+}
+
+struct Cnn : nn::Module<Cnn> {
+  nn::Conv2d conv{1, 8, 3};
+  nn::BatchNorm2d norm{8};
+  nn::Linear head{8 * 6 * 6, 4};
+  static void fields(auto& m, auto&& f) { f("conv", m.conv)("norm", m.norm)("head", m.head); }
+  Tensor forward(const Tensor& x) const { return head(relu(norm(conv(x))).reshape({x.size(0), -1})); }
+};
+
+TEST(MonitorDetectors, HealthyTrainingIsSilent) {
+  manual_seed(3);
+  {
+    nn::Linear up(8, 32), down(32, 3);
+    optim::Adam opt([&] {
+      Tensors p = up.parameters();
+      p.append(down.parameters().begin(), down.parameters().end());
+      return p;
+    }(), {.lr = 1e-2});
+    silent(300, [&](int) {
+      const Tensor x = randn({32, 8});
+      cross_entropy(down(dropout(relu(up(x)), {.p = 0.5})), argmax(x.index({all, slice(0, 3)}), {.axis = 1})).backward();
+      opt.step();
+      opt.zero_grad();
+    });
+  }
+  Cnn net;
+  optim::SGD opt(net.parameters(), {.lr = 0.05, .momentum = 0.9});
+  silent(300, [&](int) {
+    const Tensor x = randn({16, 1, 8, 8});
+    cross_entropy(net(x), argmax(mean(x, {.axis = {1, 2}}).index({all, slice(0, 4)}), {.axis = 1})).backward();
+    opt.step();
+    opt.zero_grad();
+  });
+}
+
+}  // namespace
+}  // namespace keel
