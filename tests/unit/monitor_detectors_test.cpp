@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <limits>
+#include <memory>
 
 #include "keel/keel.h"
 
@@ -144,7 +145,7 @@ TEST(MonitorDetectors, JumpOfOneValue) {
   const Tensor x = randn({32, 32});
   const auto f = warned("growth", 40, [&](int s) {
     Tensor y = matmul(x, x);
-    if (s == 30) static_cast<float*>(y.raw_data())[5] *= float(std::ldexp(1.0, 40));  // unseen, as a fault of the memory is
+    if (s == 30) static_cast<float*>(y.raw_data())[5] = float(std::ldexp(1.0, 40));  // unseen, as a fault of the memory is
     relu(y) + 1;
   });
   EXPECT_EQ(f.op, "relu");
@@ -172,7 +173,7 @@ TEST(MonitorDetectors, GradientUnderflow) {
 
 TEST(MonitorDetectors, AbsorbedUpdates) {
   const auto train = [](DType t, double lr) {
-    return [t, lr, w = std::make_shared<Tensor>(), opt = std::make_shared<optim::Adam>()](int s) {
+    return [t, lr, w = std::make_shared<Tensor>(), opt = std::make_shared<optim::Optimizer>()](int s) {
       if (s == 1) {
         *w = (rand({32}) * 0.5 + 0.75).to(t);
         w->requires_grad_();
@@ -223,7 +224,7 @@ TEST(MonitorDetectors, ProtectKeepsWeightsClean) {
       m.step();
       const Tensor before = w.detach().clone();
       Tensor x = ones({8});
-      if (s == 3) x[{2}] = -1;
+      if (s == 3) x[{2}] = 0;
       sum(log(x * w)).backward();
       opt.step();
       opt.zero_grad();
@@ -274,19 +275,21 @@ TEST(MonitorDetectors, SkippedStepsOfALossScale) {
 TEST(MonitorDetectors, BreakOnWarning) {
   const Tensor x = ones({4});
   Monitor m({.break_on = BreakOn::warning});
-  EXPECT_THROW(
-      {
-        for (int s = 1; s <= 40; ++s) {
-          m.step();
-          x * std::exp2(3.0 * s);
-        }
-      },
-      NumericalError);
+  bool stopped = false;
+  try {
+    for (int s = 1; s <= 40; ++s) {
+      m.step();
+      x * std::exp2(3.0 * s);
+    }
+  } catch (const Error& e) {
+    stopped = e.code() == ErrorCode::numeric;
+  }
+  EXPECT_TRUE(stopped);
   EXPECT_LT(m.current_step(), 30);
 }
 
 struct Cnn : nn::Module<Cnn> {
-  nn::Conv2d conv{1, 8, 3};
+  nn::Conv2d conv{1, 8, {.kernel = 3}};
   nn::BatchNorm2d norm{8};
   nn::Linear head{8 * 6 * 6, 4};
   static void fields(auto& m, auto&& f) { f("conv", m.conv)("norm", m.norm)("head", m.head); }
@@ -297,11 +300,9 @@ TEST(MonitorDetectors, HealthyTrainingIsSilent) {
   manual_seed(3);
   {
     nn::Linear up(8, 32), down(32, 3);
-    optim::Adam opt([&] {
-      Tensors p = up.parameters();
-      p.append(down.parameters().begin(), down.parameters().end());
-      return p;
-    }(), {.lr = 1e-2});
+    Tensors weights = up.parameters();
+    for (const Tensor& w : down.parameters()) weights.push_back(w);
+    optim::Adam opt(weights, {.lr = 1e-2});
     silent(300, [&](int) {
       const Tensor x = randn({32, 8});
       cross_entropy(down(dropout(relu(up(x)), {.p = 0.5})), argmax(x.index({all, slice(0, 3)}), {.axis = 1})).backward();
