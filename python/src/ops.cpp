@@ -47,6 +47,7 @@ void set_field(const FieldInfo& f, void* member, nb::handle v, const char* op) {
       return;
     }
     case FieldKind::number: {
+      if (v.is_none() && std::isnan(*static_cast<const double*>(member))) return;  // a number that need not be given
       const double d = PyFloat_AsDouble(v.ptr());
       if (d == -1 && PyErr_Occurred()) {
         PyErr_Clear();
@@ -241,6 +242,7 @@ std::string default_text(const FieldInfo& f, const void* m) {
   if (f.kind == FieldKind::dtype && *static_cast<const DType*>(m) == DType::none) return "None";
   if (f.kind == FieldKind::dims && static_cast<const Dims*>(m)->empty()) return "None";
   if (f.kind == FieldKind::dtype) return "'" + std::string(name_of(*static_cast<const DType*>(m))) + "'";
+  if (f.kind == FieldKind::number && std::isnan(*static_cast<const double*>(m))) return "None";
   if (f.kind == FieldKind::number && std::isinf(*static_cast<const double*>(m))) return "float('inf')";
   return nb::cast<std::string>(nb::repr(field_value(f, m)));
 }
@@ -268,7 +270,9 @@ std::string signature(const BoundOp& b, bool method) {
   }
   Params p(op);
   visit(op, p.bytes, [&](int i, const FieldInfo& f, void* m) {
-    add(std::string(b.fields[size_t(i)].name) + ": " + field_type(f) + " = " + default_text(f, m));
+    const std::string plain = default_text(f, m);
+    add(std::string(b.fields[size_t(i)].name) + ": " + field_type(f) + (f.kind == FieldKind::number && plain == "None" ? " | None" : "") +
+        " = " + plain);
   });
   int visible = 0;
   for (const OutDef& o : op.out) visible += !o.only_when_recording;

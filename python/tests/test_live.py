@@ -232,8 +232,56 @@ heads = lambda r: [(normal(r, 2, 3, 5, 8), normal(r, 2, 3, 5, 8), normal(r, 2, 3
 entry("attention", F.scaled_dot_product_attention, heads, tol=8)
 entry("attention", lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True), heads, causal=True, tol=8)
 
+
+
+def some(r, *s):
+    """Numbers of both signs and a few zeros."""
+    return np.where(r.random(s) < 0.3, 0.0, r.choice([-1, 1], s) * r.uniform(0.3, 3, s))
+
+
+def odd(r, *s):
+    return np.where(r.random(s) < 0.5, r.choice([np.nan, np.inf, -np.inf, -0.0], s), normal(r, *s))
+
+
+def where(c, a, b):
+    return torch.where(c, torch.as_tensor(a, dtype=b.dtype), b)
+
+
+def soft_near(a, b):
+    s = torch.maximum(0.1 * torch.maximum(a.abs(), b.abs()), torch.tensor(0.02, dtype=a.dtype))
+    return torch.sigmoid((s - (a - b).abs()) / 0.5)
+
+
+def torch_near(a, b):
+    return (a - b).abs() <= torch.maximum(0.25 * torch.maximum(a.abs(), b.abs()), torch.tensor(0.125, dtype=a.dtype))
+
+
+entry("div_safe", lambda a, b: where(b == 0, 0.5, a / where(b == 0, 1, b)), lambda r: [(normal(r, *a), some(r, *b)) for a, b in BINARY_SHAPES], otherwise=0.5)
+entry("div_safe", lambda a, b, f: torch.where(b.abs() <= 0.5, f, a / where(b == 0, 1, b)), lambda r: [(normal(r, *a), some(r, *b), normal(r, *b)) for a, b in BINARY_SHAPES], zero_tol=0.5)
+unary("sanitize", lambda x: torch.nan_to_num(x, 0.25, 9.0, -3.0), odd, nan_value=0.25, inf_value=9, neginf_value=-3)
+unary("sanitize", torch.nan_to_num, normal)
+unary("clamp_to_zero", lambda x: where(x.abs() <= 0.5, 0, x), some, abs_tol=0.5)
+unary("clamp_safe", lambda x: x.clamp(-0.5, 0.7), lo=-0.5, hi=0.7)
+unary("sqrt_safe", lambda x: where(x < 0, -1, torch.sqrt(where(x <= 0, 1, x)) * (x != 0)), some, otherwise=-1)
+unary("rsqrt_safe", lambda x: where(x <= 0, 2, torch.rsqrt(where(x <= 0, 1, x))), some, otherwise=2)
+for base in (math.e, 2.0, 10.0, 3.0):
+    unary("log_safe", lambda x, b=base: where(x <= 0, 2, torch.log(where(x <= 0, 1, x)) / math.log(b)), some, otherwise=2, base=base)
+binary("pow_safe", torch.pow, positive, tol=3)
+reduction("norm_safe", torch.linalg.vector_norm, tol=2)
+for axis in (0, -1):
+    entry("normalize_safe", lambda x, a=axis: F.normalize(x, dim=a), lambda r: [(normal(r, 3, 4),), (normal(r, 2, 5),)], axis=axis, tol=2)
+    entry("softmax_safe", lambda x, a=axis: torch.softmax(x, a), lambda r: [(normal(r, 3, 4, 5) * 4,), (normal(r, 2, 33, 3),), (normal(r, 0, 3, 4),)], axis=axis)
+unary("soft_clamp", lambda x: F.softplus(x, 10, 1e9) - F.softplus(x - 1, 10, 1e9), lo=0, hi=1, tol=2)
+unary("soft_relu", lambda x: F.softplus(x, 5, 1e9), beta=5)
+binary("soft_near", soft_near, rel_tol=0.1, abs_tol=0.02, temperature=0.5, tol=2)
+binary("soft_compare", lambda a, b: torch.tanh((a - b) / 0.5), temperature=0.5, tol=2)
+for n, f in {"near": lambda t: t, "all_near": torch.all, "any_near": torch.any, "count_near": torch.sum, "fraction_near": lambda t: t.float().mean()}.items():
+    binary(n, lambda a, b, f=f: f(torch_near(a, b)), grad=False, rel_tol=0.25, abs_tol=0.125)
+unary("near_zero", lambda x: x.abs() <= 0.5, some, grad=False, abs_tol=0.5)
+
 # Rows that this table does not call, and why.
 ELSEWHERE = {
+    "ulp_of": "test_safe.py", "ulp_next": "test_safe.py", "ulp_prev": "test_safe.py", "ulp_diff": "test_safe.py", "ulp_within": "test_safe.py",
     "full": "creation, test_tensor.py", "arange": "creation, test_tensor.py", "linspace": "creation, test_tensor.py", "eye": "creation, test_tensor.py",
     "assign": "writes in place, test_tensor.py", "index_write": "writes in place, test_tensor.py", "index_winners": "inner part of index_put", "max_pool2d_pick": "inner part of max_pool2d",
     "exponent_counts": "PyTorch has no such table, test_exponents.py",

@@ -50,6 +50,10 @@ Tensor cast(const Tensor& x, DType to) {
   if (x.defined() && x.dtype() == to && !impl(x).weak) return x;
   return call(op_cast, CastParams{.to = to}, x);
 }
+Tensor cast(const Tensor& x, const CastParams& p) {
+  if (p.saturate || (p.to != f8e4m3fn && p.to != f8e5m2)) return cast(x, p.to);
+  return x.defined() && x.dtype() == p.to && !impl(x).weak ? x : call(op_cast, p, x);
+}
 Tensor copy(const Tensor& x) { return call(op_copy, NoParams{}, x); }
 
 }  // namespace keel

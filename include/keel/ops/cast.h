@@ -7,11 +7,18 @@ namespace keel {
 struct CastParams {
   [[no_unique_address]] ByName by_name = ByName();
   DType to = DType::none;
-  static constexpr void fields(auto& p, auto&& f) { f("to", p.to, "dtype of the result"); }
+  bool saturate = true;
+  static constexpr void fields(auto& p, auto&& f) {
+    f("to", p.to, "dtype of the result");
+    f("saturate", p.saturate, "into fp8, finite values beyond the largest become the largest; else NaN in f8e4m3fn, which has no infinity, and infinity in f8e5m2");
+  }
 };
 /// `x` in another dtype; itself where it has it already. Floats round to nearest even; a float goes to an integer by truncation (out of range: the lowest value of i64, wrapped to the type); to bool: whether it is
-/// not zero. Into fp8 finite values saturate.
+/// not zero. Into fp8 finite values saturate;
+/// NaN and infinities become NaN in f8e4m3fn and stay in f8e5m2.
 Tensor cast(const Tensor& x, DType to);
+/// The same with both rules of overflow into fp8: `cast(x, {.to = f8e4m3fn, .saturate = false})`. f16 overflows to infinity, as IEEE 754 has it.
+Tensor cast(const Tensor& x, const CastParams& p);
 /// A dense copy, in the order of axes that `x` has where it is dense, else row-major.
 Tensor copy(const Tensor& x);
 

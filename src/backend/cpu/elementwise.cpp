@@ -30,7 +30,7 @@ struct Operand {
 struct Plan {
   int rank = 0;
   int64_t n = 1, extent[kMaxRank];
-  Operand in[3];
+  Operand in[Elementwise::kMaxIn];
   bool by_rows = false;  // blocks end at rows, of which every operand is a run or one element
 };
 
@@ -54,7 +54,7 @@ void order_axes(Plan& p, const KernelArgs& a, int n_in) {
   }
   for (int k = 0; k < n; ++k) {
     const int axis = order[k];
-    int64_t stride[3];
+    int64_t stride[Elementwise::kMaxIn];
     bool joins = p.rank > 0;
     for (int i = 0; i < n_in; ++i) {
       const TensorView& x = a.in[i];
@@ -130,12 +130,14 @@ void spread(const void* one, size_t bytes, void* to, int64_t count) {
   }
 }
 
-void call(const Elementwise& e, const void* const* in, const bool* one, void* y, int64_t n, size_t bytes) {
+void call(const Elementwise& e, const void* const* in, const bool* one, void* const* out, int64_t n, size_t bytes) {
+  void* const y = out[0];
   switch (e.form) {
     case Elementwise::Form::unary: return e.unary(in[0], y, n, e.args);
     case Elementwise::Form::binary: return e.binary[one[1] ? 1 : one[0] ? 2 : 0](in[0], in[1], y, n, e.args);
     case Elementwise::Form::ternary: return e.ternary(in[0], in[1], in[2], y, n, e.args);
     case Elementwise::Form::where: return where_loop(static_cast<const uint8_t*>(in[0]), in[1], !one[1], in[2], !one[2], y, n, bytes);
+    case Elementwise::Form::fused: return e.fused(in, out, n, e.args);
   }
 }
 /// Whether the loop takes operand i as one element, given what it has taken already.
@@ -145,39 +147,42 @@ bool takes_single(const Elementwise& e, int i, const bool* one) {
 }
 
 struct alignas(64) Scratch {
-  std::byte native[3][kBlockBytes], wide[3][kBlockBytes], out[kBlockBytes], packed[kBlockBytes];
+  std::byte native[Elementwise::kMaxIn][kBlockBytes], wide[Elementwise::kMaxIn][kBlockBytes], out[Elementwise::kMaxOut][kBlockBytes],
+      packed[kBlockBytes];
 };
 
 struct Job {
   const Elementwise& e;
   const Plan& p;
-  const TensorView& y;
-  UnaryLoop convert_in[3] = {}, convert_out = nullptr;
+  const TensorView* y;  // n_out of them
+  UnaryLoop convert_in[Elementwise::kMaxIn] = {}, convert_out = nullptr;
   int64_t block = 0, out_bytes = 0;
   bool direct = false, stream = false;
-  StatSlot* slot = nullptr;
+  StatSlot* slot[Elementwise::kMaxOut] = {};
+  bool watched = false;
 };
 
 /// Flat positions [lo, hi) of the output.
 void run_range(const Job& j, int64_t lo, int64_t hi) {
   const Elementwise& e = j.e;
   const Plan& p = j.p;
-  std::byte* y = static_cast<std::byte*>(j.y.data);
+  void* out[Elementwise::kMaxOut];
   const size_t width = size_of(e.out_as);
   if (j.direct) {  // every operand is a run or one element that the loop takes as such
-    const void* in[3];
-    bool one[3] = {};
+    const void* in[Elementwise::kMaxIn];
+    bool one[Elementwise::kMaxIn] = {};
     for (int i = 0; i < e.n_in; ++i) one[i] = p.in[i].single, in[i] = p.in[i].data + (one[i] ? 0 : lo * p.in[i].bytes);
-    return call(e, in, one, y + lo * j.out_bytes, hi - lo, width);
+    for (int k = 0; k < e.n_out; ++k) out[k] = static_cast<std::byte*>(j.y[k].data) + lo * j.out_bytes;
+    return call(e, in, one, out, hi - lo, width);
   }
   Scratch s;
-  StatSlot::Part part;
-  bool spread_done[3] = {};
+  StatSlot::Part part[Elementwise::kMaxOut];
+  bool spread_done[Elementwise::kMaxIn] = {};
   for (int64_t at = lo; at < hi;) {
     int64_t n = std::min(j.block, hi - at);
     if (p.by_rows) n = std::min(n, p.extent[p.rank - 1] - at % p.extent[p.rank - 1]);
-    const void* in[3];
-    bool one[3] = {};
+    const void* in[Elementwise::kMaxIn];
+    bool one[Elementwise::kMaxIn] = {};
     for (int i = 0; i < e.n_in; ++i) {
       const Operand& x = p.in[i];
       const bool lone = x.single || (p.by_rows && x.row_single);
@@ -206,23 +211,30 @@ void run_range(const Job& j, int64_t lo, int64_t hi) {
       }
       in[i] = from;
     }
-    std::byte* to = y + at * j.out_bytes;
-    std::byte* stage = j.convert_out ? s.out : j.stream ? s.packed : to;
-    call(e, in, one, stage, n, width);
-    if (j.convert_out) {
-      std::byte* packed = j.stream ? s.packed : to;
-      j.convert_out(stage, packed, n, nullptr), stage = packed;
+    for (int k = 0; k < e.n_out; ++k) {
+      std::byte* to = static_cast<std::byte*>(j.y[k].data) + at * j.out_bytes;
+      out[k] = j.convert_out ? s.out[k] : j.stream ? s.packed : to;
     }
-    if (j.slot) stat_block(j.y.dtype, stage, n, part);
+    call(e, in, one, out, n, width);
+    for (int k = 0; k < e.n_out; ++k) {
+      std::byte* to = static_cast<std::byte*>(j.y[k].data) + at * j.out_bytes;
+      const void* made = out[k];
+      if (j.convert_out) {
+        std::byte* packed = j.stream ? s.packed : to;
+        j.convert_out(made, packed, n, nullptr), made = packed;
+      }
+      if (j.slot[k]) stat_block(j.y[k].dtype, made, n, part[k]);
+      if (!j.stream) continue;
+      Ahead ahead;
+      for (int i = 0; i < e.n_in && at + n < hi; ++i)
+        if (p.in[i].flat) ahead.add(p.in[i].data + (at + n) * p.in[i].bytes);
+      stream_copy(to, made, size_t(n * j.out_bytes), ahead);
+    }
     at += n;
-    if (!j.stream) continue;
-    Ahead ahead;
-    for (int i = 0; i < e.n_in && at < hi; ++i)
-      if (p.in[i].flat) ahead.add(p.in[i].data + at * p.in[i].bytes);
-    stream_copy(to, stage, size_t(n * j.out_bytes), ahead);
   }
   if (j.stream) stream_fence();
-  if (j.slot) j.slot->merge(part);
+  for (int k = 0; k < e.n_out; ++k)
+    if (j.slot[k]) j.slot[k]->merge(part[k]);
 }
 
 }  // namespace
@@ -240,11 +252,12 @@ KernelStatus run_elementwise(const KernelArgs& a, const Elementwise& e) {
     x.flat = same_layout(v, y), x.single = !x.flat && v.size() == 1, x.row_single = false;
     simple = simple && (x.flat || x.single);
   }
-  Job j{.e = e, .p = p, .y = y};
-  j.slot = a.stats[0], j.out_bytes = int64_t(size_of(y.dtype));
+  Job j{.e = e, .p = p, .y = a.out};
+  for (int k = 0; k < e.n_out; ++k) j.slot[k] = a.stats[k], j.watched = j.watched || a.stats[k];
+  j.out_bytes = int64_t(size_of(y.dtype));
   bool convert = false, aliased = false;
   int64_t widest = std::max<int64_t>(j.out_bytes, int64_t(size_of(e.out_as)));
-  bool one[3] = {}, taken = true;
+  bool one[Elementwise::kMaxIn] = {}, taken = true;
   for (int i = 0; i < e.n_in; ++i) {
     const Operand& x = p.in[i];
     if (x.dtype != x.as) j.convert_in[i] = convert_loop(x.dtype, x.as), convert = true;
@@ -260,9 +273,9 @@ KernelStatus run_elementwise(const KernelArgs& a, const Elementwise& e) {
     p.by_rows = p.rank > 1 && row >= kShortRow;
   }
   const int64_t threads = p.n > e.grain ? num_threads() : 1;
-  j.stream = !aliased && p.n * j.out_bytes > kStreamBytes * threads;
+  j.stream = !aliased && e.n_out == 1 && p.n * j.out_bytes > kStreamBytes * threads;
   j.block = (j.stream ? kStreamBlock : kBlockBytes) / widest;
-  j.direct = simple && taken && !convert && !j.stream && !j.slot;
+  j.direct = simple && taken && !convert && !j.stream && !j.watched;
   parallel_for(0, p.n, e.grain, [&](int64_t lo, int64_t hi) { run_range(j, lo, hi); });
   return {};
 }
@@ -288,6 +301,17 @@ bool run_streamed(const KernelArgs& a, UnaryOp op, const double* args, int64_t g
   return true;
 }
 }  // namespace
+
+KernelStatus run_fused(const KernelArgs& a, FusedLoop loop, DType as, const double* args, int64_t grain) {
+  Elementwise e;
+  e.form = Elementwise::Form::fused, e.n_out = a.n_out;
+  e.n_in = 0;
+  for (int i = 0; i < a.n_in; ++i)
+    if (a.in[i].present()) e.in_as[e.n_in++] = as;
+  e.out_as = is_floating(a.out[0].dtype) ? as : a.out[0].dtype;
+  e.fused = loop, e.args = args, e.grain = grain;
+  return run_elementwise(a, e);
+}
 
 KernelStatus run_unary(const KernelArgs& a, UnaryOp op, const double* args, int64_t grain) {
   if (run_streamed(a, op, args, grain)) return {};

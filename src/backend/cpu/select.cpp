@@ -1,5 +1,6 @@
 // Kernels that choose and mix: where, masked_fill, clamp, lerp, and cast.
 #include "backend/cpu/elementwise.h"
+#include "keel/ops/cast.h"
 
 using namespace keel;
 using namespace keel::cpu;
@@ -33,7 +34,7 @@ KEEL_CPU_KERNEL(cast) {
   k.inputs(Layout::strided).outputs(Layout::like_inputs).stats().run([](const KernelArgs& a) {
     Elementwise e;
     e.in_as[0] = a.in[0].dtype, e.out_as = a.out[0].dtype;
-    e.unary = convert_loop(a.in[0].dtype, a.out[0].dtype);
+    e.unary = convert_loop(a.in[0].dtype, a.out[0].dtype, !a.get<CastParams>().saturate);
     return run_elementwise(a, e);
   });
 }

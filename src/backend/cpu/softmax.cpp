@@ -3,6 +3,9 @@
 // caches. Traffic: every tensor once.
 #include "keel/ops/softmax.h"
 
+#include <algorithm>
+#include <limits>
+
 #include "backend/cpu/isa.h"
 #include "backend/cpu/loops/rows.h"
 #include "backend/cpu/row_driver.h"
@@ -57,6 +60,15 @@ KernelStatus run_rows(const KernelArgs& a, F f, void (*flush)(const PendingRow&,
   return {};
 }
 
+/// Zeros for a row that is -inf throughout, of which softmax makes NaN.
+template <class T>
+void clear_masked(const T* x, T* y, int64_t n) {
+  if (y[0] == y[0]) return;
+  for (int64_t i = 0; i < n; ++i)
+    if (x[i] != -std::numeric_limits<T>::infinity()) return;
+  std::fill_n(y, n, T(0));
+}
+
 void row_kernel(KernelDef& k) { k.inputs(Layout::contiguous).dtypes(kinds::floating).workspace(softmax_workspace).stats(); }
 RowLoops loops_for(const KernelArgs& a) { return row_loops(compute_dtype(a.in[0].dtype)); }
 
@@ -77,6 +89,18 @@ KEEL_CPU_KERNEL(softmax) {
           run(x, y, own, n, flow, pending);
         },
         f.softmax_flush);
+  });
+}
+KEEL_CPU_KERNEL(softmax_safe) {
+  row_kernel(k);
+  k.run([](const KernelArgs& a) {
+    const RowLoops f = loops_for(a);
+    const bool wide = compute_dtype(a.in[0].dtype) == f64;
+    return run_rows(a, [run = f.softmax, wide](const void* x, const void*, void* y, void* own, int64_t n, RowFlow flow, PendingRow*) {
+      flow.stream = false;
+      run(x, y, own, n, flow, nullptr);
+      if (n) wide ? clear_masked(static_cast<const double*>(x), static_cast<double*>(y), n) : clear_masked(static_cast<const float*>(x), static_cast<float*>(y), n);
+    });
   });
 }
 KEEL_CPU_KERNEL(log_softmax) {

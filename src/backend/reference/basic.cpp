@@ -2,6 +2,8 @@
 #include <cmath>
 
 #include "backend/reference/walk.h"
+#include "keel/numerics/types.h"
+#include "keel/ops/cast.h"
 #include "keel/ops/creation.h"
 #include "keel/ops/reduce.h"
 #include "keel/ops/view.h"
@@ -41,7 +43,14 @@ KEEL_REFERENCE_KERNEL(eye) {
   });
 }
 KEEL_REFERENCE_KERNEL(cast) {
-  k.run([](const KernelArgs& a) -> KernelStatus { return unary(a, [](double x) { return x; }, [](int64_t x) { return x; }); }).inputs(Layout::strided);
+  k.run([](const KernelArgs& a) -> KernelStatus {
+    const DType to = a.get<CastParams>().saturate ? DType::none : a.out[0].dtype;
+    const auto convert = [to](double x) {
+      if (to == f8e4m3fn) return double(float8_e4m3fn(x, Overflow::nan_or_inf));
+      return to == f8e5m2 ? double(float8_e5m2(x, Overflow::nan_or_inf)) : x;
+    };
+    return unary(a, convert, [](int64_t x) { return x; });
+  }).inputs(Layout::strided);
 }
 KEEL_REFERENCE_KERNEL(copy) {
   k.run([](const KernelArgs& a) -> KernelStatus {

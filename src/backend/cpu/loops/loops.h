@@ -17,6 +17,8 @@ using UnaryLoop = void (*)(const void* x, void* y, int64_t n, const double* args
 using BinaryLoop = void (*)(const void* a, const void* b, void* y, int64_t n, const double* args);
 /// y[i] = f(a[i], b[i], c[i]).
 using TernaryLoop = void (*)(const void* a, const void* b, const void* c, void* y, int64_t n, const double* args);
+/// out[k][i] = f_k(in[0][i], in[1][i], ...): several results in one pass, see loops/safe.h.
+using FusedLoop = void (*)(const void* const* in, void* const* out, int64_t n, const double* args);
 
 /// Which operands of a binary loop are vectors: both, the first (b is one element), or the second (a is one element).
 enum class BinaryMode : uint8_t { vv, vs, sv };
@@ -65,7 +67,9 @@ inline constexpr int64_t kStreamBytes = 16ll << 20;
 struct Ahead {
   const void* at[3] = {};
   int n = 0;
-  void add(const void* p) { at[n++] = p; }
+  void add(const void* p) {
+    if (n < 3) at[n++] = p;
+  }
 };
 /// memcpy that writes past the caches, best 2 KiB at a time, and fetches as many bytes of `ahead`. `stream_fence` makes what this thread
 /// streamed visible to others: call it once after the last copy.
