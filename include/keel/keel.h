@@ -17,6 +17,7 @@
 #include "keel/optim.h"
 #include "keel/parallel.h"
 #include "keel/precision.h"
+#include "keel/precision_profile.h"
 #include "keel/random.h"
 #include "keel/state_dict.h"
 #include "keel/tensor.h"

@@ -1,8 +1,10 @@
 // The autocast layer rewrites an op's inputs through the public `cast`, so that autograd and the trace see the casts as ops like any other.
 #include "keel/autocast.h"
 
+#include <memory>
 #include <unordered_map>
 
+#include "base/json.h"
 #include "core/impl.h"
 #include "keel/error.h"
 #include "keel/ops/cast.h"
@@ -19,7 +21,57 @@ struct AutocastCache {
     const void* trace = nullptr;  // by which trace it was recorded: another one must record it again
   };
   std::unordered_map<const TensorImpl*, Entry> entries;
+
+  std::unique_ptr<AutocastPolicy> policy;
+  std::unordered_map<const char*, std::unordered_map<const OpDef*, DType>> known;  // by interned path: what the policy said
+  DType dtype_for(const OpDef& op, const char* path) {
+    const auto [at, fresh] = known[path].try_emplace(&op, DType::none);
+    if (fresh) at->second = policy->dtype_for(path, op.name);
+    return at->second;
+  }
 };
+
+DType AutocastPolicy::dtype_for(std::string_view path, std::string_view op) const {
+  const Rule* best = nullptr;
+  for (const Rule& r : rules) {
+    const bool inside = r.path.empty() || path == r.path || (path.starts_with(r.path) && path[r.path.size()] == '.');
+    if (!inside || !(r.op.empty() || op == r.op)) continue;
+    if (!best || r.path.size() > best->path.size() || (r.path.size() == best->path.size() && best->op.empty())) best = &r;
+  }
+  return best ? best->dtype : low;
+}
+
+std::string AutocastPolicy::json() const {
+  std::string s;
+  base::JsonWriter w(s);
+  w.begin_object().key("low").value(name_of(low)).key("rules").begin_array();
+  for (const Rule& r : rules) {
+    w.begin_object();
+    if (!r.path.empty()) w.key("path").value(r.path);
+    if (!r.op.empty()) w.key("op").value(r.op);
+    w.key("dtype").value(name_of(r.dtype)).end_object();
+  }
+  w.end_array().end_object();
+  return s;
+}
+
+AutocastPolicy AutocastPolicy::from_json(std::string_view text) {
+  const auto refuse = [](const std::string& what) { raise(Error(ErrorCode::value, "no autocast policy: " + what).op("AutocastPolicy")); };
+  const auto document = base::parse_json(text);
+  if (!document) refuse(document.message());
+  const base::JsonValue root = document->root();
+  const auto dtype = [&](base::JsonValue v) {
+    const DType t = dtype_from_name(std::string(v.as_string()).c_str());
+    if (t == DType::none) refuse("'" + std::string(v.as_string()) + "' is no dtype");
+    return t;
+  };
+  AutocastPolicy p;
+  if (!root.is(base::JsonType::object) || !root["rules"].is(base::JsonType::array)) refuse("needs \"low\" and \"rules\"");
+  p.low = dtype(root["low"]);
+  for (base::JsonValue r = root["rules"].first(); r; r = r.next())
+    p.rules.push_back({std::string(r["path"].as_string()), std::string(r["op"].as_string()), dtype(r["dtype"])});
+  return p;
+}
 
 Autocast::Autocast(DType low, bool enabled) {
   if (low != DType::none && low != f16 && low != bf16)
@@ -29,6 +81,15 @@ Autocast::Autocast(DType low, bool enabled) {
   s.autocast = enabled ? low : DType::none;
   if (s.autocast != DType::none) cache_ = new AutocastCache;
   s.autocast_cache = cache_;
+}
+Autocast::Autocast(const AutocastPolicy& policy, bool enabled) : Autocast(policy.low == f32 ? bf16 : policy.low, enabled) {
+  const auto known = [](DType t) {
+    if (t != f16 && t != bf16 && t != f32)
+      raise(Error(ErrorCode::dtype, std::string("a policy names f16, bf16 or f32, not ") + name_of(t)).op("Autocast"));
+  };
+  known(policy.low);
+  for (const AutocastPolicy::Rule& r : policy.rules) known(r.dtype);
+  if (cache_) cache_->policy = std::make_unique<AutocastPolicy>(policy);
 }
 Autocast::~Autocast() {
   Scope& s = scope();
@@ -62,13 +123,16 @@ void layer::autocast(const OpDef& op, const Tensor** in, int n, SmallVector<Tens
       const DType t = impl(*in[i]).spec.dtype;
       if (t == f64 || is_complex(t)) return;  // all inputs will be promoted to that
     }
-  const DType low = scope().autocast;
+  DType low = scope().autocast;
+  if (auto* cache = static_cast<AutocastCache*>(scope().autocast_cache); cache && cache->policy && op.cast == Cast::lower)
+    low = cache->dtype_for(op, scope().path);
+  const bool lowers = op.cast == Cast::lower && low != f32;
   for (int i = 0; i < n; ++i) {
     if (!touches(i)) continue;
     const DType t = impl(*in[i]).spec.dtype;
-    if (op.cast == Cast::lower && (t == f32 || ((t == f16 || t == bf16) && t != low)))
+    if (lowers && (t == f32 || ((t == f16 || t == bf16) && t != low)))
       keep.push_back(lowered(*in[i], low));
-    else if (op.cast == Cast::fp32 && (t == f16 || t == bf16))
+    else if (!lowers && (t == f16 || t == bf16))
       keep.push_back(cast(*in[i], f32));
     else
       continue;

@@ -56,6 +56,7 @@ struct GraphData : RefCounted {
 
 /// Fills a graph while ops run. `scope().trace` points to it.
 struct Recorder : TraceSink {
+  Tensors (*watch)(Recorder& r, Call& c) = nullptr;  // where set, nothing is recorded: it runs the op below the trace, and looks on
   Ref<GraphData> graph;
   uint64_t id = 0;  // marks tensors and storages that were made while this one recorded
   bool recording = false;

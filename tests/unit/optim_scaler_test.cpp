@@ -1,4 +1,4 @@
-// The gradient scaler beside PyTorch: the sequences of scales were printed by torch.amp.GradScaler("cpu"), PyTorch 2.8, on the same gradients.
+// The gradient scaler beside PyTorch: the sequences of scales were printed by torch.amp.GradScaler("cpu"), PyTorch 2.15.
 #include "keel/optim/scaler.h"
 
 #include <gtest/gtest.h>

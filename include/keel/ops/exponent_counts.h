@@ -19,8 +19,8 @@ struct ExponentCounts {
 /// How often each exponent occurs among the values of a floating tensor, cut so finely that the table foretells exactly what a cast to f32,
 /// f16, bf16, f8e4m3fn or f8e5m2 does, also after any scaling by a power of two; `analyze_precision` reads it.
 ///
-/// `counts`: row 0 holds zeros (column 0), row r magnitudes m 2^e with 1 <= m < 2 and e = r - 150 (r - 1075 for f64), the last row infinities
-/// (column 0) and NaN (column 1). The column says between which borders m lies, those where casts begin to round to infinity or to the
+/// `counts`: row 0 holds zeros (column 0), row r magnitudes m 2^e with 1 <= m < 2 and e = r - 150 (r - 1075 for f64), the last row
+/// infinities (column 0) and NaN (column 1). The column says between which borders m lies, those where casts begin to round to infinity or to the
 /// smallest normal value: 1, (1, 1.75), [1.75, 1.8125], (1.8125, 1.875), [1.875, 2 - 2^-7), and so on at 2 - 2^-8, -10, -11, -23, -24.
 ///
 /// `blocks`: the largest and smallest finite magnitude that is not zero, as (r << 23 | fraction), << 52 for f64; then what MX casts do:

@@ -37,8 +37,8 @@ class GradScaler {
   /// `loss` times the scale, in f32 where the loss is of 16 bits, so that the product does not overflow.
   Tensor scale(const Tensor& loss) const;
   Tensors scale(const Tensors& losses) const;
-  /// Divides the gradients of the optimiser's parameters by the scale, in place, and notes whether any was not finite before. `step` does it
-  /// where it was not done. ValueError where it was done since the last `update`; DTypeError for f16 gradients, which have no room for it.
+  /// Divides the gradients of the optimiser's parameters by the scale, in place, and notes whether any was not finite before. `step`
+  /// does it where it was not done. ValueError where it was done since the last `update`; DTypeError for f16 gradients, which have no room for it.
   void unscale_(const Optimizer& opt);
   /// `opt.step()`, unless a gradient was not finite. ValueError for a second call before `update`. Where parameters live on another device,
   /// this waits for it: whether to step is decided on the host, once an optimiser.

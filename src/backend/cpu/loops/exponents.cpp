@@ -1,5 +1,5 @@
 // Exponent counts: places (exponent and fraction in one integer that orders as magnitudes do, subnormals normalised) and keys (row times
-// columns plus column) by vectors, then increments one by one. MX blocks are compared with borders that move with the block's largest place.
+// columns plus column) by vectors, then increments one by one. MX blocks are compared with borders that move with their largest place.
 #include "backend/cpu/loops/exponents.h"
 
 #include <algorithm>
