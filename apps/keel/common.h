@@ -50,6 +50,7 @@ void add_sample(CLI::App& root, Outcome& out);
 void add_inspect(CLI::App& root, Outcome& out);
 void add_bench(CLI::App& root, Outcome& out);
 void add_monitor(CLI::App& root, Outcome& out);
+void add_precision(CLI::App& root, Outcome& out);
 void add_doctor(CLI::App& root, Outcome& out);
 void add_demo(CLI::App& root, Outcome& out);
 void add_completion(CLI::App& root, Outcome& out);

@@ -84,6 +84,7 @@ int main(int argc, char** argv) {
   keel::app::add_predict(app, out);
   keel::app::add_sample(app, out);
   keel::app::add_inspect(app, out);
+  keel::app::add_precision(app, out);
   keel::app::add_bench(app, out);
   keel::app::add_monitor(app, out);
   keel::app::add_doctor(app, out);

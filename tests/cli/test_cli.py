@@ -76,7 +76,7 @@ class Case(unittest.TestCase):
         return path
 
 
-VERBS = ["", "train", "train mnist", "train char-gpt", "eval", "predict", "sample", "inspect", "monitor", "bench", "bench peers", "bench monitor", "bench accuracy", "bench faults", "doctor", "demo", "completion"]
+VERBS = ["", "train", "train mnist", "train char-gpt", "eval", "predict", "sample", "inspect", "precision", "monitor", "bench", "bench peers", "bench monitor", "bench accuracy", "bench faults", "doctor", "demo", "completion"]
 
 
 class Help(Case):
@@ -191,6 +191,27 @@ class Inspect(Case):
         npy = b"\x93NUMPY\x01\x00" + struct.pack("<H", 118) + ("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }".ljust(117) + "\n").encode() + bytes(24)
         found = json.loads(self.keel("inspect", self.put("a.npy", npy), "--json").out)
         self.assertEqual(found["tensors"], [{"name": "arr_0", "dtype": "f32", "shape": [2, 3], "bytes": 24}])
+
+    def test_precision(self):
+        npy = b"\x93NUMPY\x01\x00" + struct.pack("<H", 118) + ("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }".ljust(117) + "\n").encode()
+        values = [0.0, 1.0, 500.0, 1e-9, 70000.0, float("inf")]
+        path = self.put("a.npy", npy + struct.pack("<6f", *values))
+        text = self.keel("precision", path).out
+        self.assertIn("arr_0", text)
+        self.assertIn("1 tensors, 1 of them floating", text)
+        found = json.loads(self.keel("precision", path, "--json", "--svg", "p.svg", "--html", "p.html").out)["entries"]
+        self.assertEqual([e["op"] for e in found], ["arr_0"])
+        report = found[0]["report"]
+        self.assertEqual([report[k] for k in ("elements", "zeros", "infinities", "nonzero")], [6, 1, 1, 4])
+        f16 = [t for t in report["targets"] if t["dtype"] == "f16"][0]
+        self.assertEqual((f16["overflow"], f16["flushed"], f16["fits"]), (0.25, 0.25, False))
+        self.assertTrue(read(os.path.join(self.dir, "p.svg")).startswith(b"<svg"))
+        self.assertIn(b"</html>", read(os.path.join(self.dir, "p.html")))
+        self.refused(FAILED, "precision", "missing.npy", says="missing.npy")
+        self.refused(FAILED, "precision", path, "--svg", "no/such/folder.svg", says="folder.svg")
+        self.refused(FAILED, "precision", self.put("words.npy", "Not a model."), says="words.npy")
+        os.mkdir(os.path.join(self.dir, "run"))
+        self.refused(FAILED, "precision", "run", says="checkpoint.keel")
 
 
 class Story(Case):
