@@ -135,7 +135,8 @@ def div_safe(a: Number, b: Number, *, default: Number | None = None, zero_tol: f
     """a / b, or `default` where |b| <= zero_tol, whatever a is: 0/0, NaN/0 and a/-0 too.
 
     `default` is a number or a tensor of one for each element; NaN where not given, integers need one. zero_tol "auto" is the smallest
-    normal number of the dtype that computes. NaN as b, inf/inf and NaN/b give NaN, finite/inf a zero; a quotient that overflows is an infinity,
+    normal number of the dtype that computes. NaN as b, inf/inf and NaN/b give NaN, finite/inf a zero; a quotient that overflows is an
+    infinity,
     or the largest number with `saturate`. Integers give the default dtype.
 
     Gradients: g / b and -(g / b) * (a / b), each 0 where the default stands and where `saturate` cut; the default receives g there.
