@@ -32,9 +32,7 @@ constexpr bool fits(double v, DType t) {
   });
 }
 /// The smallest number that rounds to an infinity.
-constexpr double overflow_of(DType t) {
-  return t == f16 ? 65520.0 : t == bf16 ? 0x1.ffp127 : FloatTraits<double>::infinity();
-}
+constexpr double overflow_of(DType t) { return t == f16 ? 65520.0 : t == bf16 ? 0x1.ffp127 : FloatTraits<double>::infinity(); }
 /// Default tolerances of a dtype; 0 for integers and bools.
 constexpr numerics::Tolerance tolerance_of(DType t, numerics::Profile profile = numerics::Profile::keel) {
   if (!is_floating(t)) return {};

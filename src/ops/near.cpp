@@ -15,9 +15,7 @@ numerics::Tolerance tolerances(DType a, DType b, numerics::Profile profile) {
 namespace {
 constexpr DTypeSet kFloats = kinds::floating | kinds::fp8, kComparable = kinds::ordered | kinds::fp8;
 
-void check_tolerances(const NearParams& p) {
-  check_not_negative(p.rel_tol, "rel_tol"), check_not_negative(p.abs_tol, "abs_tol");
-}
+void check_tolerances(const NearParams& p) { check_not_negative(p.rel_tol, "rel_tol"), check_not_negative(p.abs_tol, "abs_tol"); }
 template <class P>
 Def<P>& of_two(Def<P>& def, const char* doc) {
   return def.doc(doc).in("a", kComparable).in("b", kComparable).out("y").fallback(Fallback::ok);
@@ -33,10 +31,8 @@ NearParams resolved(NearParams p, const Tensor& a, const Tensor& b) {
 template <class P>
 Def<P>& of_all(Def<P>& def, const char* doc, DType t) {
   of_two(def, doc);
-  if (t == boolean)
-    return def.infer([](auto& p, Specs in) { return check_tolerances(p), broadcast_all(in), Spec{boolean, Shape({})}; });
-  if (t == i64)
-    return def.infer([](auto& p, Specs in) { return check_tolerances(p), broadcast_all(in), Spec{i64, Shape({})}; });
+  if (t == boolean) return def.infer([](auto& p, Specs in) { return check_tolerances(p), broadcast_all(in), Spec{boolean, Shape({})}; });
+  if (t == i64) return def.infer([](auto& p, Specs in) { return check_tolerances(p), broadcast_all(in), Spec{i64, Shape({})}; });
   return def.infer([](auto& p, Specs in) { return check_tolerances(p), broadcast_all(in), Spec{f32, Shape({})}; });
 }
 template <class P>
@@ -45,7 +41,13 @@ Def<P>& ulp(Def<P>& def, const char* doc) {
 }
 template <class P>
 Def<P>& ulp_of_two(Def<P>& def, const char* doc) {
-  return def.doc(doc).in("a", kFloats).in("b", kFloats).out("y").primitive().elementwise().no_oracle("counts in the codes of the operands' own dtype");
+  return def.doc(doc)
+      .in("a", kFloats)
+      .in("b", kFloats)
+      .out("y")
+      .primitive()
+      .elementwise()
+      .no_oracle("counts in the codes of the operands' own dtype");
 }
 constexpr auto no_slope = [](auto&, const VjpArgs& a) -> Tensors { return {zeros_like(a.g[0])}; };
 }  // namespace
@@ -68,7 +70,9 @@ KEEL_OP(near, NearParams) {
       });
 }
 KEEL_OP(all_near, NearParams) {
-  of_all(def, "Whether all elements are near; true without any.", boolean).decompose([](auto& p, Inputs in) { return all(near(in[0], in[1], p)); });
+  of_all(def, "Whether all elements are near; true without any.", boolean).decompose([](auto& p, Inputs in) {
+    return all(near(in[0], in[1], p));
+  });
 }
 KEEL_OP(any_near, NearParams) {
   of_all(def, "Whether any elements are near.", boolean).decompose([](auto& p, Inputs in) { return any(near(in[0], in[1], p)); });

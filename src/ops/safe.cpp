@@ -214,7 +214,9 @@ Tensors div_safe_backward(const Tensor& g, const Tensor& a, const Tensor& b, con
   return call_all(op_div_safe_backward, p, g, a, b);
 }
 Tensor sanitize_backward(const Tensor& g, const Tensor& x) { return call(op_sanitize_backward, NoParams{}, g, x); }
-Tensor clamp_to_zero_backward(const Tensor& g, const Tensor& x, const ClampToZeroParams& p) { return call(op_clamp_to_zero_backward, p, g, x); }
+Tensor clamp_to_zero_backward(const Tensor& g, const Tensor& x, const ClampToZeroParams& p) {
+  return call(op_clamp_to_zero_backward, p, g, x);
+}
 Tensor clamp_safe_backward(const Tensor& g, const Tensor& x, const Tensor& lo, const Tensor& hi, const ClampSafeParams& p) {
   return call(op_clamp_safe_backward, p, g, x, lo, hi);
 }

@@ -21,7 +21,14 @@ constexpr auto with_otherwise = [](auto& p, Specs in) {
 };
 template <class P>
 Def<P>& function(Def<P>& def, const char* doc) {
-  return def.doc(doc).in("x", kinds::floating).out("y").promote(Promote::to_float).elementwise().cast(Cast::fp32).infer(with_otherwise).saves(In{0});
+  return def.doc(doc)
+      .in("x", kinds::floating)
+      .out("y")
+      .promote(Promote::to_float)
+      .elementwise()
+      .cast(Cast::fp32)
+      .infer(with_otherwise)
+      .saves(In{0});
 }
 template <class P>
 Def<P>& slope(Def<P>& def, const char* doc) {
@@ -233,7 +240,9 @@ Tensor log_safe_backward(const Tensor& g, const Tensor& x, const LogSafeParams& 
 Tensors pow_safe_backward(const Tensor& g, const Tensor& x, const Tensor& y, const OtherwiseParams& p) {
   return call_all(op_pow_safe_backward, p, g, x, y);
 }
-Tensor softmax_backward_of(const Tensor& g, const Tensor& y, int64_t axis) { return call(op_softmax_backward, SoftmaxParams{.axis = axis}, g, y); }
+Tensor softmax_backward_of(const Tensor& g, const Tensor& y, int64_t axis) {
+  return call(op_softmax_backward, SoftmaxParams{.axis = axis}, g, y);
+}
 }  // namespace
 
 }  // namespace keel

@@ -9,7 +9,8 @@
 namespace keel {
 namespace {
 
-Tensor soft_clamp_backward(const Tensor& g, const Tensor& x, const Tensor& lo, const Tensor& hi, const Tensor& sharpness, const SoftClampParams& p);
+Tensor soft_clamp_backward(const Tensor& g, const Tensor& x, const Tensor& lo, const Tensor& hi, const Tensor& sharpness,
+                           const SoftClampParams& p);
 Tensors soft_near_backward(const Tensor& g, const Tensor& a, const Tensor& b, const SoftNearParams& p);
 Tensors soft_compare_backward(const Tensor& g, const Tensor& a, const Tensor& b, const SoftCompareParams& p);
 
@@ -107,7 +108,8 @@ KEEL_OP(soft_relu, SoftReluParams) {
         check_value(p.beta > 0 && std::isfinite(p.beta), "beta", "positive", p.beta);
         return in[0];
       })
-      .decompose([](auto& p, Inputs in) { return softplus(in[0], {.beta = p.beta, .threshold = std::numeric_limits<double>::infinity()}); });
+      .decompose(
+          [](auto& p, Inputs in) { return softplus(in[0], {.beta = p.beta, .threshold = std::numeric_limits<double>::infinity()}); });
 }
 
 namespace {
@@ -142,14 +144,27 @@ constexpr auto compare_infer = [](auto& p, Specs in) {
 };
 template <class P>
 Def<P>& of_two(Def<P>& def, const char* doc) {
-  return def.doc(doc).in("a", kinds::floating).in("b", kinds::floating).out("y").promote(Promote::to_float).elementwise().saves(In{0}, In{1});
+  return def.doc(doc)
+      .in("a", kinds::floating)
+      .in("b", kinds::floating)
+      .out("y")
+      .promote(Promote::to_float)
+      .elementwise()
+      .saves(In{0}, In{1});
 }
 template <class P>
 Def<P>& to_two(Def<P>& def, const char* doc) {
-  return def.doc(doc).in("g", kinds::floating).in("a", kinds::floating).in("b", kinds::floating).out("da").out("db").elementwise().infer([](auto&, Specs in) {
-    const Spec s{in[0].dtype, broadcast_all(in)};
-    return SpecList{s, s};
-  });
+  return def.doc(doc)
+      .in("g", kinds::floating)
+      .in("a", kinds::floating)
+      .in("b", kinds::floating)
+      .out("da")
+      .out("db")
+      .elementwise()
+      .infer([](auto&, Specs in) {
+        const Spec s{in[0].dtype, broadcast_all(in)};
+        return SpecList{s, s};
+      });
 }
 }  // namespace
 
@@ -168,21 +183,25 @@ KEEL_OP(soft_near_backward, SoftNearParams) {
       .decompose([](auto& p, Inputs in) -> Tensors {
         const Tensor g = acc(in[0]);
         const NearParts n(in[1], in[2], p);
-        const double rel = given_or(p.rel_tol, tolerance_of(in[1].dtype()).rel), least = given_or(p.abs_tol, tolerance_of(in[1].dtype()).abs);
+        const double rel = given_or(p.rel_tol, tolerance_of(in[1].dtype()).rel),
+                     least = given_or(p.abs_tol, tolerance_of(in[1].dtype()).abs);
         const Tensor s = sigmoid(n.z), bell = mul(s, sigmoid(neg(n.z))), top = p.normalized ? sigmoid(n.at_zero) : ones_like(s);
         const Tensor bent = div(bell, top);
         Tensor along, grown;
         if (std::isnan(p.temperature)) {
           const Tensor none = equal(n.tol, 0), by = where(none, 1, n.tol);
-          along = where(none, 0, div(mul(bent, 4), by)), grown = mul(along, div(n.distance, by));
+          along = where(none, 0, div(mul(bent, 4), by));
+          const Tensor still = logical_or(equal(bell, 0), equal(n.distance, 0));
+          grown = where(still, 0, mul(where(still, 0, along), div(where(still, 0, n.distance), by)));
         } else {
           along = grown = div(bent, p.temperature);
           if (p.normalized) grown = sub(grown, div(mul(div(s, top), sigmoid(neg(n.at_zero))), p.temperature));
         }
-        const Tensor step = mul(along, sign(sub(n.a, n.b)));
+        const Tensor step = where(greater(n.a, n.b), along, where(less(n.a, n.b), neg(along), 0));
         Tensor ga = neg(step), gb = step;
         if (!p.detach_tol) {
-          const Tensor x = abs(n.a), y = abs(n.b), scaled = greater(mul(maximum(x, y), rel), least), rise = where(scaled, mul(grown, rel), 0);
+          const Tensor x = abs(n.a), y = abs(n.b), scaled = greater(mul(maximum(x, y), rel), least),
+                       rise = where(scaled, mul(grown, rel), 0);
           const Tensor to_a = where(greater(x, y), 1.0, where(less(x, y), 0.0, 0.5));
           ga = add(ga, mul(mul(rise, to_a), sign(n.a))), gb = add(gb, mul(mul(rise, sub(1, to_a)), sign(n.b)));
         }
@@ -205,12 +224,14 @@ KEEL_OP(soft_compare, SoftCompareParams) {
       .vjp([](auto& p, const VjpArgs& a) -> Tensors { return soft_compare_backward(a.g[0], a.in[0], a.in[1], p); });
 }
 KEEL_OP(soft_compare_backward, SoftCompareParams) {
-  to_two(def, "g (1 - tanh^2) / temperature and its negative; 0 where an operand is infinite.").decompose([](auto& p, Inputs in) -> Tensors {
-    const Tensor far = logical_or(isinf(acc(in[1])), isinf(acc(in[2]))), a = where(far, 0, acc(in[1])), b = where(far, 0, acc(in[2]));
-    const Tensor twice = mul(scaled_difference(a, b, p.temperature), 2), slope = mul(mul(sigmoid(twice), sigmoid(neg(twice))), 4 / p.temperature);
-    const Tensor ga = where(far, 0, mul(acc(in[0]), slope));
-    return {like(ga, in[0]), like(neg(ga), in[0])};
-  });
+  to_two(def, "g (1 - tanh^2) / temperature and its negative; 0 where an operand is infinite.")
+      .decompose([](auto& p, Inputs in) -> Tensors {
+        const Tensor far = logical_or(isinf(acc(in[1])), isinf(acc(in[2]))), a = where(far, 0, acc(in[1])), b = where(far, 0, acc(in[2]));
+        const Tensor twice = mul(scaled_difference(a, b, p.temperature), 2),
+                     slope = mul(mul(sigmoid(twice), sigmoid(neg(twice))), 4 / p.temperature);
+        const Tensor ga = where(far, 0, mul(acc(in[0]), slope));
+        return {like(ga, in[0]), like(neg(ga), in[0])};
+      });
 }
 
 Tensor soft_clamp(const Tensor& x, const Operand& lo, const Operand& hi, const SoftClampParams& p) {
@@ -221,9 +242,12 @@ Tensor soft_clamp(const Tensor& x, const Operand& lo, const Operand& hi, const T
 }
 Tensor soft_relu(const Tensor& x, const SoftReluParams& p) { return call(op_soft_relu, p, x); }
 Tensor soft_near(const Operand& a, const Operand& b, const SoftNearParams& p) { return call(op_soft_near, p, a.tensor(), b.tensor()); }
-Tensor soft_compare(const Operand& a, const Operand& b, const SoftCompareParams& p) { return call(op_soft_compare, p, a.tensor(), b.tensor()); }
+Tensor soft_compare(const Operand& a, const Operand& b, const SoftCompareParams& p) {
+  return call(op_soft_compare, p, a.tensor(), b.tensor());
+}
 namespace {
-Tensor soft_clamp_backward(const Tensor& g, const Tensor& x, const Tensor& lo, const Tensor& hi, const Tensor& sharpness, const SoftClampParams& p) {
+Tensor soft_clamp_backward(const Tensor& g, const Tensor& x, const Tensor& lo, const Tensor& hi, const Tensor& sharpness,
+                           const SoftClampParams& p) {
   return sharpness.defined() ? call(op_soft_clamp_backward, p, g, x, lo, hi, sharpness) : call(op_soft_clamp_backward, p, g, x, lo, hi);
 }
 Tensors soft_near_backward(const Tensor& g, const Tensor& a, const Tensor& b, const SoftNearParams& p) {

@@ -21,7 +21,8 @@ KernelStatus run_safe(const KernelArgs& a, SafeOp op, const double* args, int64_
 KernelStatus run_div(const KernelArgs& a, SafeOp op) {
   const auto& p = a.get<DivSafeParams>();
   const DType t = a.in[0].dtype;
-  const double args[] = {p.otherwise, zero_tolerance(p.zero_tol, p.skip_subnormal, compute_dtype(t)), p.saturate ? largest_of(t) : HUGE_VAL};
+  const double args[] = {p.otherwise, zero_tolerance(p.zero_tol, p.skip_subnormal, compute_dtype(t)),
+                         p.saturate ? largest_of(t) : HUGE_VAL};
   return run_safe(a, op, args);
 }
 KernelStatus run_zone(const KernelArgs& a, SafeOp op) {

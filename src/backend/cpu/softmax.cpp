@@ -99,7 +99,9 @@ KEEL_CPU_KERNEL(softmax_safe) {
     return run_rows(a, [run = f.softmax, wide](const void* x, const void*, void* y, void* own, int64_t n, RowFlow flow, PendingRow*) {
       flow.stream = false;
       run(x, y, own, n, flow, nullptr);
-      if (n) wide ? clear_masked(static_cast<const double*>(x), static_cast<double*>(y), n) : clear_masked(static_cast<const float*>(x), static_cast<float*>(y), n);
+      if (n)
+        wide ? clear_masked(static_cast<const double*>(x), static_cast<double*>(y), n)
+             : clear_masked(static_cast<const float*>(x), static_cast<float*>(y), n);
     });
   });
 }

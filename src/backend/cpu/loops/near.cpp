@@ -16,7 +16,8 @@ namespace {
 
 template <class T>
 void near_float(const void* const* in, void* const* out, int64_t n, const double* args) {
-  const T *a = static_cast<const T*>(in[0]), *b = static_cast<const T*>(in[1]), rel = T(args[0]), abs = T(args[1]), inf = T(__builtin_inf());
+  const T *a = static_cast<const T*>(in[0]), *b = static_cast<const T*>(in[1]), rel = T(args[0]), abs = T(args[1]),
+          inf = T(__builtin_inf());
   const bool equal_nan = args[2] != 0;
   uint8_t* y = static_cast<uint8_t*>(out[0]);
   for (int64_t i = 0; i < n; ++i) {

@@ -23,8 +23,7 @@ template <class D>
 struct Sides {
   Vec<D> base, u, v;
   hn::Mask<D> upper;
-  HWY_INLINE Sides(D d, Vec<D> x, Vec<D> lo, Vec<D> hi)
-      : upper(hn::Ge(x, hn::Add(hn::Mul(lo, num(d, 0.5)), hn::Mul(hi, num(d, 0.5))))) {
+  HWY_INLINE Sides(D d, Vec<D> x, Vec<D> lo, Vec<D> hi) : upper(hn::Ge(x, hn::Add(hn::Mul(lo, num(d, 0.5)), hn::Mul(hi, num(d, 0.5))))) {
     base = hn::IfThenElse(upper, hi, lo);
     const Vec<D> p = hn::Sub(x, lo), q = hn::Sub(x, hi);
     u = hn::IfThenElse(upper, hn::Neg(p), p), v = hn::IfThenElse(upper, hn::Neg(q), q);
@@ -36,7 +35,9 @@ struct SoftClampOf {
   Vec<D> beta, leak;
   HWY_INLINE SoftClampOf(D d, const double* a) : beta(arg(d, a[0])), leak(arg(d, a[1])) {}
   /// log(1 + exp(-beta |z|)) / beta.
-  HWY_INLINE Vec<D> rest(D d, Vec<D> z) const { return hn::Div(math::log1p(d, math::exp_bounded(d, hn::Neg(hn::Abs(hn::Mul(beta, z))))), beta); }
+  HWY_INLINE Vec<D> rest(D d, Vec<D> z) const {
+    return hn::Div(math::log1p(d, math::exp_bounded(d, hn::Neg(hn::Abs(hn::Mul(beta, z))))), beta);
+  }
   HWY_INLINE void operator()(D d, const Vec<D>* x, Vec<D>* y) const {
     const Vec<D> zero = hn::Zero(d);
     const Sides<D> s(d, x[0], x[1], x[2]);
@@ -81,10 +82,15 @@ struct NearParts {
   Vec<D> rel, abs, temperature;
   bool own, normalized, detach;
   HWY_INLINE NearParts(D d, const double* a)
-      : rel(arg(d, a[0])), abs(arg(d, a[1])), temperature(arg(d, a[2] == 0 ? 1 : a[2])), own(a[2] == 0), normalized(a[3] != 0), detach(a[4] != 0) {}
+      : rel(arg(d, a[0])),
+        abs(arg(d, a[1])),
+        temperature(arg(d, a[2] == 0 ? 1 : a[2])),
+        own(a[2] == 0),
+        normalized(a[3] != 0),
+        detach(a[4] != 0) {}
   struct Parts {
     Vec<D> distance, tol, z, at_zero;  // at_zero: tol / T
-    hn::Mask<D> apart, equal;  // one infinity, or two of different sign
+    hn::Mask<D> apart, equal;          // one infinity, or two of different sign
   };
   HWY_INLINE Parts parts(D d, Vec<D> a, Vec<D> b) const {
     Parts p;
@@ -135,7 +141,9 @@ struct SoftNearGrad {
     if (of.own) {
       const Vec<D> tol = hn::IfThenElse(none, one, p.tol), steep = hn::Div(hn::Mul(num(d, 4), bent), tol);
       along = hn::IfThenZeroElse(none, steep);
-      grown = hn::IfThenZeroElse(none, hn::Mul(steep, hn::Div(p.distance, tol)));
+      // 0 where the slope has vanished or nothing lies between a and b: the other factor may be infinite
+      const auto still = hn::Or(hn::Eq(bell, zero), hn::Eq(p.distance, zero));
+      grown = hn::IfThenZeroElse(hn::Or(none, still), hn::Mul(steep, hn::Div(p.distance, tol)));
     } else {
       along = grown = hn::Div(bent, of.temperature);
       if (of.normalized) {  // s / n loses s n' / n^2 = (s / n) (1 - n) / T
@@ -144,16 +152,15 @@ struct SoftNearGrad {
       }
     }
     const auto flat = hn::Or(hn::Or(p.apart, hn::Eq(x, inf_of(d))), hn::Eq(w, inf_of(d)));
-    const Vec<D> sign = hn::IfThenElse(hn::Gt(a, b), one, hn::IfThenElse(hn::Lt(a, b), hn::Neg(one), zero));
-    const Vec<D> step = hn::Mul(along, sign);
+    const Vec<D> step = hn::IfThenElse(hn::Gt(a, b), along, hn::IfThenElseZero(hn::Lt(a, b), hn::Neg(along)));
     Vec<D> ga = hn::Neg(step), gb = step;
     if (!of.detach) {
-      const Vec<D> half = num(d, 0.5);
       const auto scaled = hn::Gt(hn::Mul(of.rel, hn::IfThenElse(hn::Gt(x, w), x, w)), of.abs);
-      const Vec<D> rise = hn::IfThenElseZero(scaled, hn::Mul(of.rel, grown));
-      const Vec<D> to_a = hn::IfThenElse(hn::Gt(x, w), one, hn::IfThenElse(hn::Lt(x, w), zero, half));
-      const Vec<D> sa = hn::IfThenElseZero(hn::Ne(a, zero), hn::CopySign(one, a)), sb = hn::IfThenElseZero(hn::Ne(b, zero), hn::CopySign(one, b));
-      ga = hn::Add(ga, hn::Mul(hn::Mul(rise, to_a), sa)), gb = hn::Add(gb, hn::Mul(hn::Mul(rise, hn::Sub(one, to_a)), sb));
+      const Vec<D> rise = hn::IfThenElseZero(scaled, hn::Mul(of.rel, grown)), half = hn::Mul(rise, num(d, 0.5));
+      const Vec<D> to_a = hn::IfThenElse(hn::Gt(x, w), rise, hn::IfThenZeroElse(hn::Lt(x, w), half));
+      const Vec<D> to_b = hn::IfThenElse(hn::Lt(x, w), rise, hn::IfThenZeroElse(hn::Gt(x, w), half));
+      ga = hn::Add(ga, hn::IfThenElse(hn::Lt(a, zero), hn::Neg(to_a), to_a)),
+      gb = hn::Add(gb, hn::IfThenElse(hn::Lt(b, zero), hn::Neg(to_b), to_b));
     }
     y[0] = hn::IfThenZeroElse(flat, hn::Mul(in[0], ga)), y[1] = hn::IfThenZeroElse(flat, hn::Mul(in[0], gb));
   }
