@@ -24,7 +24,7 @@ struct Layout {
   static constexpr int kFraction = sizeof(U) == 8 ? 52 : 23, kBias = sizeof(U) == 8 ? 1023 : 127;
   static constexpr int kRowOfOne = kBias + kFraction;  // of the exponent 0
   static constexpr U kInf = U((U(1) << (8 * sizeof(U) - 1 - kFraction)) - 1) << kFraction, kMinNormal = U(1) << kFraction,
-                     kUp = U(kFraction) << kFraction, kDown = U(kBias - 1) << kFraction, kBeyond = kInf + kUp, kMask = kMinNormal - 1;
+                     kUp = U(kFraction) << kFraction, kDown = U(kBias - 1) << kFraction, kMask = kMinNormal - 1;
   /// The smallest fraction at `numerator` / 2^`bits` or, where the format has fewer digits, at the last one that is not below.
   static constexpr U border(uint64_t numerator, int bits) {
     if (bits <= kFraction) return U(numerator) << (kFraction - bits);
@@ -35,8 +35,11 @@ struct Layout {
 template <class U>
 void count(const typename Layout<U>::Float* x, int64_t n, U* place, ExponentPart<U>& part) {
   using L = Layout<U>;
-  using Float = typename L::Float;
-  constexpr U kMagnitude = U(~U(0)) >> 1;
+  using Int = typename L::Int;
+  const Tag<U> d;
+  const hn::RebindToSigned<Tag<U>> di;
+  const hn::RebindToFloat<Tag<U>> df;
+  constexpr int64_t N = hn::MaxLanes(Tag<U>());
   // Columns begin here; each border is the smallest fraction that lies beyond it.
   constexpr U kBorders[10] = {1,
                               L::border(3, 2),
@@ -48,28 +51,29 @@ void count(const typename Layout<U>::Float* x, int64_t n, U* place, ExponentPart
                               L::border((1 << 11) - 1, 11),
                               L::border((1 << 23) - 1, 23),
                               L::border((1 << 24) - 1, 24)};
-  U keys[kExponentBlock];
+  HWY_ALIGN U keys[kExponentBlock];
   const U* bits = reinterpret_cast<const U*>(x);
-  U largest = part.largest, smallest = part.smallest;
-  for (int64_t i = 0; i < n; ++i) {
-    U u;
-    std::memcpy(&u, bits + i, sizeof u);
-    u &= kMagnitude;
-    const Float as_float = Float(typename L::Int(u < L::kMinNormal ? u : U(0)));
-    U low;
-    std::memcpy(&low, &as_float, sizeof low);
-    low = low ? low - L::kDown : 0;
-    const U p = u < L::kMinNormal ? low : u + L::kUp, fraction = p & L::kMask;
-    place[i] = p;
-    const U finite = p < L::kBeyond ? p : 0;
-    largest = largest > finite ? largest : finite;
-    const U less = U(finite - 1);
-    smallest = smallest < less ? smallest : less;
-    U column = 0;
-    KEEL_UNROLL for (int k = 0; k < 10; ++k) column += fraction >= kBorders[k];
-    keys[i] = (p >> L::kFraction) * U(ExponentPart<U>::kColumns) + column;
+  const auto magnitude = hn::Set(d, U(~U(0)) >> 1), down = hn::Set(d, L::kDown), up = hn::Set(d, L::kUp), one = hn::Set(d, U(1));
+  const auto min_normal = hn::Set(di, Int(L::kMinNormal)), inf = hn::Set(di, Int(L::kInf)), mask = hn::Set(d, L::kMask);
+  auto largest = hn::Set(d, part.largest), smallest = hn::Set(d, part.smallest);
+  for (int64_t i = 0; i < n; i += N) {  // the rest of the last vector is zeros, whose keys nobody reads
+    const auto u = hn::And(i + N <= n ? hn::LoadU(d, bits + i) : load_n(d, bits + i, size_t(n - i)), magnitude);
+    const auto ui = hn::BitCast(di, u);
+    const auto tiny = hn::Lt(ui, min_normal);
+    const auto low = hn::BitCast(d, hn::ConvertTo(df, hn::IfThenElseZero(tiny, ui)));
+    const auto p = hn::IfThenElse(hn::RebindMask(d, tiny), hn::Sub(hn::Max(low, down), down), hn::Add(u, up));
+    const auto finite = hn::IfThenElseZero(hn::RebindMask(d, hn::Lt(ui, inf)), p);
+    hn::StoreU(finite, d, place + i);
+    largest = hn::Max(largest, finite), smallest = hn::Min(smallest, hn::Sub(finite, one));
+    const auto fraction = hn::BitCast(di, hn::And(p, mask)), row = hn::BitCast(di, hn::ShiftRight<L::kFraction>(p));
+    auto key = hn::Add(hn::Add(hn::ShiftLeft<3>(row), hn::ShiftLeft<1>(row)), row);
+    static_assert(ExponentPart<U>::kColumns == 11);
+    KEEL_UNROLL for (int k = 0; k < 10; ++k) key = hn::Sub(key, hn::VecFromMask(di, hn::Gt(fraction, hn::Set(di, Int(kBorders[k] - 1)))));
+    hn::StoreU(hn::BitCast(d, key), d, keys + i);
   }
-  part.largest = largest, part.smallest = smallest;
+  HWY_ALIGN U high[N], least[N];
+  hn::Store(largest, d, high), hn::Store(smallest, d, least);
+  for (int64_t k = 0; k < N; ++k) part.largest = std::max(part.largest, high[k]), part.smallest = std::min(part.smallest, least[k]);
   int64_t i = 0;
   if constexpr (ExponentPart<U>::kTables == 4)
     for (; i + 4 <= n; i += 4)
@@ -86,38 +90,86 @@ struct Format {
   static constexpr U kZero = U(kTop - kFlush) << L::kFraction, kSmall = U(kTop - kSubnormal) << L::kFraction;
 };
 
+/// Places from which on a block overflows, up to which it becomes zero, and below which it is subnormal.
+template <class U>
+struct Borders {
+  U over, zero, small;
+};
 template <class U, class F>
-HWY_INLINE void block(const U* place, int64_t n, U largest, U over, U normal, bool over_from, bool round_up, int64_t* counts) {
+HWY_INLINE Borders<U> borders(U largest, U beyond, U normal, bool round_up) {
   using L = Layout<U>;
-  U row = std::clamp(largest >> L::kFraction, F::kLeast, F::kMost);
-  const U beyond = over_from ? over : over + 1;  // the first fraction that overflows
-  if (round_up && largest >= (row << L::kFraction) + beyond && row < F::kMost) ++row;
   static_assert((F::kLeast << L::kFraction) > F::kZero);
-  const U top = row << L::kFraction, first_over = top + beyond, zero = top - F::kZero, small = top - F::kSmall + normal;
-  U o = 0, z = 0, s = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    const U p = place[i] < L::kBeyond ? place[i] : 0;
-    o += p >= first_over, z += U(p - 1) < zero, s += (p > zero) & (p < small);
-  }
-  counts[0] += int64_t(o), counts[1] += int64_t(z), counts[2] += int64_t(s);
+  U row = std::clamp(largest >> L::kFraction, F::kLeast, F::kMost);
+  if (round_up && largest >= (row << L::kFraction) + beyond && row < F::kMost) ++row;
+  const U top = row << L::kFraction;
+  return {top + beyond, top - F::kZero, top - F::kSmall + normal};
+}
+template <class U>
+HWY_INLINE Borders<U> borders_e4m3(U largest, bool round_up) {
+  return borders<U, Format<U, 8, -10, -7>>(largest, Layout<U>::border(13, 4) + 1, Layout<U>::border(7, 3), round_up);
+}
+template <class U>
+HWY_INLINE Borders<U> borders_e5m2(U largest, bool round_up) {
+  return borders<U, Format<U, 15, -17, -15>>(largest, Layout<U>::border(7, 3), Layout<U>::border(3, 2), round_up);
 }
 
 template <class U>
-HWY_INLINE void one_block(const U* place, int64_t n, bool round_up, int64_t* counts) {
-  using L = Layout<U>;
+void short_block(const U* place, int64_t n, bool round_up, int64_t* counts) {
   U largest = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    const U p = place[i] < L::kBeyond ? place[i] : 0;
-    largest = largest > p ? largest : p;
-  }
-  block<U, Format<U, 8, -10, -7>>(place, n, largest, L::border(13, 4), L::border(7, 3), false, round_up, counts);
-  block<U, Format<U, 15, -17, -15>>(place, n, largest, L::border(7, 3), L::border(3, 2), true, round_up, counts + 3);
+  for (int64_t i = 0; i < n; ++i) largest = largest > place[i] ? largest : place[i];
+  if (largest == 0) return;
+  const Borders<U> both[2] = {borders_e4m3(largest, round_up), borders_e5m2(largest, round_up)};
+  for (int k = 0; k < 2; ++k)
+    for (int64_t i = 0; i < n; ++i) {
+      const U p = place[i];
+      counts[3 * k] += p >= both[k].over, counts[3 * k + 1] += p != 0 && p <= both[k].zero;
+      counts[3 * k + 2] += p > both[k].zero && p < both[k].small;
+    }
 }
 
 template <class U>
 void blocks(const U* place, int64_t n, bool round_up, int64_t* counts) {
-  for (; n >= 32; n -= 32, place += 32) one_block(place, 32, round_up, counts);
-  if (n > 0) one_block(place, n, round_up, counts);
+  const Tag<U> d;
+  const hn::RebindToSigned<Tag<U>> di;
+  using Int = typename Layout<U>::Int;
+  constexpr int64_t N = hn::MaxLanes(Tag<U>()), kVectors = 32 / N;
+  constexpr U kFlip = U(1) << (8 * sizeof(U) - 1);  // signed comparisons are at hand everywhere
+  const auto flip = hn::Set(d, kFlip), one = hn::Set(d, U(1));
+  const auto signed_set = [&](U v) HWY_ATTR { return hn::Set(di, Int(v ^ kFlip)); };
+  Vec<decltype(di)> sums[6];  // minus how many are: not over, zero, zero or subnormal; twice
+  for (auto& s : sums) s = hn::Zero(di);
+  const int64_t whole = n / 32;
+  for (int64_t b = 0; b < whole; ++b, place += 32) {
+    auto most = hn::LoadU(d, place);
+    for (int64_t k = 1; k < kVectors; ++k) most = hn::Max(most, hn::LoadU(d, place + k * N));
+    HWY_ALIGN U lanes[N];
+    hn::Store(most, d, lanes);
+    U largest = lanes[0];
+    for (int64_t k = 1; k < N; ++k) largest = largest > lanes[k] ? largest : lanes[k];
+    const Borders<U> e4m3 = borders_e4m3(largest, round_up), e5m2 = borders_e5m2(largest, round_up);
+    const auto over4 = signed_set(e4m3.over), zero4 = signed_set(e4m3.zero), small4 = signed_set(e4m3.small - 1);
+    const auto over5 = signed_set(e5m2.over), zero5 = signed_set(e5m2.zero), small5 = signed_set(e5m2.small - 1);
+    for (int64_t k = 0; k < kVectors; ++k) {
+      const auto v = hn::LoadU(d, place + k * N);
+      // One less, so that zeros come out on top of all borders.
+      const auto p = hn::BitCast(di, hn::Xor(v, flip)), q = hn::BitCast(di, hn::Xor(hn::Sub(v, one), flip));
+      sums[0] = hn::Add(sums[0], hn::VecFromMask(di, hn::Lt(p, over4)));
+      sums[1] = hn::Add(sums[1], hn::VecFromMask(di, hn::Lt(q, zero4)));
+      sums[2] = hn::Add(sums[2], hn::VecFromMask(di, hn::Lt(q, small4)));
+      sums[3] = hn::Add(sums[3], hn::VecFromMask(di, hn::Lt(p, over5)));
+      sums[4] = hn::Add(sums[4], hn::VecFromMask(di, hn::Lt(q, zero5)));
+      sums[5] = hn::Add(sums[5], hn::VecFromMask(di, hn::Lt(q, small5)));
+    }
+  }
+  int64_t found[6] = {};
+  for (int k = 0; k < 6; ++k) {
+    HWY_ALIGN Int lanes[N];
+    hn::Store(sums[k], di, lanes);
+    for (int64_t l = 0; l < N; ++l) found[k] -= int64_t(lanes[l]);
+  }
+  for (int k = 0; k < 6; k += 3)
+    counts[k] += 32 * whole - found[k], counts[k + 1] += found[k + 1], counts[k + 2] += found[k + 2] - found[k + 1];
+  if (n % 32) short_block(place, n % 32, round_up, counts);
 }
 
 }  // namespace
