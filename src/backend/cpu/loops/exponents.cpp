@@ -54,7 +54,8 @@ void count(const typename Layout<U>::Float* x, int64_t n, U* place, ExponentPart
   HWY_ALIGN U keys[kExponentBlock];
   const U* bits = reinterpret_cast<const U*>(x);
   const auto magnitude = hn::Set(d, U(~U(0)) >> 1), down = hn::Set(d, L::kDown), up = hn::Set(d, L::kUp), one = hn::Set(d, U(1));
-  const auto min_normal = hn::Set(di, Int(L::kMinNormal)), inf = hn::Set(di, Int(L::kInf)), mask = hn::Set(d, L::kMask);
+  const auto min_normal = hn::Set(di, Int(L::kMinNormal)), inf = hn::Set(di, Int(L::kInf));
+  const auto mask = hn::Set(d, L::kMask);
   auto largest = hn::Set(d, part.largest), smallest = hn::Set(d, part.smallest);
   for (int64_t i = 0; i < n; i += N) {  // the rest of the last vector is zeros, whose keys nobody reads
     const auto u = hn::And(i + N <= n ? hn::LoadU(d, bits + i) : load_n(d, bits + i, size_t(n - i)), magnitude);

@@ -18,8 +18,8 @@ struct ExponentPart {
   int64_t since = 0;
 };
 
-/// Counts n <= kExponentBlock elements of f32 (or f64) at `x` as `exponent_counts` says, but blocks; `place`, which has room for kExponentBlock, gets
-/// their places: r << 23 | fraction, 0 for infinities and NaN. n may be 0.
+/// Counts n <= kExponentBlock elements of f32 (or f64) at `x` as `exponent_counts` says, but blocks. `place`, which has room for
+/// kExponentBlock, gets their places: r << 23 | fraction, 0 for infinities and NaN. n may be 0.
 void count_exponents(const float* x, int64_t n, uint32_t* place, ExponentPart<uint32_t>& part);
 void count_exponents(const double* x, int64_t n, uint64_t* place, ExponentPart<uint64_t>& part);
 /// What MX casts do to one run of neighbours of whatever length, given their places.
