@@ -54,15 +54,24 @@ int64_t steps(T a, T b) {
   const uint64_t n = p < q ? uint64_t(q) - uint64_t(p) : uint64_t(p) - uint64_t(q);
   return n > uint64_t(INT64_MAX) ? INT64_MAX : int64_t(n);
 }
-template <class T, NearOp op>
-void ulp_map(const void* const* in, void* const* out, int64_t n, const double*) {
+template <class T>
+void ulp_of(const void* const* in, void* const* out, int64_t n, const double*) {
   const T* x = static_cast<const T*>(in[0]);
   T* y = static_cast<T*>(out[0]);
+  for (int64_t i = 0; i < n; ++i) y[i] = numerics::is_nan(x[i]) ? FloatTraits<T>::quiet_nan() : numerics::ulp::of(x[i]);
+}
+/// The code of the next larger value, in selects that the compiler vectorises; with `down` of the next smaller one, which mirrors it.
+template <class T, bool down>
+void ulp_step(const void* const* in, void* const* out, int64_t n, const double*) {
+  using U = numerics::detail::Bits<T>;
+  constexpr U kSign = numerics::detail::kSign<T>, kBeyond = numerics::detail::kBeyond<T>, kFlip = down ? kSign : U(0);
+  const U* x = static_cast<const U*>(in[0]);
+  U* y = static_cast<U*>(out[0]);
   for (int64_t i = 0; i < n; ++i) {
-    if constexpr (op == NearOp::of)
-      y[i] = numerics::is_nan(x[i]) ? FloatTraits<T>::quiet_nan() : numerics::ulp::of(x[i]);
-    else
-      y[i] = op == NearOp::next ? numerics::ulp::next(x[i]) : numerics::ulp::prev(x[i]);
+    const U u = U(x[i] ^ kFlip), size = U(u & U(~kSign));
+    const bool stays = FloatTraits<T>::has_infinity ? (size > kBeyond) | (u == kBeyond) : size == kBeyond;
+    const U moved = size == 0 ? U(1) : u == size ? U(u + 1) : U(u - 1);
+    y[i] = U((stays ? u : moved) ^ kFlip);
   }
 }
 template <class T>
@@ -85,9 +94,9 @@ void ulp_within(const void* const* in, void* const* out, int64_t n, const double
 template <class T>
 FusedLoop find_ulp(NearOp op) {
   switch (op) {
-    case NearOp::of: return ulp_map<T, NearOp::of>;
-    case NearOp::next: return ulp_map<T, NearOp::next>;
-    case NearOp::prev: return ulp_map<T, NearOp::prev>;
+    case NearOp::of: return ulp_of<T>;
+    case NearOp::next: return ulp_step<T, false>;
+    case NearOp::prev: return ulp_step<T, true>;
     case NearOp::diff: return ulp_diff<T>;
     case NearOp::within: return ulp_within<T>;
     default: return nullptr;

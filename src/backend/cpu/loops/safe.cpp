@@ -7,6 +7,7 @@
 
 #include "backend/cpu/loops/fused-inl.h"
 #include "backend/cpu/loops/safe.h"
+#include "backend/cpu/loops/wide-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace keel::cpu::HWY_NAMESPACE {
@@ -185,30 +186,70 @@ struct LogGrad {
   }
 };
 
-/// Whether x^y, which rounds to v, has no value that the program could use: a negative base with a fraction, 0 with a negative exponent, or an
-/// overflow, which `top` is the first number of.
-HWY_INLINE bool no_power(double x, double y, double v, double top) {
-  if (!std::isfinite(x) || !std::isfinite(y)) return false;
-  return (x == 0 && y < 0) || (x < 0 && y != std::nearbyint(y)) || std::fabs(v) >= top;
+// x^y and its gradients, of f32 in f64 vectors. There is no power that the program could use where finite arguments give NaN (a negative base
+// with a fraction), an infinity (0 with a negative exponent), or what rounds to one, of which `top` is the first number.
+template <class F>
+HWY_INLINE void each_wide(int64_t n, F f) {
+  const WideTag d;
+  const NarrowTag df;
+  constexpr int64_t N = hn::MaxLanes(WideTag());
+  int64_t i = 0;
+  for (; i + N <= n; i += N)
+    f(
+        i, [=](const float* p) HWY_ATTR { return hn::PromoteTo(d, hn::LoadU(df, p)); },
+        [=](Vec<WideTag> v, float* p) HWY_ATTR { hn::StoreU(to_f32(df, v), df, p); });
+  if (const size_t rest = size_t(n - i))
+    f(
+        i, [=](const float* p) HWY_ATTR { return hn::PromoteTo(d, load_n(df, p, rest)); },
+        [=](Vec<WideTag> v, float* p) HWY_ATTR { store_n(to_f32(df, v), df, p, rest); });
 }
-template <class T>
-void pow_plain(const void* const* in, void* const* out, int64_t n, const double* args) {
-  const T *x = static_cast<const T*>(in[0]), *y = static_cast<const T*>(in[1]);
-  T* z = static_cast<T*>(out[0]);
+HWY_INLINE hn::Mask<WideTag> no_power(Vec<WideTag> x, Vec<WideTag> y, Vec<WideTag> v, Vec<WideTag> top) {
+  const WideTag d;
+  const Vec<WideTag> rounded = hn::PromoteTo(d, to_f32(NarrowTag(), v));
+  return hn::And(hn::And(finite(d, x), finite(d, y)), hn::Not(hn::Lt(hn::Abs(rounded), top)));
+}
+void pow_f32(const void* const* in, void* const* out, int64_t n, const double* args) {
+  const WideTag d;
+  const float *x = static_cast<const float*>(in[0]), *y = static_cast<const float*>(in[1]);
+  float* z = static_cast<float*>(out[0]);
+  const Vec<WideTag> otherwise = hn::Set(d, args[0]), top = hn::Set(d, args[1]);
+  each_wide(n, [&](int64_t i, auto load, auto store) HWY_ATTR {
+    const Vec<WideTag> a = load(x + i), b = load(y + i), v = WidePow::call(d, a, b);
+    store(hn::IfThenElse(no_power(a, b, v, top), otherwise, v), z + i);
+  });
+}
+void pow_grad_f32(const void* const* in, void* const* out, int64_t n, const double* args) {
+  const WideTag d;
+  const float *g = static_cast<const float*>(in[0]), *x = static_cast<const float*>(in[1]), *y = static_cast<const float*>(in[2]);
+  float *dx = static_cast<float*>(out[0]), *dy = static_cast<float*>(out[1]);
+  const Vec<WideTag> top = hn::Set(d, args[1]), zero = hn::Zero(d), one = hn::Set(d, 1.0);
+  each_wide(n, [&](int64_t i, auto load, auto store) HWY_ATTR {
+    const Vec<WideTag> a = load(x + i), b = load(y + i), c = load(g + i), v = WidePow::call(d, a, b);
+    const auto dead = no_power(a, b, v, top), still = hn::Or(dead, hn::Eq(b, zero));
+    const auto none = hn::Or(dead, hn::Or(hn::Le(a, zero), hn::Eq(a, one)));
+    const Vec<WideTag> da = hn::Mul(c, hn::Mul(b, WidePow::call(d, a, hn::Sub(b, one))));
+    const Vec<WideTag> db = hn::Mul(c, hn::Mul(v, math::log(d, hn::IfThenElse(none, one, a))));
+    store(hn::IfThenZeroElse(still, da), dx + i), store(hn::IfThenZeroElse(none, db), dy + i);
+  });
+}
+// The same of f64, by libm.
+HWY_INLINE bool no_power(double x, double y, double v, double top) { return std::isfinite(x) && std::isfinite(y) && !(std::fabs(v) < top); }
+void pow_f64(const void* const* in, void* const* out, int64_t n, const double* args) {
+  const double *x = static_cast<const double*>(in[0]), *y = static_cast<const double*>(in[1]);
+  double* z = static_cast<double*>(out[0]);
   for (int64_t i = 0; i < n; ++i) {
-    const double v = std::pow(double(x[i]), double(y[i]));
-    z[i] = T(no_power(double(x[i]), double(y[i]), double(T(v)), args[1]) ? args[0] : v);
+    const double v = std::pow(x[i], y[i]);
+    z[i] = no_power(x[i], y[i], v, args[1]) ? args[0] : v;
   }
 }
-template <class T>
-void pow_grad_plain(const void* const* in, void* const* out, int64_t n, const double* args) {
-  const T *g = static_cast<const T*>(in[0]), *x = static_cast<const T*>(in[1]), *y = static_cast<const T*>(in[2]);
-  T *dx = static_cast<T*>(out[0]), *dy = static_cast<T*>(out[1]);
+void pow_grad_f64(const void* const* in, void* const* out, int64_t n, const double* args) {
+  const double *g = static_cast<const double*>(in[0]), *x = static_cast<const double*>(in[1]), *y = static_cast<const double*>(in[2]);
+  double *dx = static_cast<double*>(out[0]), *dy = static_cast<double*>(out[1]);
   for (int64_t i = 0; i < n; ++i) {
-    const double a = double(x[i]), b = double(y[i]), v = std::pow(a, b);
-    const bool dead = no_power(a, b, double(T(v)), args[1]);
-    dx[i] = dead || b == 0 ? T(0) : T(double(g[i]) * (b * std::pow(a, b - 1)));
-    dy[i] = dead || a <= 0 || a == 1 ? T(0) : T(double(g[i]) * (v * std::log(a)));
+    const double a = x[i], b = y[i], v = std::pow(a, b);
+    const bool dead = no_power(a, b, v, args[1]);
+    dx[i] = dead || b == 0 ? 0 : g[i] * (b * std::pow(a, b - 1));
+    dy[i] = dead || a <= 0 || a == 1 ? 0 : g[i] * (v * std::log(a));
   }
 }
 
@@ -229,8 +270,8 @@ FusedLoop find(SafeOp op) {
     case SafeOp::rsqrt_grad: return fused<T, RsqrtGrad>;
     case SafeOp::log: return log_by_base<T>;
     case SafeOp::log_grad: return fused<T, LogGrad>;
-    case SafeOp::pow: return pow_plain<T>;
-    case SafeOp::pow_grad: return pow_grad_plain<T>;
+    case SafeOp::pow: return sizeof(T) == 4 ? pow_f32 : pow_f64;
+    case SafeOp::pow_grad: return sizeof(T) == 4 ? pow_grad_f32 : pow_grad_f64;
   }
   return nullptr;
 }
