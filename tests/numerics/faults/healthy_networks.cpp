@@ -50,7 +50,7 @@ void gpt_f16(Run& run) {
   Gpt net;
   optim::AdamW opt(net.parameters(), {.lr = 1e-3});
   const Tensors weights = net.parameters();
-  double scale = 1024;
+  optim::GradScaler scaler({.growth_interval = 500});
   while (run.next()) {
     opt.zero_grad();
     const Data d = counting();
@@ -59,13 +59,11 @@ void gpt_f16(Run& run) {
       Autocast guard(f16);
       loss = cross_entropy(net(d.x), d.y);
     }
-    (loss * scale).backward();
-    for (const Tensor& w : weights) {
-      NoGrad off;
-      w.grad().div_(scale);
-    }
-    opt.step();
-    run.look(loss, weights);
+    scaler.scale(loss).backward();
+    scaler.step(opt);
+    scaler.update();
+    for (const Tensor& w : weights)
+      if (!finite(w)) run.fail();
   }
 }
 
@@ -179,7 +177,7 @@ void fp8(Run& run) {
 void healthy_networks(std::vector<Healthy>& list) {
   for (const Healthy& h : std::initializer_list<Healthy>{{"tiny GPT, f32", gpt_f32},
                                                          {"tiny GPT, bf16 autocast", gpt_bf16},
-                                                         {"tiny GPT, f16 autocast, scaled loss", gpt_f16},
+                                                         {"tiny GPT, f16 autocast, GradScaler", gpt_f16},
                                                          {"CNN with batch norm", cnn},
                                                          {"LSTM cell from ops, clipped", lstm},
                                                          {"VAE", vae},
