@@ -98,7 +98,7 @@ Score run_row(const Fault& f, const FaultOptions& o) {
         s.tried += 1;
         if (!v.suggestion.kind.empty()) {
           ++fixes[v.suggestion.kind];
-          const Verdict fixed = try_fault(f, uint64_t(seed), t, false, 2 * v.failed, v.suggestion);
+          const Verdict fixed = try_fault(f, uint64_t(seed), t, false, 2 * v.failed, v.suggestion, v.suggested);
           s.survived += fixed.failed == 0 && fixed.weights_clean;
         }
       }

@@ -40,19 +40,17 @@ void logits_grow(Run& run) {
   net.attn.normalised = run.repaired;
   const double growth = 1.02;
   scale(net.attn.q.weight, 3), scale(net.attn.k.weight, 3);
-  net.to(run.dtype());
   optim::Adam opt(net.parameters(), {.lr = 1e-4});
   run.train(net, opt, [&](int64_t) {
     scale(net.attn.q.weight, growth), scale(net.attn.k.weight, growth);
     const Tensor x = randn({4, 12, 32});
-    return cross_entropy(net(x.to(run.dtype())), (x.index({all, all, 0}) > 0).to(i64));
+    return cross_entropy(net(x), (x.index({all, all, 0}) > 0).to(i64));
   });
 }
 
 /// 25: at step 20 a batch holds an empty sequence; all its keys are masked by -inf, and softmax divides 0 by 0.
 void masked_row(Run& run) {
   Block net(16, 4);
-  net.to(run.dtype());
   optim::Adam opt(net.parameters(), {.lr = 1e-3});
   const double off = run.repaired ? -1e4 : -std::numeric_limits<double>::infinity();
   run.train(net, opt, [&](int64_t step) {
@@ -60,7 +58,7 @@ void masked_row(Run& run) {
     Tensor lengths = randint(2, 7, {4, 1, 1});
     if (step == 20) lengths[{1, 0, 0}] = 0;
     const Tensor mask = where(arange(6) < lengths, zeros({4, 1, 6}), off);
-    return cross_entropy(net(x.to(run.dtype()), mask.to(run.dtype())), y);
+    return cross_entropy(net(x, mask), y);
   });
 }
 

@@ -10,14 +10,12 @@ namespace {
 /// 28: one value of one example is NaN at step 50, and infinite at every later tenth step.
 void poisoned_batch(Run& run) {
   Mlp net(8, 16, 1);
-  net.to(run.dtype());
   optim::Adam opt(net.parameters(), {.lr = 1e-3});
   run.train(net, opt, [&](int64_t step) {
     const Data d = linear_data(16, 8, 1);
-    const Tensor x = d.x.to(run.dtype());
     if (!run.repaired && step >= 50 && step % 10 == 0)
-      poke(x, 3 * 8 + 2, step == 50 ? std::nan("") : std::numeric_limits<double>::infinity());
-    return mse_loss(net(x), d.y.to(run.dtype()));
+      poke(d.x, 3 * 8 + 2, step == 50 ? std::nan("") : std::numeric_limits<double>::infinity());
+    return mse_loss(net(d.x), d.y);
   });
 }
 
@@ -39,12 +37,11 @@ struct LogNet : nn::Module<LogNet> {
 /// 31: log behind a `where`: the value is hidden where the argument is 0, the gradient 0 / 0 is not. At step 20 an example is empty.
 void masked_lane(Run& run) {
   LogNet net(run.repaired);
-  net.to(run.dtype());
   optim::Adam opt(net.parameters(), {.lr = 1e-3});
   run.train(net, opt, [&](int64_t step) {
     Data d = linear_data(16, 8, 1);
     if (step >= 20) d.x[{3}] = 0;
-    return mse_loss(net(d.x.to(run.dtype())), d.y.to(run.dtype()));
+    return mse_loss(net(d.x), d.y);
   });
 }
 
@@ -55,7 +52,7 @@ void data_faults(std::vector<Fault>& all) {
                  .name = "a batch with NaN",
                  .family = "data",
                  .need = Need::same_step,
-                 .ops = {"linear", "matmul"},
+                 .ops = {"linear", "matmul", "cast"},
                  .path = "up",
                  .remedies = {"data"},
                  .dtypes = {f32, bf16, f16},

@@ -83,23 +83,34 @@ void Run::look(const Tensor& loss, const Tensors& weights) {
   if (!sound) fail();
 }
 
-void Run::train(const nn::ModuleBase& net, optim::Optimizer& opt, const Callback<Tensor(int64_t step)>& loss_of) {
+void Run::train(const nn::ModuleBase& net, optim::Optimizer& opt, const Callback<Tensor(int64_t step)>& loss_of, DType low) {
   const Tensors weights = net.parameters();
+  if (low == DType::none) low = dtype();
+  optim::GradScaler scaler({.init_scale = 1024, .enabled = low == f16});
   if (fix.kind == "learning_rate") opt.set_lr(opt.lr() * fix.value);
   while (next()) {
     opt.zero_grad();
-    const Tensor loss = loss_of(step);
-    loss.backward();
-    if (clip > 0) nn::clip_grad_norm(weights, clip);
-    opt.step();
+    Tensor loss;
+    {
+      Autocast guard(low == f16 || low == bf16 ? low : DType::none);
+      loss = loss_of(step);
+    }
+    scaler.scale(loss).backward();
+    if (clip > 0) {
+      scaler.unscale_(opt);
+      nn::clip_grad_norm(weights, clip);
+    }
+    scaler.step(opt);
+    scaler.update();
     look(loss, weights);
   }
 }
 
-Verdict try_fault(const Fault& f, uint64_t seed, DType t, bool repaired, int64_t steps, const Suggestion& fix) {
+Verdict try_fault(const Fault& f, uint64_t seed, DType t, bool repaired, int64_t steps, const Suggestion& fix, int64_t fix_from) {
   Monitor monitor({.protect = true});
   const bool switched = structural(fix.kind) && is_one_of(f.remedies, fix.kind);
   Run run(monitor, seed, repaired || switched, t, steps > 0 ? steps : f.steps, fix);
+  run.fix_from = fix_from;
   f.train(run);
   monitor.step();  // closes the last step, for rules that look at whole steps
   Verdict v;
@@ -127,7 +138,7 @@ Verdict try_fault(const Fault& f, uint64_t seed, DType t, bool repaired, int64_t
   for (const bool exact_only : {true, false})
     for (const Monitor::Finding& x : v.all)
       if (v.suggestion.kind.empty() && !x.suggestion.kind.empty() && (!exact_only || (ends_with(x.path, f.path) && is_one_of(f.ops, x.op))))
-        v.suggestion = x.suggestion;
+        v.suggestion = x.suggestion, v.suggested = x.step;
   return v;
 }
 

@@ -24,13 +24,15 @@ class Run {
 
   /// The numbers that a fault plants: the suggested one where a suggestion of that kind is being tried, else by whether this is the twin.
   double epsilon(double planted, double sound) const { return number("epsilon", planted, sound); }
-  double loss_scale(double planted, double sound) const { return number("loss_scale", planted, sound); }
+  /// A loss scale is tried from the step on in which it was suggested: before, gradients were larger.
+  double loss_scale(double planted, double sound) const { return step < fix_from ? planted : number("loss_scale", planted, sound); }
   /// The model's dtype: the row's, or the suggested one; `sound` (where given) in the twin.
   DType dtype(DType sound = DType::none) const;
 
   /// Trains: `loss_of(step)` gives the loss; backward, the optimiser's step and a look at the result follow. A suggested learning rate or
-  /// norm to clip at is applied here. Ends at the first failure or after `steps` steps.
-  void train(const nn::ModuleBase& net, optim::Optimizer& opt, const Callback<Tensor(int64_t step)>& loss_of);
+  /// norm to clip at is applied here. Ends at the first failure or after `steps` steps. Where `low` (none: the row's dtype) is f16 or bf16
+  /// the loss is computed under Autocast, with a GradScaler for f16; weights stay f32.
+  void train(const nn::ModuleBase& net, optim::Optimizer& opt, const Callback<Tensor(int64_t step)>& loss_of, DType low = DType::none);
   /// For loops of their own: begins a step, unless the run is over; and looks at the loss, weights and their gradients after it.
   bool next();
   void look(const Tensor& loss, const Tensors& weights);
@@ -44,6 +46,7 @@ class Run {
   const bool repaired;
   const int64_t steps;
   const Suggestion fix;
+  int64_t fix_from = 0;
   double clip = 0;  // gradients' norm that `train` clips at; 0: not at all
   int64_t step = 0;
   int64_t failed = 0;                             // first step with a loss, gradient or weight that is not finite, or a stall; 0: none
@@ -92,12 +95,14 @@ struct Verdict {
   bool weights_clean = true;
   int64_t loss_not_finite = 0, loss_tenfold = 0;
   Monitor::Finding best;  // the first exact one, else the first near, else the first
-  Suggestion suggestion;  // of the first in-time word that has one, exact sites before others
-  int words = 0;          // warnings and findings
+  Suggestion suggestion;  // and the step it came in; of the first in-time word that has one, exact sites before others
+  int64_t suggested = 0;
+  int words = 0;  // warnings and findings
   std::vector<Monitor::Finding> all;
 };
 /// One run of a row; with `fix`, the suggestion applied.
-Verdict try_fault(const Fault& f, uint64_t seed, DType t, bool repaired, int64_t steps = 0, const Suggestion& fix = {});
+Verdict try_fault(const Fault& f, uint64_t seed, DType t, bool repaired, int64_t steps = 0, const Suggestion& fix = {},
+                  int64_t fix_from = 0);
 
 // ---- what the rows share ----
 

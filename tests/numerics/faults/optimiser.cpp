@@ -12,20 +12,19 @@ void epsilon_of_adam(Run& run) {
   const DType state = run.dtype();
   const double eps = run.epsilon(1e-8, 1e-4);
   nn::Linear net(8, 4);
-  net.to(f16);
   Tensors weights = net.parameters(), m, v;
   for (const Tensor& w : weights) m.push_back(zeros(w.shape(), {.dtype = state})), v.push_back(zeros(w.shape(), {.dtype = state}));
   while (run.next()) {
     net.zero_grad();
     Data d = linear_data(16, 8, 4);
     d.x[{all, 2}] = 0;  // a feature that never occurs
-    const Tensor loss = mse_loss(net(d.x.to(f16)), d.y.to(f16));
+    const Tensor loss = mse_loss(net(d.x), d.y);
     loss.backward();
     NoGrad off;
     for (int i = 0; i < weights.size(); ++i) {
       const Tensor g = weights[i].grad().to(state);
       m[i] = 0.9 * m[i] + 0.1 * g, v[i] = 0.99 * v[i] + 0.01 * square(g);
-      weights[i].sub_((0.01 * m[i] / (sqrt(v[i]) + eps)).to(f16));
+      weights[i].sub_((0.01 * m[i] / (sqrt(v[i]) + eps)).to(f32));
     }
     run.look(loss, weights);
   }
@@ -34,9 +33,8 @@ void epsilon_of_adam(Run& run) {
 /// 21: gradient descent on a quadratic with a rate 1.25 times the largest stable one: the error turns round and grows by half a step.
 void rate_too_high(Run& run) {
   nn::Linear net(16, 1, {.bias = false});
-  net.to(run.dtype());
   optim::SGD opt(net.parameters(), {.lr = run.repaired ? 0.25 : 1.25});  // the largest curvature is 2
-  const Tensor x = (4 * eye(16)).to(run.dtype()), y = randn({16, 1}).to(run.dtype());
+  const Tensor x = 4 * eye(16), y = randn({16, 1});
   run.train(net, opt, [&](int64_t) { return mse_loss(net(x), y); });
 }
 

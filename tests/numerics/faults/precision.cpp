@@ -24,29 +24,33 @@ struct Residual : nn::Module<Residual> {
 
 /// 2: what a block adds to the residual stream grows by 5 % a step until f16 overflows.
 void residual_grows(Run& run) {
-  const DType t = run.dtype(bf16);
   Residual net(32);
   scale(net.mlp.wo.weight, 8);
-  net.to(t);
   optim::Adam opt(net.parameters(), {.lr = 1e-4});
-  run.train(net, opt, [&](int64_t) {
-    scale(net.mlp.wo.weight, 1.05);
-    const Tensor x = randn({32, 32});
-    return cross_entropy(net(x.to(t)), argmax(x.index({all, slice(0, 4)}), {.axis = 1}));
-  });
+  run.train(
+      net, opt,
+      [&](int64_t) {
+        scale(net.mlp.wo.weight, 1.05);
+        const Tensor x = randn({32, 32});
+        return cross_entropy(net(x), argmax(x.index({all, slice(0, 4)}), {.axis = 1}));
+      },
+      run.dtype(bf16));
 }
 
 /// 10: a schedule halves the weight of the loss every five steps, and with it the gradients, until f16 has nothing left of them.
 void gradients_underflow(Run& run) {
   Mlp net(16, 32, 4);
-  net.to(run.dtype());
   optim::SGD opt(net.parameters(), {.lr = 1e-3});
   while (run.next()) {
     opt.zero_grad();
     const double weight = std::exp2(-double(std::min<int64_t>(run.step / 5, 20)));
-    const double by = run.loss_scale(1, 4096 / weight);  // the twin's scaler doubles every five steps
+    const double by = run.loss_scale(1, 1024 / weight);  // the twin's scaler doubles every five steps
     const Tensor x = randn({32, 16});
-    const Tensor loss = cross_entropy(net(x.to(run.dtype())).to(f32), argmax(x.index({all, slice(0, 4)}), {.axis = 1})) * weight;
+    Tensor loss;
+    {
+      Autocast guard(run.dtype());
+      loss = cross_entropy(net(x), argmax(x.index({all, slice(0, 4)}), {.axis = 1})) * weight;
+    }
     (loss * by).backward();
     if (zeros_in(net.up.weight.grad()) > 0.99) run.fail();  // the first layer stands still
     for (const Tensor& w : net.parameters()) {
@@ -109,14 +113,13 @@ struct GluNet : nn::Module<GluNet> {
 /// 24: one channel grows by 10 % a step in both the gate and the value of a SwiGLU; their product leaves f16. The twin holds its norm.
 void outlier_channel(Run& run) {
   GluNet net;
-  net.to(run.dtype());
   optim::Adam opt(net.parameters(), {.lr = 1e-4});
   run.train(net, opt, [&](int64_t) {
     if (!run.repaired)
       for (const Tensor& w : {Tensor(net.act.gate.weight), Tensor(net.act.up.weight)})
         for (int64_t i = 0; i < 32; ++i) poke(w, 5 * 32 + i, 1.1 * peek(w, 5 * 32 + i));
     const Tensor x = randn({32, 32});
-    return cross_entropy(net(x.to(run.dtype())), argmax(x.index({all, slice(0, 4)}), {.axis = 1}));
+    return cross_entropy(net(x), argmax(x.index({all, slice(0, 4)}), {.axis = 1}));
   });
 }
 
