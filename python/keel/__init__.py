@@ -9,6 +9,7 @@ from ._errors import (
 )
 from ._functions import enable_grad, no_grad
 from ._keel import *
+from ._precision import PrecisionProfile, PrecisionReport, analyze_precision, precision_profile
 from ._random import rand, randn, randn_like
 
 _keel._set_errors(_errors.BY_CODE)

@@ -55,5 +55,6 @@ NB_MODULE(_keel, m) {
   nb::class_<keel::Tensor> c(m, "Tensor", "An n-dimensional array. Every op whose first input is a tensor is a method too.");
   bind_tensor(m, c);
   bind_functions(m);
+  bind_precision(m);
   bind_ops(m, c);  // last: what has a spelling of its own keeps it
 }

@@ -54,3 +54,44 @@ def test_foretold_is_executed(what, name):
     if x.dtype == np.float64:  # ml_dtypes goes from float64 by way of float32
         x = x.astype(np.float32).astype(np.float64)
     assert foretold(x, name) == executed(x, name)
+
+
+@pytest.mark.parametrize("name", BORDERS)
+def test_report_has_the_shares_of_executed_casts(name):
+    x = inputs()["f32 spread"]
+    r = keel.analyze_precision(keel.from_dlpack(x))
+    over, flushed, subnormal = executed(x, name)
+    assert r.nonzero == int((x != 0).sum()) and r.amax == float(abs(x).max())
+    got = r.target(name)
+    assert (got["overflow"], got["flushed"], got["subnormal"]) == (over / r.nonzero, flushed / r.nonzero, subnormal / r.nonzero)
+    assert r.target(name, scaled=True)["overflow"] == 0
+    assert name in ("float16", "bfloat16") or r.target(name, blocks=True)["blocks"]
+    assert "cast" in repr(r)
+
+
+def test_report_refuses_what_it_cannot_know():
+    with pytest.raises(keel.DTypeError):
+        keel.analyze_precision(keel.tensor([1, 2]))
+    with pytest.raises(keel.ValueError):
+        keel.analyze_precision(keel.tensor([1.0])).target("int8")
+
+
+def test_profile_of_a_step():
+    w = keel.randn((16, 4), requires_grad=True)
+    x = keel.randn((8, 16)) * 1e-6
+
+    def step():
+        keel.square(keel.matmul(x, w)).sum().backward()
+
+    p = keel.precision_profile(step, low="float16")
+    kinds = {(e["kind"], e["op"]) for e in p.entries}
+    assert {("value", "matmul"), ("value", "square")} <= kinds and any(k == "parameter gradient" for k, _ in kinds)
+    square = next(e for e in p.entries if e["op"] == "square" and e["kind"] == "value")
+    exact = np.square(np.asarray(x.detach()) @ np.asarray(w.detach())).astype(np.float32)
+    f16 = next(t for t in square["report"]["targets"] if t["dtype"] == "f16")
+    assert f16["flushed"] == pytest.approx(executed(exact, "float16")[1] / exact.size, abs=0.01)
+    assert p.loss_scale > 1 and p.policy["low"] == "f16"
+    assert p.svg.startswith("<svg") and "matmul" in repr(p)
+    with pytest.raises(ZeroDivisionError):
+        keel.precision_profile(lambda: 1 / 0)
+    keel.precision_profile(step)
