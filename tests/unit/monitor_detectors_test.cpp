@@ -288,6 +288,92 @@ TEST(MonitorDetectors, BreakOnWarning) {
   EXPECT_LT(m.current_step(), 30);
 }
 
+TEST(MonitorDetectors, EpsilonThatTheDtypeCannotHold) {
+  const Tensor v = (rand({8}) + 0.5).to(f16);
+  const auto f = warned("lint", 1, [&](int) { v / (sqrt(v) + 1e-8); });
+  EXPECT_EQ(f.op, "add");
+  EXPECT_EQ(f.step, 1);
+  EXPECT_EQ(f.suggestion.kind, "epsilon");
+  EXPECT_GT(f.suggestion.value, 1e-7);
+  silent(3, [&](int) { v / (sqrt(v) + 1e-4); });
+  silent(3, [&](int) { v.to(f32) / (sqrt(v.to(f32)) + 1e-8); });
+}
+
+TEST(MonitorDetectors, LogOfSoftmax) {
+  const Tensor x = randn({4, 8});
+  EXPECT_EQ(warned("lint", 1, [&](int) { log(softmax(x)); }).op, "log");
+  silent(3, [&](int) { log_softmax(x); });
+}
+
+TEST(MonitorDetectors, VarianceInOnePassIsANote) {
+  const Tensor x = randn({4, 8});
+  Monitor m;
+  mean(square(x)) - square(mean(x));
+  ASSERT_TRUE(said(m.notes(), "lint"));
+  EXPECT_EQ(said(m.notes(), "lint")->op, "sub");
+  EXPECT_TRUE(m.warnings().empty());
+}
+
+TEST(MonitorDetectors, MemoryThatNobodyWrote) {
+  for (const DType t : {f32, f16, bf16}) {
+    Tensor x = zeros({256}, {.dtype = t});
+    uint64_t state = 7;
+    auto* p = static_cast<unsigned char*>(x.raw_data());
+    for (size_t i = 0; i < x.nbytes(); ++i) state = state * 6364136223846793005u + 1442695040888963407u, p[i] = static_cast<unsigned char>(state >> 56);
+    EXPECT_EQ(warned("uninitialised", 1, [&](int) { x + 1.0; }).op, "add") << name_of(t);
+    const Tensor good = (randn({256}) * exp(randn({256}))).to(t);
+    silent(2, [&](int) { good + 1.0; });
+  }
+}
+
+TEST(MonitorDetectors, SumThatStandsStill) {
+  const auto add_up = [](DType t) {
+    return [t, acc = std::make_shared<Tensor>()](int s) {
+      const Tensor g = (full({16}, 1e-3) * (1 + 0.1 * rand({16}))).to(t);
+      if (s == 1) *acc = zeros({16}, {.dtype = t});
+      if (s % 2) acc->add_(g);
+      else acc->add_(g * 1.01);
+    };
+  };
+  const auto f = warned("absorbed update", 512, add_up(bf16));
+  EXPECT_EQ(f.op, "add");
+  EXPECT_EQ(f.suggestion.kind, "accumulator");
+  silent(512, add_up(f32));
+}
+
+TEST(MonitorDetectors, BadInputNamesTheRow) {
+  const Tensor w = randn({4, 2});
+  Tensor x = randn({8, 4});
+  x[{5, 1}] = std::numeric_limits<double>::quiet_NaN();
+  Monitor m;
+  matmul(x, w);
+  ASSERT_EQ(m.findings().size(), 1u);
+  EXPECT_EQ(m.findings()[0].detector, "bad input");
+  EXPECT_EQ(m.findings()[0].suggestion.kind, "data");
+  EXPECT_NE(m.findings()[0].text.find("row 5 of"), std::string::npos) << m.findings()[0].text;
+}
+
+TEST(MonitorDetectors, StaleScaleOfFp8) {
+  const Tensor x = randn({64});
+  const double amax = max(abs(x)).item();
+  const auto f = warned("fp8 scale", 4, [&](int s) { cast(x * (448 / amax * std::pow(1.2, s)), f8e4m3fn); });
+  EXPECT_EQ(f.op, "cast");
+  EXPECT_EQ(f.step, 2);
+  EXPECT_EQ(f.suggestion.kind, "margin");
+  silent(20, [&](int) { cast(x * (448 / amax), f8e4m3fn); });
+}
+
+TEST(MonitorDetectors, AttentionThatCollapses) {
+  const Tensor q = randn({2, 8, 16}), k = randn({2, 8, 16});
+  const auto attend = [&](double growth, double size) {
+    return [&, growth, size](int s) { softmax(matmul(q, k.transpose(1, 2)) * (size * std::pow(growth, s))); };
+  };
+  const auto f = warned("attention entropy", 120, attend(1.04, 1));
+  EXPECT_EQ(f.op, "softmax");
+  EXPECT_EQ(f.suggestion.kind, "stable_op");
+  silent(120, attend(1.0, 0.25));
+}
+
 struct Cnn : nn::Module<Cnn> {
   nn::Conv2d conv{1, 8, {.kernel = 3}};
   nn::BatchNorm2d norm{8};

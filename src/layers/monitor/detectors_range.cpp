@@ -94,7 +94,7 @@ void MonitorState::look_at_argument(const Call& c, WatchedSite& s, uint32_t at) 
     const float lost = float(format_of(a.dtype).digits) + w->noise - log2_of(low + 1, a.dtype);
     if (lost > a.lost) a.lost = lost, a.lost_site = w->noise_site;
   }
-  if (x.device.type != DeviceType::cpu || !is_contiguous(x.spec.shape, x.strides)) return;
+  if (a.kind != WatchedArgument::vanishes || x.device.type != DeviceType::cpu || !is_contiguous(x.spec.shape, x.strides)) return;
   const int64_t stride = std::max<int64_t>(1, n / 32);
   for (int64_t i = 0; i < n; i += stride) {
     const double v = std::abs(read_double(x.data + i * int64_t(size_of(a.dtype)), a.dtype));
@@ -282,6 +282,13 @@ void MonitorState::judge_argument(uint32_t site, WatchedArgument& a) {
   if (a.min_bits < bits.inf - 1) g.low = log2_of(a.min_bits + 1, a.dtype);
   a.series->push(g);
   const double mean = a.sampled ? a.sum / double(a.sampled) : 0;
+  if (a.kind != WatchedArgument::vanishes) {
+    const bool sampled = a.sampled > 0;
+    a.step_calls = 0, a.min_bits = ~uint64_t(0), a.max_bits = 0, a.sum = 0, a.sampled = 0;
+    if (a.kind == WatchedArgument::saturates) judge_saturation(site, a, double(g.high));
+    else if (sampled) judge_attention(site, a, mean);
+    return;
+  }
   a.mean = std::max(a.mean, mean);
   const float lost = a.lost;
   a.step_calls = 0, a.min_bits = ~uint64_t(0), a.max_bits = 0, a.sum = 0, a.sampled = 0, a.lost = -INFINITY;
@@ -319,6 +326,32 @@ void MonitorState::judge_argument(uint32_t site, WatchedArgument& a) {
     warn(divides && !has_risk(s.op->in[a.input].risk, Risk::domain) ? Detector::denominator : Detector::argument, site, 0, "vanishing", std::move(about));
     return;
   }
+}
+
+/// Values that a cast to a format of 8 bits cuts off, two steps in a row.
+void MonitorState::judge_saturation(uint32_t site, WatchedArgument& a, double high) {
+  const DType t = sites[site].results[0].dtype;
+  const double over = high - format_of(t).max2;
+  a.streak = over > std::log2(1.05) ? uint8_t(std::min(a.streak + 1, 200)) : uint8_t(0);
+  if (a.streak != 2) return;
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.value = std::exp2(high);
+  about.suggestion = {"margin", std::ceil(over) + 1, "scale by this step's largest value, or leave a margin of " + number(std::ceil(over) + 1) + " bits"};
+  about.text = std::string("cast to ") + name_of(t) + " cuts off: the largest magnitude is " + power(high) + ", " + number(std::exp2(over)) + " times the largest number, for two steps";
+  warn(Detector::fp8_scale, site, 0, "saturation", std::move(about));
+}
+
+/// Attention that looks at one key only while its logits keep growing.
+void MonitorState::judge_attention(uint32_t site, WatchedArgument& a, double entropy) {
+  a.streak = entropy < 0.1 ? uint8_t(std::min(a.streak + 1, 200)) : uint8_t(0);
+  if (a.streak < 4) return;
+  const Trend t = a.series->trend(16, &Reading::high);
+  if (t.n == 0 || t.slope <= 0.02 || t.r2 <= 0.8 || t.change < 0.5 || t.last < 5) return;
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.value = entropy;
+  about.suggestion = {"stable_op", 0, "rms_norm of queries and keys before their product, or a smaller learning rate"};
+  about.text = "attention collapses: the entropy of its rows is " + number(100 * entropy) + " % of the largest, and logits, now " + power(t.last) + ", grow by " + number(t.slope) + " bits a step";
+  warn(Detector::attention_entropy, site, 0, "entropy", std::move(about));
 }
 
 /// Steps in a row that made a NaN or infinity and whose gradients nobody used: a loss scale looks for a value that does not exist.

@@ -10,9 +10,13 @@
 #include "backend/float_bits.h"
 #include "core/impl.h"
 #include "keel/error.h"
+#include "layers/monitor/suggest.h"
 #include "op/checks.h"
 
 namespace keel {
+
+extern OpDef op_cast, op_softmax;
+
 namespace {
 
 using Taint = TaintedStorages::Kind;
@@ -36,6 +40,19 @@ bool narrow_gradient(const Call& c) {
   for (int i = 0; i < c.in.size(); ++i)
     if (c.in[i].defined() && is_inexact(impl(c.in[i]).spec.dtype) && format_of(impl(c.in[i]).spec.dtype).narrow) return true;
   return false;
+}
+
+/// Where the first NaN or infinity of an input lies: for a batch, which example.
+void place_of_first_bad(const Tensor& t, const char* role, std::string& text) {
+  const TensorImpl& x = impl(t);
+  const int64_t n = x.spec.shape.numel();
+  if (!text.empty() || x.device.type != DeviceType::cpu || !is_contiguous(x.spec.shape, x.strides) || is_complex(x.spec.dtype)) return;
+  for (int64_t i = 0; i < n; ++i)
+    if (!std::isfinite(read_double(x.data + i * int64_t(size_of(x.spec.dtype)), x.spec.dtype))) {
+      const int64_t row = x.spec.shape.rank() ? i / (n / x.spec.shape[0]) : 0;
+      text = "; the first is in row " + std::to_string(row) + " of '" + role + "', element " + std::to_string(i);
+      return;
+    }
 }
 
 const char* const kNan = "nan";
@@ -89,6 +106,13 @@ uint32_t MonitorState::site_of(const Call& c) {
             s.argument = std::make_unique<WatchedArgument>();
             s.argument->input = k;
           }
+      if (options.foretell && phase == Phase::forward) {
+        const bool to_fp8 = &c.op == &op_cast && (c.out[0].dtype == f8e4m3fn || c.out[0].dtype == f8e5m2);
+        if (to_fp8 || (&c.op == &op_softmax && c.out[0].shape.rank() >= 3)) {
+          s.argument = std::make_unique<WatchedArgument>();
+          s.argument->input = 0, s.argument->kind = to_fp8 ? WatchedArgument::saturates : WatchedArgument::attends;
+        }
+      }
       index[at] = uint32_t(sites.size());
       if (sites.size() * 2 > index.size()) grow_index();
       return arrive(uint32_t(sites.size() - 1));
@@ -212,7 +236,7 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
   const auto nans = int64_t(slot.nan.load(std::memory_order_relaxed)), infs = int64_t(slot.inf.load(std::memory_order_relaxed)),
              n = int64_t(slot.count.load(std::memory_order_relaxed));
   bool nan_in = false, inf_in = false, unknown = false, any_input = false;
-  std::string inputs;
+  std::string inputs, bad_place;
   for (int k = 0; k < c.in.size(); ++k) {
     if (!c.in[k].defined()) continue;
     const TensorImpl& x = impl(c.in[k]);
@@ -230,7 +254,7 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
       StatSlot s;
       observe(c.in[k], s);
       has_nan = s.nan.load() > 0, has_inf = s.inf.load() > 0;
-      unknown |= (has_nan || has_inf) && seen == TaintedStorages::clean && x.storage;
+      if ((has_nan || has_inf) && seen == TaintedStorages::clean && x.storage) unknown = true, place_of_first_bad(c.in[k], def.name, bad_place);
       const FloatBits f = float_bits(x.spec.dtype);
       if (const uint64_t high = s.max_bits.load(), low = s.min_bits.load(); high < f.inf) {
         range = "magnitudes " + (low < f.magnitude ? number(magnitude_of(low + 1, x.spec.dtype)) + " to " : std::string()) +
@@ -263,7 +287,7 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
                                  : ""));
     else if (unknown)
       add_found(c, site, output, kNanInput, false, NAN, nans,
-                text(nans, "NaN", ": an input held them already, and no watched op made them"));
+                text(nans, "NaN", (": an input held them already, and no watched op made them" + bad_place).c_str()));
   } else if (!nan_in && !inf_in) {
     // Infinities that the program asks for by name, and those of outputs that only the gradient sees, are no faults.
     const bool meant = !any_input || def.only_when_recording;
@@ -289,7 +313,10 @@ void MonitorState::add_found(const Call& c, uint32_t site, uint8_t output, const
     // Where a loss scale is sought, narrow gradients overflow now and then, and the step is skipped: a fault only if it is not.
     const bool waits = !info && c.scope.phase == Phase::backward && options.break_on == BreakOn::never && narrow_gradient(c);
     if (waits) pending.push_back(uint32_t(found.size()));
-    about.severity = info || waits ? Severity::info : Severity::fault, about.detector = detector_name(Detector::nonfinite), about.epoch = epoch;
+    about.severity = info || waits ? Severity::info : Severity::fault, about.epoch = epoch;
+    about.detector = detector_name(kind == kNanInput ? Detector::bad_input : Detector::nonfinite);
+    if (kind == kNanInput) about.suggestion = {"data", 0, "look at that row of the data, or at what the program wrote there by hand"};
+    else if (!info) about.suggestion = suggest_for(c.op, c.out[output].dtype, c.scope.phase);
     about.value = value, about.text = std::move(text);
     found.push_back({site, output, kind, step, elements, 1, std::move(about)});
     write_findings();
@@ -335,7 +362,10 @@ Tensors layer::monitor(Call& c) {
   const bool governed = m.options.budget > 0;
   if (governed)
     for (int i = 0; i < n; ++i) slots[i].timed = true, slots[i].every = m.every, slots[i].rotation = m.rotation;
+  const size_t places = m.sites.size();
   const uint32_t at = m.site_of(c);
+  if (m.sites.size() != places && m.options.foretell) [[unlikely]]
+    m.lint_call(c, at);
   if (m.sites[at].argument) [[unlikely]]
     m.look_at_argument(c, m.sites[at], at);
   const bool update = c.scope.phase == Phase::optimiser && MonitorState::is_update(c.op);
@@ -346,9 +376,13 @@ Tensors layer::monitor(Call& c) {
   if (remember)
     for (int i = 0; i < c.in.size() && i < 16; ++i)
       before[i] = c.in[i].defined() && impl(c.in[i]).storage ? m.tainted.find(impl(c.in[i]).storage.get()) : TaintedStorages::clean;
+  float sums[64];
+  const int summed = m.options.foretell && c.op.elementwise ? m.sample_sum(c, sums) : 0;
   Tensors out = run_backend(c, slots);
   m.take(c, out, slots, remember ? before : nullptr);
   if (update) m.after_update(c, at);
+  if (summed) m.judge_sum(c, out[0], at, sums, summed);
+  if (const auto& a = m.sites[at].argument; a && a->kind == WatchedArgument::attends && m.rotation % 8 == 0) m.look_at_attention(out[0], *a);
   if (governed)
     for (int i = 0; i < n; ++i) m.pass_ns += slots[i].pass_ns;
   return out;

@@ -45,6 +45,8 @@ struct WatchedArgument {
   uint32_t lost_site = 0;   // that subtraction
   uint8_t lost_streak = 0;  // steps in a row that lost too many
   bool recorded = false;    // a gradient flows through it
+  enum Kind : uint8_t { vanishes, saturates, attends } kind = vanishes;  // what is watched: see judge_argument
+  uint8_t streak = 0;
   std::unique_ptr<Series> series;
 };
 /// An optimiser's step.
@@ -61,6 +63,7 @@ struct WatchedSite {
   const void* site = nullptr;
   Phase phase = Phase::forward;
   uint32_t next = 0;         // the site that came after this one last time
+  uint32_t from[2] = {~0u, ~0u};  // the sites that made its first inputs, at its first call
   WatchedResult results[4];  // one a declared output
   std::unique_ptr<WatchedArgument> argument;
   std::unique_ptr<WatchedUpdate> update;
@@ -201,6 +204,11 @@ struct MonitorState {
   /// True: the update must not run.
   bool before_update(const Call& c, uint32_t at);
   void after_update(const Call& c, uint32_t at);
+  // lint.cpp
+  void lint_call(const Call& c, uint32_t at);
+  int sample_sum(const Call& c, float* before) const;
+  void judge_sum(const Call& c, const Tensor& out, uint32_t at, const float* before, int k);
+  void look_at_attention(const Tensor& out, WatchedArgument& a) const;
   void take(const Call& c, const Tensors& out, const StatSlot* slots, const TaintedStorages::Kind* overwritten);
   void begin_step();
 
@@ -226,6 +234,8 @@ struct MonitorState {
   void judge_step();
   void judge_jump(uint32_t site, uint8_t output, const WatchedResult& r);
   void judge_skips();
+  void judge_saturation(uint32_t site, WatchedArgument& a, double high);
+  void judge_attention(uint32_t site, WatchedArgument& a, double entropy);
   // detectors_update.cpp
   bool gradients_are_bad(const Call& c) const;
   void judge_absorbed(uint32_t at, WatchedUpdate& u, double share, double lr, DType t);

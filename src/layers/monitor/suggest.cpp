@@ -20,7 +20,8 @@ std::string number(double v) {
 
 Suggestion suggest_epsilon(const OpDef& op, DType t, double mean) {
   const Format f = format_of(t);
-  const double least = std::exp2(f.normal2), wanted = mean > 0 ? std::pow(10, std::round(std::log10(3e-4 * mean))) : 1e-6;
+  // Not below the normal numbers, nor where the gradient of an inverse root, eps^(-3/2) / 2, leaves the format.
+  const double least = std::exp2(std::max(f.normal2, -2.0 / 3 * f.max2)), wanted = mean > 0 ? std::pow(10, std::round(std::log10(3e-4 * mean))) : 1e-6;
   double eps = std::max(wanted, least);
   if (eps > wanted) eps = std::pow(10, std::ceil(std::log10(least)));
   return {"epsilon", eps, "add an epsilon of " + number(eps) + " to what " + op.name + " takes"};
