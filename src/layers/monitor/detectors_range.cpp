@@ -36,7 +36,7 @@ const char* detector_name(Detector d) {
 }
 
 void MonitorState::warn(Detector d, uint32_t site, uint8_t output, const char* kind, Monitor::Finding about) {
-  const uint64_t key = uint64_t(1) << 63 | uint64_t(site) << 8 | uint64_t(d);
+  const uint64_t key = uint64_t(1) << 63 | uint64_t(about.severity) << 56 | uint64_t(site) << 8 | uint64_t(d);
   if (auto it = found_index.find(key); it != found_index.end()) {
     ++found[it->second].count;
     return;
@@ -88,6 +88,7 @@ void MonitorState::look_at_argument(const Call& c, WatchedSite& s, uint32_t at) 
     low = slot.min_bits.load(), high = slot.max_bits.load();
   }
   a.min_bits = std::min(a.min_bits, low);
+  a.floor = w ? w->floor : -INFINITY;
   const FloatBits f = float_bits(a.dtype);
   if (high < f.inf) a.max_bits = std::max(a.max_bits, high);
   if (w && w->noise > -INFINITY && low < f.inf - 1) {
@@ -130,6 +131,14 @@ float MonitorState::noise_of(const Call& c, const Tensor& out, uint32_t site, ui
     noise += float(size_of_input(a.weak ? 0 : 1));
   }
   return noise;
+}
+
+/// log2 of a positive number that `c` adds to its other input, or that bounds it from below: what is not negative stays above it.
+float MonitorState::floor_of(const Call& c) {
+  if (&c.op != &op_add && &c.op != &op_maximum) return -INFINITY;
+  for (int i = 0; i < 2; ++i)
+    if (const TensorImpl& x = impl(c.in[i]); x.weak) return float(std::log2(std::max(0.0, read_double(x.data, x.spec.dtype))));
+  return -INFINITY;
 }
 
 // ---- the end of a step ----
@@ -181,17 +190,23 @@ void MonitorState::judge_range(uint32_t site, uint8_t output, WatchedResult& r) 
   if (f.narrow && !fp8 && s.phase == Phase::backward && now.elements >= 16) {
     const double share = double(now.subnormal) / double(now.elements);
     r.streak = share > 0.5 || (share > 0.25 && now.high < float(f.normal2) + 4) ? uint8_t(std::min(r.streak + 1, 200)) : uint8_t(0);
-    if (r.streak == 3) {
+    if (r.streak == 3 || (r.streak && r.streak % 16 == 0)) {
+      float least, most;
+      h.range(h.size(), least, most);
+      most = std::max(most, now.high);
       Monitor::Finding about;
-      about.severity = Severity::warning, about.value = share;
-      about.suggestion = suggest_loss_scale(r.dtype, now.high);
+      // Gradients that dwindle will be gone; those that have always been small may do no harm.
+      about.severity = most - now.high >= 2 && h.size() >= kWindow ? Severity::warning : Severity::info;
+      about.value = share;
+      about.suggestion = suggest_loss_scale(r.dtype, most);
       about.text = number(100 * share) + " % of the " + name_of(r.dtype) + " gradients that " + s.op->name +
                    " wrote are subnormal: they lose digits and then vanish; the largest is " + power(double(now.high));
       warn(Detector::underflow, site, output, "underflow", std::move(about));
     }
   }
   if (h.size() < kWindow || s.op->in.size() == 0) return;
-  const double room = f.max2 - double(now.high), rough = (double(now.high) - double(h.back(kWindow - 1).high)) / (kWindow - 1);
+  const int far = std::min(h.size(), 2 * kWindow) - 1;
+  const double room = f.max2 - double(now.high), rough = std::max(double(now.high - h.back(kWindow - 1).high) / (kWindow - 1), double(now.high - h.back(far).high) / far);
   // A product of many factors that shrinks towards zero.
   if (rough < -0.1 && s.phase == Phase::forward && has_risk(s.op->risk, Risk::exp_range) && !s.op->elementwise && !fp8 && s.op->in[0].risk == Risk::none &&
       std::strcmp(s.op->name, "prod") == 0) {
@@ -210,18 +225,21 @@ void MonitorState::judge_range(uint32_t site, uint8_t output, WatchedResult& r) 
   const bool close = f.narrow ? !fp8 && room < 2 : room < 8;
   const bool rising = rough > 0.01 && room / rough <= 40 && (!f.narrow || room <= narrow_gate);
   if (!close && !rising) return;
-  const Trend t = h.trend(kWindow, &Reading::high);
-  if (t.n == 0) return;
   float least, most;
   h.range(kWindow - 1, least, most);
-  double slope = t.slope;
-  if (f.narrow && s.phase == Phase::backward) {
+  bool trend = false;
+  double slope = 0, eta = INFINITY;
+  for (const int n : {kWindow, 2 * kWindow}) {  // the longer one where values scatter
+    const Trend t = h.trend(n, &Reading::high);
+    if (t.n == 0 || trend) break;
     // Gradients follow the loss, whose scale the program may be raising: only what they grow beyond it counts.
-    const Trend l = loss_trend(kWindow);
-    if (l.n && l.slope > 0) slope -= l.slope;
+    double own = t.slope;
+    if (f.narrow && s.phase == Phase::backward)
+      if (const Trend l = loss_trend(n); l.n && l.slope > 0) own -= l.slope;
+    if (own <= 0) continue;
+    slope = own, eta = room / own;
+    trend = rising && t.r2 > 0.8 && eta <= 20 && t.change >= 0.05 * n && own > 0.5 * t.slope && (!fp8 || (n > kWindow && t.r2 > 0.9));
   }
-  const double eta = slope > 0 ? room / slope : INFINITY;
-  const bool trend = rising && t.r2 > 0.8 && eta <= 20 && t.change >= 0.4 && slope > 0.5 * t.slope && (!fp8 || (h.size() >= 16 && t.r2 > 0.9));
   // Near the end for some steps, and not by a constant that fills in for something else.
   bool near = close && double(most) - double(least) < 4 && most - least > 0 && s.op != &op_where && f.max2 - double(least) < (f.narrow ? 4 : 16);
   if (near && s.phase == Phase::backward && f.narrow) near = false;  // a loss scale at work
@@ -309,7 +327,11 @@ void MonitorState::judge_argument(uint32_t site, WatchedArgument& a) {
   }
 
   if (!(g.low < 0) || a.series->size() < kWindow) return;
-  const double end = has_risk(s.op->in[a.input].risk, Risk::domain) ? f.tiny2 : std::max(f.tiny2, -f.max2);
+  // Where the result, or with a gradient the slope, leaves the format: -b^-2 of a / b, -b^-3/2 / 2 of an inverse root.
+  const Risk risk = s.op->in[a.input].risk;
+  const double slope_order = !a.recorded ? 1 : has_risk(risk, Risk::domain) ? 1.5 : 2;
+  const double end = has_risk(risk, Risk::divides) ? std::max(f.tiny2, -f.max2 / slope_order) : f.tiny2;
+  if (double(a.floor) > end) return;  // an epsilon keeps it away
   const double rough = (double(g.low) - double(a.series->back(kWindow - 1).low)) / (kWindow - 1);
   if (!(rough < -0.02) || (double(g.low) - end) / -rough > 128) return;
   for (const int n : {kWindow, 2 * kWindow}) {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <string_view>
+#include <utility>
 
 #include "backend/float_bits.h"
 #include "core/impl.h"
@@ -17,6 +18,7 @@ extern OpDef op_sgd_step, op_adam_step, op_rmsprop_step, op_ema_step;
 
 namespace {
 
+constexpr double kMatters = 1e-4;       // updates below that share of a weight would be slow in any format
 constexpr int kChunk = 16, kChunks = 4;  // elements of a line, lines of a tensor
 
 std::string number(double v) {
@@ -105,7 +107,7 @@ void MonitorState::after_update(const Call& c, uint32_t at) {
   const auto* settings = reinterpret_cast<const double*>(impl(c.in[0]).data);
   const bool adam = &c.op == &op_adam_step;
   const bool state = lists > 2;
-  double gradient = 0, moved = 0, ratio = 0, ratio_n = 0, due = 0, absorbed = 0, floored = 0, live = 0;
+  double gradient = 0, moved = 0, ratio = 0, ratio_n = 0, due = 0, absorbed = 0, floored = 0, live = 0, narrow = 0;
   DType dtype = DType::none;
   for (int i = 0; i < n; ++i) {
     float w[kChunk * kChunks], g[kChunk * kChunks], m[kChunk * kChunks], v[kChunk * kChunks];
@@ -124,7 +126,13 @@ void MonitorState::after_update(const Call& c, uint32_t at) {
     for (int j = 0; j < k; ++j) {
       const double d = double(w[j]) - double(old[j]);
       g2 += double(g[j]) * double(g[j]), d2 += d * d;
-      if (low && w[j] != 0 && (g[j] != 0 || (has_m && m[j] != 0))) due += weight, absorbed += d == 0 ? weight : 0;
+      if (low) {
+        narrow += weight;
+        double wanted = settings[0] * std::abs(double(has_m ? m[j] : g[j]));
+        if (has_v) wanted = v[j] > 0 ? wanted / (1 - std::pow(settings[1], t)) / (std::sqrt(double(v[j]) / correction) + settings[3]) : 0;
+        else if (&c.op == &op_rmsprop_step) wanted = m[j] > 0 ? settings[0] * std::abs(double(g[j])) / (std::sqrt(double(m[j])) + settings[2]) : 0;
+        if (wanted > kMatters * std::abs(double(old[j]))) due += weight, absorbed += d == 0 ? weight : 0;
+      }
       if (has_v && v[j] > 0) {
         const double root = std::sqrt(double(v[j]) / correction);
         ratio += weight * double(g[j]) * double(g[j]) / (root * root), ratio_n += weight;
@@ -135,7 +143,7 @@ void MonitorState::after_update(const Call& c, uint32_t at) {
   }
   if (!(gradient < INFINITY) || !(moved < INFINITY)) return;
   const double lr = settings[0];
-  judge_absorbed(at, u, due > 0 ? absorbed / due : 0, lr, dtype);
+  judge_absorbed(at, u, 2 * due > narrow ? absorbed / due : 0, lr, dtype);
   if (adam && ratio_n > 0) judge_adam(at, u, std::sqrt(ratio / ratio_n), live > 0 ? floored / live : 0, settings[3]);
   if (gradient > 0) u.gradient.push(0.5 * std::log2(gradient)), judge_gradient(at, u);
   if (moved > 0) {
@@ -151,15 +159,17 @@ void MonitorState::after_update(const Call& c, uint32_t at) {
   u.last_lr = lr, u.most_lr = std::max(u.most_lr, lr);
 }
 
-/// Updates that are rounded off: more than half of the weights do not move though they should, eight steps in a row.
+/// Updates that are rounded off: 9 of 10 weights do not move though they should, eight steps in a row.
 void MonitorState::judge_absorbed(uint32_t at, WatchedUpdate& u, double share, double lr, DType t) {
   // A schedule that begins or ends has tiny rates on purpose.
   const bool settled = lr <= 1.01 * u.last_lr && lr >= 0.1 * u.most_lr;
-  if (u.most_lr > 0 && !settled) {
+  // Neither do weights move whose gradients have gone, as they do where a minimum is reached.
+  const bool arrived = u.gradient.size() && double(u.gradient.back()) < double(u.most_gradient) - 2;
+  if ((u.most_lr > 0 && !settled) || arrived) {
     u.absorbed = 0;
     return;
   }
-  u.absorbed = share > 0.5 ? uint8_t(std::min(u.absorbed + 1, 200)) : uint8_t(0);
+  u.absorbed = share > 0.9 ? uint8_t(std::min(u.absorbed + 1, 200)) : uint8_t(0);
   if (u.absorbed != 8) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = share, about.lost_ulps = 0.5;
@@ -201,11 +211,12 @@ void MonitorState::judge_gradient(uint32_t at, WatchedUpdate& u) {
     about.text = "the gradients' norm grew 7 times in a row, by more than half a bit each time, to about " + number(about.value);
     warn(Detector::growth, at, 0, "growth", std::move(about));
   }
+  const float before = std::exchange(u.most_gradient, std::max(u.most_gradient, u.gradient.back()));
   if (u.gradient.size() < 31) return;
   double median, spread;
   u.gradient.centre(median, spread);
   const double z = (now - median) / std::max(spread, 0.25);
-  if (z <= 6 || now < double(u.gradient.most(1, 127)) + 2) return;
+  if (z <= 6 || now < double(before) + 2) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = std::exp2(now);
   about.suggestion = {"clip", 2 * std::exp2(median), "clip the gradients' norm at " + number(2 * std::exp2(median)) + ", twice its median"};

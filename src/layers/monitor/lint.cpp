@@ -133,10 +133,7 @@ int MonitorState::sample_sum(const Call& c, float* before) const {
   if (a.weak || b.weak || !(a.spec == c.out[0]) || !(b.spec == c.out[0]) || a.device.type != DeviceType::cpu || !is_contiguous(a.spec.shape, a.strides) ||
       !is_contiguous(b.spec.shape, b.strides))
     return 0;
-  if (!c.into) {  // what this very place made last time
-    const Written* w = known(c.in[0]);
-    if (!w || w->site != last_site) return 0;
-  }
+  if (!wrote_last(c.in[0], last_site)) return 0;
   const int64_t n = a.spec.shape.numel(), k = std::min<int64_t>(n, 64);
   for (int64_t i = 0; i < k; ++i) before[i] = float(read_double(a.data + (i * n / k) * int64_t(size_of(a.spec.dtype)), a.spec.dtype));
   return int(k);

@@ -158,6 +158,14 @@ const Written* MonitorState::known(const Tensor& t) const {
   return fits ? &w : nullptr;
 }
 
+bool MonitorState::wrote_last(const Tensor& t, uint32_t site) const {
+  const Storage* const s = impl(t).storage.get();
+  if (!s) return false;
+  const Written& w = written[place_of(s)];
+  const uint32_t version = s->version.load(std::memory_order_relaxed);
+  return w.storage == s && w.site == site && (w.version == version || w.version + 1 == version);
+}
+
 /// Keeps what the op wrote for those who read it next.
 void MonitorState::remember(const Call& c, const Tensors& out, int i, uint32_t site, const StatSlot& slot) {
   const TensorImpl& y = impl(out[i]);
@@ -169,8 +177,8 @@ void MonitorState::remember(const Call& c, const Tensors& out, int i, uint32_t s
   w.offset = y.offset, w.dtype = y.spec.dtype;
   w.elements = slot.count.load(std::memory_order_relaxed), w.max_bits = slot.max_bits.load(std::memory_order_relaxed);
   w.min_bits = slot.min_bits.load(std::memory_order_relaxed), w.whole = w.elements == uint64_t(y.spec.shape.numel());
-  w.noise = -INFINITY;
-  if (c.op.elementwise && c.scope.phase == Phase::forward && options.foretell) w.noise = noise_of(c, out[i], site, w.noise_site);
+  w.noise = w.floor = -INFINITY;
+  if (c.op.elementwise && c.scope.phase == Phase::forward && options.foretell) w.noise = noise_of(c, out[i], site, w.noise_site), w.floor = floor_of(c);
 }
 
 void MonitorState::take(const Call& c, const Tensors& out, const StatSlot* slots, const Taint* overwritten) {

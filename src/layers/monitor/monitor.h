@@ -43,6 +43,7 @@ struct WatchedArgument {
   double mean = 0;       // largest mean magnitude of a step so far
   float lost = -INFINITY;   // bits that a cancelling subtraction took from the smallest magnitude, in this step
   uint32_t lost_site = 0;   // that subtraction
+  float floor = -INFINITY;  // as Written's
   uint8_t lost_streak = 0;  // steps in a row that lost too many
   bool recorded = false;    // a gradient flows through it
   enum Kind : uint8_t { vanishes, saturates, attends } kind = vanishes;  // what is watched: see judge_argument
@@ -54,6 +55,7 @@ struct WatchedUpdate {
   Numbers gradient, moved, ratio;  // log2 of the norms of gradients and of what the weights moved; rms of gradient / root of second moment
   std::vector<float> before;       // sampled weights, as they were before the step
   double last_lr = 0, most_lr = 0;
+  float most_gradient = -INFINITY;    // log2, ever
   uint8_t absorbed = 0, floored = 0;  // steps in a row
 };
 /// One op at one place of the program.
@@ -88,6 +90,7 @@ struct Written {
   bool whole = true;        // every element was looked at
   float noise = -INFINITY;  // log2 of the rounding noise that a cancelling subtraction left in it
   uint32_t noise_site = 0;  // that subtraction
+  float floor = -INFINITY;  // log2 of an epsilon that was just added, or of a lower bound
 };
 /// One call as the ring keeps it: what the kernel wrote into its slot.
 struct WatchedRow {
@@ -188,6 +191,8 @@ struct MonitorState {
   uint32_t site_of(const Call& c);
   /// What is known of `x` if a watched op wrote it last and saw all of it; null: nothing.
   const Written* known(const Tensor& x) const;
+  /// Whether `x` is what `site` made last, or is about to overwrite.
+  bool wrote_last(const Tensor& x, uint32_t site) const;
   /// Notes that backward() was called on `t`.
   void root(const Tensor& t);
   /// Looks at the input of `c` that can endanger its result, before the op runs.
@@ -229,6 +234,7 @@ struct MonitorState {
   void announce(uint32_t site, int output);
   void grow_index();
   void remember(const Call& c, const Tensors& out, int i, uint32_t site, const StatSlot& slot);
+  static float floor_of(const Call& c);
   float noise_of(const Call& c, const Tensor& out, uint32_t site, uint32_t& from) const;
   // detectors_range.cpp: at the end of a step
   void judge_step();
