@@ -12,7 +12,8 @@ namespace {
 
 std::string all_of(const Monitor& m) {
   std::string text;
-  for (const auto& f : m.warnings()) text += "step " + std::to_string(f.step) + " " + f.detector + " " + f.op + " " + f.path + ": " + f.text + "\n";
+  for (const auto& f : m.warnings())
+    text += "step " + std::to_string(f.step) + " " + f.detector + " " + f.op + " " + f.path + ": " + f.text + "\n";
   for (const auto& f : m.findings()) text += "step " + std::to_string(f.step) + " FAULT " + f.op + " " + f.path + ": " + f.text + "\n";
   return text;
 }
@@ -45,22 +46,22 @@ void silent(int steps, F&& body) {
 
 TEST(MonitorDetectors, HeadroomOfF16) {
   const Tensor x = ones({4}, {.dtype = f16});
-  const auto f = warned("headroom", 300, [&](int s) { x * std::min(8 * std::pow(1.04, s), 65000.0); });
+  const auto f = warned("headroom", 300, [&](int s) { x* std::min(8 * std::pow(1.04, s), 65000.0); });
   EXPECT_EQ(f.op, "mul");
   EXPECT_LE(f.step, 230 - 20) << f.text;
   EXPECT_GT(f.step, 100) << f.text;
   EXPECT_EQ(f.suggestion.kind, "dtype");
-  silent(100, [&](int s) { x * (2000 + 100 * (s % 3)); });
-  silent(100, [&](int s) { x * (1000 * (1 - std::exp(-s / 5.0))); });  // a warm-up that ends
+  silent(100, [&](int s) { x*(2000 + 100 * (s % 3)); });
+  silent(100, [&](int s) { x*(1000 * (1 - std::exp(-s / 5.0))); });  // a warm-up that ends
 }
 
 TEST(MonitorDetectors, HeadroomOfF32WithAForecast) {
   const Tensor x = ones({4});
-  const auto f = warned("headroom", 40, [&](int s) { x * std::exp2(3.0 * s); });
+  const auto f = warned("headroom", 40, [&](int s) { x* std::exp2(3.0 * s); });
   EXPECT_EQ(f.op, "mul");
   EXPECT_GE(f.eta, 10);
   EXPECT_NEAR(double(f.step + f.eta), 128.0 / 3, 2) << f.text;
-  silent(60, [&](int s) { x * std::exp2(0.5 * s); });
+  silent(60, [&](int s) { x* std::exp2(0.5 * s); });
 }
 
 TEST(MonitorDetectors, AMaskIsNoLackOfHeadroom) {
@@ -85,8 +86,10 @@ TEST(MonitorDetectors, VanishingDenominators) {
   for (const bool root : {false, true}) {
     const auto f = warned(root ? "argument" : "denominator", 145, [&](int s) {
       const Tensor b = x * std::exp2(-0.9 * s);
-      if (root) rsqrt(b);
-      else x / b;
+      if (root)
+        rsqrt(b);
+      else
+        x / b;
     });
     EXPECT_EQ(f.op, root ? "rsqrt" : "div");
     EXPECT_GE(f.eta, 20) << f.text;
@@ -199,11 +202,14 @@ TEST(MonitorDetectors, StaleSecondMoment) {
   for (const double jump : {1.0, 30.0}) {
     optim::Adam opt({w}, {.lr = 1e-3});
     std::string all;
-    const auto f = warned("adam", 130, [&](int s) {
-      sum(w * randn({64}) * (s > 120 ? jump : 1.0)).backward();
-      opt.step();
-      opt.zero_grad();
-    }, &all);
+    const auto f = warned(
+        "adam", 130,
+        [&](int s) {
+          sum(w * randn({64}) * (s > 120 ? jump : 1.0)).backward();
+          opt.step();
+          opt.zero_grad();
+        },
+        &all);
     if (jump > 1) {
       EXPECT_EQ(f.op, "adam_step");
       EXPECT_EQ(f.step, 121);
@@ -279,11 +285,9 @@ TEST(MonitorDetectors, BreakOnWarning) {
   try {
     for (int s = 1; s <= 40; ++s) {
       m.step();
-      x * std::exp2(3.0 * s);
+      x* std::exp2(3.0 * s);
     }
-  } catch (const Error& e) {
-    stopped = e.code() == ErrorCode::numeric;
-  }
+  } catch (const Error& e) { stopped = e.code() == ErrorCode::numeric; }
   EXPECT_TRUE(stopped);
   EXPECT_LT(m.current_step(), 30);
 }
@@ -319,7 +323,8 @@ TEST(MonitorDetectors, MemoryThatNobodyWrote) {
     Tensor x = zeros({256}, {.dtype = t});
     uint64_t state = 7;
     auto* p = static_cast<unsigned char*>(x.raw_data());
-    for (size_t i = 0; i < x.nbytes(); ++i) state = state * 6364136223846793005u + 1442695040888963407u, p[i] = static_cast<unsigned char>(state >> 56);
+    for (size_t i = 0; i < x.nbytes(); ++i)
+      state = state * 6364136223846793005u + 1442695040888963407u, p[i] = static_cast<unsigned char>(state >> 56);
     EXPECT_EQ(warned("uninitialised", 1, [&](int) { x + 1.0; }).op, "add") << name_of(t);
     const Tensor good = (randn({256}) * exp(randn({256}))).to(t);
     silent(2, [&](int) { good + 1.0; });
@@ -331,8 +336,10 @@ TEST(MonitorDetectors, SumThatStandsStill) {
     return [t, acc = std::make_shared<Tensor>()](int s) {
       const Tensor g = (full({16}, 1e-3) * (1 + 0.1 * rand({16}))).to(t);
       if (s == 1) *acc = zeros({16}, {.dtype = t});
-      if (s % 2) acc->add_(g);
-      else acc->add_(g * 1.01);
+      if (s % 2)
+        acc->add_(g);
+      else
+        acc->add_(g * 1.01);
     };
   };
   const auto f = warned("absorbed update", 512, add_up(bf16));

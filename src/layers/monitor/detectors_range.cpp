@@ -30,8 +30,10 @@ constexpr int kWindow = 8;  // readings that a trend needs
 }  // namespace
 
 const char* detector_name(Detector d) {
-  constexpr const char* names[] = {"nonfinite",   "headroom",          "denominator", "argument",   "growth",        "lost bits", "underflow", "absorbed update", "adam",
-                                   "gradient norm", "attention entropy", "fp8 scale",   "loss scale", "uninitialised", "lint",      "kurtosis",  "bad input"};
+  constexpr const char* names[] = {"nonfinite",         "headroom",  "denominator",     "argument",      "growth",
+                                   "lost bits",         "underflow", "absorbed update", "adam",          "gradient norm",
+                                   "attention entropy", "fp8 scale", "loss scale",      "uninitialised", "lint",
+                                   "kurtosis",          "bad input"};
   return names[int(d)];
 }
 
@@ -206,18 +208,19 @@ void MonitorState::judge_range(uint32_t site, uint8_t output, WatchedResult& r) 
   }
   if (h.size() < kWindow || s.op->in.size() == 0) return;
   const int far = std::min(h.size(), 2 * kWindow) - 1;
-  const double room = f.max2 - double(now.high), rough = std::max(double(now.high - h.back(kWindow - 1).high) / (kWindow - 1), double(now.high - h.back(far).high) / far);
+  const double room = f.max2 - double(now.high),
+               rough = std::max(double(now.high - h.back(kWindow - 1).high) / (kWindow - 1), double(now.high - h.back(far).high) / far);
   // A product of many factors that shrinks towards zero.
-  if (rough < -0.1 && s.phase == Phase::forward && has_risk(s.op->risk, Risk::exp_range) && !s.op->elementwise && !fp8 && s.op->in[0].risk == Risk::none &&
-      std::strcmp(s.op->name, "prod") == 0) {
+  if (rough < -0.1 && s.phase == Phase::forward && has_risk(s.op->risk, Risk::exp_range) && !s.op->elementwise && !fp8 &&
+      s.op->in[0].risk == Risk::none && std::strcmp(s.op->name, "prod") == 0) {
     const Trend t = h.trend(kWindow, &Reading::high);
     const double eta = (t.last - f.normal2) / -t.slope;
     if (t.n && t.r2 > 0.8 && eta <= 20) {
       Monitor::Finding about;
       about.severity = Severity::warning, about.eta = std::max<int64_t>(0, int64_t(eta)), about.value = std::exp2(t.last);
       about.suggestion = suggest_for(*s.op, r.dtype, s.phase);
-      about.text = std::string(s.op->name) + " shrinks by " + number(-t.slope) + " bits a step; the largest product is " + power(t.last) + " and leaves the normal numbers of " +
-                   name_of(r.dtype) + " in " + std::to_string(about.eta) + " steps";
+      about.text = std::string(s.op->name) + " shrinks by " + number(-t.slope) + " bits a step; the largest product is " + power(t.last) +
+                   " and leaves the normal numbers of " + name_of(r.dtype) + " in " + std::to_string(about.eta) + " steps";
       warn(Detector::underflow, site, output, "underflow", std::move(about));
     }
   }
@@ -241,16 +244,21 @@ void MonitorState::judge_range(uint32_t site, uint8_t output, WatchedResult& r) 
     trend = rising && t.r2 > 0.8 && eta <= 20 && t.change >= 0.05 * n && own > 0.5 * t.slope && (!fp8 || (n > kWindow && t.r2 > 0.9));
   }
   // Near the end for some steps, and not by a constant that fills in for something else.
-  bool near = close && double(most) - double(least) < 4 && most - least > 0 && s.op != &op_where && f.max2 - double(least) < (f.narrow ? 4 : 16);
+  bool near =
+      close && double(most) - double(least) < 4 && most - least > 0 && s.op != &op_where && f.max2 - double(least) < (f.narrow ? 4 : 16);
   if (near && s.phase == Phase::backward && f.narrow) near = false;  // a loss scale at work
   if (!trend && !near) return;
   const bool exponential = has_risk(s.op->risk, Risk::exp_range) && s.op->in.size() > 0 && has_risk(s.op->in[0].risk, Risk::exp_range);
   Monitor::Finding about;
-  about.severity = Severity::warning, about.eta = trend ? std::max<int64_t>(0, int64_t(eta)) : -1, about.value = std::exp2(double(now.high));
+  about.severity = Severity::warning, about.eta = trend ? std::max<int64_t>(0, int64_t(eta)) : -1,
+  about.value = std::exp2(double(now.high));
   about.suggestion = suggest_for(*s.op, r.dtype, s.phase);
-  about.text = std::string(s.op->name) + " reaches " + power(double(now.high)) + ", " + number(room) + " bits below the largest " + name_of(r.dtype);
+  about.text =
+      std::string(s.op->name) + " reaches " + power(double(now.high)) + ", " + number(room) + " bits below the largest " + name_of(r.dtype);
   if (trend) about.text += ", and grows by " + number(slope) + " bits a step: out of range in " + std::to_string(about.eta) + " steps";
-  if (exponential) about.text += "; its argument is " + number(double(now.high) * 0.6931471805599453) + " of at most " + number(f.max2 * 0.6931471805599453);
+  if (exponential)
+    about.text +=
+        "; its argument is " + number(double(now.high) * 0.6931471805599453) + " of at most " + number(f.max2 * 0.6931471805599453);
   warn(exponential ? Detector::argument : Detector::headroom, site, output, "range", std::move(about));
 }
 
@@ -269,9 +277,10 @@ void MonitorState::judge_jump(uint32_t site, uint8_t output, const WatchedResult
   if (s.op->in.size() == 0 || s.op == &op_where || std::strstr(s.op->name, "fill") || s.op->cost == Cost::view) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = std::exp2(double(h.back().high));
-  about.suggestion = {"hardware", 0, "run the step again from the same numbers: if it comes out clean, the memory or processor is to blame"};
-  about.text = std::string(s.op->name) + " gave " + power(double(h.back().high)) + ", in " + std::to_string(h.size() - 1) + " steps before at most " + power(double(most)) +
-               ", and nothing before it in the step had jumped";
+  about.suggestion = {"hardware", 0,
+                      "run the step again from the same numbers: if it comes out clean, the memory or processor is to blame"};
+  about.text = std::string(s.op->name) + " gave " + power(double(h.back().high)) + ", in " + std::to_string(h.size() - 1) +
+               " steps before at most " + power(double(most)) + ", and nothing before it in the step had jumped";
   warn(Detector::growth, site, output, "jump", std::move(about));
 }
 
@@ -283,8 +292,8 @@ void MonitorState::judge_growth(uint32_t site, uint8_t output, WatchedResult& r)
   Monitor::Finding about;
   about.severity = Severity::warning, about.eta = int64_t((f.max2 - t.last) / t.slope), about.value = std::exp2(t.last);
   about.suggestion = {"learning_rate", 0.1, "learning rate x 0.1: each step overshoots"};
-  about.text = "the loss grew " + std::to_string(kWindow - 1) + " times in a row, by " + number(t.slope) + " bits a step, to " + power(t.last) + ": out of range in " +
-               std::to_string(about.eta) + " steps";
+  about.text = "the loss grew " + std::to_string(kWindow - 1) + " times in a row, by " + number(t.slope) + " bits a step, to " +
+               power(t.last) + ": out of range in " + std::to_string(about.eta) + " steps";
   warn(Detector::growth, site, output, "growth", std::move(about));
 }
 
@@ -303,8 +312,10 @@ void MonitorState::judge_argument(uint32_t site, WatchedArgument& a) {
   if (a.kind != WatchedArgument::vanishes) {
     const bool sampled = a.sampled > 0;
     a.step_calls = 0, a.min_bits = ~uint64_t(0), a.max_bits = 0, a.sum = 0, a.sampled = 0;
-    if (a.kind == WatchedArgument::saturates) judge_saturation(site, a, double(g.high));
-    else if (sampled) judge_attention(site, a, mean);
+    if (a.kind == WatchedArgument::saturates)
+      judge_saturation(site, a, double(g.high));
+    else if (sampled)
+      judge_attention(site, a, mean);
     return;
   }
   a.mean = std::max(a.mean, mean);
@@ -321,8 +332,9 @@ void MonitorState::judge_argument(uint32_t site, WatchedArgument& a) {
     about.severity = Severity::warning, about.low = std::exp2(double(g.low)), about.mean = mean;
     about.lost_ulps = std::exp2(std::min(double(lost), double(f.digits)));
     about.suggestion = suggest_for_cancellation(*s.op);
-    about.text = std::string(from.op->name) + " cancels " + number(std::min(double(lost), double(f.digits))) + " of the " + std::to_string(f.digits) + " digits (bits) of " +
-                 name_of(a.dtype) + ", by the bound of its operands; " + s.op->name + " then uses values down to " + power(double(g.low));
+    about.text = std::string(from.op->name) + " cancels " + number(std::min(double(lost), double(f.digits))) + " of the " +
+                 std::to_string(f.digits) + " digits (bits) of " + name_of(a.dtype) + ", by the bound of its operands; " + s.op->name +
+                 " then uses values down to " + power(double(g.low));
     warn(Detector::lost_bits, a.lost_site, 0, "cancellation", std::move(about));
   }
 
@@ -343,9 +355,11 @@ void MonitorState::judge_argument(uint32_t site, WatchedArgument& a) {
     Monitor::Finding about;
     about.severity = Severity::warning, about.eta = int64_t(eta), about.low = std::exp2(t.last), about.mean = mean;
     about.suggestion = suggest_epsilon(*s.op, a.dtype, a.mean);
-    about.text = std::string("'") + role + "' of " + s.op->name + " goes to zero: its smallest magnitude is " + power(t.last) + ", its mean " + number(mean) + ", and falls by " +
-                 number(-t.slope) + " bits a step; beyond " + name_of(a.dtype) + " in " + std::to_string(about.eta) + " steps";
-    warn(divides && !has_risk(s.op->in[a.input].risk, Risk::domain) ? Detector::denominator : Detector::argument, site, 0, "vanishing", std::move(about));
+    about.text = std::string("'") + role + "' of " + s.op->name + " goes to zero: its smallest magnitude is " + power(t.last) +
+                 ", its mean " + number(mean) + ", and falls by " + number(-t.slope) + " bits a step; beyond " + name_of(a.dtype) + " in " +
+                 std::to_string(about.eta) + " steps";
+    warn(divides && !has_risk(s.op->in[a.input].risk, Risk::domain) ? Detector::denominator : Detector::argument, site, 0, "vanishing",
+         std::move(about));
     return;
   }
 }
@@ -358,8 +372,10 @@ void MonitorState::judge_saturation(uint32_t site, WatchedArgument& a, double hi
   if (a.streak != 2) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = std::exp2(high);
-  about.suggestion = {"margin", std::ceil(over) + 1, "scale by this step's largest value, or leave a margin of " + number(std::ceil(over) + 1) + " bits"};
-  about.text = std::string("cast to ") + name_of(t) + " cuts off: the largest magnitude is " + power(high) + ", " + number(std::exp2(over)) + " times the largest number, for two steps";
+  about.suggestion = {"margin", std::ceil(over) + 1,
+                      "scale by this step's largest value, or leave a margin of " + number(std::ceil(over) + 1) + " bits"};
+  about.text = std::string("cast to ") + name_of(t) + " cuts off: the largest magnitude is " + power(high) + ", " +
+               number(std::exp2(over)) + " times the largest number, for two steps";
   warn(Detector::fp8_scale, site, 0, "saturation", std::move(about));
 }
 
@@ -372,7 +388,8 @@ void MonitorState::judge_attention(uint32_t site, WatchedArgument& a, double ent
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = entropy;
   about.suggestion = {"stable_op", 0, "rms_norm of queries and keys before their product, or a smaller learning rate"};
-  about.text = "attention collapses: the entropy of its rows is " + number(100 * entropy) + " % of the largest, and logits, now " + power(t.last) + ", grow by " + number(t.slope) + " bits a step";
+  about.text = "attention collapses: the entropy of its rows is " + number(100 * entropy) + " % of the largest, and logits, now " +
+               power(t.last) + ", grow by " + number(t.slope) + " bits a step";
   warn(Detector::attention_entropy, site, 0, "entropy", std::move(about));
 }
 

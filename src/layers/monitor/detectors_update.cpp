@@ -18,7 +18,7 @@ extern OpDef op_sgd_step, op_adam_step, op_rmsprop_step, op_ema_step;
 
 namespace {
 
-constexpr double kMatters = 1e-4;       // updates below that share of a weight would be slow in any format
+constexpr double kMatters = 1e-4;        // updates below that share of a weight would be slow in any format
 constexpr int kChunk = 16, kChunks = 4;  // elements of a line, lines of a tensor
 
 std::string number(double v) {
@@ -48,7 +48,8 @@ int sample(const Tensor& t, float* to) {
   for (int64_t k = 0; k < chunks; ++k) {
     const int64_t from = k * (n / chunks), some = std::min<int64_t>(kChunk, n - from);
     const std::byte* p = x.data + from * bytes;
-    if (x.spec.dtype == DType::f32) std::memcpy(to + count, p, size_t(some) * 4);
+    if (x.spec.dtype == DType::f32)
+      std::memcpy(to + count, p, size_t(some) * 4);
     else
       for (int64_t i = 0; i < some; ++i) to[count + i] = float(read_double(p + i * bytes, x.spec.dtype));
     count += int(some);
@@ -129,8 +130,10 @@ void MonitorState::after_update(const Call& c, uint32_t at) {
       if (low) {
         narrow += weight;
         double wanted = settings[0] * std::abs(double(has_m ? m[j] : g[j]));
-        if (has_v) wanted = v[j] > 0 ? wanted / (1 - std::pow(settings[1], t)) / (std::sqrt(double(v[j]) / correction) + settings[3]) : 0;
-        else if (&c.op == &op_rmsprop_step) wanted = m[j] > 0 ? settings[0] * std::abs(double(g[j])) / (std::sqrt(double(m[j])) + settings[2]) : 0;
+        if (has_v)
+          wanted = v[j] > 0 ? wanted / (1 - std::pow(settings[1], t)) / (std::sqrt(double(v[j]) / correction) + settings[3]) : 0;
+        else if (&c.op == &op_rmsprop_step)
+          wanted = m[j] > 0 ? settings[0] * std::abs(double(g[j])) / (std::sqrt(double(m[j])) + settings[2]) : 0;
         if (wanted > kMatters * std::abs(double(old[j]))) due += weight, absorbed += d == 0 ? weight : 0;
       }
       if (has_v && v[j] > 0) {
@@ -152,7 +155,8 @@ void MonitorState::after_update(const Call& c, uint32_t at) {
       Monitor::Finding about;
       about.severity = Severity::warning, about.value = std::exp2(double(u.moved.back()));
       about.suggestion = {"learning_rate", 0.1, "learning rate x 0.1, now " + number(0.1 * lr)};
-      about.text = std::string(c.op.name) + " moved the weights further at each of 7 steps, by more than half a bit each time: now by " + number(about.value) + " in norm";
+      about.text = std::string(c.op.name) + " moved the weights further at each of 7 steps, by more than half a bit each time: now by " +
+                   number(about.value) + " in norm";
       warn(Detector::growth, at, 0, "growth", std::move(about));
     }
   }
@@ -173,9 +177,11 @@ void MonitorState::judge_absorbed(uint32_t at, WatchedUpdate& u, double share, d
   if (u.absorbed != 8) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = share, about.lost_ulps = 0.5;
-  about.suggestion = {"master_weights", 0, "keep the weights in f32 (a master copy) and cast to " + std::string(name_of(t)) + " for the model, or raise the learning rate"};
-  about.text = number(100 * share) + " % of the " + name_of(t) + " weights did not move in 8 steps of " + sites[at].op->name + ": an update is less than half the distance to the next " + name_of(t) +
-               " number";
+  about.suggestion = {
+      "master_weights", 0,
+      "keep the weights in f32 (a master copy) and cast to " + std::string(name_of(t)) + " for the model, or raise the learning rate"};
+  about.text = number(100 * share) + " % of the " + name_of(t) + " weights did not move in 8 steps of " + sites[at].op->name +
+               ": an update is less than half the distance to the next " + name_of(t) + " number";
   warn(Detector::absorbed_update, at, 0, "absorbed", std::move(about));
 }
 
@@ -187,8 +193,11 @@ void MonitorState::judge_adam(uint32_t at, WatchedUpdate& u, double rms, double 
     u.gradient.centre(median, spread);
     Monitor::Finding about;
     about.severity = Severity::warning, about.value = rms;
-    about.suggestion = {"clip", std::exp2(median), "clip the gradients' norm at " + number(std::exp2(median)) + ", its median; or a smaller beta2, so that the second moment follows sooner"};
-    about.text = "gradients are " + number(rms) + " times as large as the root of Adam's second moment (at most " + number(before) + " in the steps before): steps are that much too long";
+    about.suggestion = {"clip", std::exp2(median),
+                        "clip the gradients' norm at " + number(std::exp2(median)) +
+                            ", its median; or a smaller beta2, so that the second moment follows sooner"};
+    about.text = "gradients are " + number(rms) + " times as large as the root of Adam's second moment (at most " + number(before) +
+                 " in the steps before): steps are that much too long";
     warn(Detector::adam, at, 0, "stale moment", std::move(about));
   }
   u.ratio.push(rms);
@@ -196,7 +205,8 @@ void MonitorState::judge_adam(uint32_t at, WatchedUpdate& u, double rms, double 
   if (u.floored != 10) return;
   Monitor::Finding about;
   about.severity = Severity::info, about.value = eps;
-  about.text = "epsilon " + number(eps) + " exceeds the root of Adam's second moment for " + number(100 * floored) + " % of the weights: their steps shrink with the gradient, as SGD's do";
+  about.text = "epsilon " + number(eps) + " exceeds the root of Adam's second moment for " + number(100 * floored) +
+               " % of the weights: their steps shrink with the gradient, as SGD's do";
   about.suggestion = {"epsilon", eps * 1e-4, "a smaller epsilon, or gradients that are larger"};
   warn(Detector::adam, at, 0, "epsilon", std::move(about));
 }
@@ -207,7 +217,8 @@ void MonitorState::judge_gradient(uint32_t at, WatchedUpdate& u) {
   if (u.gradient.rises(0.5) >= 7) {
     Monitor::Finding about;
     about.severity = Severity::warning, about.value = std::exp2(now);
-    about.suggestion = {"clip", std::exp2(double(u.gradient.back(7))), "clip the gradients' norm at " + number(std::exp2(double(u.gradient.back(7))))};
+    about.suggestion = {"clip", std::exp2(double(u.gradient.back(7))),
+                        "clip the gradients' norm at " + number(std::exp2(double(u.gradient.back(7))))};
     about.text = "the gradients' norm grew 7 times in a row, by more than half a bit each time, to about " + number(about.value);
     warn(Detector::growth, at, 0, "growth", std::move(about));
   }
@@ -220,7 +231,8 @@ void MonitorState::judge_gradient(uint32_t at, WatchedUpdate& u) {
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = std::exp2(now);
   about.suggestion = {"clip", 2 * std::exp2(median), "clip the gradients' norm at " + number(2 * std::exp2(median)) + ", twice its median"};
-  about.text = "the gradients' norm is about " + number(about.value) + ", " + number(z) + " deviations of its logarithm above the median " + number(std::exp2(median));
+  about.text = "the gradients' norm is about " + number(about.value) + ", " + number(z) + " deviations of its logarithm above the median " +
+               number(std::exp2(median));
   warn(Detector::gradient_norm, at, 0, "spike", std::move(about));
 }
 

@@ -55,7 +55,8 @@ struct Epsilon {
 double epsilon_of(const Call& c) {
   Epsilon e;
   FieldSink sink{&e, [](void* to, const FieldInfo& info, void* member) {
-                   if (std::string_view(info.name) == "eps" && info.kind == FieldKind::number) static_cast<Epsilon*>(to)->value = *static_cast<double*>(member);
+                   if (std::string_view(info.name) == "eps" && info.kind == FieldKind::number)
+                     static_cast<Epsilon*>(to)->value = *static_cast<double*>(member);
                  }};
   c.op.params.visit(const_cast<void*>(c.params), sink);
   return e.value;
@@ -82,18 +83,20 @@ void MonitorState::lint_call(const Call& c, uint32_t at) {
       if (!f->inputs[i]->defined() || !c.in[i].defined() || !impl(*f->inputs[i]).weak || !impl(c.in[i]).weak) continue;
       const TensorImpl &given = impl(*f->inputs[i]), &used = impl(c.in[i]);
       if (!is_inexact(used.spec.dtype) || is_complex(used.spec.dtype) || is_complex(given.spec.dtype)) continue;
-      const double wanted = is_inexact(given.spec.dtype) ? read_double(given.data, given.spec.dtype) : double(read_int(given.data, given.spec.dtype));
+      const double wanted =
+          is_inexact(given.spec.dtype) ? read_double(given.data, given.spec.dtype) : double(read_int(given.data, given.spec.dtype));
       if (wanted == 0 || read_double(used.data, used.spec.dtype) != 0) continue;
       const double eps = least_epsilon(used.spec.dtype);
       speak(Severity::warning, Detector::lint, "epsilon", wanted, {"epsilon", eps, "use " + number(eps) + ", or compute in f32"},
-            std::string("the number ") + number(wanted) + " given to " + c.op.name + " is 0 in " + name_of(used.spec.dtype) + ", whose smallest number is " +
-                number(std::exp2(format_of(used.spec.dtype).tiny2)));
+            std::string("the number ") + number(wanted) + " given to " + c.op.name + " is 0 in " + name_of(used.spec.dtype) +
+                ", whose smallest number is " + number(std::exp2(format_of(used.spec.dtype).tiny2)));
     }
   if (has_risk(c.op.risk, Risk::divides) && c.in.size() && c.in[0].defined() && is_inexact(impl(c.in[0]).spec.dtype)) {
     const DType t = impl(c.in[0]).spec.dtype;
     if (const double eps = epsilon_of(c); eps == eps && format_of(t).narrow && eps < std::exp2(format_of(t).tiny2))
       speak(Severity::warning, Detector::lint, "epsilon", eps, {"epsilon", 1e-5, "use 1e-5"},
-            std::string("epsilon ") + number(eps) + " of " + c.op.name + " is below the smallest " + name_of(t) + ": a row without variance gets a factor beyond its range");
+            std::string("epsilon ") + number(eps) + " of " + c.op.name + " is below the smallest " + name_of(t) +
+                ": a row without variance gets a factor beyond its range");
   }
   const auto made_by = [&](int i) -> const WatchedSite* {
     const Written* w = i < c.in.size() && c.in[i].defined() ? known(c.in[i]) : nullptr;
@@ -103,7 +106,8 @@ void MonitorState::lint_call(const Call& c, uint32_t at) {
   const WatchedSite* a = made_by(0);
   if ((&c.op == &op_log || &c.op == &op_log2) && a && a->op == &op_softmax)
     speak(Severity::warning, Detector::lint, "log of softmax", 0, {"stable_op", 0, "log_softmax (or cross_entropy on the logits)"},
-          "log of softmax: where logits differ by more than " + number(-0.6931 * format_of(a->results[0].dtype).tiny2) + " the probability is 0 and its logarithm -inf");
+          "log of softmax: where logits differ by more than " + number(-0.6931 * format_of(a->results[0].dtype).tiny2) +
+              " the probability is 0 and its logarithm -inf");
   const auto is_mean = [](const OpDef* o) { return o == &op_mean || o == &op_sum; };
   const auto is_square = [](const OpDef* o) { return o == &op_square || o == &op_mul; };
   if (&c.op == &op_sub)
@@ -118,9 +122,12 @@ void MonitorState::lint_call(const Call& c, uint32_t at) {
     if (!c.in[i].defined()) continue;
     const TensorImpl& x = impl(c.in[i]);
     const bool parameter = x.grad && x.grad->requires_grad;
-    if (x.weak || x.spec.shape.numel() < 128 || x.device.type != DeviceType::cpu || !is_dense(x.spec.shape, x.strides) || (!parameter && known(c.in[i]))) continue;
+    if (x.weak || x.spec.shape.numel() < 128 || x.device.type != DeviceType::cpu || !is_dense(x.spec.shape, x.strides) ||
+        (!parameter && known(c.in[i])))
+      continue;
     if (exponent_entropy(x) < 4.5) continue;
-    speak(Severity::warning, Detector::uninitialised, "uninitialised", 0, {"data", 0, "write it before it is read: zeros, an initialiser, or a file"},
+    speak(Severity::warning, Detector::uninitialised, "uninitialised", 0,
+          {"data", 0, "write it before it is read: zeros, an initialiser, or a file"},
           std::string("'") + c.op.in[std::min(i, c.op.in.size() - 1)].name + "' of " + c.op.name + " (" + to_string(x.spec) +
               ") has exponents as random bits have them: it looks like memory that nobody wrote");
   }
@@ -128,10 +135,11 @@ void MonitorState::lint_call(const Call& c, uint32_t at) {
 
 /// The running sums of `c`: 64 elements of what it adds to, before it runs.
 int MonitorState::sample_sum(const Call& c, float* before) const {
-  if (&c.op != &op_add || c.in.size() != 2 || c.out.size() != 1 || format_of(c.out[0].dtype).digits > 11 || !is_inexact(c.out[0].dtype)) return 0;
+  if (&c.op != &op_add || c.in.size() != 2 || c.out.size() != 1 || format_of(c.out[0].dtype).digits > 11 || !is_inexact(c.out[0].dtype))
+    return 0;
   const TensorImpl &a = impl(c.in[0]), &b = impl(c.in[1]);
-  if (a.weak || b.weak || !(a.spec == c.out[0]) || !(b.spec == c.out[0]) || a.device.type != DeviceType::cpu || !is_contiguous(a.spec.shape, a.strides) ||
-      !is_contiguous(b.spec.shape, b.strides))
+  if (a.weak || b.weak || !(a.spec == c.out[0]) || !(b.spec == c.out[0]) || a.device.type != DeviceType::cpu ||
+      !is_contiguous(a.spec.shape, a.strides) || !is_contiguous(b.spec.shape, b.strides))
     return 0;
   if (!wrote_last(c.in[0], last_site)) return 0;
   const int64_t n = a.spec.shape.numel(), k = std::min<int64_t>(n, 64);
@@ -156,8 +164,8 @@ void MonitorState::judge_sum(const Call& c, const Tensor& out, uint32_t at, cons
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = double(stuck) / due, about.lost_ulps = 0.5;
   about.suggestion = {"accumulator", 0, "add up in f32 and cast the sum"};
-  about.text = "a running sum in " + std::string(name_of(y.spec.dtype)) + " stands still: " + std::to_string(stuck) + " of " + std::to_string(due) +
-               " sampled values did not change though something was added, sixteen times in a row";
+  about.text = "a running sum in " + std::string(name_of(y.spec.dtype)) + " stands still: " + std::to_string(stuck) + " of " +
+               std::to_string(due) + " sampled values did not change though something was added, sixteen times in a row";
   warn(Detector::absorbed_update, at, 0, "accumulation", std::move(about));
 }
 

@@ -18,11 +18,11 @@ struct Reading {
 
 /// A straight line through the last readings, by least squares over the step's number.
 struct Trend {
-  int n = 0;          // readings that took part
-  double slope = 0;   // bits a step
-  double r2 = 0;      // share of the variance that the line explains
-  double change = 0;  // last less first
-  double last = 0;    // the newest reading
+  int n = 0;              // readings that took part
+  double slope = 0;       // bits a step
+  double r2 = 0;          // share of the variance that the line explains
+  double change = 0;      // last less first
+  double last = 0;        // the newest reading
   double least_step = 0;  // the smallest change from one reading to the next
 };
 

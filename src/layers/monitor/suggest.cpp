@@ -21,7 +21,8 @@ std::string number(double v) {
 Suggestion suggest_epsilon(const OpDef& op, DType t, double mean) {
   const Format f = format_of(t);
   // Not below the normal numbers, nor where the gradient of an inverse root, eps^(-3/2) / 2, leaves the format.
-  const double least = std::exp2(std::max(f.normal2, -2.0 / 3 * f.max2)), wanted = mean > 0 ? std::pow(10, std::round(std::log10(3e-4 * mean))) : 1e-6;
+  const double least = std::exp2(std::max(f.normal2, -2.0 / 3 * f.max2)),
+               wanted = mean > 0 ? std::pow(10, std::round(std::log10(3e-4 * mean))) : 1e-6;
   double eps = std::max(wanted, least);
   if (eps > wanted) eps = std::pow(10, std::ceil(std::log10(least)));
   return {"epsilon", eps, "add an epsilon of " + number(eps) + " to what " + op.name + " takes"};
@@ -48,11 +49,14 @@ Suggestion suggest_for(const OpDef& op, DType t, Phase phase) {
   if (name == "softmax" || name == "log_softmax") return {"stable_op", 0, "softmax_safe: a row in which everything is masked gives zeros"};
   if (name == "prod") return {"stable_op", 0, "a sum of logarithms instead of a product"};
   if (name == "sqrt" || name == "rsqrt" || name == "norm") return {"stable_op", 0, "sqrt_safe or norm_safe: their gradient at 0 is 0"};
-  if (name == "div" || name == "reciprocal") return phase == Phase::backward ? Suggestion{"stable_op", 0, "the op of the forward pass needs a safe form: sqrt_safe, log_safe, norm_safe or div_safe"}
-                                                                            : Suggestion{"stable_op", 0, "div_safe: the denominator was 0"};
+  if (name == "div" || name == "reciprocal")
+    return phase == Phase::backward
+               ? Suggestion{"stable_op", 0, "the op of the forward pass needs a safe form: sqrt_safe, log_safe, norm_safe or div_safe"}
+               : Suggestion{"stable_op", 0, "div_safe: the denominator was 0"};
   if (name == "sum" && narrow) return {"stable_op", 0, "mean: divide by the number of terms before adding them up"};
   if (name == "cast" && narrow) return {"margin", 2, "scale by this step's largest value, or leave a margin of 2 bits"};
-  if (narrow) return {"dtype", 0, std::string("bf16 has the range of f32; ") + name_of(t) + " ends at " + number(std::exp2(format_of(t).max2))};
+  if (narrow)
+    return {"dtype", 0, std::string("bf16 has the range of f32; ") + name_of(t) + " ends at " + number(std::exp2(format_of(t).max2))};
   return {"clip", 1, "clip the gradients' norm at 1, and look at the learning rate and at what multiplies itself"};
 }
 
