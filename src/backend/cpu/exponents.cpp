@@ -46,7 +46,7 @@ void run(const TensorView& x, bool round_up, int64_t* counts, int64_t* extras) {
   parallel_for(0, n ? total : 0, 1 << 17 >> 10, [&](int64_t begin, int64_t end) {
     ExponentPart<U> part;
     std::memset(part.table, 0, sizeof part.table);
-    U place[kExponentBlock];
+    U place[kExponentBlock], padded[kExponentBlock] = {};
     Float buffer[kExponentBlock];
     for (int64_t b = begin; b < end; ++b) {
       int64_t at, m;
@@ -59,10 +59,17 @@ void run(const TensorView& x, bool round_up, int64_t* counts, int64_t* extras) {
       const auto* p = static_cast<const std::byte*>(x.data) + at * int64_t(size_of(x.dtype));
       if (widen) widen(p, buffer, m, nullptr);
       count_exponents(widen ? buffer : reinterpret_cast<const Float*>(p), m, place, part);
-      if (pieces > 1 || row % 32 == 0)
+      if (pieces > 1 || row % 32 == 0) {
         count_blocks(place, m, round_up, part.block);
-      else
+      } else if (row > 32) {
         for (int64_t i = 0; i < m; i += row) count_blocks(place + i, row, round_up, part.block);
+      } else {  // a block a row: side by side with zeros between, which nothing counts
+        for (int64_t i = 0; i < m;) {
+          int64_t k = 0;
+          for (; k < kExponentBlock && i < m; k += 32, i += row) std::copy_n(place + i, row, padded + k);
+          count_blocks(padded, k, round_up, part.block);
+        }
+      }
       if (part.since >= ExponentPart<U>::kFlushAfter) drain(part, counts);
     }
     drain(part, counts);
