@@ -68,6 +68,7 @@ CharGptRun fit_char_gpt(const CharGptOptions& o, const Callback<void(const CharG
   fit.schedule = optim::CosineAnnealing(
       opt, {.total_steps = o.iterations, .warmup_steps = std::min<int64_t>(100, o.iterations / 10), .min_lr = o.lr / 10});
   fit.on_step = [last = o.iterations](int64_t step, double loss) { return check_loss(step, loss), step < last; };
+  if (o.on_finding) fit.on_finding = o.on_finding;
   CharGptRun run{.parameters = net.num_parameters(), .best = INFINITY};
   fit.on_epoch = [&](const train::EpochResult& e) {
     run.loss = e.loss, run.best = std::min(run.best, e.loss), run.seconds += e.seconds;
@@ -76,7 +77,7 @@ CharGptRun fit_char_gpt(const CharGptOptions& o, const Callback<void(const CharG
   run.steps = trainer.steps_done();
   if (run.steps < o.iterations) {
     const train::Result r = trainer.fit(batches, held_out, fit);
-    run.steps = r.steps, run.seconds = r.seconds, run.interrupted = r.interrupted;
+    run.steps = r.steps, run.seconds = r.seconds, run.interrupted = r.interrupted, run.faults = r.faults, run.warnings = r.warnings;
   }
   if (!run.interrupted && run.steps % kInterval) {
     run.loss = trainer.evaluate(held_out).loss, run.best = std::min(run.best, run.loss);

@@ -27,7 +27,9 @@ struct CharGptOptions {
   std::string text = {}, out = {};  // an empty `out`: nothing is written
   int64_t iterations = 2000, layers = 4, width = 128, heads = 4, context = 64, batch = 12, seed = 0, checkpoint_steps = 0;
   double lr = 1e-3, weight_decay = 0.1;
-  bool monitor = false, progress = false;
+  train::Watch monitor = false;
+  void (*on_finding)(const Monitor::Finding&) = nullptr;
+  bool progress = false;
   bool resume = false;          // go on from the checkpoint in `out`,
   std::string characters = {};  // with its vocabulary
 };
@@ -35,6 +37,7 @@ struct CharGptRun {
   int64_t parameters = 0, steps = 0;
   double loss = 0, best = 0, seconds = 0;  // losses on held-out text
   bool interrupted = false;
+  int64_t faults = 0, warnings = 0;
 };
 struct CharGptStep {
   int64_t step;

@@ -56,8 +56,28 @@ struct TrainOptions {
   std::string data = data_folder(), out, text, model = "cnn";
   int64_t epochs = 10, batch = 64, seed = 0, iterations = 2000, layers = 4, width = 128, heads = 4, context = 64, threads = 0, checkpoint_steps = 0, lr_drop = 8;
   double lr = 1e-3, weight_decay = 0.1;
+  std::string break_on = "never";
   bool json_lines = false, monitor = false, no_progress = false, resume = false, data_given = false;
 };
+
+/// How the run is to be watched.
+train::Watch watch(const TrainOptions& o) {
+  if (o.break_on == "never") return o.monitor;
+  return MonitorOptions{.break_on = o.break_on == "warning" ? BreakOn::warning : o.break_on == "nan" ? BreakOn::nan : BreakOn::nonfinite};
+}
+/// A line a finding on stderr, above the bar.
+void say_finding(const Monitor::Finding& f) {
+  if (f.severity == Severity::info) return;
+  fmt::print(stderr, "{}{}: {}\n", isatty(2) ? "\r\x1b[K" : "", f.severity == Severity::fault ? "fault" : "warning", to_string(f));
+  std::fflush(stderr);
+}
+/// What a watched run ends with.
+std::string watched(const train::Watch& w, int64_t faults, int64_t warnings, const std::string& out) {
+  if (!w) return {};
+  const auto amount = [](int64_t n, const char* what) { return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s"); };
+  return fmt::format("\nmonitor: {}, {}; `keel monitor {}` tells the story{}", amount(faults, "fault"), amount(warnings, "warning"), out,
+                     faults ? fmt::format(", {}/post_mortem.txt the details", out) : "");
+}
 
 /// The config.json of a run that is to go on.
 json resumed_config(const TrainOptions& o) {
@@ -80,7 +100,8 @@ int fit_images(Model& net, const TrainOptions& o, const ImageSets& sets) {
   optim::Adam opt(net.parameters(), {.lr = o.lr});
   train::Trainer trainer(net, opt, nn::CrossEntropyLoss());
   if (o.resume) trainer.resume(o.out);
-  train::FitOptions fit{.epochs = o.epochs, .run_dir = o.out, .monitor = o.monitor, .progress = !o.no_progress && !o.json_lines, .checkpoint_steps = o.checkpoint_steps};
+  train::FitOptions fit{.epochs = o.epochs, .run_dir = o.out, .monitor = watch(o), .progress = !o.no_progress && !o.json_lines, .checkpoint_steps = o.checkpoint_steps};
+  fit.on_finding = &say_finding;
   drop_rate_after(fit, opt, o.lr_drop);
   fit.on_step = [](int64_t step, double loss) { return check_loss(step, loss), true; };
   fit.on_epoch = [&](const train::EpochResult& e) {
@@ -93,8 +114,8 @@ int fit_images(Model& net, const TrainOptions& o, const ImageSets& sets) {
   save(o.out + "/model.safetensors", net.state_dict());
   const bool measured = !r.epochs.empty();
   return finish(o, {{"dataset", sets.name}, {"model", o.model}, {"parameters", net.num_parameters()}, {"epochs", r.epochs.size()}, {"accuracy", measured ? number(r.accuracy) : json(nullptr)},
-                    {"loss", measured ? number(r.loss) : json(nullptr)}, {"seconds_train", r.seconds}, {"steps", r.steps}, {"interrupted", r.interrupted}, {"checkpoint", o.out + "/checkpoint.keel"}},
-                r.steps, r.interrupted, fmt::format("{}: accuracy {:.4f} on held-out data after {} epochs; written to {}", o.model, r.accuracy, r.epochs.size(), o.out));
+                    {"loss", measured ? number(r.loss) : json(nullptr)}, {"seconds_train", r.seconds}, {"steps", r.steps}, {"interrupted", r.interrupted}, {"faults", r.faults}, {"warnings", r.warnings}, {"checkpoint", o.out + "/checkpoint.keel"}},
+                r.steps, r.interrupted, fmt::format("{}: accuracy {:.4f} on held-out data after {} epochs; written to {}", o.model, r.accuracy, r.epochs.size(), o.out) + watched(watch(o), r.faults, r.warnings, o.out));
 }
 
 int train_mnist(TrainOptions o, bool model_given) {
@@ -136,7 +157,7 @@ int train_char_gpt(TrainOptions o, const CLI::App& given) {
   if (o.width % o.heads) usage_error(fmt::format("--heads {}: must divide --width {}", o.heads, o.width));
   make_folder(o.out);
   const CharGptOptions run{.text = o.text, .out = o.out, .iterations = o.iterations, .layers = o.layers, .width = o.width, .heads = o.heads, .context = o.context, .batch = o.batch, .seed = o.seed,
-                           .checkpoint_steps = o.checkpoint_steps, .lr = o.lr, .weight_decay = o.weight_decay, .monitor = o.monitor, .progress = !o.no_progress && !o.json_lines, .resume = o.resume,
+                           .checkpoint_steps = o.checkpoint_steps, .lr = o.lr, .weight_decay = o.weight_decay, .monitor = watch(o), .on_finding = &say_finding, .progress = !o.no_progress && !o.json_lines, .resume = o.resume,
                            .characters = o.resume ? config.at("characters").get<std::string>() : ""};
   const CharGptRun r = fit_char_gpt(run, [&](const CharGptStep& s) {
     if (o.json_lines) fmt::print("{}\n", json{{"step", s.step}, {"train_loss", number(s.train)}, {"loss", number(s.held_out)}, {"seconds", s.seconds}}.dump());
@@ -144,8 +165,8 @@ int train_char_gpt(TrainOptions o, const CLI::App& given) {
     std::fflush(stdout);
   });
   return finish(o, {{"model", "char-gpt"}, {"parameters", r.parameters}, {"iterations", o.iterations}, {"loss", r.interrupted ? json(nullptr) : number(r.loss)}, {"best_loss", number(r.best)},
-                    {"seconds_train", r.seconds}, {"steps", r.steps}, {"interrupted", r.interrupted}, {"checkpoint", o.out + "/checkpoint.keel"}},
-                r.steps, r.interrupted, fmt::format("held out loss {:.4f} after {} steps; written to {}. `keel sample {}` writes text", r.loss, r.steps, o.out, o.out));
+                    {"seconds_train", r.seconds}, {"steps", r.steps}, {"interrupted", r.interrupted}, {"faults", r.faults}, {"warnings", r.warnings}, {"checkpoint", o.out + "/checkpoint.keel"}},
+                r.steps, r.interrupted, fmt::format("held out loss {:.4f} after {} steps; written to {}. `keel sample {}` writes text", r.loss, r.steps, o.out, o.out) + watched(watch(o), r.faults, r.warnings, o.out));
 }
 
 }  // namespace
@@ -163,6 +184,7 @@ void add_train(CLI::App& root, Outcome& out) {
     a->add_option("--threads", o->threads, "Threads; 0: all cores")->check(whole(0, 1024));
     a->add_flag("--json", o->json_lines, "One JSON object a line on stdout");
     a->add_flag("--monitor", o->monitor, "Watch every op; findings go to monitor.jsonl");
+    a->add_option("--break-on", o->break_on, "Watch, and stop at the first: warning, nan or nonfinite")->check(CLI::IsMember({"warning", "nan", "nonfinite"}));
     a->add_flag("--no-progress", o->no_progress, "No bar");
   };
   auto* mnist = train->add_subcommand("mnist", "Handwritten digits; drawn ones where there is no MNIST");

@@ -5,6 +5,7 @@
 #include "keel/compare.h"
 #include "keel/cpu.h"
 #include "keel/data.h"
+#include "keel/debug.h"
 #include "keel/error.h"
 #include "keel/io.h"
 #include "keel/log.h"

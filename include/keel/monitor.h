@@ -127,10 +127,21 @@ class Monitor {
   std::vector<Record> history() const;
   /// Findings, and the sites that come closest to the limits of their dtype, as text.
   std::string report() const;
+  /// Faults, warnings and notes that came since the last call, in order of appearance. Costs nothing where there are none.
+  std::vector<Finding> news();
+  /// What is needed to find out afterwards why a run broke: versions, instruction set, seed and step, findings, every site with its last
+  /// steps, and the last 4,096 results. Trainer writes it as post_mortem.json and post_mortem.txt.
+  struct PostMortem {
+    std::string json, text;
+  };
+  PostMortem post_mortem() const;
 
  private:
   struct MonitorState* state_;
 };
+
+/// One line: when, which op of which layer in which phase, at which line, what happened with its numbers, and what to do.
+std::string to_string(const Monitor::Finding& f);
 
 }  // namespace keel
 #pragma GCC visibility pop

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <csignal>
 #include <cstdio>
+#include <exception>
 #include <memory>
 #include <optional>
 
@@ -80,6 +81,8 @@ struct Trainer::Session {
   std::string dir;
   std::optional<io::EventWriter> events;
   std::unique_ptr<Monitor> monitor;
+  int64_t faults = 0, warnings = 0;
+  const int unwinding = std::uncaught_exceptions();
 
   Session(const FitOptions& o) : dir(o.run_dir) {
     if (!dir.empty()) {
@@ -90,7 +93,32 @@ struct Trainer::Session {
       if (!writer) io_failed(writer.message());
       events.emplace(std::move(writer).value());
     }
-    if (o.monitor) monitor = std::make_unique<Monitor>(MonitorOptions{.log_file = dir.empty() ? "" : dir + "/monitor.jsonl"});
+    if (o.monitor) {
+      MonitorOptions watch = o.monitor.options();
+      if (watch.log_file.empty() && !dir.empty()) watch.log_file = dir + "/monitor.jsonl";
+      monitor = std::make_unique<Monitor>(watch);
+    }
+  }
+  /// A run that an error ends leaves what the monitor knows.
+  ~Session() {
+    if (monitor && std::uncaught_exceptions() > unwinding) write_post_mortem();
+  }
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+  void write_post_mortem() const {
+    if (dir.empty()) return;
+    const Monitor::PostMortem p = monitor->post_mortem();
+    (void)io::write_file(dir + "/post_mortem.json", p.json);  // a full disk must not hide why the run broke
+    (void)io::write_file(dir + "/post_mortem.txt", p.text);
+  }
+  /// Counts and passes on what the monitor found since the last call; the first fault leaves a post-mortem.
+  void hear(const FitOptions& o) {
+    if (!monitor) return;
+    for (const Monitor::Finding& f : monitor->news()) {
+      if (f.severity == Severity::fault && faults++ == 0) write_post_mortem();
+      warnings += f.severity == Severity::warning;
+      if (o.on_finding) o.on_finding(f);
+    }
   }
   void scalar(const char* tag, double v, int64_t step) {
     if (events) events->scalar(tag, v, step);
@@ -166,12 +194,14 @@ Result Trainer::run(data::Loader& batches, data::Loader* held_out, const FitOpti
     ProgressBar bar(o.progress, "epoch " + std::to_string(epoch) + "/" + std::to_string(o.epochs), total, before);
     const auto begin = Clock::now();
     int64_t seen = 0, done = before;
+    if (session.monitor) session.monitor->epoch(epoch);
     auto it = batches.begin();
     for (; it != batches.end(); ++it) {
       if (session.monitor) session.monitor->step();
       const int64_t n = (*it).x.shape()[0];
       const bool last = (done + 1) % o.accumulate == 0 || done + 1 == total;
       const double loss = step(std::move(*it), o, last);
+      session.hear(o);
       ++done, seen += n;
       partial_loss_ += loss * double(n), partial_examples_ += n;
       step_losses_.push_back(loss);
@@ -218,6 +248,9 @@ Result Trainer::run(data::Loader& batches, data::Loader* held_out, const FitOpti
   session.charts(step_losses_, history_);
   model_.train(was_training);
   r.epochs = history_, r.steps = steps_;
+  session.hear(o);
+  r.faults = session.faults, r.warnings = session.warnings;
+  if (session.monitor) r.monitor_report = session.monitor->report();
   if (!history_.empty()) r.loss = history_.back().loss, r.accuracy = history_.back().accuracy;
   batches_ = nullptr, position_ = batches.position(), has_position_ = true, resumed_batch_size_ = batches.batch_size();
   return r;

@@ -1,8 +1,10 @@
 #pragma once
+#include <concepts>
 #include <string>
 #include <vector>
 
 #include "keel/data/loader.h"
+#include "keel/monitor.h"
 #include "keel/nn/module.h"
 #include "keel/optim/optimizer.h"
 #include "keel/optim/schedule.h"
@@ -29,13 +31,29 @@ struct Result {
   int64_t steps = 0;
   double seconds = 0;  // of training alone
   bool interrupted = false, stopped_early = false;
+  int64_t faults = 0, warnings = 0;  // that a monitor found
+  std::string monitor_report = {};   // Monitor::report() at the end; empty without a monitor
+};
+
+/// Whether and how a run is watched: `true`, or a MonitorOptions. Where those name no log file, the log is run_dir/monitor.jsonl.
+class Watch {
+ public:
+  template <std::same_as<bool> B>
+  Watch(B on) : on_(on) {}
+  Watch(MonitorOptions options) : on_(true), options_(std::move(options)) {}
+  explicit operator bool() const { return on_; }
+  const MonitorOptions& options() const { return options_; }
+
+ private:
+  bool on_ = false;
+  MonitorOptions options_;
 };
 
 struct FitOptions {
   [[no_unique_address]] ByName by_name = ByName();
   int64_t epochs = 1;                 // in all, those before a resume included
   std::string run_dir = {};           // checkpoint, events, charts, monitor's log; empty: nothing is written
-  bool monitor = false;               // watch every op; findings go to run_dir/monitor.jsonl
+  Watch monitor = false;              // watch every op; findings go to run_dir/monitor.jsonl, and at a fault to post_mortem.json and .txt
   bool progress = true;               // a bar on stderr where that is a terminal
   optim::Scheduler schedule = {};     // stepped after each optimiser step
   bool schedule_by_epoch = false;     // stepped after each epoch instead, with the held-out loss
@@ -46,6 +64,7 @@ struct FitOptions {
   int64_t checkpoint_steps = 0;       // also checkpoint every so many steps; 0: at epochs' ends only
   Callback<void(const EpochResult&)> on_epoch = {};
   Callback<bool(int64_t step, double loss)> on_step = {};  // false stops the run
+  Callback<void(const Monitor::Finding&)> on_finding = {};  // each once, after the step that brought it; not called for one that stops the run by break_on
 };
 
 /// Trains a model that maps one Tensor to one, on batches (x, y), by `loss(model(x), y)`. Refers to the model, shares the optimiser; batches move to the model's device. SIGINT during `fit` ends it after

@@ -329,8 +329,9 @@ void MonitorState::add_found(const Call& c, uint32_t site, uint8_t output, const
     found.push_back({site, output, kind, step, elements, 1, std::move(about)});
     write_findings();
   }
-  if (info || options.break_on == BreakOn::never || (options.break_on == BreakOn::nan && kind == kInf)) return;
+  if (info || (!debug && (options.break_on == BreakOn::never || (options.break_on == BreakOn::nan && kind == kInf)))) return;
   const Monitor::Finding f = finding(found[found_index.at(key)]);
+  if (debug) speak(site, f.text);
   raise(op_error(ErrorCode::numeric, f.text).note("site: " + f.site).note("step: " + std::to_string(step) + ", " + f.phase));
 }
 
@@ -387,6 +388,8 @@ Tensors layer::monitor(Call& c) {
   float sums[64];
   const int summed = m.options.foretell && c.op.elementwise ? m.sample_sum(c, sums) : 0;
   Tensors out = run_backend(c, slots);
+  if (m.debug) [[unlikely]]
+    m.check_safe(c);
   m.take(c, out, slots, remember ? before : nullptr);
   if (update) m.after_update(c, at);
   if (summed) m.judge_sum(c, out[0], at, sums, summed);

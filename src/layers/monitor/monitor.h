@@ -170,6 +170,9 @@ struct MonitorState {
   size_t logged = 0;  // findings written so far
   std::vector<uint8_t> announced;  // a site's outputs, as bits, that the log has named
   int broken_lines = 0;
+  size_t told = 0;  // findings that news() has handed out
+  bool debug = false;         // raise at every fault, and where a safe op replaces a value
+  std::vector<bool> spoken;   // sites that debug mode has logged
 
   // what the rules look at
   static constexpr size_t kWritten = 1024;
@@ -224,6 +227,8 @@ struct MonitorState {
   Monitor::Statistic statistic(const WatchedSite& s, int output) const;
   Monitor::Record record(const WatchedRow& r) const;
   std::string report() const;
+  void speak(uint32_t site, const std::string& text);
+  void check_safe(const Call& c);
   void write_begin();
   void write_findings();
   void write_step();

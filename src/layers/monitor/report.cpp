@@ -4,6 +4,7 @@
 
 #include "backend/float_bits.h"
 #include "base/symbol.h"
+#include "keel/debug.h"
 #include "keel/error.h"
 #include "layers/monitor/monitor.h"
 
@@ -141,11 +142,13 @@ std::string MonitorState::report() const {
 Monitor::Monitor(const MonitorOptions& options) : state_(new MonitorState(options)) {
   Scope& s = scope();
   state_->above = s.monitor;
+  state_->debug = debug_mode();
   s.monitor = state_;
 }
 Monitor::~Monitor() {
   Scope& s = scope();
   if (s.monitor == state_) s.monitor = state_->above;
+  if (state_->debug && !s.monitor) set_debug_mode(true);
   delete state_;
 }
 void Monitor::step() { state_->begin_step(); }
