@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compiles the C++ code of README.md and docs/: a block marked `cpp` that has a main is a program, which is also linked and run if BUILD_DIR (default build/release) exists; one that has none is the inside of a
+"""Compiles the C++ code of README.md and docs/, and the programs in examples/: a block marked `cpp` that has a main is a program, which is also linked and run if BUILD_DIR (default build/release) exists; one that has none is the inside of a
 function. A block marked `cpp scaffold` must be text that tools/new_op.py writes."""
 import os
 import pathlib
@@ -56,6 +56,9 @@ def main():
                         fail(where, "tools/new_op.py does not write this text")
                 elif m[1].strip() != "fragment":
                     compile_block(where, m[2], pathlib.Path(name))
+        for path in sorted((ROOT / "examples").rglob("*.cpp")):
+            count += 1
+            compile_block(path.relative_to(ROOT), path.read_text(), pathlib.Path(name))
     print(f"snippets: {count} blocks, {failed} failed")
     return bool(failed)
 

@@ -111,9 +111,10 @@ void print_event(const StoryEvent& e, const Paint& paint, size_t width) {
   fmt::print("{}{}\n", indent, wrapped(e.text, width - 10, indent));
   if (!e.site.empty()) fmt::print("{}{}\n", indent, paint(kFaint, "at " + e.site));
   std::string numbers;
-  if (e.eta >= 0) numbers += fmt::format(", out of range in about {} steps", e.eta);
-  if (e.mean > 0 || e.low > 0) numbers += fmt::format(", magnitude {:.3g} at least, {:.3g} in the mean", e.low, e.mean);
-  if (e.lost_ulps > 0) numbers += fmt::format(", {:.3g} ULPs lost", e.lost_ulps);
+  const auto said = [&](const std::string& what) { return e.text.find(what) != std::string::npos; };  // texts of rules have their numbers
+  if (e.eta >= 0 && !said(fmt::format("{} steps", e.eta))) numbers += fmt::format(", out of range in about {} steps", e.eta);
+  if ((e.mean > 0 || e.low > 0) && !said(fmt::format("{:.3g}", e.mean))) numbers += fmt::format(", magnitude {:.3g} at least, {:.3g} in the mean", e.low, e.mean);
+  if (e.lost_ulps > 0 && !said(fmt::format("{:.3g}", e.lost_ulps))) numbers += fmt::format(", {:.3g} ULPs lost", e.lost_ulps);
   if (e.count > 1) numbers += fmt::format(", {} times", e.count);
   if (!numbers.empty()) fmt::print("{}{}\n", indent, numbers.substr(2));
   if (!e.advice.empty()) fmt::print("{}{} {}\n", indent, paint(kGreen, "→"), wrapped(e.advice, width - 12, indent + "  "));

@@ -72,7 +72,9 @@ TEST_F(Story, ALineHasEveryNumber) {
   EXPECT_EQ(to_string(f),
             "step 7, epoch 2: div in Net.norm, forward (denominator): the denominator falls; magnitude at least 1e-09, mean 0.003; 3e+06 "
             "ULPs lost; "
-            "out of range in about 12 steps; at net.cpp:12; epsilon 1e-06: add it");
+            "out of range in about 12 steps; at net.cpp:12; to do: add it (epsilon 1e-06)");
+  f.text = "its mean is 0.003; beyond f32 in 12 steps", f.lost_ulps = 0, f.suggestion.text = "add 1e-06";
+  EXPECT_EQ(to_string(f), "step 7, epoch 2: div in Net.norm, forward (denominator): its mean is 0.003; beyond f32 in 12 steps; at net.cpp:12; to do: add 1e-06");
 }
 
 TEST_F(Story, PostMortemHoldsEverything) {
@@ -96,6 +98,9 @@ TEST_F(Story, PostMortemHoldsEverything) {
   EXPECT_GE(root["results"].size(), 8u);
   EXPECT_GE(root["sites"].size(), 2u);
   EXPECT_EQ(root["results_columns"].size(), root["results"].first().size());
+  size_t steps = 0;
+  for (base::JsonValue v = root["sites"].first(); v; v = v.next()) steps = std::max(steps, v["steps"].size());
+  EXPECT_GE(steps, 3u);
   bool f16_seen = false;
   for (base::JsonValue v = root["dtypes"].first(); v; v = v.next()) f16_seen |= v.as_string() == "f16";
   EXPECT_TRUE(f16_seen);

@@ -68,7 +68,7 @@ void MonitorState::announce(uint32_t site, int output) {
 
 void MonitorState::write_findings() {
   if (!log) return;
-  for (; logged < found.size(); ++logged) {
+  for (; logged < found.size() && !undecided(logged); ++logged) {
     const Found& of = found[logged];
     announce(of.site, of.output);
     const Monitor::Finding f = finding(of);
@@ -162,6 +162,7 @@ void MonitorState::write_series() {
 
 void MonitorState::write_step() {
   if (!log || step_ops == 0) return;
+  write_findings();
   constexpr int kMostBroken = 64;  // a run that goes on with NaN would fill the disk
   if (step % interval(step) == 0 || (step_nan + step_inf > 0 && broken_lines++ < kMostBroken)) write_series();
   std::string line;

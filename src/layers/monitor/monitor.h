@@ -1,5 +1,6 @@
 #pragma once
 // What a Monitor keeps. The layer's side of it is written for speed: no text, no allocation but when a new site appears.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <memory>
@@ -230,6 +231,8 @@ struct MonitorState {
   void speak(uint32_t site, const std::string& text);
   void check_safe(const Call& c);
   void write_begin();
+  /// Whether it is still open if finding `i` is a fault: an update that uses the values would make it one.
+  bool undecided(size_t i) const { return std::find(pending.begin(), pending.end(), uint32_t(i)) != pending.end(); }
   void write_findings();
   void write_step();
   void write_end();

@@ -58,7 +58,8 @@ double value_of(uint64_t bits, DType t, bool nan) { return bits < float_bits(t).
 
 std::vector<Monitor::Finding> Monitor::news() {
   std::vector<Finding> out;
-  for (; state_->told < state_->found.size(); ++state_->told) out.push_back(state_->finding(state_->found[state_->told]));
+  for (; state_->told < state_->found.size() && !state_->undecided(state_->told); ++state_->told)
+    out.push_back(state_->finding(state_->found[state_->told]));
   return out;
 }
 
@@ -68,16 +69,16 @@ std::string to_string(const Monitor::Finding& f) {
   s += ": " + f.op + (f.path.empty() ? "" : " in " + f.path) + ", " + f.phase;
   if (!f.detector.empty() && f.detector != "nonfinite") s += " (" + f.detector + ")";
   s += ": " + f.text;
-  if (f.mean > 0) s += "; magnitude at least " + short_text(f.low) + ", mean " + short_text(f.mean);
-  if (f.lost_ulps > 0) s += "; " + short_text(f.lost_ulps) + " ULPs lost";
-  if (f.eta >= 0) s += "; out of range in about " + std::to_string(f.eta) + " steps";
+  // Texts of rules have their numbers; what one lacks comes after it.
+  const auto said = [&](const std::string& what) { return f.text.find(what) != f.text.npos; };
+  if (f.mean > 0 && !said(short_text(f.mean))) s += "; magnitude at least " + short_text(f.low) + ", mean " + short_text(f.mean);
+  if (f.lost_ulps > 0 && !said(short_text(f.lost_ulps))) s += "; " + short_text(f.lost_ulps) + " ULPs lost";
+  if (f.eta >= 0 && !said(std::to_string(f.eta) + " steps")) s += "; out of range in about " + std::to_string(f.eta) + " steps";
   if (f.count > 1) s += "; " + std::to_string(f.count) + " times";
   if (!f.site.empty()) s += "; at " + f.site;
-  if (!f.suggestion.kind.empty()) {
-    s += "; " + f.suggestion.kind;
-    if (f.suggestion.value != 0) s += " " + short_text(f.suggestion.value);
-    if (!f.suggestion.text.empty()) s += ": " + f.suggestion.text;
-  }
+  const Suggestion& g = f.suggestion;
+  if (!g.text.empty()) s += "; to do: " + g.text;
+  if (!g.kind.empty() && g.value != 0 && g.text.find(short_text(g.value)) == g.text.npos) s += " (" + g.kind + " " + short_text(g.value) + ")";
   return s;
 }
 
@@ -107,9 +108,21 @@ Monitor::PostMortem Monitor::post_mortem() const {
       w.key("path").value(t.path).key("phase").value(t.phase).key("at").value(t.site).key("dtype").value(name_of(t.dtype));
       w.key("calls").value(t.calls).key("elements").value(t.elements).key("largest").value(t.largest).key("smallest").value(t.smallest);
       w.key("nan").value(t.nan).key("inf").value(t.inf).key("subnormal").value(t.subnormal);
-      w.key("first_step").value(t.first_step).key("last_step").value(t.last_step).end_object();
+      w.key("first_step").value(t.first_step).key("last_step").value(t.last_step);
+      w.key("steps").begin_array();  // of steps_columns; the step that broke is in the results only
+      if (const Series* s = m.sites[at].results[i].series.get())
+        for (int k = s->size(); k-- > 0;) {
+          const Reading& r = s->back(k);
+          w.begin_array().value(r.step);
+          short_number(w, std::isfinite(r.high) ? std::exp2(double(r.high)) : 0);
+          short_number(w, std::isfinite(r.low) ? std::exp2(double(r.low)) : 0);
+          w.value(int64_t(r.nan)).value(int64_t(r.inf)).value(int64_t(r.subnormal)).end_array();
+        }
+      w.end_array().end_object();
     }
   // One array a result, not an object: there are thousands.
+  w.end_array().key("steps_columns").begin_array();
+  for (const char* c : {"step", "largest", "smallest", "nan", "inf", "subnormal"}) w.value(c);
   w.end_array().key("results_columns").begin_array();
   for (const char* c : {"step", "site", "result", "elements", "largest", "smallest", "nan", "inf", "subnormal"}) w.value(c);
   w.end_array().key("results").begin_array();
