@@ -7,7 +7,7 @@ from ._errors import (
     AutogradError, DeviceError, DTypeError, Error, IndexError, InternalError, InterruptedError, IOError, NumericalError, OutOfMemory, ShapeError, UnsupportedError,
     ValueError,
 )
-from ._functions import enable_grad, no_grad
+from ._functions import debug_mode, enable_grad, no_grad
 from ._keel import *
 from ._precision import PrecisionProfile, PrecisionReport, analyze_precision, precision_profile
 from ._random import rand, randn, randn_like

@@ -37,6 +37,24 @@ class enable_grad(_GradMode):
     _on = True
 
 
+class debug_mode:
+    """A context in which an op that makes NaN or infinities raises NumericalError, and so does a safe op where it replaces a value.
+
+    `debug_mode(False)` is quiet inside a loud one. `set_debug_mode(on)` does the same without a context.
+    """
+
+    def __init__(self, on: bool = True):
+        self._on = on
+
+    def __enter__(self):
+        self._before = _keel.is_debug_mode()
+        _keel.set_debug_mode(self._on)
+        return self
+
+    def __exit__(self, *_):
+        _keel.set_debug_mode(self._before)
+
+
 class _Window:
     """Tells NumPy where a tensor's elements lie, and keeps the tensor alive."""
 

@@ -167,6 +167,9 @@ void bind_functions(nb::module_& m) {
   m.def("grad_enabled", &grad_enabled, "Whether ops of this thread record gradients.");
   m.def(
       "set_grad_enabled", [](bool on) { detail::set_grad_mode(on); }, nb::arg("on"));
+  m.def("set_debug_mode", &set_debug_mode, nb::arg("on"),
+        "Loud arithmetic on this thread: ops that make NaN or infinities raise NumericalError, and safe ops where they replace a value.");
+  m.def("is_debug_mode", &debug_mode, "Whether debug mode is on for this thread.");
   m.def("manual_seed", &manual_seed, nb::arg("seed"), "Seeds the generator of this thread.");
   m.def("version", [] { return std::string(version()); });
 

@@ -81,7 +81,8 @@ struct Trainer::Session {
   std::string dir;
   std::optional<io::EventWriter> events;
   std::unique_ptr<Monitor> monitor;
-  int64_t faults = 0, warnings = 0;
+  int64_t faults = 0, warnings = 0, blocked = 0;
+  std::vector<Monitor::Finding> replayed;  // what computing blocked steps again said, to be passed on
   const int unwinding = std::uncaught_exceptions();
 
   Session(const FitOptions& o) : dir(o.run_dir) {
@@ -119,6 +120,11 @@ struct Trainer::Session {
       warnings += f.severity == Severity::warning;
       if (o.on_finding) o.on_finding(f);
     }
+    for (const Monitor::Finding& f : replayed) {
+      if (!dir.empty()) (void)io::write_file(dir + "/replay.txt", to_string(f) + "\n");
+      if (o.on_finding) o.on_finding(f);
+    }
+    replayed.clear();
   }
   void scalar(const char* tag, double v, int64_t step) {
     if (events) events->scalar(tag, v, step);
@@ -148,8 +154,44 @@ struct Trainer::Session {
   }
 };
 
-double Trainer::step(data::Batch b, const FitOptions& o, bool last_of_group) {
+/// A step that the monitor kept from the weights is computed once more, from the same weights, batch and random numbers. What breaks again is
+/// the program's, and the first op that makes it out of clean inputs is to blame; what does not break again was the machine's.
+Monitor::Finding Trainer::replay(const Tensor& x, const Tensor& y, const Generator::State& before, int64_t step) {
+  const Generator::State after = default_generator().state();
+  StateDict kept;  // running statistics move in a forward pass
+  for (const StateDict::Entry& e : model_.state_dict()) kept.set(e.name, copy(e.tensor.detach()));
+  default_generator().set_state(before);
+  Monitor::Finding f;
+  {
+    optimizer_.zero_grad();
+    Monitor again(MonitorOptions{.foretell = false, .shadow_every = 0});
+    again.step();
+    loss_(forward_(x), y).backward();
+    again.step();
+    std::vector<Monitor::Finding> all = again.findings();
+    const std::vector<Monitor::Finding> notes = again.notes();  // gradients of a narrow dtype, which no update used here
+    for (const Monitor::Finding& n : notes)
+      if (all.empty() && n.phase == "backward") all.push_back(n);
+    if (all.empty()) {
+      f.text = "transient: the same step, from the same weights, batch and random numbers, came out clean";
+      f.suggestion = {"hardware", 0, "test this machine's memory and processor; the update was not made, and the run can go on"};
+    } else {
+      f = all.front();
+      f.text = "computed again, it broke again; first: " + f.text;
+    }
+  }
+  f.severity = Severity::fault, f.detector = "replay", f.step = step;
+  if (f.op.empty()) f.op = "step", f.phase = "forward";
+  model_.load_state_dict(kept);
+  optimizer_.zero_grad();
+  default_generator().set_state(after);
+  return f;
+}
+
+double Trainer::step(data::Batch b, const FitOptions& o, bool last_of_group, Session& session) {
   const Device d = device_of(model_);
+  const bool guarded = session.monitor && o.monitor.options().protect && o.accumulate == 1;
+  const Generator::State before = guarded ? default_generator().state() : Generator::State{};
   const Tensor x = b.x.to(d), y = b.y.to(d);
   Tensor loss = loss_(forward_(x), y);
   (o.accumulate > 1 ? loss / o.accumulate : loss).backward();
@@ -157,6 +199,10 @@ double Trainer::step(data::Batch b, const FitOptions& o, bool last_of_group) {
     if (o.clip_norm > 0) nn::clip_grad_norm(optimizer_.parameters(), o.clip_norm);
     if (o.clip_value > 0) nn::clip_grad_value(optimizer_.parameters(), o.clip_value);
     optimizer_.step();
+    if (guarded && session.monitor->blocked_steps() > session.blocked) {
+      session.blocked = session.monitor->blocked_steps();
+      session.replayed.push_back(replay(x, y, before, session.monitor->current_step()));
+    }
     optimizer_.zero_grad();
     if (schedule_.defined() && !o.schedule_by_epoch) schedule_.step();
     ++steps_;
@@ -200,7 +246,7 @@ Result Trainer::run(data::Loader& batches, data::Loader* held_out, const FitOpti
       if (session.monitor) session.monitor->step();
       const int64_t n = (*it).x.shape()[0];
       const bool last = (done + 1) % o.accumulate == 0 || done + 1 == total;
-      const double loss = step(std::move(*it), o, last);
+      const double loss = step(std::move(*it), o, last, session);
       session.hear(o);
       ++done, seen += n;
       partial_loss_ += loss * double(n), partial_examples_ += n;

@@ -48,6 +48,25 @@ TEST(DebugMode, ReachesTheBackwardPass) {
   EXPECT_NE(said.find("infinities"), std::string::npos) << said;
 }
 
+TEST(DebugMode, SafeOpsSpeakWhereTheyReplace) {
+  const Tensor a = tensor({1.0, 2.0, 3.0}), b = tensor({2.0, 0.0, 1e-9}), bad = tensor({-1.0, 0.0, 4.0});
+  const auto quiet = [&] {
+    return Tensors{div_safe(a, b, {.otherwise = 0.0, .zero_tol = 1e-6}), sqrt_safe(bad, {.otherwise = 0.0}), log_safe(bad, {.otherwise = -1.0}),
+                   rsqrt_safe(bad, {.otherwise = 0.0}), pow_safe(bad, -0.5, {.otherwise = 0.0}), sanitize(a / (b * 0.0))};
+  };
+  for (const Tensor& y : quiet()) EXPECT_TRUE(isfinite(y).all().item<bool>());
+  const Tensor broken = a / (b * 0.0);
+  DebugMode loud;
+  EXPECT_NE(raised_by([&] { div_safe(a, b, {.otherwise = 0.0, .zero_tol = 1e-6}); }).find("div_safe replaced values: 2 of 3 denominators"), std::string::npos);
+  EXPECT_NE(raised_by([&] { sqrt_safe(bad, {.otherwise = 0.0}); }).find("1 of 3 arguments are negative"), std::string::npos);
+  EXPECT_NE(raised_by([&] { log_safe(bad, {.otherwise = 0.0}); }).find("2 of 3 arguments"), std::string::npos);
+  EXPECT_NE(raised_by([&] { rsqrt_safe(bad, {.otherwise = 0.0}); }).find("2 of 3 arguments"), std::string::npos);
+  EXPECT_NE(raised_by([&] { pow_safe(bad, -0.5, {.otherwise = 0.0}); }).find("2 of 3 powers"), std::string::npos);
+  EXPECT_NE(raised_by([&] { sanitize(broken); }).find("3 of 3 values"), std::string::npos);
+  EXPECT_EQ(raised_by([&] { div_safe(a, a), sqrt_safe(a), log_safe(a), rsqrt_safe(a), pow_safe(a, -0.5), sanitize(a); }), "");
+  EXPECT_EQ(debug_mode(), true);
+}
+
 TEST(DebugMode, IsNothingWhileItIsOff) {
   ASSERT_EQ(scope().monitor, nullptr);
   set_debug_mode(false);

@@ -133,6 +133,41 @@ TEST_F(Story, TrainerWithoutFaultsLeavesNone) {
   EXPECT_EQ(fit(dir, false, 3).monitor_report, "");
 }
 
+TEST_F(Story, ABlockedStepIsComputedAgain) {
+  // The network breaks at its 5th call, and only then: the second computation of that step is clean.
+  std::vector<Monitor::Finding> heard;
+  const train::Result r = fit(dir, MonitorOptions{.protect = true}, 5, &heard);
+  EXPECT_EQ(r.steps, 16);
+  int replays = 0;
+  for (const auto& f : heard)
+    if (f.detector == "replay") {
+      ++replays;
+      EXPECT_EQ(f.text.find("transient"), 0u) << f.text;
+      EXPECT_EQ(f.suggestion.kind, "hardware");
+      EXPECT_EQ(f.step, 5);
+    }
+  EXPECT_EQ(replays, 1);
+  EXPECT_NE(content(dir + "/replay.txt").find("transient"), std::string::npos);
+
+  // A batch that breaks whenever it comes.
+  manual_seed(1);
+  Tensor x = randn({8, 2});
+  x.masked_fill_(x == max(x), NAN);
+  Breaks net;
+  net.at = 1000;
+  optim::SGD opt(net.parameters(), {.lr = 0.01});
+  data::Loader batches(data::Dataset::from_tensors(x, randn({8, 1})), {.batch_size = 4});
+  train::Trainer trainer(net, opt, [](const Tensor& y, const Tensor& t) { return mean(square(y - t)); });
+  std::string said;
+  train::FitOptions o{.epochs = 1, .monitor = MonitorOptions{.protect = true}, .progress = false};
+  o.on_finding = [&said](const Monitor::Finding& f) {
+    if (f.detector == "replay") said += to_string(f) + "\n";
+  };
+  trainer.fit(batches, o);
+  EXPECT_NE(said.find("computed again, it broke again; first: linear"), std::string::npos) << said;
+  for (const Tensor& p : net.parameters()) EXPECT_TRUE(isfinite(p).all().item<bool>());
+}
+
 TEST_F(Story, BreakOnStopsTheRunAndLeavesAPostMortem) {
   try {
     fit(dir, MonitorOptions{.break_on = BreakOn::nan}, 3);

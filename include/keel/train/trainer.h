@@ -8,6 +8,7 @@
 #include "keel/nn/module.h"
 #include "keel/optim/optimizer.h"
 #include "keel/optim/schedule.h"
+#include "keel/random.h"
 
 #pragma GCC visibility push(default)
 /// The training loop, with everything that surrounds one.
@@ -67,6 +68,9 @@ struct FitOptions {
   Callback<void(const Monitor::Finding&)> on_finding = {};  // each once, after the step that brought it; not called for one that stops the run by break_on
 };
 
+/// With MonitorOptions.protect, a step whose gradients are not finite is not only kept from the weights, but computed again, from the same weights, batch and random numbers: `on_finding` hears of detector "replay"
+/// which op broke first, or that the second time was clean (a transient fault of the machine); so does run_dir/replay.txt. Not with `accumulate`.
+///
 /// Trains a model that maps one Tensor to one, on batches (x, y), by `loss(model(x), y)`. Refers to the model, shares the optimiser; batches move to the model's device. SIGINT during `fit` ends it after
 /// the step in progress, with a checkpoint; a second one ends the program.
 class Trainer {
@@ -109,9 +113,10 @@ class Trainer {
   std::vector<EpochResult> history_;
   std::vector<double> step_losses_;
 
-  Result run(data::Loader& batches, data::Loader* held_out, const FitOptions& o);
-  double step(data::Batch b, const FitOptions& o, bool last_of_group);
   struct Session;
+  Result run(data::Loader& batches, data::Loader* held_out, const FitOptions& o);
+  double step(data::Batch b, const FitOptions& o, bool last_of_group, Session& session);
+  Monitor::Finding replay(const Tensor& x, const Tensor& y, const Generator::State& before, int64_t step);
 };
 
 }  // namespace keel::train

@@ -15,12 +15,13 @@ from ._errors import EmptyInputError, InvalidValueError, NeonError, NumericsErro
 from ._formats import Tolerance, tolerances
 
 _MODULES = ("scalar", "numpy", "torch", "jax", "numba")
-# The ops of Keel that belong here; each is a row of `keel.registry()` and a function of `keel`.
+# What belongs here and is a function of `keel`: rows of `keel.registry()`, and debug mode.
 _OPS = (
     "any_near",
     "clamp_safe",
     "clamp_to_zero",
     "count_near",
+    "debug_mode",
     "div_safe",
     "fraction_near",
     "log_safe",
@@ -31,6 +32,7 @@ _OPS = (
     "pow_safe",
     "rsqrt_safe",
     "sanitize",
+    "set_debug_mode",
     "soft_clamp",
     "soft_compare",
     "soft_near",

@@ -36,6 +36,7 @@ double number_field(const Call& c, std::string_view name) {
   FieldSink sink{&wanted, [](void* context, const FieldInfo& info, void* member) {
                    auto& w = *static_cast<Wanted*>(context);
                    if (info.name == w.name && info.kind == FieldKind::number) w.value = *static_cast<const double*>(member);
+                   if (info.name == w.name && info.kind == FieldKind::boolean) w.value = *static_cast<const bool*>(member);
                  }};
   if (c.op.params.visit) c.op.params.visit(const_cast<void*>(c.params), sink);
   return wanted.value;
@@ -47,7 +48,13 @@ int64_t count(const Tensor& mask) { return sum(mask).item<int64_t>(); }
 int64_t replaced(const Call& c, const char*& why) {
   const std::string_view name = c.op.name;
   const Tensor& x = c.in[0];
-  if (name == "div_safe") return why = "denominators count as zero", count(abs(c.in[1]) <= number_field(c, "zero_tol"));
+  if (name == "div_safe") {
+    const double least = impl(c.in[1]).spec.dtype == f64 ? 2.2250738585072014e-308 : 1.1754943508222875e-38;
+    const Tensor size = abs(c.in[1]);
+    why = "denominators count as zero";
+    return count(number_field(c, "skip_subnormal") > 0 ? logical_or(size <= number_field(c, "zero_tol"), size < least)
+                                                       : size <= number_field(c, "zero_tol"));
+  }
   if (name == "sqrt_safe") return why = "arguments are negative", count(x < 0);
   if (name == "rsqrt_safe" || name == "log_safe") return why = "arguments are not above zero", count(x <= 0);
   if (name == "pow_safe")
