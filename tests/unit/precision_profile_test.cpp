@@ -26,7 +26,7 @@ struct Cnn : nn::Module<Cnn> {
   Tensor forward(const Tensor& x) { return out(max_pool2d(relu(n(c(x))), {.kernel = {2, 2}}).reshape({x.shape()[0], 150})); }
 };
 struct Attender : nn::Module<Attender> {
-  nn::LayerNorm norm{32};
+  nn::LayerNorm norm{int64_t(32), nn::LayerNormOptions{}};
   nn::MultiheadAttention attention{32, 4};
   nn::Linear out{32, 10};
   static void fields(auto& m, auto&& f) { f("norm", m.norm)("attention", m.attention)("out", m.out); }
