@@ -43,8 +43,13 @@ from ._functions import (
     ulp_prev,
     ulp_within,
 )
+from ._monitor import Finding, InstabilityError, Monitor, monitor
 
 __all__ = [
+    "Finding",
+    "InstabilityError",
+    "Monitor",
+    "monitor",
     "all_near",
     "any_near",
     "clamp_safe",

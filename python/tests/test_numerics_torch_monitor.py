@@ -1,0 +1,179 @@
+"""keel.numerics.torch.monitor on small models with planted faults, each beside its repaired twin."""
+
+import math
+
+import keel.numerics.torch as kt
+import pytest
+import torch
+from torch import nn
+
+torch.set_num_threads(1)
+
+
+class Block(nn.Module):
+    """Two layers and code of its own between them."""
+
+    def __init__(self, between):
+        super().__init__()
+        self.first, self.second, self.between = nn.Linear(4, 4), nn.Linear(4, 1), between
+
+    def forward(self, x):
+        return self.second(self.between(self.first(x)))
+
+
+def model_of(between=lambda x: x):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 4), Block(between), nn.Identity())
+
+
+def train(model, steps, *, fault=None, lr=1e-3, **options):
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    options.setdefault("read_every", 5)
+    with kt.monitor(model, optimizer=optimizer, **options) as m:
+        for step in range(steps):
+            torch.manual_seed(step)
+            x = torch.randn(8, 4)
+            if fault is not None:
+                x = fault(step, x)
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            optimizer.step()
+    return m
+
+
+def test_healthy_runs_are_silent_and_unchanged():
+    plain, watched = model_of(torch.relu), model_of(torch.relu)
+    assert train(watched, 40).findings == []
+    optimizer = torch.optim.SGD(plain.parameters(), lr=1e-3)
+    for step in range(40):
+        torch.manual_seed(step)
+        optimizer.zero_grad()
+        plain(torch.randn(8, 4)).square().mean().backward()
+        optimizer.step()
+    for p, q in zip(plain.parameters(), watched.parameters()):
+        assert torch.equal(p, q)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in watched.modules())
+
+
+@pytest.mark.parametrize("sample", [1, 4])
+def test_the_producer_is_named(sample):
+    model = model_of(lambda x: torch.log(x - x.detach().max() - 1))  # NaN, between first and second
+    m = train(model, 5, sample=sample)
+    (f,) = m.findings
+    assert (
+        (f.detector, f.severity, f.path, f.phase, f.step) == ("nonfinite", "fault", "1", "forward", 0)
+        and "1.second" in f.op
+        and "NaN" in f.message
+    )
+    model = model_of()
+    with torch.no_grad():
+        model[1].first.weight[0, 0] = math.inf
+    m = train(model, 5, sample=sample)
+    (f,) = m.findings
+    assert (f.path, f.op, f.phase) == ("1.first", "Linear", "forward") and f.count == 5
+    assert "1.first (Linear), forward, step 0" in str(f) and m.report() == f"{f} (5 times)"
+
+
+def test_bad_data_and_late_faults():
+    m = train(model_of(), 12, fault=lambda step, x: x / 0 if step == 7 else x)
+    assert [(f.detector, f.step, f.op) for f in m.findings][:1] == [("nonfinite", 7, "before 0")]
+
+
+def test_backward():
+    model = model_of(lambda x: torch.sqrt((x * 0).abs()))  # finite forward, infinite slope
+    m = train(model, 3)
+    f = m.findings[0]
+    assert (f.detector, f.phase, f.path) == ("nonfinite", "backward", "1.second") and "1.first" in f.message
+    assert train(model_of(lambda x: kt.sqrt_safe((x * 0).abs())), 3).findings == []
+
+
+def test_break_and_callback():
+    seen = []
+    model = model_of()
+    with torch.no_grad():
+        model[0].weight[0, 0] = math.nan
+    with pytest.raises(kt.InstabilityError, match="nonfinite at 0") as e:
+        train(model, 20, break_on_instability=True, on_finding=seen.append)
+    assert seen == [e.value.finding] and e.value.finding.step == 0
+
+
+class Growing(nn.Module):
+    def __init__(self, dtype, rate):
+        super().__init__()
+        self.dtype, self.rate, self.at = dtype, rate, 0
+
+    def forward(self, x):
+        self.at += 1
+        return (x.sign() * self.rate**self.at).to(self.dtype)
+
+
+@pytest.mark.parametrize("dtype, rate, last", [(torch.float16, 1.2, 61), (torch.bfloat16, 4.0, 64)])
+def test_overflow_is_foretold(dtype, rate, last):
+    model = nn.Sequential(Growing(dtype, rate))
+    with kt.monitor(model, read_every=2) as m:
+        for step in range(last):
+            model(torch.ones(4))
+            m.step()
+    f = m.findings[0]
+    assert f.detector == "headroom" and f.severity == "warning" and f.path == "0" and f.eta > 0
+    assert m.findings[-1].detector == "nonfinite"
+    first_bad = next(f.step for f in m.findings if f.detector == "nonfinite")
+    assert first_bad - f.step >= 8 and abs(f.step + f.eta - first_bad) <= 4  # foretold, and when
+
+
+def test_denominators_epsilons_and_gradients():
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.LayerNorm(4, eps=0.0))
+    with kt.monitor(model, read_every=1) as m:
+        for step in range(60):
+            model(torch.randn(3, 4) * 0 + torch.tensor([1.0, 2.0, 3.0, 4.0]) * 0.25**step) if step < 40 else None
+            m.step()
+    assert "denominator" in {f.detector for f in m.findings} and all(f.path == "1" for f in m.findings if f.detector == "denominator")
+    half = nn.Sequential(nn.LayerNorm(4, eps=1e-12)).half()
+    adam = torch.optim.Adam(half.parameters(), eps=1e-8)
+    with kt.monitor(half, optimizer=adam) as m:
+        assert [f.detector for f in m.findings] == ["epsilon", "epsilon"] and m.findings[0].path == "0" and "1e-12" in m.findings[0].message
+    with kt.monitor(nn.Sequential(nn.LayerNorm(4)), optimizer=None) as m:
+        assert m.findings == []
+
+
+def test_gradient_norms():
+    m = train(model_of(), 60, fault=lambda step, x: x * (1000 if step == 50 else 1), lr=1e-9)
+    assert [(f.detector, f.step) for f in m.findings] == [("gradient_norm", 50)]
+    grown = train(model_of(), 30, lr=0.0, fault=lambda step, x: x * 2.0 ** max(0, step - 3))
+    assert "growth" in {f.detector for f in grown.findings}
+
+
+def test_absorbed_updates():
+    torch.manual_seed(1)
+
+    def run(lr):
+        model = nn.Linear(8, 8).bfloat16()
+        with torch.no_grad():
+            model.weight.fill_(1.0)
+        optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+        with kt.monitor(model, optimizer=optimizer, read_every=4) as m:
+            for _ in range(24):
+                optimizer.zero_grad()
+                model(torch.ones(2, 8, dtype=torch.bfloat16)).float().mean().backward()
+                optimizer.step()
+        return [f for f in m.findings if f.detector == "absorption"]
+
+    assert any(f.path == "weight" and "master weights" in f.suggestion for f in run(1e-3)) and not run(1.0)
+
+
+def test_in_place_modules_and_containers():
+    class Pair(nn.Module):
+        def forward(self, x):
+            return {"a": x, "b": (x * 2, 3)}
+
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True))
+    with torch.no_grad():
+        model[0].weight.fill_(0), model[0].bias.fill_(-1e38)
+    with kt.monitor(model, read_every=1) as m:
+        model(torch.ones(2, 4))
+        m.step()
+    assert [f.path for f in m.findings] == ["0"]  # the magnitude that the ReLU then overwrote
+    with kt.monitor(Pair(), read_every=1) as m:
+        out = Pair()(torch.ones(2))
+        m.step()
+    assert m.findings == [] and out["b"][1] == 3
