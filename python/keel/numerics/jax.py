@@ -141,8 +141,8 @@ def div_safe(a: Array, b: Array, *, default: Array | None = None, zero_tol: floa
     """a / b, or `default` where |b| <= zero_tol, whatever a is: 0/0, NaN/0 and a/-0 too.
 
     `default` is a number or an array of one for each element; NaN where not given, integers need one. zero_tol "auto" is the smallest
-    normal number of the dtype that computes. A quotient that overflows is an infinity, or the largest number with `saturate`. Gradients: g / b
-    and -(g / b) * (a / b), each 0 where the default stands and where `saturate` cut; the default receives g there.
+    normal number of the dtype that computes. A quotient that overflows is an infinity, or the largest number with `saturate`. Gradients:
+    g / b and -(g / b) * (a / b), each 0 where the default stands and where `saturate` cut; the default receives g there.
     """
     dtype = _result_dtype(a, b)
     work = _work_dtype(dtype)

@@ -450,8 +450,8 @@ def monitor(
     Detectors: `nonfinite` (which module made the first NaN or infinity, or between which modules the program did), `headroom` (will
     overflow its dtype, with steps left), `underflow` (float16 gradients), `denominator` (variances of norm layers), `growth` and
     `gradient_norm`, `absorption` (updates too small for 16-bit weights), `epsilon` (an eps that its dtype does not have). With `optimizer`
-    each of its steps ends one here, else call `step()`. `sample` n looks at every n-th kilobyte of large tensors, another one each step: cheaper,
-    and a lone NaN may be seen late. `break_on_instability` raises InstabilityError at the reading that finds something.
+    each of its steps ends one here, else call `step()`. `sample` n looks at every n-th kilobyte of large tensors, another one each step:
+    cheaper, and a lone NaN may be seen late. `break_on_instability` raises InstabilityError at the reading that finds something.
 
     >>> model = torch.nn.Linear(2, 1)
     >>> with monitor(model) as m:
