@@ -1,5 +1,7 @@
 """What a missing package says, and that nothing is imported before it is used."""
 
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -42,3 +44,12 @@ def test_names():
     assert {"scalar", "numpy", "torch", "jax", "numba", "tolerances", "NeonError"} <= set(dir(keel.numerics))
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         keel.numerics.nothing
+
+
+def test_snippets_of_the_guide():
+    pytest.importorskip("torch")
+    text = (pathlib.Path(__file__).resolve().parents[2] / "docs/guide/python-numerics.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    assert len(blocks) >= 4
+    for block in blocks:
+        exec(block, {})

@@ -17,36 +17,28 @@ from ._formats import Tolerance, tolerances
 _MODULES = ("scalar", "numpy", "torch", "jax", "numba")
 # What belongs here and is a function of `keel`: rows of `keel.registry()`, and debug mode.
 _OPS = (
+    "all_near",
     "any_near",
     "clamp_safe",
     "clamp_to_zero",
     "count_near",
-    "debug_mode",
-    "div_safe",
     "fraction_near",
-    "log_safe",
     "near",
     "near_zero",
     "norm_safe",
     "normalize_safe",
-    "pow_safe",
-    "rsqrt_safe",
-    "sanitize",
-    "set_debug_mode",
     "soft_clamp",
     "soft_compare",
     "soft_near",
     "soft_relu",
     "softmax_safe",
-    "sqrt_safe",
-    "to_int",
-    "to_range",
     "ulp_diff",
     "ulp_next",
     "ulp_of",
+    "ulp_prev",
     "ulp_within",
-    "all_near",
 )
+_WRAPPED = ("div_safe", "log_safe", "pow_safe", "rsqrt_safe", "sanitize", "sqrt_safe")
 
 __all__ = ["EmptyInputError", "InvalidValueError", "NeonError", "NumericsError", "SumOverflowError", "Tolerance", "tolerances", *_MODULES]
 
@@ -54,17 +46,14 @@ __all__ = ["EmptyInputError", "InvalidValueError", "NeonError", "NumericsError",
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
+    if name in _WRAPPED:
+        return getattr(importlib.import_module(f"{__name__}._tensors"), name)
     if name in _OPS:
         import keel
 
-        op = getattr(keel, name, None)
-        if op is not None:
-            return op
-        raise AttributeError(f"this build of Keel has no op {name!r}; keel.numerics.numpy and .torch have it for their arrays")
+        return getattr(keel, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    import keel
-
-    return sorted([*__all__, *(name for name in _OPS if hasattr(keel, name))])
+    return sorted([*__all__, *_OPS, *_WRAPPED])

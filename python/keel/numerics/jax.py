@@ -315,14 +315,13 @@ def count_near(a: Array, b: Array, *, rel_tol: float | None = None, abs_tol: flo
 
 
 def fraction_near(a: Array, b: Array, *, rel_tol: float | None = None, abs_tol: float | None = None, equal_nan: bool = False) -> Array:
-    """The share of elements that are near; 1 for empty arrays, as `all_near` is true there."""
-    n = near(a, b, rel_tol=rel_tol, abs_tol=abs_tol, equal_nan=equal_nan)
-    return jnp.mean(n) if n.size else jnp.ones(())
+    """The share of elements that are near; NaN without any."""
+    return jnp.mean(near(a, b, rel_tol=rel_tol, abs_tol=abs_tol, equal_nan=equal_nan))
 
 
 def _check_grad(grad: str) -> None:
-    if grad not in ("zero", "ste"):
-        raise InvalidValueError(f"grad must be 'zero' or 'ste', got {grad!r}", grad)
+    if grad not in ("exact", "ste"):
+        raise InvalidValueError(f"grad must be 'exact' or 'ste', got {grad!r}", grad)
 
 
 def _snap(v: Array, zone: Array, value: Array, grad: str) -> Array:
@@ -332,7 +331,7 @@ def _snap(v: Array, zone: Array, value: Array, grad: str) -> Array:
     return jnp.where(zone, value, v)
 
 
-def clamp_to_zero(x: Array, *, abs_tol: float | None = None, grad: str = "zero") -> Array:
+def clamp_to_zero(x: Array, *, abs_tol: float | None = None, grad: str = "exact") -> Array:
     """+0 where |x| <= abs_tol, else x. abs_tol = 0 turns -0 into +0 and changes nothing else; NaN and infinities pass.
 
     Gradient 0 where x was set to zero and g elsewhere; with grad "ste" (straight through) g everywhere.
@@ -345,7 +344,7 @@ def clamp_to_zero(x: Array, *, abs_tol: float | None = None, grad: str = "zero")
 to_zero = clamp_to_zero
 
 
-def to_int(x: Array, *, abs_tol: float | None = None, grad: str = "zero") -> Array:
+def to_int(x: Array, *, abs_tol: float | None = None, grad: str = "exact") -> Array:
     """The nearest integer, ties to even, where x lies within abs_tol of it, else x; the dtype stays. Gradient as in `clamp_to_zero`."""
     _check_grad(grad)
     dtype = _result_dtype(x, floating=False)

@@ -298,9 +298,9 @@ def count_near(a, b, rel_tol=NAN, abs_tol=NAN, equal_nan=False):  # type: ignore
 
 @_njit
 def fraction_near(a, b, rel_tol=NAN, abs_tol=NAN, equal_nan=False):  # type: ignore[no-untyped-def]
-    """The share of elements that are near; 1 for empty arrays."""
+    """The share of elements that are near; NaN without any."""
     n = np.asarray(near(a, b, rel_tol, abs_tol, equal_nan))
-    return np.sum(n) / n.size if n.size > 0 else 1.0
+    return np.sum(n) / n.size if n.size > 0 else NAN
 
 
 @_njit

@@ -449,10 +449,10 @@ def count_near(
 def fraction_near(
     a: ArrayLike, b: ArrayLike, *, rel_tol: float | None = None, abs_tol: float | None = None, equal_nan: bool = False, where: Any = True
 ) -> float:
-    """The share of elements that are near; 1 for empty arrays, as `all_near` is True there."""
+    """The share of elements that are near; NaN without any."""
     n = np.asarray(near(a, b, rel_tol=rel_tol, abs_tol=abs_tol, equal_nan=equal_nan, where=where))
     total = n.size if where is True else int(np.count_nonzero(np.broadcast_to(where, n.shape)))
-    return int(np.count_nonzero(n)) / total if total else 1.0
+    return int(np.count_nonzero(n)) / total if total else math.nan
 
 
 def clamp_to_zero(x: ArrayLike, *, abs_tol: float | None = None, out: Array | None = None, where: Any = True) -> Any:

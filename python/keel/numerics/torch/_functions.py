@@ -398,22 +398,21 @@ def count_near(a: Number, b: Number, *, rel_tol: float | None = None, abs_tol: f
 
 
 def fraction_near(a: Number, b: Number, *, rel_tol: float | None = None, abs_tol: float | None = None, equal_nan: bool = False) -> Tensor:
-    """The share of elements that are near, as a tensor of one number; 1 for empty tensors, as `all_near` is True there."""
-    n = near(a, b, rel_tol=rel_tol, abs_tol=abs_tol, equal_nan=equal_nan)
-    return n.to(torch.get_default_dtype()).mean() if n.numel() else torch.ones((), device=n.device)
+    """The share of elements that are near, as a tensor of one number; NaN without any."""
+    return near(a, b, rel_tol=rel_tol, abs_tol=abs_tol, equal_nan=equal_nan).to(torch.get_default_dtype()).mean()
 
 
 def _snap(x: Tensor, v: Tensor, zone: Tensor, value: Number, grad: str) -> Tensor:
     """`value` in the zone, x elsewhere. The gradient is 0 in the zone, or g with grad "ste"."""
-    if grad not in ("zero", "ste"):
-        raise InvalidValueError(f"grad must be 'zero' or 'ste', got {grad!r}", grad)
+    if grad not in ("exact", "ste"):
+        raise InvalidValueError(f"grad must be 'exact' or 'ste', got {grad!r}", grad)
     if grad == "ste":
         inside = torch.where(zone, v, 0)  # finite, so that the difference is 0
         value = value + (inside - inside.detach())
     return _rounded(torch.where(zone, value, v), x.dtype)
 
 
-def clamp_to_zero(x: Tensor, *, abs_tol: float | None = None, grad: str = "zero") -> Tensor:
+def clamp_to_zero(x: Tensor, *, abs_tol: float | None = None, grad: str = "exact") -> Tensor:
     """+0 where |x| <= abs_tol, else x. abs_tol = 0 turns -0 into +0 and changes nothing else; NaN and infinities pass.
 
     Gradient 0 where x was set to zero and g elsewhere; with grad "ste" (straight through) g everywhere.
@@ -424,7 +423,7 @@ def clamp_to_zero(x: Tensor, *, abs_tol: float | None = None, grad: str = "zero"
 to_zero = clamp_to_zero
 
 
-def to_int(x: Tensor, *, abs_tol: float | None = None, grad: str = "zero") -> Tensor:
+def to_int(x: Tensor, *, abs_tol: float | None = None, grad: str = "exact") -> Tensor:
     """The nearest integer, ties to even, where x lies within abs_tol of it, else x; the dtype stays. Gradient as in `clamp_to_zero`."""
     if not x.dtype.is_floating_point:
         return x.clone()
