@@ -381,6 +381,28 @@ TEST(MonitorDetectors, AttentionThatCollapses) {
   silent(120, attend(1.0, 0.25));
 }
 
+TEST(MonitorDetectors, ShadowOfProducts) {
+  const Tensor x = randn({2, 16, 64}), w = randn({24, 64}), b = randn({24});
+  for (const DType t : {f32, bf16, f16}) {
+    Monitor m({.max_ulp_drift = 40, .shadow_every = 1});
+    for (int s = 1; s <= 20; ++s) {
+      m.step();
+      linear(x.to(t), w.to(t), b.to(t));
+      matmul(x.to(t), x.to(t).transpose(1, 2));
+      matmul(w.to(t).transpose(), w.to(t));
+    }
+    m.step();
+    EXPECT_EQ(all_of(m), "") << name_of(t);
+  }
+  // A bound that no product keeps: the measure is not blind.
+  Monitor m({.max_ulp_drift = 0.01, .shadow_every = 1});
+  m.step();
+  matmul(w, w.transpose());
+  ASSERT_TRUE(said(m.warnings(), "lost bits"));
+  EXPECT_GT(said(m.warnings(), "lost bits")->lost_ulps, 0.01);
+  EXPECT_LT(said(m.warnings(), "lost bits")->lost_ulps, 10);
+}
+
 struct Cnn : nn::Module<Cnn> {
   nn::Conv2d conv{1, 8, {.kernel = 3}};
   nn::BatchNorm2d norm{8};

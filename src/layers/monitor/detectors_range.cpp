@@ -250,7 +250,9 @@ void MonitorState::judge_range(uint32_t site, uint8_t output, WatchedResult& r) 
   if (!trend && !near) return;
   const bool exponential = has_risk(s.op->risk, Risk::exp_range) && s.op->in.size() > 0 && has_risk(s.op->in[0].risk, Risk::exp_range);
   Monitor::Finding about;
-  about.severity = Severity::warning, about.eta = trend ? std::max<int64_t>(0, int64_t(eta)) : -1,
+  // A dynamic loss scale grows until narrow gradients overflow, and then steps back: no reason for alarm.
+  about.severity = f.narrow && s.phase == Phase::backward ? Severity::info : Severity::warning;
+  about.eta = trend ? std::max<int64_t>(0, int64_t(eta)) : -1,
   about.value = std::exp2(double(now.high));
   about.suggestion = suggest_for(*s.op, r.dtype, s.phase);
   about.text =

@@ -147,7 +147,7 @@ void MonitorState::after_update(const Call& c, uint32_t at) {
   if (!(gradient < INFINITY) || !(moved < INFINITY)) return;
   const double lr = settings[0];
   judge_absorbed(at, u, 2 * due > narrow ? absorbed / due : 0, lr, dtype);
-  if (adam && ratio_n > 0) judge_adam(at, u, std::sqrt(ratio / ratio_n), live > 0 ? floored / live : 0, settings[3]);
+  if (adam && ratio_n > 0) judge_adam(at, u, std::sqrt(ratio / ratio_n), live > 0 ? floored / live : 0, settings[3], 0.5 * std::log2(gradient));
   if (gradient > 0) u.gradient.push(0.5 * std::log2(gradient)), judge_gradient(at, u);
   if (moved > 0) {
     u.moved.push(0.5 * std::log2(moved));
@@ -186,9 +186,9 @@ void MonitorState::judge_absorbed(uint32_t at, WatchedUpdate& u, double share, d
 }
 
 /// Gradients that have outgrown the second moment that they are divided by.
-void MonitorState::judge_adam(uint32_t at, WatchedUpdate& u, double rms, double floored, double eps) {
+void MonitorState::judge_adam(uint32_t at, WatchedUpdate& u, double rms, double floored, double eps, double norm) {
   const double before = u.ratio.size() >= 20 ? double(u.ratio.most(0, 100)) : INFINITY;
-  if (rms > 4 && rms > 2.5 * before) {
+  if (rms > 5 && rms > 3 * before && norm > double(u.most_gradient)) {
     double median, spread;
     u.gradient.centre(median, spread);
     Monitor::Finding about;

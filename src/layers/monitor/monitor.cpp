@@ -392,6 +392,8 @@ Tensors layer::monitor(Call& c) {
     m.check_safe(c);
   m.take(c, out, slots, remember ? before : nullptr);
   if (update) m.after_update(c, at);
+  if (m.wants_shadow(c)) [[unlikely]]
+    m.shadow(c, out[0], at);
   if (summed) m.judge_sum(c, out[0], at, sums, summed);
   if (const auto& a = m.sites[at].argument; a && a->kind == WatchedArgument::attends && m.rotation % 8 == 0) m.look_at_attention(out[0], *a);
   if (governed)

@@ -213,6 +213,9 @@ struct MonitorState {
   /// True: the update must not run.
   bool before_update(const Call& c, uint32_t at);
   void after_update(const Call& c, uint32_t at);
+  // shadow.cpp
+  bool wants_shadow(const Call& c) const;
+  void shadow(const Call& c, const Tensor& out, uint32_t at);
   // lint.cpp
   void lint_call(const Call& c, uint32_t at);
   int sample_sum(const Call& c, float* before) const;
@@ -253,7 +256,7 @@ struct MonitorState {
   // detectors_update.cpp
   bool gradients_are_bad(const Call& c) const;
   void judge_absorbed(uint32_t at, WatchedUpdate& u, double share, double lr, DType t);
-  void judge_adam(uint32_t at, WatchedUpdate& u, double rms, double floored, double eps);
+  void judge_adam(uint32_t at, WatchedUpdate& u, double rms, double floored, double eps, double norm);
   void judge_gradient(uint32_t at, WatchedUpdate& u);
   void judge_range(uint32_t site, uint8_t output, WatchedResult& r);
   void judge_growth(uint32_t site, uint8_t output, WatchedResult& r);
