@@ -252,8 +252,7 @@ void MonitorState::judge_range(uint32_t site, uint8_t output, WatchedResult& r) 
   Monitor::Finding about;
   // A dynamic loss scale grows until narrow gradients overflow, and then steps back: no reason for alarm.
   about.severity = f.narrow && s.phase == Phase::backward ? Severity::info : Severity::warning;
-  about.eta = trend ? std::max<int64_t>(0, int64_t(eta)) : -1,
-  about.value = std::exp2(double(now.high));
+  about.eta = trend ? std::max<int64_t>(0, int64_t(eta)) : -1, about.value = std::exp2(double(now.high));
   about.suggestion = suggest_for(*s.op, r.dtype, s.phase);
   about.text =
       std::string(s.op->name) + " reaches " + power(double(now.high)) + ", " + number(room) + " bits below the largest " + name_of(r.dtype);

@@ -147,7 +147,8 @@ void MonitorState::after_update(const Call& c, uint32_t at) {
   if (!(gradient < INFINITY) || !(moved < INFINITY)) return;
   const double lr = settings[0];
   judge_absorbed(at, u, 2 * due > narrow ? absorbed / due : 0, lr, dtype);
-  if (adam && ratio_n > 0) judge_adam(at, u, std::sqrt(ratio / ratio_n), live > 0 ? floored / live : 0, settings[3], 0.5 * std::log2(gradient));
+  if (adam && ratio_n > 0)
+    judge_adam(at, u, std::sqrt(ratio / ratio_n), live > 0 ? floored / live : 0, settings[3], 0.5 * std::log2(gradient));
   if (gradient > 0) u.gradient.push(0.5 * std::log2(gradient)), judge_gradient(at, u);
   if (moved > 0) {
     u.moved.push(0.5 * std::log2(moved));

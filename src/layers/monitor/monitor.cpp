@@ -82,7 +82,9 @@ MonitorState::MonitorState(const MonitorOptions& o) : options(o), index(256), ri
 
 uint32_t MonitorState::site_of(const Call& c) {
   const Phase phase = c.scope.phase;
-  const auto is_here = [&](const WatchedSite& s) { return s.site == c.site && s.op == &c.op && s.path == c.scope.path && s.phase == phase; };
+  const auto is_here = [&](const WatchedSite& s) {
+    return s.site == c.site && s.op == &c.op && s.path == c.scope.path && s.phase == phase;
+  };
   // Steps repeat the same calls in the same order.
   if (last_site < sites.size()) {
     const uint32_t guess = sites[last_site].next;
@@ -97,7 +99,8 @@ uint32_t MonitorState::site_of(const Call& c) {
   for (size_t at = (h ^ h >> 29) & (index.size() - 1);; at = (at + 1) & (index.size() - 1)) {
     const uint32_t i = index[at];
     if (i == 0) {
-      if (sites.size() >= kMostSites) return uint32_t(sites.size() - 1);  // the table's memory is bounded: what comes later shares the last site
+      if (sites.size() >= kMostSites)
+        return uint32_t(sites.size() - 1);  // the table's memory is bounded: what comes later shares the last site
       WatchedSite& s = sites.emplace_back();
       s.op = &c.op, s.path = c.scope.path, s.site = c.site, s.phase = phase;
       if (options.foretell && phase != Phase::backward)
@@ -178,7 +181,8 @@ void MonitorState::remember(const Call& c, const Tensors& out, int i, uint32_t s
   w.elements = slot.count.load(std::memory_order_relaxed), w.max_bits = slot.max_bits.load(std::memory_order_relaxed);
   w.min_bits = slot.min_bits.load(std::memory_order_relaxed), w.whole = w.elements == uint64_t(y.spec.shape.numel());
   w.noise = w.floor = -INFINITY;
-  if (c.op.elementwise && c.scope.phase == Phase::forward && options.foretell) w.noise = noise_of(c, out[i], site, w.noise_site), w.floor = floor_of(c);
+  if (c.op.elementwise && c.scope.phase == Phase::forward && options.foretell)
+    w.noise = noise_of(c, out[i], site, w.noise_site), w.floor = floor_of(c);
 }
 
 void MonitorState::take(const Call& c, const Tensors& out, const StatSlot* slots, const Taint* overwritten) {
@@ -262,7 +266,8 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
       StatSlot s;
       observe(c.in[k], s);
       has_nan = s.nan.load() > 0, has_inf = s.inf.load() > 0;
-      if ((has_nan || has_inf) && seen == TaintedStorages::clean && x.storage) unknown = true, place_of_first_bad(c.in[k], def.name, bad_place);
+      if ((has_nan || has_inf) && seen == TaintedStorages::clean && x.storage)
+        unknown = true, place_of_first_bad(c.in[k], def.name, bad_place);
       const FloatBits f = float_bits(x.spec.dtype);
       if (const uint64_t high = s.max_bits.load(), low = s.min_bits.load(); high < f.inf) {
         range = "magnitudes " + (low < f.magnitude ? number(magnitude_of(low + 1, x.spec.dtype)) + " to " : std::string()) +
@@ -323,8 +328,10 @@ void MonitorState::add_found(const Call& c, uint32_t site, uint8_t output, const
     if (waits) pending.push_back(uint32_t(found.size()));
     about.severity = info || waits ? Severity::info : Severity::fault, about.epoch = epoch;
     about.detector = detector_name(kind == kNanInput ? Detector::bad_input : Detector::nonfinite);
-    if (kind == kNanInput) about.suggestion = {"data", 0, "look at that row of the data, or at what the program wrote there by hand"};
-    else if (!info) about.suggestion = suggest_for(c.op, c.out[output].dtype, c.scope.phase);
+    if (kind == kNanInput)
+      about.suggestion = {"data", 0, "look at that row of the data, or at what the program wrote there by hand"};
+    else if (!info)
+      about.suggestion = suggest_for(c.op, c.out[output].dtype, c.scope.phase);
     about.value = value, about.text = std::move(text);
     found.push_back({site, output, kind, step, elements, 1, std::move(about)});
     write_findings();
@@ -354,7 +361,11 @@ void MonitorState::begin_step() {
   for (size_t i = found.size(); i-- > 0;)
     if (found[i].about.severity == Severity::warning) {
       const Monitor::Finding f = finding(found[i]);
-      raise(Error(ErrorCode::numeric, f.text).op(f.op.c_str()).path(f.path.c_str()).note("site: " + f.site).note("step: " + std::to_string(f.step) + ", " + f.phase));
+      raise(Error(ErrorCode::numeric, f.text)
+                .op(f.op.c_str())
+                .path(f.path.c_str())
+                .note("site: " + f.site)
+                .note("step: " + std::to_string(f.step) + ", " + f.phase));
     }
 }
 
@@ -395,7 +406,8 @@ Tensors layer::monitor(Call& c) {
   if (m.wants_shadow(c)) [[unlikely]]
     m.shadow(c, out[0], at);
   if (summed) m.judge_sum(c, out[0], at, sums, summed);
-  if (const auto& a = m.sites[at].argument; a && a->kind == WatchedArgument::attends && m.rotation % 8 == 0) m.look_at_attention(out[0], *a);
+  if (const auto& a = m.sites[at].argument; a && a->kind == WatchedArgument::attends && m.rotation % 8 == 0)
+    m.look_at_attention(out[0], *a);
   if (governed)
     for (int i = 0; i < n; ++i) m.pass_ns += slots[i].pass_ns;
   return out;

@@ -72,7 +72,8 @@ void MonitorState::shadow(const Call& c, const Tensor& out, uint32_t at) {
   if (!(worst > options.max_ulp_drift)) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.lost_ulps = worst, about.value = worst_got;
-  about.suggestion = {"hardware", 0, "run the step again from the same numbers: if it comes out clean, the memory or processor is to blame"};
+  about.suggestion = {"hardware", 0,
+                      "run the step again from the same numbers: if it comes out clean, the memory or processor is to blame"};
   about.text = std::string(c.op.name) + " gave " + number(worst_got) + " where the same sum in f64 is " + number(worst_exact) + ": " +
                number(worst) + " units in the last place off, measured on " + std::to_string(kSamples) + " values";
   warn(Detector::lost_bits, at, 0, "drift", std::move(about));
