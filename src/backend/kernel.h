@@ -28,7 +28,7 @@ struct TensorView {
 };
 
 struct KernelStatus {
-  enum Code : uint8_t { ok, bad_index, bad_place, bad_value, bad_element } code = ok;
+  enum Code : uint8_t { ok, bad_index, bad_place, bad_value, bad_element, device_error } code = ok;
   int64_t got = 0, limit = 0;
   const char* what = "";
   int64_t axis = -1;
@@ -39,6 +39,8 @@ struct KernelStatus {
   static KernelStatus place(int64_t got, int64_t limit, const char* what) { return {bad_place, got, limit, what}; }
   /// Element `position` breaks the rule `what`.
   static KernelStatus element(const char* what, int64_t position) { return {bad_element, position, 0, what}; }
+  /// The device refused; `what` says why in its own words and lives until the thread's next call.
+  static KernelStatus device(const char* what) { return {device_error, 0, 0, what}; }
 };
 
 struct KernelArgs {
@@ -51,6 +53,7 @@ struct KernelArgs {
   StatSlot* stats[4] = {};
   void* stream = nullptr;  // the queue of the device that the tensors live on; null on the CPU
   int device = 0;          // its index
+  uint64_t call = 0;       // under which a `late` kernel reports what it finds; counts up
 
   template <class P> const P& get() const { return *static_cast<const P*>(params); }
 };
@@ -77,6 +80,7 @@ struct KernelEntry {
   Layout in_layout[10] = {};     // one an input; a variadic input takes the last
   Layout out_layout[4] = {Layout::contiguous, Layout::contiguous, Layout::contiguous, Layout::contiguous};
   bool stats = false;            // fills StatSlots itself
+  bool late = false;             // what is wrong with its data is found by queued work, and reported by the driver's `fault`
   bool inplace = false;          // output 0 may be the very memory of an input
   const KernelEntry* next = nullptr;
 };
@@ -118,6 +122,7 @@ class KernelDef {
   KernelDef& workspace(size_t (*f)(const KernelArgs&)) { return e_.workspace = f, *this; }
   KernelDef& count(KernelStatus (*f)(const KernelArgs&, Shape*)) { return e_.count = f, *this; }
   KernelDef& stats() { return e_.stats = true, *this; }
+  KernelDef& late() { return e_.late = true, *this; }
   KernelDef& inplace() { return e_.inplace = true, *this; }
 
  private:

@@ -107,13 +107,23 @@ const DeviceDriver& driver_of(Device d) {
   return *driver;
 }
 
+namespace {
+void raise_fault(Device d) {
+  const DeviceDriver& driver = driver_of(d);
+  DeviceFault f;
+  if (driver.fault && driver.fault(d.index, &f)) raise(late_error(f));
+}
+}  // namespace
+
 void device_copy(Device d, void* to, const void* from, size_t bytes, CopyWay way) {
   if (const char* wrong = driver_of(d).copy(d.index, to, from, bytes, way)) raise(about_call(Error(ErrorCode::device, wrong)));
+  if (way == CopyWay::to_host) raise_fault(d);
 }
 
 void synchronize(Device d) {
   if (d.type == DeviceType::cpu) return;
   if (const char* wrong = driver_of(d).synchronize(d.index)) raise(about_call(Error(ErrorCode::device, wrong).op("synchronize")));
+  raise_fault(d);
 }
 
 MemoryStats memory_stats(Device d) { return d == cpu_device ? memory_stats() : driver_of(d).memory(d.index); }

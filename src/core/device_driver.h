@@ -7,12 +7,23 @@
 
 #include "core/impl.h"
 #include "keel/device.h"
+#include "keel/error.h"
 #include "keel/memory.h"
 
 namespace keel {
 
 /// Which way a copy goes.
 enum class CopyWay : int32_t { to_device, to_host, within };
+
+/// What queued work of a call found wrong with its data: a KernelStatus (backend/kernel.h) with the call's number.
+struct DeviceFault {
+  uint64_t call = 0;
+  int32_t code = 0, axis = -1;
+  int64_t got = 0, limit = 0;
+  const char* what = "";
+};
+/// The error that `f` stands for, about the call that it names. Defined where rows are known.
+Error late_error(const DeviceFault& f);
 
 /// Functions that return text return null where all went well; the text lives until the thread's next call. All work of a device goes into
 /// one queue (on CUDA: the stream of `stream`), in the order of the calls; only `copy` to the host and `synchronize` wait for it.
@@ -30,6 +41,8 @@ struct DeviceDriver {
   const char* (*copy)(int device, void* to, const void* from, size_t bytes, CopyWay way) = nullptr;
   /// Waits for all queued work; the text is the first error of that work.
   const char* (*synchronize)(int device) = nullptr;
+  /// After all queued work was waited for: takes the first fault that it reported; false where there is none. May be null.
+  bool (*fault)(int device, DeviceFault* to) = nullptr;
   void* (*stream)(int device) = nullptr;
   MemoryStats (*memory)(int device) = nullptr;
   void (*reset_peak)(int device) = nullptr;

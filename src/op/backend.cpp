@@ -129,17 +129,7 @@ const KernelEntry* find_kernel(const KernelTable& table, Call& c) {
   return nullptr;
 }
 
-[[gnu::cold, gnu::noinline, noreturn]] void raise_status(const KernelStatus& s) {
-  if (s.code == KernelStatus::bad_index) {
-    const std::string axis = s.axis < 0 ? "" : " on axis " + std::to_string(s.axis);
-    if (s.limit <= 0) fail(ErrorCode::index, std::string(s.what) + " " + std::to_string(s.got) + " is out of range: there are no elements" + axis, "check size() first");
-    fail(ErrorCode::index, std::string(s.what) + " " + std::to_string(s.got) + " is out of range [" + std::to_string(-s.limit) + ", " + std::to_string(s.limit - 1) + "]" + axis, "negative indices count from the end");
-  }
-  if (s.code == KernelStatus::bad_element) fail(ErrorCode::value, std::string(s.what) + "; element " + std::to_string(s.got) + " is not");
-  if (s.code == KernelStatus::bad_place)
-    fail(ErrorCode::index, std::string(s.what) + " " + std::to_string(s.got) + " is out of range [0, " + std::to_string(s.limit - 1) + "]");
-  fail(ErrorCode::value, std::string(s.what) + ", got " + std::to_string(s.got));
-}
+[[gnu::cold, gnu::noinline, noreturn]] void raise_status(const KernelStatus& s) { raise(about_call(status_error(s))); }
 
 /// Statistics of results whose kernel took none; results beyond the last declared output share its slot.
 void watch_outputs(Call& c, const Tensors& out, StatSlot* stats) {
@@ -205,6 +195,7 @@ Tensors run_kernel(const KernelEntry& k, Call& c, StatSlot* stats, Device d) {
   if (stats && k.stats)
     for (int i = 0; i < n_out && i < c.op.out.size(); ++i) a.stats[i] = out[i].defined() ? &stats[i] : nullptr;
   aim(a, d);
+  if (k.late) a.call = remember_call(c);
   const size_t wanted = k.workspace ? k.workspace(a) : 0;
   const Ref<Storage> workspace = wanted ? allocate_storage(wanted, d) : Ref<Storage>();
   a.workspace = wanted ? workspace->data : nullptr;

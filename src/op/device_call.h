@@ -8,6 +8,11 @@ namespace keel {
 /// The same values on device `to`; dense tensors keep the order of their axes in memory.
 Tensor move_to(const Tensor& x, Device to);
 
+/// The error that a kernel's status stands for.
+Error status_error(const KernelStatus& s);
+/// Keeps what an error found later must say of `c`: the number that late_error finds it by.
+uint64_t remember_call(const Call& c);
+
 /// The kernel of `d`, or what stands in for it.
 Tensors run_backend_on(Device d, Call& c, StatSlot* stats);
 /// Serves a call on `d` by the CPU: inputs are copied there, results back.

@@ -1,4 +1,5 @@
 // Activations and their backward forms, in the formulas of the rows (src/ops/activation.cpp).
+#include "backend/cuda/math.cuh"
 #include "backend/cuda/pointwise.cuh"
 #include "keel/ops/elementwise.h"
 
@@ -6,17 +7,6 @@ using namespace keel;
 using namespace keel::cuda;
 
 namespace {
-
-__device__ inline float exp_of(float x) { return expf(x); }
-__device__ inline double exp_of(double x) { return exp(x); }
-__device__ inline float expm1_of(float x) { return expm1f(x); }
-__device__ inline double expm1_of(double x) { return expm1(x); }
-__device__ inline float log1p_of(float x) { return log1pf(x); }
-__device__ inline double log1p_of(double x) { return log1p(x); }
-__device__ inline float tanh_of(float x) { return tanhf(x); }
-__device__ inline double tanh_of(double x) { return tanh(x); }
-__device__ inline float erf_of(float x) { return erff(x); }
-__device__ inline double erf_of(double x) { return erf(x); }
 
 /// 1 / (1 + exp(-x)) without overflow on either side.
 template <class T>
@@ -116,6 +106,64 @@ struct LeakyReluBackward {
   }
 };
 
+struct Elu {
+  double alpha, scale;
+  template <class T>
+  __device__ T operator()(T x) const {
+    return (x > 0 ? x : T(alpha) * expm1_of(x)) * T(scale);
+  }
+};
+struct EluBackward {
+  double alpha, scale;
+  template <class T>
+  __device__ T operator()(T g, T x) const {
+    return (x > 0 ? g : g * (exp_of(x) * T(alpha))) * T(scale);
+  }
+};
+constexpr double kSeluAlpha = 1.6732632423543772848170429916717, kSeluScale = 1.0507009873554804934193349852946;
+struct Softplus {
+  double beta, threshold;
+  template <class T>
+  __device__ T operator()(T x) const {
+    const T b = x * T(beta);
+    return b > T(threshold) ? x : log1pexp(b) / T(beta);
+  }
+};
+struct SoftplusBackward {
+  double beta, threshold;
+  template <class T>
+  __device__ T operator()(T g, T x) const {
+    const T b = x * T(beta);
+    return b > T(threshold) ? g : g * logistic(b);
+  }
+};
+struct Hardswish {
+  template <class T>
+  __device__ T operator()(T x) const {
+    const T v = x + 3;
+    return x * (v != v ? v : (v < 0 ? T(0) : v > 6 ? T(6) : v) / T(6));
+  }
+};
+struct HardswishBackward {
+  template <class T>
+  __device__ T operator()(T g, T x) const {
+    return x <= -3 ? T(0) : x < 3 ? g * (x / T(3) + T(0.5)) : g;
+  }
+};
+struct Mish {
+  template <class T>
+  __device__ T operator()(T x) const {
+    return x * tanh_of(log1pexp(x));
+  }
+};
+struct MishBackward {
+  template <class T>
+  __device__ T operator()(T g, T x) const {
+    const T t = tanh_of(log1pexp(x));
+    return g * (t + x * logistic(x) * ((1 - t) * (1 + t)));
+  }
+};
+
 template <class F>
 void define_unary(KernelDef& k) {
   pointwise_def(k, kinds::floating).run([](const KernelArgs& a) { return unary<Floats>(a, F{}); });
@@ -154,3 +202,31 @@ KEEL_CUDA_KERNEL(leaky_relu_backward) {
     return binary<Floats>(a, LeakyReluBackward{a.get<LeakyReluParams>().slope});
   });
 }
+KEEL_CUDA_KERNEL(elu) {
+  pointwise_def(k, kinds::floating).run([](const KernelArgs& a) { return unary<Floats>(a, Elu{a.get<EluParams>().alpha, 1}); });
+}
+KEEL_CUDA_KERNEL(elu_backward) {
+  pointwise_def(k, kinds::floating).run([](const KernelArgs& a) { return binary<Floats>(a, EluBackward{a.get<EluParams>().alpha, 1}); });
+}
+KEEL_CUDA_KERNEL(selu) {
+  pointwise_def(k, kinds::floating).run([](const KernelArgs& a) { return unary<Floats>(a, Elu{kSeluAlpha, kSeluScale}); });
+}
+KEEL_CUDA_KERNEL(selu_backward) {
+  pointwise_def(k, kinds::floating).run([](const KernelArgs& a) { return binary<Floats>(a, EluBackward{kSeluAlpha, kSeluScale}); });
+}
+KEEL_CUDA_KERNEL(softplus) {
+  pointwise_def(k, kinds::floating).run([](const KernelArgs& a) {
+    const auto& p = a.get<SoftplusParams>();
+    return unary<Floats>(a, Softplus{p.beta, p.threshold});
+  });
+}
+KEEL_CUDA_KERNEL(softplus_backward) {
+  pointwise_def(k, kinds::floating).run([](const KernelArgs& a) {
+    const auto& p = a.get<SoftplusParams>();
+    return binary<Floats>(a, SoftplusBackward{p.beta, p.threshold});
+  });
+}
+KEEL_CUDA_KERNEL(hardswish) { define_unary<Hardswish>(k); }
+KEEL_CUDA_KERNEL(hardswish_backward) { define_backward<HardswishBackward>(k); }
+KEEL_CUDA_KERNEL(mish) { define_unary<Mish>(k); }
+KEEL_CUDA_KERNEL(mish_backward) { define_backward<MishBackward>(k); }

@@ -50,6 +50,51 @@ struct Pow {
   __device__ double operator()(double a, double b) const { return pow(a, b); }
 };
 
+/// Python's: the remainder has the sign of b, the quotient is rounded down.
+struct Remainder {
+  static __device__ float rest(float a, float b) { return fmodf(a, b); }
+  static __device__ double rest(double a, double b) { return fmod(a, b); }
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    if constexpr (std::is_floating_point_v<T>) {
+      const T m = rest(a, b);
+      if (m != 0 && (m < 0) != (b < 0)) return m + b;
+      return m == 0 && b != 0 ? T(copysign(T(0), b)) : m;
+    } else {
+      if (b == 0 || T(b + 1) == 0) return std::is_signed_v<T> || b == 0 ? T(0) : T(a % b);
+      const T m = T(a % b);
+      return m != 0 && (m < 0) != (b < 0) ? T(m + b) : m;
+    }
+  }
+};
+struct FloorDivide {
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    if constexpr (std::is_floating_point_v<T>) {
+      if (b == 0) return Div()(a, b);
+      const T m = Remainder::rest(a, b);
+      T q = Div()(a - m, b);
+      if (m != 0 && (m < 0) != (b < 0)) q -= 1;
+      return q == 0 ? T(copysign(T(0), Div()(a, b))) : T(rint(q));
+    } else {
+      if (b == 0) return 0;
+      if constexpr (std::is_signed_v<T>) {
+        if (b == -1) return T(0 - std::make_unsigned_t<T>(a));
+        return T(a / b - (a % b != 0 && (a < 0) != (b < 0)));
+      } else {
+        return T(a / b);
+      }
+    }
+  }
+};
+template <Op op>
+struct Bits {
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    return op == Op::logical_and ? T(a & b) : op == Op::logical_or ? T(a | b) : T(a ^ b);
+  }
+};
+
 /// Integers wrap; bools add as or, multiply as and.
 struct Whole {
   Op op;
@@ -98,6 +143,26 @@ template <class F>
 void define_float(KernelDef& k) {
   pointwise_def(k, kinds::floating).run([](const KernelArgs& a) { return binary<Floats>(a, F{}); });
 }
+template <class F>
+void define_real(KernelDef& k) {
+  pointwise_def(k, kinds::real).run([](const KernelArgs& a) {
+    if (contains(kinds::floating, a.out[0].dtype)) return binary<Floats>(a, F{});
+    KernelStatus s;
+    Integers::call(a.out[0].dtype, [&](auto t) { s = pointwise<decltype(t), decltype(t), decltype(t)>(a, F{}); });
+    return s;
+  });
+}
+template <Op op>
+void define_bits(KernelDef& k) {
+  pointwise_def(k, kinds::integer | kinds::boolean).run([](const KernelArgs& a) {
+    switch (size_of(a.out[0].dtype)) {
+      case 1: return pointwise<uint8_t, uint8_t, uint8_t>(a, Bits<op>());
+      case 2: return pointwise<uint16_t, uint16_t, uint16_t>(a, Bits<op>());
+      case 4: return pointwise<uint32_t, uint32_t, uint32_t>(a, Bits<op>());
+      default: return pointwise<uint64_t, uint64_t, uint64_t>(a, Bits<op>());
+    }
+  });
+}
 KernelStatus compare(const KernelArgs& a, Op op) {
   KernelStatus s;
   Ordered::call(a.in[0].dtype, [&](auto t) { s = pointwise<bool, decltype(t), decltype(t)>(a, Compare{op}); });
@@ -126,3 +191,8 @@ KEEL_CUDA_KERNEL(greater_equal) { define_test<Op::greater_equal>(k); }
 KEEL_CUDA_KERNEL(logical_and) { define_test<Op::logical_and>(k); }
 KEEL_CUDA_KERNEL(logical_or) { define_test<Op::logical_or>(k); }
 KEEL_CUDA_KERNEL(logical_xor) { define_test<Op::logical_xor>(k); }
+KEEL_CUDA_KERNEL(floor_divide) { define_real<FloorDivide>(k); }
+KEEL_CUDA_KERNEL(remainder) { define_real<Remainder>(k); }
+KEEL_CUDA_KERNEL(bitwise_and) { define_bits<Op::logical_and>(k); }
+KEEL_CUDA_KERNEL(bitwise_or) { define_bits<Op::logical_or>(k); }
+KEEL_CUDA_KERNEL(bitwise_xor) { define_bits<Op::logical_xor>(k); }

@@ -1,4 +1,6 @@
 // Copies between layouts, writes into views, and tensors of one value.
+#include "backend/cuda/copy.h"
+
 #include "backend/cuda/pointwise.cuh"
 #include "keel/ops/creation.h"
 
@@ -49,6 +51,12 @@ T as(Scalar v) {
 }
 
 }  // namespace
+
+KernelStatus keel::cuda::copy_view(const TensorView& from, const TensorView& to, int device, cudaStream_t stream) {
+  KernelArgs a;
+  a.in = &from, a.out = &to, a.n_in = a.n_out = 1, a.device = device, a.stream = stream;
+  return copy_from(a, 0);
+}
 
 KEEL_CUDA_KERNEL(copy) {
   k.inputs(Layout::strided).outputs(Layout::like_inputs).run([](const KernelArgs& a) { return copy_from(a, 0); });

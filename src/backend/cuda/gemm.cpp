@@ -91,12 +91,14 @@ int64_t alignment(const void* p) {
 
 KernelStatus multiply(const Product& p, int device, cudaStream_t stream) {
   Blas& lib = blas();
-  if (lib.refusal) return {KernelStatus::bad_value, 0, 0, lib.refusal};
+  if (lib.refusal) return KernelStatus::device(lib.refusal);
   use(device);
   std::call_once(lib.made[device], [&] {
-    lib.f_cublasLtCreate(&lib.handles[device]);
+    if (lib.f_cublasLtCreate(&lib.handles[device]) != CUBLAS_STATUS_SUCCESS) lib.handles[device] = nullptr;
     lib.workspaces[device] = allocate(device, kWorkspace, "cuBLASLt");
   });
+  if (!lib.handles[device]) return KernelStatus::device("cuBLASLt could not be set up");
+  if (!lib.workspaces[device]) return KernelStatus::device("there is no memory for cuBLASLt's workspace");
   const cudaDataType_t type = data_type(p.dtype), scale = p.dtype == f64 ? CUDA_R_64F : CUDA_R_32F;
   const cublasComputeType_t compute = p.dtype == f64 ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F;
   const Operand b = Operand::of(p.k, p.n, p.b_row, p.b_column), a = Operand::of(p.m, p.k, p.a_row, p.a_column);
@@ -172,7 +174,7 @@ KernelStatus multiply(const Product& p, int device, cudaStream_t stream) {
                                   lib.workspaces[device], kWorkspace, stream);
   lib.f_cublasLtMatrixLayoutDestroy(lb), lib.f_cublasLtMatrixLayoutDestroy(la), lib.f_cublasLtMatrixLayoutDestroy(lc);
   lib.f_cublasLtMatmulDescDestroy(desc);
-  if (status != CUBLAS_STATUS_SUCCESS) return {KernelStatus::bad_value, int64_t(status), 0, "cuBLASLt refused the product"};
+  if (status != CUBLAS_STATUS_SUCCESS) return KernelStatus::device("cuBLASLt refused the product");
   return {};
 }
 

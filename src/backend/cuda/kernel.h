@@ -11,7 +11,7 @@ inline cudaStream_t stream(const KernelArgs& a) { return static_cast<cudaStream_
 inline KernelStatus launched() {
   const cudaError_t e = cudaPeekAtLastError();
   if (e == cudaSuccess) return {};
-  return {KernelStatus::bad_value, int64_t(e), 0, text_of(e, "starting a kernel")};
+  return KernelStatus::device(text_of(e, "starting a kernel"));
 }
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

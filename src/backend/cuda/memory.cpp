@@ -60,7 +60,7 @@ Block* Pool::new_segment(int device, size_t bytes, bool small) {
                                         : (bytes + kSmallSegment - 1) / kSmallSegment * kSmallSegment;
   const auto fits = [&] { return stats.limit == 0 || stats.bytes_reserved + int64_t(size) <= stats.limit; };
   void* p = nullptr;
-  use(device);
+  if (ready(device) != cudaSuccess) return cudaGetLastError(), nullptr;
   if (!fits() || cudaMalloc(&p, size) != cudaSuccess) {
     cudaGetLastError();
     drop_idle_segments(device);
@@ -180,7 +180,10 @@ void memory_report(int device, size_t wanted, char* text, size_t room) {
     }
   }
   size_t free_bytes = 0, total = 0;
-  use(device);
+  if (const cudaError_t e = ready(device)) {
+    std::snprintf(text, room, "%s", text_of(e, "setting up the device"));
+    return;
+  }
   cudaMemGetInfo(&free_bytes, &total);
   std::vector<std::pair<std::string, std::pair<int64_t, int64_t>>> order(sums.begin(), sums.end());
   std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.second.first > b.second.first; });

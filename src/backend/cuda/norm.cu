@@ -2,15 +2,13 @@
 // parts of fixed size.
 #include "keel/ops/norm.h"
 
+#include "backend/cuda/math.cuh"
 #include "backend/cuda/rows.cuh"
 
 using namespace keel;
 using namespace keel::cuda;
 
 namespace {
-
-__device__ inline float root_of(float x) { return __fsqrt_rn(x); }
-__device__ inline double root_of(double x) { return sqrt(x); }
 
 template <bool centered>
 struct Forward {
@@ -48,16 +46,21 @@ struct ToInput {
       const RowOf<T, G, P> rg(g, row, n), rx(x, row, n);
       const C m = centered ? mean[row] : C(0), scale = rstd[row];
       C sum = 0, product = 0;
-      rg.each_with(rx, [&](int64_t i, C a, C v) {
-        const C gw = weight ? a * widen(weight[i]) : a;
-        sum += gw, product += gw * ((v - m) * scale);
-      });
+      rg.each(
+          [&](int64_t i, C a, C v) {
+            const C gw = weight ? a * widen(weight[i]) : a;
+            sum += gw, product += gw * ((v - m) * scale);
+          },
+          rx);
       sum = centered ? row_combine<G>(sum, C(0), SumOf()) / C(n) : C(0);
       product = row_combine<G>(product, C(0), SumOf()) / C(n);
-      rg.write_with(rx, dx + row * n, [&](int64_t i, C a, C v) {
-        const C gw = weight ? a * widen(weight[i]) : a;
-        return scale * ((gw - sum) - ((v - m) * scale) * product);
-      });
+      rg.write(
+          dx + row * n,
+          [&](int64_t i, C a, C v) {
+            const C gw = weight ? a * widen(weight[i]) : a;
+            return scale * ((gw - sum) - ((v - m) * scale) * product);
+          },
+          rx);
     }
   };
 };

@@ -76,6 +76,32 @@ struct Sgd {  // lists: p, g; with momentum the buffer
   }
 };
 
+template <class C>
+struct Rmsprop {  // lists: p, g, squares; with `centered` means; with momentum the buffer
+  C rate, alpha, eps, decay, sign, momentum;
+  bool centered, with_momentum;
+  __device__ void begin(double) {}
+  __device__ void operator()(C* x) const {
+    C g = x[1] * sign;
+    if (decay != 0) g = g + decay * x[0];
+    x[2] = alpha * x[2] + (1 - alpha) * g * g;
+    C square = x[2];
+    if (centered) x[3] = alpha * x[3] + (1 - alpha) * g, square = square - x[3] * x[3];
+    C step = g / (C(sqrt(square)) + eps);
+    if (with_momentum) {
+      C& buffer = centered ? x[4] : x[3];
+      step = buffer = momentum * buffer + step;
+    }
+    x[0] = x[0] - rate * step;
+  }
+};
+template <class C>
+struct Ema {  // lists: the average, the parameter
+  C decay, share;
+  __device__ void begin(double) {}
+  __device__ void operator()(C* x) const { x[0] = decay * x[0] + share * x[1]; }
+};
+
 /// T: the parameters' and gradients' type; the rest is of the type that computes.
 template <class T, class Rule>
 __device__ __forceinline__ void step_one(const Rule& rule, void* const (&p)[kLists], const int64_t (&at)[kLists], int lists) {
@@ -162,6 +188,85 @@ KernelStatus run_steps(const KernelArgs& a, int64_t n, int lists, int counts, F 
   return launched();
 }
 
+// ---- clipping ----
+/// The power sums of the chunks of a batch, in f64; order 0 stands for infinity.
+__device__ inline double joined(double order, double a, double b) { return order == 0 ? (a != a ? a : b != b ? b : a > b ? a : b) : a + b; }
+__device__ inline double block_joined(double order, double v) {
+  __shared__ double all[kThreads];
+  all[threadIdx.x] = v;
+  for (int half = kThreads / 2; half; half /= 2) {
+    __syncthreads();
+    if (int(threadIdx.x) < half) all[threadIdx.x] = joined(order, all[threadIdx.x], all[threadIdx.x + half]);
+  }
+  return all[0];
+}
+/// The elements of this block's chunk: f(element).
+template <class T, class F>
+__device__ __forceinline__ void each_of_chunk(const Batch& b, const DeviceWalk<1>& w, bool dense, F f) {
+  int i = 0;
+  while (blockIdx.x >= b.begin[i + 1]) ++i;
+  T* p = static_cast<T*>(b.p[0][i]);
+  const int64_t from = int64_t(blockIdx.x - b.begin[i]) * kChunk, to = from + kChunk < b.size[i] ? from + kChunk : b.size[i];
+  for (int64_t e = from + threadIdx.x; e < to; e += kThreads) {
+    int64_t at[1] = {e};
+    if (!dense) offsets_of(w, e, at);
+    f(p[at[0]]);
+  }
+}
+template <class T>
+__global__ void __launch_bounds__(kThreads) power_sums(Batch b, DeviceWalk<1> w, bool dense, double order, double* parts) {
+  double sum = 0;
+  each_of_chunk<T>(b, w, dense, [&](T& x) {
+    const double v = fabs(double(widen(x)));
+    sum = joined(order, sum, order == 2 ? v * v : order == 1 || order == 0 ? v : pow(v, order));
+  });
+  sum = block_joined(order, sum);
+  if (threadIdx.x == 0) parts[blockIdx.x] = sum;
+}
+__global__ void __launch_bounds__(kThreads) clip_factor(int64_t n, const double* parts, double order, double limit, void* norm, DType t,
+                                                        double* factor) {
+  double sum = 0;
+  for (int64_t i = threadIdx.x; i < n; i += kThreads) sum = joined(order, sum, parts[i]);
+  sum = block_joined(order, sum);
+  if (threadIdx.x) return;
+  const double v = order == 2 ? sqrt(sum) : order == 1 || order == 0 ? sum : pow(sum, 1 / order);
+  if (t == DType::f64)
+    *static_cast<double*>(norm) = v;
+  else if (t == DType::f32)
+    *static_cast<float*>(norm) = float(v);
+  else if (t == DType::f16)
+    *static_cast<half*>(norm) = __double2half(v);
+  else
+    *static_cast<bfloat*>(norm) = __double2bfloat16(v);
+  const double by = limit / (v + 1e-6);
+  *factor = by >= 1 || isinf(limit) ? 1 : by;
+}
+template <class T>
+__global__ void __launch_bounds__(kThreads) scale_kernel(Batch b, DeviceWalk<1> w, bool dense, const double* factor) {
+  const double by = *factor;
+  if (by == 1) return;
+  each_of_chunk<T>(b, w, dense, [&](T& x) { x = narrow<T>(widen(x) * Compute<T>(by)); });
+}
+/// Calls f(T(), batch, walk, dense) for batches of the tensors from a.in[1] on.
+template <class F>
+void each_batch(const KernelArgs& a, F f) {
+  const TensorView* const first = a.in + 1;
+  const int64_t n = a.n_in - 1;
+  for (int64_t i = 0; i < n;) {
+    Batch b{};
+    const DType t = first[i].dtype;
+    const bool dense = alike(first, n, i, 1);
+    const TensorView* const one[1] = {&first[i]};
+    const DeviceWalk<1> w(Walk<1>(one), first[i].size());
+    for (; i < n && b.count < (dense ? kMost : 1) && first[i].dtype == t && (!dense || alike(first, n, i, 1)); ++i) {
+      const int at = b.count++;
+      b.p[0][at] = first[i].data, b.size[at] = first[i].size();
+      b.begin[at + 1] = b.begin[at] + uint32_t(ceil_div(b.size[at], kChunk));
+    }
+    if (b.begin[b.count]) Floats::call(t, [&](auto type) { f(type, b, w, dense); });
+  }
+}
+
 /// State is of the dtype that computes; the rows promise it.
 KernelDef& step_def(KernelDef& k) { return k.inputs(Layout::strided).input(0, Layout::contiguous); }
 
@@ -188,4 +293,47 @@ KEEL_CUDA_KERNEL(sgd_step) {
       return Sgd<C>{C(-lr), C(decay), C(p.maximize ? -1 : 1), C(momentum), C(1 - dampening), p.momentum, p.nesterov};
     });
   });
+}
+KEEL_CUDA_KERNEL(rmsprop_step) {
+  step_def(k).run([](const KernelArgs& a) {
+    const auto& p = a.get<RmspropStepParams>();
+    const int lists = 3 + p.centered + p.momentum;
+    const double *h = a.in[0].ptr<double>(), lr = h[0], alpha = h[1], eps = h[2], decay = h[3], momentum = h[4];
+    return run_steps(a, (a.n_in - 1) / (lists + 1), lists, lists, [&](auto c) {
+      using C = decltype(c);
+      return Rmsprop<C>{C(lr), C(alpha), C(eps), C(decay), C(p.maximize ? -1 : 1), C(momentum), p.centered, p.momentum};
+    });
+  });
+}
+KEEL_CUDA_KERNEL(ema_step) {
+  step_def(k).run([](const KernelArgs& a) {
+    const double decay = *a.in[0].ptr<double>();
+    return run_steps(a, (a.n_in - 1) / 2, 2, -1, [&](auto c) {
+      using C = decltype(c);
+      return Ema<C>{C(decay), C(1 - decay)};
+    });
+  });
+}
+KEEL_CUDA_KERNEL(clip_norm) {
+  step_def(k)
+      .workspace([](const KernelArgs& a) {
+        int64_t chunks = 1;
+        for (int i = 1; i < a.n_in; ++i) chunks += ceil_div(a.in[i].size(), kChunk);
+        return size_t(chunks) * 8;
+      })
+      .run([](const KernelArgs& a) {
+        const double p = a.get<ClipNormParams>().p, order = std::isinf(p) ? 0 : p, limit = *a.in[0].ptr<double>();
+        auto* factor = static_cast<double*>(a.workspace);
+        int64_t parts = 0;
+        use(a.device);
+        each_batch(a, [&](auto t, const Batch& b, const DeviceWalk<1>& w, bool dense) {
+          power_sums<decltype(t)><<<b.begin[b.count], kThreads, 0, stream(a)>>>(b, w, dense, order, factor + 1 + parts);
+          parts += b.begin[b.count];
+        });
+        clip_factor<<<1, kThreads, 0, stream(a)>>>(parts, factor + 1, order, limit, a.out[0].data, a.out[0].dtype, factor);
+        each_batch(a, [&](auto t, const Batch& b, const DeviceWalk<1>& w, bool dense) {
+          scale_kernel<decltype(t)><<<b.begin[b.count], kThreads, 0, stream(a)>>>(b, w, dense, factor);
+        });
+        return launched();
+      });
 }

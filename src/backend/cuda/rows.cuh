@@ -57,25 +57,26 @@ struct RowOf {
       if (i < n) kept[k] = *reinterpret_cast<const Pack<T, V>*>(x + i);
     }
   }
-  template <class F>
-  __device__ __forceinline__ void each(F f) const {
+  /// f(i, value, values of `others`...) for this thread's elements; other rows lie alike.
+  template <class F, class... R>
+  __device__ __forceinline__ void each(F f, const R&... others) const {
     if constexpr (P == 0) {
-      for (int64_t i = lane; i < n; i += G) f(i, widen(x[i]));
+      for (int64_t i = lane; i < n; i += G) f(i, widen(x[i]), widen(others.x[i])...);
     } else {
 #pragma unroll
       for (int k = 0; k < P; ++k) {
         const int64_t i = (int64_t(k) * G + lane) * V;
         if (i >= n) break;
 #pragma unroll
-        for (int j = 0; j < V; ++j) f(i + j, widen(kept[k].v[j]));
+        for (int j = 0; j < V; ++j) f(i + j, widen(kept[k].v[j]), widen(others.kept[k].v[j])...);
       }
     }
   }
-  /// y[i] = f(i, value) for this thread's elements.
-  template <class F>
-  __device__ __forceinline__ void write(T* y, F f) const {
+  /// y[i] = f(i, value, values of `others`...) for this thread's elements.
+  template <class F, class... R>
+  __device__ __forceinline__ void write(T* y, F f, const R&... others) const {
     if constexpr (P == 0) {
-      for (int64_t i = lane; i < n; i += G) y[i] = narrow<T>(f(i, widen(x[i])));
+      for (int64_t i = lane; i < n; i += G) y[i] = narrow<T>(f(i, widen(x[i]), widen(others.x[i])...));
     } else {
 #pragma unroll
       for (int k = 0; k < P; ++k) {
@@ -83,38 +84,7 @@ struct RowOf {
         if (i >= n) break;
         Pack<T, V> out;
 #pragma unroll
-        for (int j = 0; j < V; ++j) out.v[j] = narrow<T>(f(i + j, widen(kept[k].v[j])));
-        *reinterpret_cast<Pack<T, V>*>(y + i) = out;
-      }
-    }
-  }
-  /// f(value, other[i]) for two rows that lie alike.
-  template <class F>
-  __device__ __forceinline__ void each_with(const RowOf& other, F f) const {
-    if constexpr (P == 0) {
-      for (int64_t i = lane; i < n; i += G) f(i, widen(x[i]), widen(other.x[i]));
-    } else {
-#pragma unroll
-      for (int k = 0; k < P; ++k) {
-        const int64_t i = (int64_t(k) * G + lane) * V;
-        if (i >= n) break;
-#pragma unroll
-        for (int j = 0; j < V; ++j) f(i + j, widen(kept[k].v[j]), widen(other.kept[k].v[j]));
-      }
-    }
-  }
-  template <class F>
-  __device__ __forceinline__ void write_with(const RowOf& other, T* y, F f) const {
-    if constexpr (P == 0) {
-      for (int64_t i = lane; i < n; i += G) y[i] = narrow<T>(f(i, widen(x[i]), widen(other.x[i])));
-    } else {
-#pragma unroll
-      for (int k = 0; k < P; ++k) {
-        const int64_t i = (int64_t(k) * G + lane) * V;
-        if (i >= n) break;
-        Pack<T, V> out;
-#pragma unroll
-        for (int j = 0; j < V; ++j) out.v[j] = narrow<T>(f(i + j, widen(kept[k].v[j]), widen(other.kept[k].v[j])));
+        for (int j = 0; j < V; ++j) out.v[j] = narrow<T>(f(i + j, widen(kept[k].v[j]), widen(others.kept[k].v[j])...));
         *reinterpret_cast<Pack<T, V>*>(y + i) = out;
       }
     }

@@ -2,6 +2,7 @@
 #include "backend/cuda/runtime.h"
 
 #include <cstdio>
+#include <cstring>
 #include <mutex>
 #include <string>
 
@@ -24,21 +25,33 @@ struct DeviceState {
   std::once_flag once;
   cudaStream_t stream = nullptr;
   cudaDeviceProp properties{};
+  cudaError_t failed = cudaSuccess;  // of setting it up
+  FaultBoard* board = nullptr;       // on the device
+  FaultBoard::Found* found = nullptr;
 };
 DeviceState& state(int device) {
   static DeviceState* const all = new DeviceState[kMaxDevices];  // never destroyed: tensors may be freed while the program ends
   DeviceState& s = all[device];
   std::call_once(s.once, [&] {
-    cudaSetDevice(device);
+    const auto must = [&](cudaError_t e) {
+      if (s.failed == cudaSuccess) s.failed = e;
+      return e == cudaSuccess;
+    };
+    must(cudaSetDevice(device)) && must(cudaGetDeviceProperties(&s.properties, device)) &&
+        must(cudaStreamCreateWithFlags(&s.stream, cudaStreamNonBlocking)) && must(cudaMalloc(&s.board, sizeof(FaultBoard))) &&
+        must(cudaHostAlloc(&s.found, sizeof(FaultBoard::Found), cudaHostAllocMapped));
+    if (s.failed != cudaSuccess) return;
     current = device;
-    cudaGetDeviceProperties(&s.properties, device);
-    cudaStreamCreateWithFlags(&s.stream, cudaStreamNonBlocking);
+    std::memset(static_cast<void*>(s.found), 0, sizeof *s.found);
+    const FaultBoard clear{~0ull, 0, s.found};
+    must(cudaMemcpyAsync(s.board, &clear, sizeof clear, cudaMemcpyHostToDevice, s.stream));
+    must(cudaStreamSynchronize(s.stream));
   });
   return s;
 }
 
 const char* copy(int device, void* to, const void* from, size_t bytes, CopyWay way) {
-  use(device);
+  if (const cudaError_t e = ready(device)) return text_of(e, "setting up the device");
   const cudaStream_t s = stream_of(device);
   const cudaMemcpyKind kind = way == CopyWay::to_host     ? cudaMemcpyDeviceToHost
                               : way == CopyWay::to_device ? cudaMemcpyHostToDevice
@@ -49,8 +62,17 @@ const char* copy(int device, void* to, const void* from, size_t bytes, CopyWay w
 }
 
 const char* synchronize(int device) {
-  use(device);
+  if (const cudaError_t e = ready(device)) return text_of(e, "setting up the device");
   return text_of(cudaStreamSynchronize(stream_of(device)), "waiting for the device");
+}
+
+bool fault(int device, DeviceFault* to) {
+  DeviceState& s = state(device);
+  if (!s.found || s.found->code == 0) return false;
+  *to = {s.found->call, s.found->code, s.found->axis, s.found->got, s.found->limit, s.found->what};
+  s.found->code = 0;
+  if (ready(device) == cudaSuccess) cudaMemsetAsync(&s.board->best, 0xff, sizeof s.board->best, s.stream);
+  return true;
 }
 
 void describe(int device, char* text, size_t room) {
@@ -85,11 +107,16 @@ int count_devices(const char** why) {
 
 }  // namespace
 
-void use(int device) {
-  if (current == device) return;
-  cudaSetDevice(device);
-  current = device;
+cudaError_t ready(int device) {
+  const DeviceState& s = state(device);
+  if (s.failed != cudaSuccess) return s.failed;
+  if (current == device) return cudaSuccess;
+  const cudaError_t e = cudaSetDevice(device);
+  current = e == cudaSuccess ? device : -1;
+  return e;
 }
+void use(int device) { ready(device); }  // where it fails, so does the launch that follows
+FaultBoard* faults_of(int device) { return state(device).board; }
 cudaStream_t stream_of(int device) { return state(device).stream; }
 int processors(int device) { return state(device).properties.multiProcessorCount; }
 
@@ -113,7 +140,7 @@ extern "C" __attribute__((visibility("default"))) const keel::DeviceDriver* keel
     d.build = build_id(), d.name = "cuda";
     d.count = cuda::count_devices(&d.refusal);
     d.allocate = cuda::allocate, d.free = cuda::release;
-    d.copy = cuda::copy, d.synchronize = cuda::synchronize;
+    d.copy = cuda::copy, d.synchronize = cuda::synchronize, d.fault = cuda::fault;
     d.stream = [](int device) -> void* { return cuda::stream_of(device); };
     d.memory = cuda::memory_of, d.reset_peak = cuda::reset_peak, d.set_limit = cuda::set_limit;
     d.release_cached = cuda::release_cached, d.memory_report = cuda::memory_report;

@@ -11,10 +11,25 @@ namespace keel::cuda {
 
 inline constexpr int kMaxDevices = 64;
 
-/// Makes `device` the thread's current one.
+/// Makes `device` the thread's current one; the error of that or of its setting up.
+cudaError_t ready(int device);
+/// The same where the error shows in the call that follows.
 void use(int device);
 /// The stream that all work of `device` goes into.
 cudaStream_t stream_of(int device);
+/// Where queued work reports what it finds wrong: `best` is the least call and position so far, `lock` guards `found`, in host memory.
+struct FaultBoard {
+  unsigned long long best;
+  unsigned lock;
+  struct Found {
+    volatile uint64_t call;
+    volatile int32_t code, axis;
+    volatile int64_t got, limit;
+    const char* volatile what;
+  }* found;
+};
+/// The board of `device`, in its memory.
+FaultBoard* faults_of(int device);
 /// Multiprocessors of `device`.
 int processors(int device);
 

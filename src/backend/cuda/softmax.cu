@@ -2,17 +2,13 @@
 // column.
 #include "keel/ops/softmax.h"
 
-#include "backend/cuda/rows.cuh"
+#include "backend/cuda/around.cuh"
+#include "backend/cuda/math.cuh"
 
 using namespace keel;
 using namespace keel::cuda;
 
 namespace {
-
-__device__ inline float exp_of(float x) { return expf(x); }
-__device__ inline double exp_of(double x) { return exp(x); }
-__device__ inline float log_of(float x) { return logf(x); }
-__device__ inline double log_of(double x) { return log(x); }
 
 template <bool logarithm>
 struct Forward {
@@ -31,7 +27,7 @@ struct Forward {
     }
   };
   template <class T>
-  static __device__ void column(int64_t at, int64_t n, int64_t inner, const T* x, T* y) {
+  static __device__ void column(int64_t, int64_t at, int64_t n, int64_t inner, const T* x, T* y) {
     using C = Compute<T>;
     C top = -INFINITY, sum = 0;
     for (int64_t k = 0; k < n; ++k) top = MaxOf()(top, widen(x[at + k * inner]));
@@ -60,13 +56,13 @@ struct Backward {
       using C = Compute<T>;
       const RowOf<T, G, P> rg(g, row, n), ry(y, row, n);
       C sum = 0;
-      rg.each_with(ry, [&](int64_t, C a, C b) { sum += term(a, b); });
+      rg.each([&](int64_t, C a, C b) { sum += term(a, b); }, ry);
       sum = row_combine<G>(sum, C(0), SumOf());
-      rg.write_with(ry, dx + row * n, [&](int64_t, C a, C b) { return gradient(a, b, sum); });
+      rg.write(dx + row * n, [&](int64_t, C a, C b) { return gradient(a, b, sum); }, ry);
     }
   };
   template <class T>
-  static __device__ void column(int64_t at, int64_t n, int64_t inner, const T* g, const T* y, T* dx) {
+  static __device__ void column(int64_t, int64_t at, int64_t n, int64_t inner, const T* g, const T* y, T* dx) {
     using C = Compute<T>;
     C sum = 0;
     for (int64_t k = 0; k < n; ++k) sum += term(widen(g[at + k * inner]), widen(y[at + k * inner]));
@@ -74,69 +70,33 @@ struct Backward {
   }
 };
 
-/// A thread a column: where it begins, its length, and the distance between its elements.
-template <class K, class... A>
-__global__ void __launch_bounds__(kThreads) column_kernel(int64_t outer, int64_t n, int64_t inner, A... args) {
-  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
-  if (i < outer * inner) K::column(i / inner * n * inner + i % inner, n, inner, args...);
-}
-
-/// A tensor as [outer, n, inner] around an axis.
-struct Around {
-  int64_t outer = 1, n = 1, inner = 1;
-  Around(const TensorView& x, int64_t axis) {
-    if (x.rank() == 0) return;
-    const int a = int(axis < 0 ? axis + x.rank() : axis);
-    for (int i = 0; i < a; ++i) outer *= x.dim(i);
-    n = x.dim(a);
-    for (int i = a + 1; i < x.rank(); ++i) inner *= x.dim(i);
-  }
-  unsigned blocks() const { return unsigned(ceil_div(outer * inner, kThreads)); }
-};
-
-template <bool logarithm>
-void define(KernelDef& k) {
+/// args: the inputs, then the result, all alike.
+template <class Family, size_t... i>
+void define(KernelDef& k, std::index_sequence<i...>) {
   k.dtypes(kinds::floating).inputs(Layout::contiguous).run([](const KernelArgs& a) {
     KernelStatus s;
-    const Around v(a.in[0], a.get<SoftmaxParams>().axis);
-    if (a.in[0].size() == 0) return s;
+    const Around v(a.in[0].shape(), a.get<SoftmaxParams>().axis);
     use(a.device);
     Floats::call(a.in[0].dtype, [&](auto t) {
       using T = decltype(t);
-      const T* x = a.in[0].ptr<T>();
-      T* y = a.out[0].ptr<T>();
-      if (v.inner == 1)
-        return void(s = over_rows<Forward<logarithm>::template Kernel, T>(stream(a), v.outer, v.n,
-                                                                          aligned16(a.in[0]) && aligned16(a.out[0]), x, y));
-      column_kernel<Forward<logarithm>><<<v.blocks(), kThreads, 0, stream(a)>>>(v.outer, v.n, v.inner, x, y);
-      s = launched();
+      const bool aligned = aligned16(a.out[0]) && (true && ... && aligned16(a.in[i]));
+      s = around<Family, T>(a, v, aligned, static_cast<const T*>(a.in[i].ptr<T>())..., a.out[0].ptr<T>());
     });
     return s;
   });
 }
-template <bool logarithm>
+template <class Family>
+void define_forward(KernelDef& k) {
+  define<Family>(k, std::index_sequence<0>());
+}
+template <class Family>
 void define_backward(KernelDef& k) {
-  k.dtypes(kinds::floating).inputs(Layout::contiguous).run([](const KernelArgs& a) {
-    KernelStatus s;
-    const Around v(a.in[0], a.get<SoftmaxParams>().axis);
-    if (a.in[0].size() == 0) return s;
-    use(a.device);
-    Floats::call(a.in[0].dtype, [&](auto t) {
-      using T = decltype(t);
-      const T *g = a.in[0].ptr<T>(), *y = a.in[1].ptr<T>();
-      T* dx = a.out[0].ptr<T>();
-      const bool aligned = aligned16(a.in[0]) && aligned16(a.in[1]) && aligned16(a.out[0]);
-      if (v.inner == 1) return void(s = over_rows<Backward<logarithm>::template Kernel, T>(stream(a), v.outer, v.n, aligned, g, y, dx));
-      column_kernel<Backward<logarithm>><<<v.blocks(), kThreads, 0, stream(a)>>>(v.outer, v.n, v.inner, g, y, dx);
-      s = launched();
-    });
-    return s;
-  });
+  define<Family>(k, std::index_sequence<0, 1>());
 }
 
 }  // namespace
 
-KEEL_CUDA_KERNEL(softmax) { define<false>(k); }
-KEEL_CUDA_KERNEL(log_softmax) { define<true>(k); }
-KEEL_CUDA_KERNEL(softmax_backward) { define_backward<false>(k); }
-KEEL_CUDA_KERNEL(log_softmax_backward) { define_backward<true>(k); }
+KEEL_CUDA_KERNEL(softmax) { define_forward<Forward<false>>(k); }
+KEEL_CUDA_KERNEL(log_softmax) { define_forward<Forward<true>>(k); }
+KEEL_CUDA_KERNEL(softmax_backward) { define_backward<Backward<false>>(k); }
+KEEL_CUDA_KERNEL(log_softmax_backward) { define_backward<Backward<true>>(k); }

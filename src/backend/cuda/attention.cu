@@ -1,0 +1,353 @@
+// Attention and its gradient by tiles (Dao et al., FlashAttention, 2022): scores never leave the chip, and the gradient makes them again from
+// the logarithm of each row's sum. Products are plain FMA of the compute type.
+#include "keel/ops/attention.h"
+
+#include "backend/cuda/math.cuh"
+#include "backend/cuda/pointwise.cuh"
+
+using namespace keel;
+using namespace keel::cuda;
+
+namespace {
+
+/// [batch, heads, positions, width] by strides.
+template <class T>
+struct Heads {
+  T* p;
+  int64_t stride[4];
+  explicit Heads(const TensorView& v) : p(v.ptr<T>()) {
+    for (int i = 0; i < 4; ++i) stride[i] = v.stride(i);
+  }
+  __device__ T* head(int64_t b, int64_t h) const { return p + b * stride[0] + h * stride[1]; }
+};
+/// What each query sees, broadcast by stride 0.
+struct Mask {
+  const void* p = nullptr;
+  DType dtype = DType::none;
+  int64_t stride[4] = {};
+  Mask() = default;
+  explicit Mask(const TensorView& v) : p(v.data), dtype(v.dtype) {
+    for (int i = 0; i < v.rank(); ++i) stride[4 - v.rank() + i] = v.dim(i) == 1 ? 0 : v.stride(i);
+  }
+  /// What is added to a score.
+  template <class C>
+  __device__ C at(int64_t b, int64_t h, int64_t t, int64_t s) const {
+    const int64_t i = b * stride[0] + h * stride[1] + t * stride[2] + s * stride[3];
+    switch (dtype) {
+      case DType::boolean: return static_cast<const bool*>(p)[i] ? C(0) : C(-INFINITY);
+      case DType::f64: return C(static_cast<const double*>(p)[i]);
+      case DType::f32: return C(static_cast<const float*>(p)[i]);
+      case DType::f16: return C(widen(static_cast<const half*>(p)[i]));
+      default: return C(widen(static_cast<const bfloat*>(p)[i]));
+    }
+  }
+};
+struct Sizes {
+  int64_t b, heads, kv_heads, t, s;
+  int d, dv;
+  bool causal;
+  double scale;
+  Mask mask;
+  Sizes(const KernelArgs& a, int q, int mask_at) {
+    const auto& p = a.get<AttentionParams>();
+    b = a.in[q].dim(0), heads = a.in[q].dim(1), t = a.in[q].dim(2), d = int(a.in[q].dim(3));
+    kv_heads = a.in[q + 1].dim(1), s = a.in[q + 1].dim(2), dv = int(a.in[q + 2].dim(3));
+    causal = p.causal, scale = p.factor(d);
+    if (a.n_in > mask_at && a.in[mask_at].present()) mask = Mask(a.in[mask_at]);
+  }
+};
+
+/// Tiles of kTile queries by kTile keys; 16 by 16 threads, each with every 16th row and column.
+template <class T, int D>
+struct Tiles {
+  using C = Compute<T>;
+  static constexpr int kTile = sizeof(C) == 8 ? 32 : 64, kOwn = kTile / 16, kWide = D / 16, kRow = D + 1, kScore = kTile + 1;
+  static constexpr size_t kMatrix = size_t(kTile) * kRow * sizeof(C), kScores = size_t(kTile) * kScore * sizeof(C);
+
+  /// to[kTile][kRow] = rows [from, from + kTile) of a head, zeros outside.
+  static __device__ void load(C* to, const T* head, int64_t row, int64_t step, int64_t from, int64_t rows, int width) {
+    for (int i = int(threadIdx.x); i < kTile * D; i += kThreads) {
+      const int r = i / D, c = i % D;
+      to[r * kRow + c] = from + r < rows && c < width ? widen(head[(from + r) * row + c * step]) : C(0);
+    }
+  }
+  /// out[a][b] = x[row a] . y[row b]
+  static __device__ void products(const C* x, const C* y, int width, C (&out)[kOwn][kOwn]) {
+    const int row = int(threadIdx.x) / 16, column = int(threadIdx.x) % 16;
+#pragma unroll
+    for (int a = 0; a < kOwn; ++a)
+#pragma unroll
+      for (int b = 0; b < kOwn; ++b) out[a][b] = 0;
+    for (int k = 0; k < width; ++k) {
+      C u[kOwn], v[kOwn];
+#pragma unroll
+      for (int a = 0; a < kOwn; ++a) u[a] = x[(row + 16 * a) * kRow + k], v[a] = y[(column + 16 * a) * kRow + k];
+#pragma unroll
+      for (int a = 0; a < kOwn; ++a)
+#pragma unroll
+        for (int b = 0; b < kOwn; ++b) out[a][b] = fma(u[a], v[b], out[a][b]);
+    }
+  }
+  /// out[a][c] += sum over k of m[row a][k] x[k][column c], or of m[k][row a] with `turned`.
+  template <bool turned>
+  static __device__ void add(const C* m, const C* x, C (&out)[kOwn][kWide]) {
+    const int row = int(threadIdx.x) / 16, column = int(threadIdx.x) % 16;
+    for (int k = 0; k < kTile; ++k) {
+      C u[kOwn];
+#pragma unroll
+      for (int a = 0; a < kOwn; ++a) u[a] = turned ? m[k * kScore + row + 16 * a] : m[(row + 16 * a) * kScore + k];
+#pragma unroll
+      for (int c = 0; c < kWide; ++c) {
+        const C v = x[k * kRow + column + 16 * c];
+#pragma unroll
+        for (int a = 0; a < kOwn; ++a) out[a][c] = fma(u[a], v, out[a][c]);
+      }
+    }
+  }
+  static __device__ void put(T* head, int64_t row, int64_t step, int64_t from, int64_t rows, int width, const C (&v)[kOwn][kWide], C by) {
+    const int first = int(threadIdx.x) / 16, column = int(threadIdx.x) % 16;
+#pragma unroll
+    for (int a = 0; a < kOwn; ++a)
+#pragma unroll
+      for (int c = 0; c < kWide; ++c)
+        if (from + first + 16 * a < rows && column + 16 * c < width)
+          head[(from + first + 16 * a) * row + (column + 16 * c) * step] = narrow<T>(v[a][c] * by);
+  }
+  /// The score with its mask; -inf where the query does not see the key.
+  static __device__ C score(const Sizes& z, C product, int64_t b, int64_t h, int64_t t, int64_t s) {
+    if (t >= z.t || s >= z.s || (z.causal && s > t + z.s - z.t)) return C(-INFINITY);
+    const C v = product * C(z.scale);
+    return z.mask.p ? v + z.mask.at<C>(b, h, t, s) : v;
+  }
+};
+
+template <class C>
+__device__ __forceinline__ C over_16(C v, bool maximum) {
+#pragma unroll
+  for (int d = 8; d; d >>= 1) {
+    const C o = __shfl_xor_sync(~0u, v, d);
+    v = maximum ? (v != v ? v : o != o ? o : v > o ? v : o) : v + o;
+  }
+  return v;
+}
+
+/// A block makes kTile rows of y: the grid is (tiles, heads, batch).
+template <class T, int D>
+__global__ void __launch_bounds__(kThreads) forward_kernel(Sizes z, Heads<const T> q, Heads<const T> k, Heads<const T> v, Heads<T> y,
+                                                           Compute<T>* lse) {
+  using S = Tiles<T, D>;
+  using C = Compute<T>;
+  extern __shared__ __align__(16) unsigned char room[];
+  C *tq = reinterpret_cast<C*>(room), *tk = tq + S::kTile * S::kRow, *tv = tk + S::kTile * S::kRow, *tp = tv + S::kTile * S::kRow;
+  const int64_t b = blockIdx.z, h = blockIdx.y, kv = h / (z.heads / z.kv_heads), from = int64_t(blockIdx.x) * S::kTile;
+  const int row = int(threadIdx.x) / 16, column = int(threadIdx.x) % 16;
+  S::load(tq, q.head(b, h), q.stride[2], q.stride[3], from, z.t, z.d);
+  C out[S::kOwn][S::kWide] = {}, top[S::kOwn], sum[S::kOwn];
+#pragma unroll
+  for (int a = 0; a < S::kOwn; ++a) top[a] = C(-INFINITY), sum[a] = 0;
+  const int64_t last = z.causal ? from + S::kTile + z.s - z.t : z.s, end = last < z.s ? last : z.s;
+  for (int64_t at = 0; at < end; at += S::kTile) {
+    __syncthreads();
+    S::load(tk, k.head(b, kv), k.stride[2], k.stride[3], at, z.s, z.d);
+    S::load(tv, v.head(b, kv), v.stride[2], v.stride[3], at, z.s, z.dv);
+    __syncthreads();
+    C p[S::kOwn][S::kOwn];
+    S::products(tq, tk, z.d, p);
+#pragma unroll
+    for (int a = 0; a < S::kOwn; ++a) {
+      C most = C(-INFINITY);
+#pragma unroll
+      for (int c = 0; c < S::kOwn; ++c) {
+        p[a][c] = S::score(z, p[a][c], b, h, from + row + 16 * a, at + column + 16 * c);
+        most = most != most ? most : p[a][c] != p[a][c] || p[a][c] > most ? p[a][c] : most;
+      }
+      most = over_16(most, true);
+      const C now = top[a] != top[a] ? top[a] : most != most || most > top[a] ? most : top[a], base = now == C(-INFINITY) ? C(0) : now,
+              keep = exp_of(top[a] - base);
+      C part = 0;
+#pragma unroll
+      for (int c = 0; c < S::kOwn; ++c) {
+        p[a][c] = exp_of(p[a][c] - base), part += p[a][c];
+        tp[(row + 16 * a) * S::kScore + column + 16 * c] = p[a][c];
+      }
+      sum[a] = sum[a] * keep + over_16(part, false), top[a] = now;
+#pragma unroll
+      for (int c = 0; c < S::kWide; ++c) out[a][c] *= keep;
+    }
+    __syncthreads();
+    S::template add<false>(tp, tv, out);
+  }
+#pragma unroll
+  for (int a = 0; a < S::kOwn; ++a) {
+    const C by = sum[a] == 0 ? C(1) : sum[a];
+#pragma unroll
+    for (int c = 0; c < S::kWide; ++c) out[a][c] = quotient(out[a][c], by);
+    const int64_t t = from + row + 16 * a;
+    if (lse && column == 0 && t < z.t) lse[(b * z.heads + h) * z.t + t] = sum[a] == 0 ? C(0) : top[a] + log_of(sum[a]);
+  }
+  S::put(y.head(b, h), y.stride[2], y.stride[3], from, z.t, z.dv, out, C(1));
+}
+
+/// delta[row] = g . y; a warp a row.
+template <class T>
+__global__ void __launch_bounds__(kThreads) delta_kernel(Sizes z, Heads<const T> g, Heads<const T> y, Compute<T>* delta) {
+  const int64_t i = int64_t(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32, t = i % z.t, h = i / z.t % z.heads, b = i / z.t / z.heads;
+  if (b >= z.b) return;
+  const T *pg = g.head(b, h) + t * g.stride[2], *py = y.head(b, h) + t * y.stride[2];
+  Compute<T> sum = 0;
+  for (int c = int(threadIdx.x % 32); c < z.dv; c += 32) sum += widen(pg[c * g.stride[3]]) * widen(py[c * y.stride[3]]);
+#pragma unroll
+  for (int d = 16; d; d >>= 1) sum += __shfl_xor_sync(~0u, sum, d);
+  if (threadIdx.x % 32 == 0) delta[i] = sum;
+}
+
+/// Probabilities and their gradients of one tile, into tp and ts.
+template <class T, int D>
+__device__ __forceinline__ void gradient_tile(const Sizes& z, int64_t b, int64_t h, int64_t from, int64_t at, const Compute<T>* tq,
+                                              const Compute<T>* tk, const Compute<T>* tg, const Compute<T>* tv, const Compute<T>* lse,
+                                              const Compute<T>* delta, Compute<T>* tp, Compute<T>* ts) {
+  using S = Tiles<T, D>;
+  using C = Compute<T>;
+  const int row = int(threadIdx.x) / 16, column = int(threadIdx.x) % 16;
+  C p[S::kOwn][S::kOwn], dp[S::kOwn][S::kOwn];
+  S::products(tq, tk, z.d, p);
+  S::products(tg, tv, z.dv, dp);
+#pragma unroll
+  for (int a = 0; a < S::kOwn; ++a) {
+    const int64_t t = from + row + 16 * a, line = (b * z.heads + h) * z.t + t;
+    const C l = t < z.t ? lse[line] : C(0), d = t < z.t ? delta[line] : C(0);
+#pragma unroll
+    for (int c = 0; c < S::kOwn; ++c) {
+      const C v = exp_of(S::score(z, p[a][c], b, h, t, at + column + 16 * c) - l);
+      const int to = (row + 16 * a) * S::kScore + column + 16 * c;
+      if (tp) tp[to] = v;
+      ts[to] = v * (dp[a][c] - d);
+    }
+  }
+}
+
+/// kTile rows of dq.
+template <class T, int D>
+__global__ void __launch_bounds__(kThreads)
+    query_gradient(Sizes z, Heads<const T> g, Heads<const T> q, Heads<const T> k, Heads<const T> v, const Compute<T>* lse,
+                   const Compute<T>* delta, Heads<T> dq) {
+  using S = Tiles<T, D>;
+  using C = Compute<T>;
+  extern __shared__ __align__(16) unsigned char room[];
+  constexpr int one = S::kTile * S::kRow;
+  C *tq = reinterpret_cast<C*>(room), *tk = tq + one, *tg = tk + one, *tv = tg + one, *ts = tv + one;
+  const int64_t b = blockIdx.z, h = blockIdx.y, kv = h / (z.heads / z.kv_heads), from = int64_t(blockIdx.x) * S::kTile;
+  S::load(tq, q.head(b, h), q.stride[2], q.stride[3], from, z.t, z.d);
+  S::load(tg, g.head(b, h), g.stride[2], g.stride[3], from, z.t, z.dv);
+  C out[S::kOwn][S::kWide] = {};
+  const int64_t last = z.causal ? from + S::kTile + z.s - z.t : z.s, end = last < z.s ? last : z.s;
+  for (int64_t at = 0; at < end; at += S::kTile) {
+    __syncthreads();
+    S::load(tk, k.head(b, kv), k.stride[2], k.stride[3], at, z.s, z.d);
+    S::load(tv, v.head(b, kv), v.stride[2], v.stride[3], at, z.s, z.dv);
+    __syncthreads();
+    gradient_tile<T, D>(z, b, h, from, at, tq, tk, tg, tv, lse, delta, nullptr, ts);
+    __syncthreads();
+    S::template add<false>(ts, tk, out);
+  }
+  S::put(dq.head(b, h), dq.stride[2], dq.stride[3], from, z.t, z.d, out, C(z.scale));
+}
+/// kTile rows of dk and dv, from all queries of the heads that share them.
+template <class T, int D>
+__global__ void __launch_bounds__(kThreads)
+    key_gradient(Sizes z, Heads<const T> g, Heads<const T> q, Heads<const T> k, Heads<const T> v, const Compute<T>* lse,
+                 const Compute<T>* delta, Heads<T> dk, Heads<T> dv) {
+  using S = Tiles<T, D>;
+  using C = Compute<T>;
+  extern __shared__ __align__(16) unsigned char room[];
+  constexpr int one = S::kTile * S::kRow;
+  C *tq = reinterpret_cast<C*>(room), *tk = tq + one, *tg = tk + one, *tv = tg + one, *ts = tv + one, *tp = ts + S::kTile * S::kScore;
+  const int64_t b = blockIdx.z, kv = blockIdx.y, at = int64_t(blockIdx.x) * S::kTile, share = z.heads / z.kv_heads;
+  S::load(tk, k.head(b, kv), k.stride[2], k.stride[3], at, z.s, z.d);
+  S::load(tv, v.head(b, kv), v.stride[2], v.stride[3], at, z.s, z.dv);
+  C to_k[S::kOwn][S::kWide] = {}, to_v[S::kOwn][S::kWide] = {};
+  for (int64_t h = kv * share; h < (kv + 1) * share; ++h) {
+    const int64_t first = z.causal && at - (z.s - z.t) > 0 ? (at - (z.s - z.t)) / S::kTile * S::kTile : 0;
+    for (int64_t from = first; from < z.t; from += S::kTile) {
+      __syncthreads();
+      S::load(tq, q.head(b, h), q.stride[2], q.stride[3], from, z.t, z.d);
+      S::load(tg, g.head(b, h), g.stride[2], g.stride[3], from, z.t, z.dv);
+      __syncthreads();
+      gradient_tile<T, D>(z, b, h, from, at, tq, tk, tg, tv, lse, delta, tp, ts);
+      __syncthreads();
+      S::template add<true>(ts, tq, to_k);
+      S::template add<true>(tp, tg, to_v);
+    }
+  }
+  S::put(dk.head(b, kv), dk.stride[2], dk.stride[3], at, z.s, z.d, to_k, C(z.scale));
+  S::put(dv.head(b, kv), dv.stride[2], dv.stride[3], at, z.s, z.dv, to_v, C(1));
+}
+
+template <class K, class... A>
+void launch(K kernel, dim3 grid, size_t shared, cudaStream_t s, A... args) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
+  kernel<<<grid, kThreads, shared, s>>>(args...);
+}
+unsigned tiles(int64_t n, int tile) { return unsigned(ceil_div(n, tile)); }
+
+/// Calls f with the type and the least tile width that holds both heads' widths.
+template <class F>
+KernelStatus with_width(const KernelArgs& a, const Sizes& z, DType t, F f) {
+  use(a.device);
+  const int width = std::max(z.d, z.dv);
+  Floats::call(t, [&](auto type) {
+    if (width <= 32)
+      f(type, std::integral_constant<int, 32>());
+    else if (width <= 64)
+      f(type, std::integral_constant<int, 64>());
+    else
+      f(type, std::integral_constant<int, 128>());
+  });
+  return launched();
+}
+template <int q>
+const char* refuse_wide(const void*, Specs in) {
+  return in[q].shape[3] <= 128 && in[q + 2].shape[3] <= 128 ? nullptr : "heads wider than 128";
+}
+
+}  // namespace
+
+KEEL_CUDA_KERNEL(attention) {
+  k.dtypes(kinds::floating).output(0, Layout::rows).refuses(refuse_wide<0>).run([](const KernelArgs& a) {
+    const Sizes z(a, 0, 3);
+    return with_width(a, z, a.in[0].dtype, [&]<class T, int D>(T, std::integral_constant<int, D>) {
+      using S = Tiles<T, D>;
+      Compute<T>* lse = a.n_out > 1 && a.out[1].present() ? a.out[1].ptr<Compute<T>>() : nullptr;
+      using In = Heads<const T>;
+      launch(forward_kernel<T, D>, dim3(tiles(z.t, S::kTile), unsigned(z.heads), unsigned(z.b)), 3 * S::kMatrix + S::kScores, stream(a), z,
+             In(a.in[0]), In(a.in[1]), In(a.in[2]), Heads<T>(a.out[0]), lse);
+    });
+  });
+}
+KEEL_CUDA_KERNEL(attention_backward) {
+  k.dtypes(kinds::floating)
+      .outputs(Layout::rows)
+      .input(5, Layout::contiguous)
+      .refuses([](const void* p, Specs in) -> const char* {
+        if (in[5].dtype != (in[1].dtype == f64 ? f64 : f32)) return "lse of another dtype";
+        return refuse_wide<1>(p, in);
+      })
+      .workspace([](const KernelArgs& a) { return size_t(a.in[1].dim(0) * a.in[1].dim(1) * a.in[1].dim(2)) * 8; })
+      .run([](const KernelArgs& a) {
+        const Sizes z(a, 1, 6);
+        return with_width(a, z, a.in[1].dtype, [&]<class T, int D>(T, std::integral_constant<int, D>) {
+          using S = Tiles<T, D>;
+          using In = Heads<const T>;
+          auto* delta = static_cast<Compute<T>*>(a.workspace);
+          const Compute<T>* lse = a.in[5].ptr<Compute<T>>();
+          const In g(a.in[0]), q(a.in[1]), k(a.in[2]), v(a.in[3]);
+          const int64_t rows = z.b * z.heads * z.t;
+          if (rows) delta_kernel<T><<<unsigned(ceil_div(rows, kThreads / 32)), kThreads, 0, stream(a)>>>(z, g, In(a.in[4]), delta);
+          launch(query_gradient<T, D>, dim3(tiles(z.t, S::kTile), unsigned(z.heads), unsigned(z.b)), 4 * S::kMatrix + S::kScores, stream(a),
+                 z, g, q, k, v, lse, static_cast<const Compute<T>*>(delta), Heads<T>(a.out[0]));
+          launch(key_gradient<T, D>, dim3(tiles(z.s, S::kTile), unsigned(z.kv_heads), unsigned(z.b)), 4 * S::kMatrix + 2 * S::kScores,
+                 stream(a), z, g, q, k, v, lse, static_cast<const Compute<T>*>(delta), Heads<T>(a.out[1]), Heads<T>(a.out[2]));
+        });
+      });
+}

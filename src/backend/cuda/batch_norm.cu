@@ -1,0 +1,296 @@
+// batch_norm over x [n, c, ...] in any layout, training, evaluation and backward: statistics by the driver of reductions, the rest
+// elementwise with operands of one value a channel.
+#include "backend/cuda/math.cuh"
+#include "backend/cuda/reduction.cuh"
+#include "keel/ops/norm.h"
+
+using namespace keel;
+using namespace keel::cuda;
+
+namespace {
+
+/// Mean and variance of a channel, from sums of deviations from its first element.
+template <class T>
+struct Moments {
+  using In = T;
+  struct Out {
+    Compute<T> mean, var;
+  };
+  struct A {
+    double mean, squares, count;
+  };
+  struct Lane {
+    double first, sum, squares;
+    int64_t count;
+  };
+  __device__ A empty() const { return {0, 0, 0}; }
+  __device__ Lane lane() const { return {0, 0, 0, 0}; }
+  __device__ void take(Lane& l, T x, int64_t) const {
+    const double v = double(widen(x));
+    if (l.count++ == 0) l.first = v;
+    const double d = v - l.first;
+    l.sum += d, l.squares += d * d;
+  }
+  __device__ A done(const Lane& l) const {
+    if (l.count == 0) return empty();
+    const double n = double(l.count);
+    return {l.first + l.sum / n, l.squares - l.sum * (l.sum / n), n};
+  }
+  __device__ A combine(A a, A b) const {
+    if (b.count == 0) return a;
+    if (a.count == 0) return b;
+    const double n = a.count + b.count, d = b.mean - a.mean, share = b.count / n;
+    return {a.mean + d * share, a.squares + b.squares + d * d * a.count * share, n};
+  }
+  __device__ Out finish(A a, int64_t n) const { return {Compute<T>(a.mean), Compute<T>(a.squares / double(n))}; }
+};
+
+Dims all_but_channels(int rank) {
+  Dims axes;
+  axes.push_back(0);
+  for (int i = 2; i < rank; ++i) axes.push_back(i);
+  return axes;
+}
+/// [c] as a view that broadcasts along axis 1 of a tensor of that rank.
+struct Channels {
+  Shape shape;
+  Strides strides;
+  Channels(int rank, int64_t c) {
+    shape.resize(rank, 1), strides.resize(rank);
+    for (int i = 0; i < rank; ++i) strides[i] = 0;
+    shape[1] = c, strides[1] = 1;
+  }
+  TensorView view(const void* p, DType t) const { return {const_cast<void*>(p), t, &shape, &strides}; }
+};
+/// A number in host memory.
+template <class T>
+struct Number {
+  T value;
+  Shape shape;
+  Strides strides;
+  TensorView view() {
+    TensorView v{&value, dtype_of<T>, &shape, &strides};
+    v.on_host = true;
+    return v;
+  }
+};
+size_t round_up(size_t n) { return (n + 255) / 256 * 256; }
+
+template <class C, class Out>
+__global__ void __launch_bounds__(kThreads) split_moments(int64_t c, const Out* m, double eps, C* mean, C* var, C* rstd) {
+  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (i < c) mean[i] = m[i].mean, var[i] = m[i].var, rstd[i] = C(1) / root_of(m[i].var + C(eps));
+}
+template <class C>
+__global__ void __launch_bounds__(kThreads) rstd_kernel(int64_t c, const C* var, double eps, C* rstd) {
+  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (i < c) rstd[i] = C(1) / root_of(var[i] + C(eps));
+}
+template <class T>
+struct Apply {
+  using C = Compute<T>;
+  __device__ T operator()(T x, C mean, C rstd, T weight, T bias) const {
+    return narrow<T>((widen(x) - mean) * rstd * widen(weight) + widen(bias));
+  }
+};
+/// y = (x - mean) rstd weight + bias.
+template <class T>
+KernelStatus apply(const KernelArgs& a, const void* mean, const void* rstd, int weight) {
+  using C = Compute<T>;
+  const TensorView& x = a.in[0];
+  const Channels by(x.rank(), x.dim(1));
+  Number<T> one{narrow<T>(C(1)), {}, {}}, zero{narrow<T>(C(0)), {}, {}};
+  const bool weighted = weight < a.n_in && a.in[weight].present(), moved = weight + 1 < a.n_in && a.in[weight + 1].present();
+  const TensorView in[5] = {x, by.view(mean, dtype_of<C>), by.view(rstd, dtype_of<C>),
+                            weighted ? by.view(a.in[weight].data, x.dtype) : one.view(),
+                            moved ? by.view(a.in[weight + 1].data, x.dtype) : zero.view()};
+  KernelArgs b = a;
+  b.in = in, b.n_in = 5;
+  return pointwise<T, T, C, C, T, T>(b, Apply<T>());
+}
+
+/// Sums of g and of g (x - mean) rstd.
+template <class C>
+struct Pair {
+  C g, product;
+};
+/// The grid is (channels or tiles of 32 of them, parts). A block takes one channel, or with `tiled` 32, eight rows at a time.
+template <class T, bool tiled>
+__global__ void __launch_bounds__(kThreads)
+    gradient_parts(int64_t channels, int64_t extent, int64_t share, DeviceWalk<2> w, int64_t g_step, int64_t x_step, const T* g, const T* x,
+                   const Compute<T>* mean, const Compute<T>* rstd, Pair<double>* parts) {
+  using C = Compute<T>;
+  const int64_t c = tiled ? int64_t(blockIdx.x) * 32 + threadIdx.x % 32 : blockIdx.x, from = int64_t(blockIdx.y) * share,
+                to = from + share < extent ? from + share : extent;
+  const int lane = tiled ? int(threadIdx.x / 32) : int(threadIdx.x), lanes = tiled ? kThreads / 32 : kThreads;
+  Pair<double> sum{0, 0};
+  if (c < channels) {
+    const C m = mean[c], r = rstd[c];
+    for (int64_t i = from + lane; i < to; i += lanes) {
+      int64_t at[2];
+      offsets_of(w, i, at);
+      const C v = widen(g[at[0] + c * g_step]), normal = (widen(x[at[1] + c * x_step]) - m) * r;
+      sum.g += double(v), sum.product += double(v * normal);
+    }
+  }
+  __shared__ double all[2][kThreads];
+  all[0][threadIdx.x] = sum.g, all[1][threadIdx.x] = sum.product;
+  __syncthreads();
+  if (lane || c >= channels) return;
+  for (int k = 1; k < lanes; ++k) {
+    const int from_lane = tiled ? k * 32 + int(threadIdx.x) : k;
+    sum.g += all[0][from_lane], sum.product += all[1][from_lane];
+  }
+  parts[blockIdx.y * channels + c] = sum;
+}
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    gradient_sums(int64_t channels, int64_t parts, double count, const Pair<double>* part, const Compute<T>* rstd, const T* weight,
+                  T* dweight, T* dbias, Compute<T>* scale, Compute<T>* mean_g, Compute<T>* mean_product) {
+  using C = Compute<T>;
+  const int64_t c = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (c >= channels) return;
+  Pair<double> sum{0, 0};
+  for (int64_t k = 0; k < parts; ++k) sum.g += part[k * channels + c].g, sum.product += part[k * channels + c].product;
+  if (dweight) dweight[c] = narrow<T>(C(sum.product));
+  if (dbias) dbias[c] = narrow<T>(C(sum.g));
+  scale[c] = weight ? rstd[c] * widen(weight[c]) : rstd[c];
+  mean_g[c] = C(sum.g / count), mean_product[c] = C(sum.product / count);
+}
+template <class T>
+struct Gradient {
+  using C = Compute<T>;
+  __device__ T operator()(T g, T x, C mean, C rstd, C scale, C mean_g, C mean_product) const {
+    return narrow<T>(scale * ((widen(g) - mean_g) - (widen(x) - mean) * rstd * mean_product));
+  }
+};
+
+struct Backward {
+  Walk<2> w;
+  int64_t channels, extent = 1, parts, share;
+  bool tiled;
+  explicit Backward(const TensorView& g, const TensorView& x, int device) : channels(x.dim(1)) {
+    for (int i = x.rank() - 1; i >= 0; --i) {
+      if (i == 1) continue;
+      w.push(x.dim(i), {g.stride(i), x.stride(i)});
+      extent *= x.dim(i);
+    }
+    tiled = channels >= 16 && x.stride(1) == 1 && (w.rank == 0 || w.stride[1][0] != 1);
+    const int64_t blocks = tiled ? ceil_div(channels, 32) : channels;
+    parts = std::max<int64_t>(1, std::min(ceil_div(4 * processors(device), std::max<int64_t>(blocks, 1)), extent / (tiled ? 64 : 2048)));
+    share = ceil_div(extent, parts);
+  }
+  size_t bytes() const { return round_up(size_t(parts * channels) * sizeof(Pair<double>)) + 3 * round_up(size_t(channels) * 8); }
+};
+template <class T>
+KernelStatus backward(const KernelArgs& a) {
+  using C = Compute<T>;
+  const auto& p = a.get<BatchNormBackwardParams>();
+  const TensorView &g = a.in[0], &x = a.in[1];
+  const Backward v(g, x, a.device);
+  const cudaStream_t s = stream(a);
+  auto* space = static_cast<char*>(a.workspace);
+  auto* parts = reinterpret_cast<Pair<double>*>(space);
+  space += round_up(size_t(v.parts * v.channels) * sizeof(Pair<double>));
+  const auto take = [&] {
+    auto* at = reinterpret_cast<C*>(space);
+    space += round_up(size_t(v.channels) * 8);
+    return at;
+  };
+  C *scale = take(), *mean_g = take(), *mean_product = take();
+  const C *mean = a.in[2].ptr<C>(), *rstd = a.in[3].ptr<C>();
+  const DeviceWalk<2> w(v.w, v.extent);
+  const auto sums = [&]<bool tiled>(std::bool_constant<tiled>) {
+    const dim3 grid(unsigned(tiled ? ceil_div(v.channels, 32) : v.channels), unsigned(v.parts));
+    gradient_parts<T, tiled><<<grid, kThreads, 0, s>>>(v.channels, v.extent, v.share, w, g.stride(1), x.stride(1), g.ptr<T>(), x.ptr<T>(),
+                                                       mean, rstd, parts);
+  };
+  v.tiled ? sums(std::true_type()) : sums(std::false_type());
+  gradient_sums<T><<<unsigned(ceil_div(v.channels, kThreads)), kThreads, 0, s>>>(
+      v.channels, v.parts, double(v.extent), parts, rstd, a.n_in > 4 && a.in[4].present() ? a.in[4].ptr<T>() : nullptr,
+      p.need_weight ? a.out[1].ptr<T>() : nullptr, p.need_bias ? a.out[2].ptr<T>() : nullptr, scale, mean_g, mean_product);
+  if (!p.need_x) return launched();
+  const Channels by(x.rank(), v.channels);
+  const DType t = dtype_of<C>;
+  const TensorView in[7] = {g, x, by.view(mean, t), by.view(rstd, t), by.view(scale, t), by.view(mean_g, t), by.view(mean_product, t)};
+  KernelArgs b = a;
+  b.in = in, b.n_in = 7;
+  return pointwise<T, T, T, C, C, C, C, C>(b, Gradient<T>());
+}
+
+DType statistics_of(DType t) { return t == f64 ? f64 : f32; }
+KernelDef& channel_def(KernelDef& k, int x) {
+  for (int i = 0; i < 10; ++i) k.input(i, i <= x ? Layout::strided : Layout::contiguous);
+  return k.dtypes(kinds::floating).output(0, Layout::like_inputs);
+}
+
+}  // namespace
+
+KEEL_CUDA_KERNEL(batch_norm) {
+  channel_def(k, 0)
+      .refuses([](const void*, Specs in) -> const char* { return in[0].shape.numel() == 0 ? "no elements" : nullptr; })
+      .workspace([](const KernelArgs& a) {
+        return 3 * round_up(size_t(a.in[0].dim(1)) * 16) + reduction_workspace(a, all_but_channels(a.in[0].rank()), 24);
+      })
+      .run([](const KernelArgs& a) {
+        const TensorView& x = a.in[0];
+        const int64_t c = x.dim(1);
+        KernelStatus s;
+        use(a.device);
+        Floats::call(x.dtype, [&](auto t) {
+          using T = decltype(t);
+          using C = Compute<T>;
+          using Out = typename Moments<T>::Out;
+          auto* space = static_cast<char*>(a.workspace);
+          const size_t one = round_up(size_t(c) * 16);
+          auto* moments = reinterpret_cast<Out*>(space);
+          auto* rstd = reinterpret_cast<C*>(space + one);
+          const Channels by(x.rank(), c);
+          TensorView out[1] = {by.view(moments, f32)};
+          KernelArgs b = a;
+          b.out = out, b.workspace = space + 3 * one;
+          if (s = reduce(b, all_but_channels(x.rank()), Moments<T>()); s.code) return;
+          split_moments<C><<<unsigned(ceil_div(c, kThreads)), kThreads, 0, stream(a)>>>(c, moments, a.get<BatchNormParams>().eps,
+                                                                                        a.out[1].ptr<C>(), a.out[2].ptr<C>(), rstd);
+          s = apply<T>(a, a.out[1].data, rstd, 1);
+        });
+        return s;
+      });
+}
+KEEL_CUDA_KERNEL(batch_norm_eval) {
+  channel_def(k, 0)
+      .refuses([](const void*, Specs in) -> const char* {
+        if (in[0].shape.numel() == 0) return "no elements";
+        const DType t = statistics_of(in[0].dtype);
+        return in[1].dtype == t && in[2].dtype == t ? nullptr : "statistics of another dtype";
+      })
+      .workspace([](const KernelArgs& a) { return round_up(size_t(a.in[0].dim(1)) * 8); })
+      .run([](const KernelArgs& a) {
+        KernelStatus s;
+        const int64_t c = a.in[0].dim(1);
+        use(a.device);
+        Floats::call(a.in[0].dtype, [&](auto t) {
+          using C = Compute<decltype(t)>;
+          auto* rstd = static_cast<C*>(a.workspace);
+          rstd_kernel<C><<<unsigned(ceil_div(c, kThreads)), kThreads, 0, stream(a)>>>(c, a.in[2].ptr<C>(), a.get<BatchNormParams>().eps,
+                                                                                      rstd);
+          s = apply<decltype(t)>(a, a.in[1].data, rstd, 3);
+        });
+        return s;
+      });
+}
+KEEL_CUDA_KERNEL(batch_norm_backward) {
+  channel_def(k, 1)
+      .refuses([](const void*, Specs in) -> const char* {
+        if (in[0].shape.numel() == 0) return "no elements";
+        const DType t = statistics_of(in[1].dtype);
+        return in[2].dtype == t && in[3].dtype == t ? nullptr : "statistics of another dtype";
+      })
+      .workspace([](const KernelArgs& a) { return Backward(a.in[0], a.in[1], a.device).bytes(); })
+      .run([](const KernelArgs& a) {
+        KernelStatus s;
+        use(a.device);
+        Floats::call(a.in[1].dtype, [&](auto t) { s = backward<decltype(t)>(a); });
+        return s;
+      });
+}

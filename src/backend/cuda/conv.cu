@@ -1,0 +1,263 @@
+// Convolution and its two gradients. Without groups the windows are laid out as rows and multiplied by cuBLASLt, images in slices that keep
+// the rows within a budget; with groups, where products are small, a thread or a warp makes each result. Results have their channels
+// innermost.
+#include "keel/ops/conv.h"
+
+#include "backend/cuda/gemm.h"
+#include "backend/cuda/pointwise.cuh"
+
+using namespace keel;
+using namespace keel::cuda;
+
+namespace {
+
+/// The sizes of one convolution and the strides of its images.
+struct Conv {
+  int64_t n, c, h, w;      // input
+  int64_t o, oh, ow;       // output
+  int64_t kh, kw;          // window
+  int64_t sh, sw, ph, pw, dh, dw, groups;
+  int64_t xs[4], ys[4];
+  template <class P>
+  Conv(const P& p, const TensorView& x, const TensorView& weight, const TensorView& y)
+      : n(x.dim(0)), c(x.dim(1)), h(x.dim(2)), w(x.dim(3)), o(y.dim(1)), oh(y.dim(2)), ow(y.dim(3)), kh(weight.dim(2)), kw(weight.dim(3)),
+        sh(p.stride[0]), sw(p.stride[1]), ph(p.padding[0]), pw(p.padding[1]), dh(p.dilation[0]), dw(p.dilation[1]), groups(p.groups) {
+    for (int i = 0; i < 4; ++i) xs[i] = x.stride(i), ys[i] = y.stride(i);
+  }
+  __host__ __device__ int64_t spots() const { return oh * ow; }
+  __host__ __device__ int64_t depth() const { return c / groups * kh * kw; }
+  /// Images whose rows fit the budget.
+  int64_t slice(size_t bytes) const {
+    const int64_t one = spots() * depth() * int64_t(bytes), budget = int64_t(1) << 30;
+    return std::max<int64_t>(1, std::min(n, one ? budget / one : n));
+  }
+  bool plain() const { return kh == 1 && kw == 1 && sh == 1 && sw == 1 && ph == 0 && pw == 0; }
+};
+
+unsigned blocks_for(int64_t n) { return unsigned(ceil_div(n, kThreads)); }
+
+/// Rows [image, spot][channel, tap] of `images` images from `first` on.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    to_rows(int64_t total, FastDivisor depth, FastDivisor window, FastDivisor columns, FastDivisor width, FastDivisor spots, Conv v,
+            int64_t first, const T* x, T* rows) {
+  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= total) return;
+  const auto split = [](uint32_t a, const FastDivisor& by, uint32_t& rest) {
+    const uint32_t q = (__umulhi(a, by.m) + a) >> by.s;
+    rest = a - q * by.d;
+    return q;
+  };
+  const int64_t row64 = i / depth.d;
+  uint32_t k = uint32_t(i - row64 * depth.d), tap, column, spot, ox;
+  const uint32_t c = split(k, window, tap), r = split(tap, columns, column);
+  const uint32_t image = split(uint32_t(row64), spots, spot), oy = split(spot, width, ox);
+  const int64_t y = int64_t(oy) * v.sh - v.ph + int64_t(r) * v.dh, z = int64_t(ox) * v.sw - v.pw + int64_t(column) * v.dw;
+  const bool inside = y >= 0 && y < v.h && z >= 0 && z < v.w;
+  rows[i] = inside ? x[(first + image) * v.xs[0] + c * v.xs[1] + y * v.xs[2] + z * v.xs[3]] : narrow<T>(Compute<T>(0));
+}
+/// dx of `images` images: every element gathers its taps.
+template <class T>
+__global__ void __launch_bounds__(kThreads) from_rows(int64_t total, Conv v, int64_t first, const T* rows, T* dx) {
+  using C = Compute<T>;
+  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= total) return;
+  const int64_t c = i % v.c, column = i / v.c % v.w, row = i / v.c / v.w % v.h, image = i / v.c / v.w / v.h, depth = v.depth();
+  C sum = 0;
+  for (int64_t r = 0; r < v.kh; ++r) {
+    const int64_t y = row + v.ph - r * v.dh;
+    if (y < 0 || y % v.sh || y / v.sh >= v.oh) continue;
+    for (int64_t k = 0; k < v.kw; ++k) {
+      const int64_t z = column + v.pw - k * v.dw;
+      if (z < 0 || z % v.sw || z / v.sw >= v.ow) continue;
+      sum += widen(rows[((image * v.oh + y / v.sh) * v.ow + z / v.sw) * depth + (c * v.kh + r) * v.kw + k]);
+    }
+  }
+  dx[(first + image) * v.xs[0] + c * v.xs[1] + row * v.xs[2] + column * v.xs[3]] = narrow<T>(sum);
+}
+
+// ---- groups ----
+template <class T>
+__global__ void __launch_bounds__(kThreads) grouped_forward(int64_t total, Conv v, const T* x, const T* weight, const T* bias, T* y) {
+  using C = Compute<T>;
+  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= total) return;
+  const int64_t o = i % v.o, ox = i / v.o % v.ow, oy = i / v.o / v.ow % v.oh, n = i / v.o / v.ow / v.oh, cg = v.c / v.groups,
+                c0 = o / (v.o / v.groups) * cg;
+  C sum = bias ? widen(bias[o]) : C(0);
+  for (int64_t c = 0; c < cg; ++c)
+    for (int64_t r = 0; r < v.kh; ++r)
+      for (int64_t k = 0; k < v.kw; ++k) {
+        const int64_t row = oy * v.sh - v.ph + r * v.dh, column = ox * v.sw - v.pw + k * v.dw;
+        if (row < 0 || row >= v.h || column < 0 || column >= v.w) continue;
+        sum += widen(x[n * v.xs[0] + (c0 + c) * v.xs[1] + row * v.xs[2] + column * v.xs[3]]) *
+               widen(weight[((o * cg + c) * v.kh + r) * v.kw + k]);
+      }
+  y[n * v.ys[0] + o * v.ys[1] + oy * v.ys[2] + ox * v.ys[3]] = narrow<T>(sum);
+}
+template <class T>
+__global__ void __launch_bounds__(kThreads) grouped_input(int64_t total, Conv v, const T* g, const T* weight, T* dx) {
+  using C = Compute<T>;
+  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= total) return;
+  const int64_t c = i % v.c, column = i / v.c % v.w, row = i / v.c / v.w % v.h, n = i / v.c / v.w / v.h, cg = v.c / v.groups,
+                og = v.o / v.groups, o0 = c / cg * og;
+  C sum = 0;
+  for (int64_t o = o0; o < o0 + og; ++o)
+    for (int64_t r = 0; r < v.kh; ++r) {
+      const int64_t y = row + v.ph - r * v.dh;
+      if (y < 0 || y % v.sh || y / v.sh >= v.oh) continue;
+      for (int64_t k = 0; k < v.kw; ++k) {
+        const int64_t z = column + v.pw - k * v.dw;
+        if (z < 0 || z % v.sw || z / v.sw >= v.ow) continue;
+        sum += widen(g[n * v.ys[0] + o * v.ys[1] + y / v.sh * v.ys[2] + z / v.sw * v.ys[3]]) *
+               widen(weight[((o * cg + c % cg) * v.kh + r) * v.kw + k]);
+      }
+    }
+  dx[n * v.xs[0] + c * v.xs[1] + row * v.xs[2] + column * v.xs[3]] = narrow<T>(sum);
+}
+/// A block a weight.
+template <class T>
+__global__ void __launch_bounds__(kThreads) grouped_weight(Conv v, const T* g, const T* x, T* dw) {
+  using C = Compute<T>;
+  const int64_t i = blockIdx.x, cg = v.c / v.groups, k = i % v.kw, r = i / v.kw % v.kh, c = i / v.kw / v.kh % cg, o = i / v.kw / v.kh / cg,
+                channel = o / (v.o / v.groups) * cg + c;
+  C sum = 0;
+  for (int64_t p = threadIdx.x; p < v.n * v.spots(); p += kThreads) {
+    const int64_t ox = p % v.ow, oy = p / v.ow % v.oh, n = p / v.spots(), row = oy * v.sh - v.ph + r * v.dh,
+                  column = ox * v.sw - v.pw + k * v.dw;
+    if (row < 0 || row >= v.h || column < 0 || column >= v.w) continue;
+    sum += widen(g[n * v.ys[0] + o * v.ys[1] + oy * v.ys[2] + ox * v.ys[3]]) *
+           widen(x[n * v.xs[0] + channel * v.xs[1] + row * v.xs[2] + column * v.xs[3]]);
+  }
+  __shared__ C all[kThreads];
+  all[threadIdx.x] = sum;
+  for (int half = kThreads / 2; half; half /= 2) {
+    __syncthreads();
+    if (int(threadIdx.x) < half) all[threadIdx.x] += all[threadIdx.x + half];
+  }
+  if (threadIdx.x == 0) dw[i] = narrow<T>(all[0]);
+}
+
+template <class T>
+void lay_out(const KernelArgs& a, const Conv& v, int64_t first, int64_t images, const TensorView& x, T* rows) {
+  const int64_t total = images * v.spots() * v.depth();
+  const auto by = [](int64_t d) { return FastDivisor(uint32_t(d)); };
+  to_rows<T><<<blocks_for(total), kThreads, 0, stream(a)>>>(total, by(v.depth()), by(v.kh * v.kw), by(v.kw), by(v.ow), by(v.spots()), v,
+                                                            first, x.ptr<T>(), rows);
+}
+
+template <class T>
+KernelStatus forward(const KernelArgs& a) {
+  const TensorView &x = a.in[0], &weight = a.in[1], &y = a.out[0];
+  const Conv v(a.get<Conv2dParams>(), x, weight, y);
+  const T* bias = a.n_in > 2 && a.in[2].present() ? a.in[2].ptr<T>() : nullptr;
+  if (v.groups != 1 || v.depth() == 0) {
+    grouped_forward<T><<<blocks_for(y.size()), kThreads, 0, stream(a)>>>(y.size(), v, x.ptr<T>(), weight.ptr<T>(), bias, y.ptr<T>());
+    return launched();
+  }
+  auto* rows = static_cast<T*>(a.workspace);
+  const int64_t slice = v.slice(sizeof(T));
+  for (int64_t i = 0; i < v.n; i += slice) {
+    const int64_t images = std::min(slice, v.n - i);
+    lay_out<T>(a, v, i, images, x, rows);
+    Product p;
+    p.dtype = y.dtype, p.m = images * v.spots(), p.n = v.o, p.k = v.depth();
+    p.a = rows, p.a_row = p.k, p.a_column = 1, p.b = weight.data, p.b_row = 1, p.b_column = p.k, p.bias = bias;
+    p.c = y.ptr<T>() + i * v.spots() * v.o, p.ldc = v.o;
+    if (KernelStatus s = multiply(p, a.device, stream(a)); s.code) return s;
+  }
+  return launched();
+}
+template <class T>
+KernelStatus to_input(const KernelArgs& a) {
+  const TensorView &g = a.in[0], &weight = a.in[1], &dx = a.out[0];
+  const Conv v(a.get<Conv2dBackwardParams>(), dx, weight, g);
+  if (v.groups != 1 || v.o == 0) {
+    grouped_input<T><<<blocks_for(dx.size()), kThreads, 0, stream(a)>>>(dx.size(), v, g.ptr<T>(), weight.ptr<T>(), dx.ptr<T>());
+    return launched();
+  }
+  auto* rows = static_cast<T*>(a.workspace);
+  const int64_t slice = v.slice(sizeof(T));
+  for (int64_t i = 0; i < v.n; i += slice) {
+    const int64_t images = std::min(slice, v.n - i), total = images * v.h * v.w * v.c;
+    Product p;
+    p.dtype = g.dtype, p.m = images * v.spots(), p.n = v.depth(), p.k = v.o;
+    p.a = g.ptr<T>() + i * v.spots() * v.o, p.a_row = v.o, p.a_column = 1, p.b = weight.data, p.b_row = p.n, p.b_column = 1;
+    p.c = rows, p.ldc = p.n;
+    if (KernelStatus s = multiply(p, a.device, stream(a)); s.code) return s;
+    from_rows<T><<<blocks_for(total), kThreads, 0, stream(a)>>>(total, v, i, rows, dx.ptr<T>());
+  }
+  return launched();
+}
+template <class T>
+KernelStatus to_weight(const KernelArgs& a) {
+  const TensorView &g = a.in[0], &x = a.in[1], &dw = a.out[0];
+  const Conv v(a.get<Conv2dBackwardParams>(), x, dw, g);
+  if (v.groups != 1 || v.slice(sizeof(T)) < v.n) {
+    grouped_weight<T><<<unsigned(dw.size()), kThreads, 0, stream(a)>>>(v, g.ptr<T>(), x.ptr<T>(), dw.ptr<T>());
+    return launched();
+  }
+  auto* rows = static_cast<T*>(a.workspace);
+  lay_out<T>(a, v, 0, v.n, x, rows);
+  Product p;
+  p.dtype = g.dtype, p.m = v.o, p.n = v.depth(), p.k = v.n * v.spots();
+  p.a = g.data, p.a_row = 1, p.a_column = v.o, p.b = rows, p.b_row = p.n, p.b_column = 1, p.c = dw.data, p.ldc = p.n;
+  return multiply(p, a.device, stream(a));
+}
+
+template <class P, int x, int weight, int y>
+size_t rows_bytes(const KernelArgs& a) {
+  const auto& view = [&](int i) -> const TensorView& { return i < 0 ? a.out[0] : a.in[i]; };
+  const Conv v(a.get<P>(), view(x), view(weight), view(y));
+  const size_t one = size_of(a.in[0].dtype);
+  return v.groups == 1 ? size_t(v.slice(one) * v.spots() * v.depth()) * one : 0;
+}
+
+}  // namespace
+
+KEEL_CUDA_KERNEL(conv2d) {
+  k.dtypes(kinds::floating)
+      .inputs(Layout::contiguous)
+      .input(0, Layout::strided)
+      .output(0, Layout::channels_last)
+      .workspace(rows_bytes<Conv2dParams, 0, 1, -1>)
+      .run([](const KernelArgs& a) -> KernelStatus {
+        KernelStatus s;
+        if (a.out[0].size() == 0) return s;
+        use(a.device);
+        Floats::call(a.in[0].dtype, [&](auto t) { s = forward<decltype(t)>(a); });
+        return s;
+      });
+}
+KEEL_CUDA_KERNEL(conv2d_backward_input) {
+  k.dtypes(kinds::floating)
+      .input(0, Layout::channels_last)
+      .input(1, Layout::contiguous)
+      .output(0, Layout::channels_last)
+      .workspace(rows_bytes<Conv2dBackwardParams, -1, 1, 0>)
+      .run([](const KernelArgs& a) -> KernelStatus {
+        KernelStatus s;
+        if (a.out[0].size() == 0) return s;
+        use(a.device);
+        Floats::call(a.in[0].dtype, [&](auto t) { s = to_input<decltype(t)>(a); });
+        return s;
+      });
+}
+KEEL_CUDA_KERNEL(conv2d_backward_weight) {
+  k.dtypes(kinds::floating)
+      .input(0, Layout::channels_last)
+      .input(1, Layout::strided)
+      .workspace(rows_bytes<Conv2dBackwardParams, 1, -1, 0>)
+      .run([](const KernelArgs& a) -> KernelStatus {
+        KernelStatus s;
+        if (a.out[0].size() == 0) return s;
+        use(a.device);
+        if (a.in[0].size() == 0 || a.in[1].size() == 0) {
+          cudaMemsetAsync(a.out[0].data, 0, size_t(a.out[0].size()) * size_of(a.out[0].dtype), stream(a));
+          return launched();
+        }
+        Floats::call(a.in[0].dtype, [&](auto t) { s = to_weight<decltype(t)>(a); });
+        return s;
+      });
+}

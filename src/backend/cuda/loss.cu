@@ -1,0 +1,378 @@
+// Losses. cross_entropy reads the logits once for the loss and the logarithm of the sum, its gradient once more, and neither keeps another
+// tensor of their size. Losses of rows and of blocks are summed in a fixed order.
+#include "keel/ops/loss.h"
+
+#include "backend/cuda/around.cuh"
+#include "backend/cuda/fault.cuh"
+#include "backend/cuda/math.cuh"
+
+using namespace keel;
+using namespace keel::cuda;
+
+namespace {
+
+/// What rows need to know of their targets.
+struct Targets {
+  const void* p;
+  DType dtype;
+  int64_t ignore;
+  Reporter reporter;
+  Targets(const KernelArgs& a, const TensorView& t, int64_t ignore, int64_t classes)
+      : p(t.data), dtype(t.dtype), ignore(ignore), reporter(a, KernelStatus::place(0, classes, "target")) {}
+  /// The class of a row, or -1 where it does not count.
+  __device__ int64_t of(int64_t row) const {
+    const int64_t t = load_index(p, dtype, row);
+    return t == ignore ? -1 : reporter.place(t, row);
+  }
+};
+
+/// The sum over the threads of a block of kThreads, in a fixed order; in thread 0.
+template <class C>
+__device__ C block_sum(C v) {
+  __shared__ C warps[kThreads / 32];
+#pragma unroll
+  for (int d = 16; d; d >>= 1) v += __shfl_down_sync(~0u, v, d);
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = v;
+  __syncthreads();
+  v = 0;
+  if (threadIdx.x == 0)
+    for (int w = 0; w < kThreads / 32; ++w) v += warps[w];
+  return v;
+}
+
+/// One block: how many targets count.
+__global__ void __launch_bounds__(kThreads) count_targets(int64_t n, const void* p, DType t, int64_t ignore, double* count) {
+  double c = 0;
+  for (int64_t i = threadIdx.x; i < n; i += kThreads) c += load_index(p, t, i) != ignore;
+  c = block_sum(c);
+  if (threadIdx.x == 0) *count = c;
+}
+/// One block: y = the sum of x, divided by `count` where that is given.
+template <class T, class C>
+__global__ void __launch_bounds__(kThreads) sum_losses(int64_t n, const C* x, bool mean, const double* counted, double count, T* y) {
+  C c = 0;
+  for (int64_t i = threadIdx.x; i < n; i += kThreads) c += x[i];
+  c = block_sum(c);
+  if (threadIdx.x == 0) *y = narrow<T>(mean ? c / C(counted ? *counted : count) : c);
+}
+template <class T, class C>
+__global__ void __launch_bounds__(kThreads) copy_losses(int64_t n, const C* x, T* y) {
+  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (i < n) y[i] = narrow<T>(x[i]);
+}
+/// The rows' losses as the result wants them; `classes`: the targets of rows that may not count, or null.
+template <class T>
+KernelStatus reduce_losses(const KernelArgs& a, Reduction r, int64_t n, const Compute<T>* losses, const Targets* classes, double* count) {
+  const cudaStream_t s = stream(a);
+  T* y = a.out[0].ptr<T>();
+  if (r == Reduction::none) {
+    if (n) copy_losses<T><<<unsigned(ceil_div(n, kThreads)), kThreads, 0, s>>>(n, losses, y);
+    return launched();
+  }
+  if (r == Reduction::mean && classes) count_targets<<<1, kThreads, 0, s>>>(n, classes->p, classes->dtype, classes->ignore, count);
+  sum_losses<T><<<1, kThreads, 0, s>>>(n, losses, r == Reduction::mean, classes ? count : nullptr, double(n), y);
+  return launched();
+}
+
+// ---- cross entropy ----
+struct Smoothing {
+  double share;  // spread over all classes
+  template <class C>
+  __device__ C loss(C nll, C spread, int64_t n) const {
+    return share == 0 ? nll : nll * C(1 - share) + spread * C(share / double(n));
+  }
+};
+
+/// Rows whose targets are classes.
+struct ByClass {
+  template <class C>
+  static __device__ C finish(C nll, C deviations, C log_sum, int64_t n, const Smoothing& s) {
+    return s.loss(nll, -(deviations - C(n) * log_sum), n);
+  }
+  template <class T, int G, int P>
+  struct Kernel : RowForm<G> {
+    using C = Compute<T>;
+    static __device__ void run(int64_t row, int64_t n, const T* x, Targets targets, Smoothing smoothing, C* losses, C* lse) {
+      const RowOf<T, G, P> r(x, row, n);
+      C top = -INFINITY, sum = 0, deviations = 0;
+      r.each([&](int64_t, C v) { top = MaxOf()(top, v); });
+      top = row_combine<G>(top, C(-INFINITY), MaxOf());
+      r.each([&](int64_t, C v) { sum += exp_of(v - top), deviations += v - top; });
+      sum = row_combine<G>(sum, C(0), SumOf());
+      if (smoothing.share != 0) deviations = row_combine<G>(deviations, C(0), SumOf());
+      if (r.lane) return;
+      const C log_sum = log_of(sum);
+      const int64_t t = targets.of(row);
+      if (lse) lse[row] = top + log_sum;
+      losses[row] = t < 0 ? C(0) : finish(-((widen(x[row * n + t]) - top) - log_sum), deviations, log_sum, n, smoothing);
+    }
+  };
+  template <class T, class C>
+  static __device__ void column(int64_t row, int64_t at, int64_t n, int64_t step, const T* x, Targets targets, Smoothing smoothing,
+                                C* losses, C* lse) {
+    C top = -INFINITY, sum = 0, deviations = 0;
+    for (int64_t k = 0; k < n; ++k) top = MaxOf()(top, widen(x[at + k * step]));
+    for (int64_t k = 0; k < n; ++k) sum += exp_of(widen(x[at + k * step]) - top), deviations += widen(x[at + k * step]) - top;
+    const C log_sum = log_of(sum);
+    const int64_t t = targets.of(row);
+    if (lse) lse[row] = top + log_sum;
+    losses[row] = t < 0 ? C(0) : finish(-((widen(x[at + t * step]) - top) - log_sum), deviations, log_sum, n, smoothing);
+  }
+};
+/// Rows whose targets are probabilities.
+struct ByProbability {
+  template <class T, int G, int P>
+  struct Kernel : RowForm<G> {
+    using C = Compute<T>;
+    static __device__ void run(int64_t row, int64_t n, const T* x, const T* target, Smoothing smoothing, C* losses, C* lse) {
+      const RowOf<T, G, P> r(x, row, n), p(target, row, n);
+      C top = -INFINITY, sum = 0, deviations = 0, dot = 0;
+      r.each([&](int64_t, C v) { top = MaxOf()(top, v); });
+      top = row_combine<G>(top, C(-INFINITY), MaxOf());
+      r.each([&](int64_t, C v) { sum += exp_of(v - top), deviations += v - top; });
+      sum = row_combine<G>(sum, C(0), SumOf());
+      const C log_sum = log_of(sum);
+      r.each([&](int64_t, C v, C w) { dot += w * ((v - top) - log_sum); }, p);
+      dot = row_combine<G>(dot, C(0), SumOf());
+      if (smoothing.share != 0) deviations = row_combine<G>(deviations, C(0), SumOf());
+      if (r.lane) return;
+      if (lse) lse[row] = top + log_sum;
+      losses[row] = ByClass::finish(-dot, deviations, log_sum, n, smoothing);
+    }
+  };
+  template <class T, class C>
+  static __device__ void column(int64_t row, int64_t at, int64_t n, int64_t step, const T* x, const T* target, Smoothing smoothing,
+                                C* losses, C* lse) {
+    C top = -INFINITY, sum = 0, deviations = 0, dot = 0;
+    for (int64_t k = 0; k < n; ++k) top = MaxOf()(top, widen(x[at + k * step]));
+    for (int64_t k = 0; k < n; ++k) sum += exp_of(widen(x[at + k * step]) - top), deviations += widen(x[at + k * step]) - top;
+    const C log_sum = log_of(sum);
+    for (int64_t k = 0; k < n; ++k) dot += widen(target[at + k * step]) * ((widen(x[at + k * step]) - top) - log_sum);
+    if (lse) lse[row] = top + log_sum;
+    losses[row] = ByClass::finish(-dot, deviations, log_sum, n, smoothing);
+  }
+};
+
+/// g (exp(x - lse) - want).
+struct ClassGradient {
+  template <class C, class T>
+  static __device__ C scale(int64_t row, const T* g, bool each, const double* counted) {
+    const C v = widen(g[each ? row : 0]);
+    return counted ? v / C(*counted) : v;
+  }
+  template <class C>
+  static __device__ C one(C x, C lse, C g, bool hit, double share, int64_t n) {
+    const C rest = C(share / double(n));
+    return g * (exp_of(x - lse) - (hit ? C(1 - share) + rest : rest));
+  }
+  template <class T, int G, int P>
+  struct Kernel : RowForm<G> {
+    using C = Compute<T>;
+    static __device__ void run(int64_t row, int64_t n, const T* x, const T* g, bool each, const double* counted, Targets targets,
+                               Smoothing s, const C* lse, T* dx) {
+      const RowOf<T, G, P> r(x, row, n);
+      const int64_t t = targets.of(row);
+      const C by = scale<C>(row, g, each, counted), l = lse[row];
+      r.write(dx + row * n, [&](int64_t i, C v) { return t < 0 ? C(0) : one(v, l, by, i == t, s.share, n); });
+    }
+  };
+  template <class T, class C>
+  static __device__ void column(int64_t row, int64_t at, int64_t n, int64_t step, const T* x, const T* g, bool each, const double* counted,
+                                Targets targets, Smoothing s, const C* lse, T* dx) {
+    const int64_t t = targets.of(row);
+    const C by = scale<C>(row, g, each, counted), l = lse[row];
+    for (int64_t k = 0; k < n; ++k)
+      dx[at + k * step] = narrow<T>(t < 0 ? C(0) : one(widen(x[at + k * step]), l, by, k == t, s.share, n));
+  }
+};
+
+// ---- nll ----
+template <class T, class C>
+__global__ void __launch_bounds__(kThreads)
+    nll_kernel(int64_t rows, int64_t n, int64_t inner, const T* x, Targets targets, C* losses) {
+  const int64_t row = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (row >= rows) return;
+  const int64_t t = targets.of(row);
+  losses[row] = t < 0 ? C(0) : -widen(x[(row / inner * n + t) * inner + row % inner]);
+}
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    nll_gradient(int64_t rows, int64_t n, int64_t inner, const T* g, bool each, const double* counted, Targets targets, T* dx) {
+  const int64_t row = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (row >= rows) return;
+  const int64_t t = targets.of(row);
+  if (t >= 0) dx[(row / inner * n + t) * inner + row % inner] = narrow<T>(-ClassGradient::scale<Compute<T>>(row, g, each, counted));
+}
+
+/// Workspace: the count, then a loss a row.
+size_t rows_bytes(int64_t rows) { return 8 + size_t(rows) * 8; }
+/// The count of targets in the workspace, made where the mean is wanted; else null.
+const double* counted_targets(const KernelArgs& a, Reduction r, const Targets& t, int64_t rows) {
+  if (r != Reduction::mean) return nullptr;
+  auto* count = static_cast<double*>(a.workspace);
+  count_targets<<<1, kThreads, 0, stream(a)>>>(rows, t.p, t.dtype, t.ignore, count);
+  return count;
+}
+
+// ---- element against element ----
+struct Square {
+  template <class C>
+  __device__ C operator()(C x, C t) const {
+    return (x - t) * (x - t);
+  }
+};
+struct Absolute {
+  template <class C>
+  __device__ C operator()(C x, C t) const {
+    return x > t ? x - t : t > x ? t - x : (x - t) * (x - t);  // NaN stays
+  }
+};
+struct Logits {
+  template <class C>
+  __device__ C operator()(C x, C t) const {
+    return ((x > 0 || x != x ? x : C(0)) - x * t) + log1p_of(exp_of(x > 0 ? -x : x));
+  }
+};
+template <class F, class T, class C>
+__global__ void __launch_bounds__(kThreads) pair_parts(int64_t n, const T* x, const T* t, C* parts) {
+  C c = 0;
+  for (int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x; i < n; i += int64_t(gridDim.x) * kThreads)
+    c += F()(widen(x[i]), widen(t[i]));
+  c = block_sum(c);
+  if (threadIdx.x == 0) parts[blockIdx.x] = c;
+}
+/// Blocks that sum `n` losses: few enough for one block to add their parts.
+int64_t parts_of(int64_t n) { return std::min<int64_t>(ceil_div(n, 4 * kThreads), 1024); }
+
+template <class F>
+void define_pair(KernelDef& k) {
+  k.dtypes(kinds::floating)
+      .inputs(Layout::contiguous)
+      .workspace([](const KernelArgs& a) { return size_t(parts_of(a.in[0].size())) * 8; })
+      .run([](const KernelArgs& a) {
+        const Reduction r = a.get<LossParams>().reduction;
+        const int64_t n = a.in[0].size(), parts = parts_of(n);
+        if (r == Reduction::none) return binary<Floats>(a, F());
+        use(a.device);
+        Floats::call(a.in[0].dtype, [&](auto type) {
+          using T = decltype(type);
+          auto* part = static_cast<Compute<T>*>(a.workspace);
+          if (n) pair_parts<F><<<unsigned(parts), kThreads, 0, stream(a)>>>(n, a.in[0].ptr<T>(), a.in[1].ptr<T>(), part);
+          sum_losses<T><<<1, kThreads, 0, stream(a)>>>(parts, part, r == Reduction::mean, nullptr, double(n), a.out[0].ptr<T>());
+        });
+        return launched();
+      });
+}
+
+}  // namespace
+
+KEEL_CUDA_KERNEL(cross_entropy) {
+  k.late()
+      .dtypes(kinds::floating)
+      .inputs(Layout::contiguous)
+      .refuses([](const void*, Specs in) -> const char* {
+        return is_floating(in[1].dtype) && in[1].dtype != in[0].dtype ? "probabilities of another dtype" : nullptr;
+      })
+      .workspace([](const KernelArgs& a) { return rows_bytes(Around(a.in[0].shape(), a.get<CrossEntropyParams>().axis).rows()); })
+      .run([](const KernelArgs& a) {
+        const auto& p = a.get<CrossEntropyParams>();
+        const TensorView &x = a.in[0], &target = a.in[1];
+        const Around v(x.shape(), p.axis);
+        KernelStatus s;
+        use(a.device);
+        Floats::call(x.dtype, [&](auto t) {
+          using T = decltype(t);
+          using C = Compute<T>;
+          auto* count = static_cast<double*>(a.workspace);
+          auto* losses = reinterpret_cast<C*>(count + 1);
+          C* lse = a.n_out > 1 && a.out[1].present() ? a.out[1].ptr<C>() : nullptr;
+          const T* logits = x.ptr<T>();
+          const Smoothing smoothing{p.label_smoothing};
+          if (is_floating(target.dtype)) {
+            const T* probabilities = target.ptr<T>();
+            s = around<ByProbability, T>(a, v, aligned16(x) && aligned16(target), logits, probabilities, smoothing, losses, lse);
+            if (!s.code) s = reduce_losses<T>(a, p.reduction, v.rows(), losses, nullptr, count);
+          } else {
+            const Targets targets(a, target, p.ignore_index, v.n);
+            s = around<ByClass, T>(a, v, aligned16(x), logits, targets, smoothing, losses, lse);
+            if (!s.code) s = reduce_losses<T>(a, p.reduction, v.rows(), losses, &targets, count);
+          }
+        });
+        return s;
+      });
+}
+KEEL_CUDA_KERNEL(cross_entropy_backward) {
+  k.late()
+      .dtypes(kinds::floating)
+      .inputs(Layout::contiguous)
+      .refuses([](const void*, Specs in) -> const char* {
+        if (in[0].dtype != in[1].dtype) return "a gradient of another dtype";
+        return in[3].dtype == (in[1].dtype == f64 ? f64 : f32) ? nullptr : "lse of another dtype";
+      })
+      .workspace([](const KernelArgs&) -> size_t { return 8; })
+      .run([](const KernelArgs& a) {
+        const auto& p = a.get<CrossEntropyParams>();
+        const TensorView& x = a.in[1];
+        const Around v(x.shape(), p.axis);
+        KernelStatus s;
+        use(a.device);
+        Floats::call(x.dtype, [&](auto t) {
+          using T = decltype(t);
+          using C = Compute<T>;
+          const Targets targets(a, a.in[2], p.ignore_index, v.n);
+          const double* counted = counted_targets(a, p.reduction, targets, v.rows());
+          const T *logits = x.ptr<T>(), *g = a.in[0].ptr<T>();
+          const C* lse = a.in[3].ptr<C>();
+          s = around<ClassGradient, T>(a, v, aligned16(x) && aligned16(a.out[0]), logits, g, p.reduction == Reduction::none, counted, targets,
+                                       Smoothing{p.label_smoothing}, lse, a.out[0].ptr<T>());
+        });
+        return s;
+      });
+}
+KEEL_CUDA_KERNEL(nll_loss) {
+  k.late()
+      .dtypes(kinds::floating)
+      .inputs(Layout::contiguous)
+      .workspace([](const KernelArgs& a) { return rows_bytes(a.in[1].size()); })
+      .run([](const KernelArgs& a) {
+        const auto& p = a.get<NllParams>();
+        const Around v(a.in[0].shape(), p.axis);
+        const Targets targets(a, a.in[1], p.ignore_index, v.n);
+        KernelStatus s;
+        use(a.device);
+        Floats::call(a.in[0].dtype, [&](auto t) {
+          using T = decltype(t);
+          auto* count = static_cast<double*>(a.workspace);
+          auto* losses = reinterpret_cast<Compute<T>*>(count + 1);
+          if (v.rows()) nll_kernel<<<v.blocks(), kThreads, 0, stream(a)>>>(v.rows(), v.n, v.inner, a.in[0].ptr<T>(), targets, losses);
+          s = reduce_losses<T>(a, p.reduction, v.rows(), losses, &targets, count);
+        });
+        return s;
+      });
+}
+KEEL_CUDA_KERNEL(nll_loss_backward) {
+  k.late()
+      .dtypes(kinds::floating)
+      .inputs(Layout::contiguous)
+      .workspace([](const KernelArgs&) -> size_t { return 8; })
+      .run([](const KernelArgs& a) {
+        const auto& p = a.get<NllBackwardParams>();
+        const TensorView& dx = a.out[0];
+        const Around v(dx.shape(), p.axis);
+        use(a.device);
+        const Targets targets(a, a.in[1], p.ignore_index, v.n);
+        const double* counted = counted_targets(a, p.reduction, targets, v.rows());
+        cudaMemsetAsync(dx.data, 0, size_t(dx.size()) * size_of(dx.dtype), stream(a));
+        Floats::call(dx.dtype, [&](auto t) {
+          using T = decltype(t);
+          if (v.rows())
+            nll_gradient<T><<<v.blocks(), kThreads, 0, stream(a)>>>(v.rows(), v.n, v.inner, a.in[0].ptr<T>(), p.reduction == Reduction::none,
+                                                                    counted, targets, dx.ptr<T>());
+        });
+        return launched();
+      });
+}
+KEEL_CUDA_KERNEL(mse_loss) { define_pair<Square>(k); }
+KEEL_CUDA_KERNEL(l1_loss) { define_pair<Absolute>(k); }
+KEEL_CUDA_KERNEL(bce_with_logits) { define_pair<Logits>(k); }
