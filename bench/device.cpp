@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "../apps/keel/models.h"
 #include "backend/kernel.h"
 #include "keel/keel.h"
 #include "op/scope.h"
@@ -55,6 +56,12 @@ int main(int argc, char** argv) {
   const Tensor half = square.to(bf16), small = x[{slice(0, 4096 * 4096)}].reshape({4096, 4096});
   const Tensor line = x[{slice(0, 1'000'000)}].reshape({1, 1'000'000});
   const double b = 4.0 * n;
+  const Tensor weight = x[{slice(0, 50304 * 768)}].reshape({50304, 768}), ids = randint(0, 50304, {16384}).to(d),
+               classes = randint(0, 1024, {32768}).to(d), places = randint(0, 32768, {32768}).to(d);
+  const Tensor image = x[{slice(0, 128 * 64 * 32 * 32)}].reshape({128, 64, 32, 32}).channels_last(),
+               window = x[{slice(0, 64 * 64 * 9)}].reshape({64, 64, 3, 3}), gain = ones({64}).to(d), shift = zeros({64}).to(d);
+  const Tensor heads = x[{slice(0, 4 * 16 * 1024 * 64)}].reshape({4, 16, 1024, 64}), heads16 = heads.to(bf16);
+  const double rows_bytes = 4.0 * 32768 * 1024, image_bytes = 4.0 * 128 * 64 * 32 * 32;
   const std::vector<Row> all = {
       {"copy f32 100M", "GB/s", 2 * b, [&] { return x.clone(); }},
       {"add f32 100M", "GB/s", 3 * b, [&] { return x + y; }},
@@ -75,12 +82,50 @@ int main(int argc, char** argv) {
       {"layer_norm f32 [32768,1024]", "GB/s", 8.0 * 32768 * 1024, [&] { return layer_norm(rows); }},
       {"layer_norm f32 [4096,4096]", "GB/s", 8.0 * 4096 * 4096, [&] { return layer_norm(small); }},
       {"argmax f32 100M", "GB/s", b, [&] { return argmax(x); }},
+      {"embedding f32 16384 of [50304,768]", "GB/s", 8.0 * 16384 * 768, [&] { return embedding(ids, weight); }},
+      {"rows by index f32 [32768,1024]", "GB/s", 2 * rows_bytes, [&] { return index_select(rows, places); }},
+      {"cross_entropy f32 [32768,1024]", "GB/s", rows_bytes, [&] { return cross_entropy(rows, classes); }},
+      {"mse_loss f32 [32768,1024]", "GB/s", 2 * rows_bytes, [&] { return mse_loss(rows, rows); }},
+      {"dropout f32 100M", "GB/s", 2 * b, [&] { return dropout(x); }},
+      {"randn f32 100M", "GB/s", b, [&] { return randn({n}, {.device = d}); }},
+      {"cumsum f32 [32768,1024]", "GB/s", 2 * rows_bytes, [&] { return cumsum(rows, {.axis = 1}); }},
+      {"sort f32 [32768,1024]", "GB/s", 4 * rows_bytes, [&] { return sort(rows).values; }},
+      {"max_pool2d f32 [128,64,32,32]", "GB/s", 1.25 * image_bytes, [&] { return max_pool2d(image); }},
+      {"batch_norm f32 [128,64,32,32]", "GB/s", 3 * image_bytes, [&] { return batch_norm(image, gain, shift).y; }},
+      {"conv2d 3x3 f32 [128,64,32,32]", "TFLOP/s", 2.0 * 128 * 64 * 64 * 9 * 32 * 32, [&] { return conv2d(image, window, {.padding = 1}); }},
+      {"attention causal f32 [4,16,1024,64]", "TFLOP/s", 2.0 * 4 * 16 * 1024 * 1024 * 64, [&] { return attention(heads, heads, heads, {.causal = true}); }},
+      {"attention causal bf16 [4,16,1024,64]", "TFLOP/s", 2.0 * 4 * 16 * 1024 * 1024 * 64, [&] { return attention(heads16, heads16, heads16, {.causal = true}); }},
       {"matmul bf16 8192", "TFLOP/s", 2.0 * 8192 * 8192 * 8192, [&] { return matmul(half, half); }},
       {"matmul f32 4096", "TFLOP/s", 2.0 * 4096 * 4096 * 4096, [&] { return matmul(small, small); }},
       {"add [1]", "us", 1, [&] { return one + one; }},
   };
   for (const Row& r : all)
     if (r.name.find(only) != std::string::npos) measure(r, d);
+  {
+    const EnableGrad with_grad;
+    manual_seed(0);
+    app::LeNet lenet;
+    auto mlp = app::mlp();
+    app::Gpt gpt({.context = 256, .layers = 6, .width = 384, .heads = 6});
+    mlp.to(d), lenet.to(d), gpt.to(d);
+    optim::Adam mlp_opt(mlp.parameters()), lenet_opt(lenet.parameters()), gpt_opt(gpt.parameters());
+    const Tensor digits = randn({64, 1, 28, 28}).to(d), label = randint(0, 10, {64}).to(d), text = randint(0, 65, {64, 256}).to(d);
+    const auto step = [](auto& net, auto& opt, const Tensor& in, const Tensor& want) {
+      const Tensor loss = cross_entropy(net(in).flatten(0, -2), want);
+      loss.backward();
+      opt.step();
+      opt.zero_grad();
+      return loss;
+    };
+    const Tensor want = text.flatten(0);
+    const Row steps[] = {
+        {"MLP 784-128-10 step, batch 64", "us", 1, [&] { return step(mlp, mlp_opt, digits, label); }},
+        {"LeNet step, batch 64", "us", 1, [&] { return step(lenet, lenet_opt, digits, label); }},
+        {"GPT 6 x 384 f32 step, 64 x 256 tokens", "us", 1, [&] { return step(gpt, gpt_opt, text, want); }},
+    };
+    for (const Row& r : steps)
+      if (r.name.find(only) != std::string::npos) measure(r, d);
+  }
   for (const FallbackCount& f : fallback_report())
     std::fprintf(stderr, "fell back: %s %lld times\n", f.op, static_cast<long long>(f.calls));
 }

@@ -57,6 +57,7 @@ CharGptRun fit_char_gpt(const CharGptOptions& o, const Callback<void(const CharG
                       {"characters", chars.characters()},
                       {"keel", version()}});
   Gpt net(config);
+  net.to(device(o.device));
   auto [matrices, vectors] = optim::split_by_rank(net.parameters());
   optim::AdamW opt({{.params = matrices, .weight_decay = o.weight_decay}, {.params = vectors, .weight_decay = 0.0}},
                    {.lr = o.lr, .betas = {0.9, 0.99}});

@@ -58,7 +58,7 @@ struct Gpt : nn::Module<Gpt> {
   }
   static void fields(auto& m, auto&& f) { f("wte", m.tokens)("wpe", m.positions)("h", m.blocks)("ln_f", m.norm)("lm_head", m.head); }
   Tensor forward(const Tensor& ids) const {  // i64[b, t] -> f32[b, t, vocab]
-    Tensor x = tokens(ids) + positions(arange(ids.shape()[1]));
+    Tensor x = tokens(ids) + positions(arange(ids.shape()[1], {.device = ids.device()}));
     for (const GptBlock& block : blocks) x = block(x);
     return head(norm(x));
   }

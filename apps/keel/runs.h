@@ -27,6 +27,7 @@ struct CharGptOptions {
   std::string text = {}, out = {};  // an empty `out`: nothing is written
   int64_t iterations = 2000, layers = 4, width = 128, heads = 4, context = 64, batch = 12, seed = 0, checkpoint_steps = 0;
   double lr = 1e-3, weight_decay = 0.1;
+  std::string device = "cpu";
   train::Watch monitor = false;
   void (*on_finding)(const Monitor::Finding&) = nullptr;
   bool progress = false;

@@ -53,7 +53,7 @@ void check_loss(int64_t step, double loss) {
 namespace {
 
 struct TrainOptions {
-  std::string data = data_folder(), out, text, model = "cnn";
+  std::string data = data_folder(), out, text, model = "cnn", device = "cpu";
   int64_t epochs = 10, batch = 64, seed = 0, iterations = 2000, layers = 4, width = 128, heads = 4, context = 64, threads = 0, checkpoint_steps = 0, lr_drop = 8;
   double lr = 1e-3, weight_decay = 0.1;
   std::string break_on = "never";
@@ -97,6 +97,7 @@ int finish(const TrainOptions& o, const json& summary, int64_t steps, bool inter
 template <class Model>
 int fit_images(Model& net, const TrainOptions& o, const ImageSets& sets) {
   data::Loader batches(sets.train, {.batch_size = o.batch, .shuffle = true, .workers = 1}), held_out(sets.test, {.batch_size = 500});
+  net.to(device(o.device));
   optim::Adam opt(net.parameters(), {.lr = o.lr});
   train::Trainer trainer(net, opt, nn::CrossEntropyLoss());
   if (o.resume) trainer.resume(o.out);
@@ -157,7 +158,8 @@ int train_char_gpt(TrainOptions o, const CLI::App& given) {
   if (o.width % o.heads) usage_error(fmt::format("--heads {}: must divide --width {}", o.heads, o.width));
   make_folder(o.out);
   const CharGptOptions run{.text = o.text, .out = o.out, .iterations = o.iterations, .layers = o.layers, .width = o.width, .heads = o.heads, .context = o.context, .batch = o.batch, .seed = o.seed,
-                           .checkpoint_steps = o.checkpoint_steps, .lr = o.lr, .weight_decay = o.weight_decay, .monitor = watch(o), .on_finding = &say_finding, .progress = !o.no_progress && !o.json_lines, .resume = o.resume,
+                           .checkpoint_steps = o.checkpoint_steps, .lr = o.lr, .weight_decay = o.weight_decay, .device = o.device, .monitor = watch(o), .on_finding = &say_finding, .progress = !o.no_progress && !o.json_lines,
+                           .resume = o.resume,
                            .characters = o.resume ? config.at("characters").get<std::string>() : ""};
   const CharGptRun r = fit_char_gpt(run, [&](const CharGptStep& s) {
     if (o.json_lines) fmt::print("{}\n", json{{"step", s.step}, {"train_loss", number(s.train)}, {"loss", number(s.held_out)}, {"seconds", s.seconds}}.dump());
@@ -181,6 +183,7 @@ void add_train(CLI::App& root, Outcome& out) {
     a->add_option("--checkpoint-steps", o->checkpoint_steps, "Also write a checkpoint every so many steps")->check(whole(1));
     a->add_option("--lr", o->lr, "Learning rate")->check(positive())->capture_default_str();
     a->add_option("--seed", o->seed, "Seed of weights, order and dropout")->check(whole(0))->capture_default_str();
+    a->add_option("--device", o->device, "cpu, cuda, cuda:N or auto")->capture_default_str();
     a->add_option("--threads", o->threads, "Threads; 0: all cores")->check(whole(0, 1024));
     a->add_flag("--json", o->json_lines, "One JSON object a line on stdout");
     a->add_flag("--monitor", o->monitor, "Watch every op; findings go to monitor.jsonl");

@@ -61,9 +61,14 @@ struct Remainder {
       if (m != 0 && (m < 0) != (b < 0)) return m + b;
       return m == 0 && b != 0 ? T(copysign(T(0), b)) : m;
     } else {
-      if (b == 0 || T(b + 1) == 0) return std::is_signed_v<T> || b == 0 ? T(0) : T(a % b);
-      const T m = T(a % b);
-      return m != 0 && (m < 0) != (b < 0) ? T(m + b) : m;
+      if (b == 0) return 0;
+      if constexpr (std::is_signed_v<T>) {
+        if (b == -1) return 0;
+        const T m = T(a % b);
+        return m != 0 && (m < 0) != (b < 0) ? T(m + b) : m;
+      } else {
+        return T(a % b);
+      }
     }
   }
 };
