@@ -9,40 +9,13 @@ using namespace keel::cuda;
 
 namespace {
 
-/// Mean and variance of a channel, from sums of deviations from its first element.
+/// Mean and variance of a channel.
 template <class T>
-struct Moments {
-  using In = T;
+struct Moments : Spread<T> {
   struct Out {
     Compute<T> mean, var;
   };
-  struct A {
-    double mean, squares, count;
-  };
-  struct Lane {
-    double first, sum, squares;
-    int64_t count;
-  };
-  __device__ A empty() const { return {0, 0, 0}; }
-  __device__ Lane lane() const { return {0, 0, 0, 0}; }
-  __device__ void take(Lane& l, T x, int64_t) const {
-    const double v = double(widen(x));
-    if (l.count++ == 0) l.first = v;
-    const double d = v - l.first;
-    l.sum += d, l.squares += d * d;
-  }
-  __device__ A done(const Lane& l) const {
-    if (l.count == 0) return empty();
-    const double n = double(l.count);
-    return {l.first + l.sum / n, l.squares - l.sum * (l.sum / n), n};
-  }
-  __device__ A combine(A a, A b) const {
-    if (b.count == 0) return a;
-    if (a.count == 0) return b;
-    const double n = a.count + b.count, d = b.mean - a.mean, share = b.count / n;
-    return {a.mean + d * share, a.squares + b.squares + d * d * a.count * share, n};
-  }
-  __device__ Out finish(A a, int64_t n) const { return {Compute<T>(a.mean), Compute<T>(a.squares / double(n))}; }
+  __device__ Out finish(typename Spread<T>::A a, int64_t n) const { return {Compute<T>(a.mean), Compute<T>(a.squares / double(n))}; }
 };
 
 Dims all_but_channels(int rank) {

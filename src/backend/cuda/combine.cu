@@ -44,33 +44,6 @@ __global__ void __launch_bounds__(kThreads) pad_kernel(int64_t n, PadWalk w, con
   y[i] = within ? x[from] : value;
 }
 
-template <class T>
-T as(double v) {
-  if constexpr (std::is_same_v<T, half>)
-    return __double2half(v);
-  else if constexpr (std::is_same_v<T, bfloat>)
-    return __double2bfloat16(v);
-  else if constexpr (std::is_same_v<T, bool>)
-    return v != 0;
-  else if constexpr (std::is_integral_v<T>)
-    return T(int64_t(v));
-  else
-    return T(v);
-}
-
-template <class T>
-__device__ T made(double v) {
-  if constexpr (std::is_same_v<T, half>)
-    return __double2half(v);
-  else if constexpr (std::is_same_v<T, bfloat>)
-    return __double2bfloat16(v);
-  else if constexpr (std::is_same_v<T, bool>)
-    return v != 0;
-  else if constexpr (std::is_integral_v<T>)
-    return T(v >= -0x1p63 && v < 0x1p63 ? int64_t(v) : INT64_MIN);
-  else
-    return T(v);
-}
 struct WholeSteps {
   uint64_t start, step;
   template <class T>
@@ -79,7 +52,7 @@ struct WholeSteps {
     if constexpr (std::is_integral_v<T>)
       return T(v);
     else
-      return made<T>(double(v));
+      return convert<T>(double(v));
   }
 };
 struct RealSteps {
@@ -87,14 +60,14 @@ struct RealSteps {
   int64_t last;  // the position of `stop`
   template <class T>
   __device__ T at(int64_t i) const {
-    return made<T>(i == last ? stop : start + double(i) * step);
+    return convert<T>(i == last ? stop : start + double(i) * step);
   }
 };
 struct Diagonal {
   int64_t columns;
   template <class T>
   __device__ T at(int64_t i) const {
-    return made<T>(i / columns == i % columns ? 1 : 0);
+    return convert<T>(i / columns == i % columns ? 1.0 : 0.0);
   }
 };
 template <class T, class F>
@@ -153,7 +126,7 @@ KEEL_CUDA_KERNEL(pad) {
     const PadWalk w(p, x, y);
     Ordered::call(x.dtype, [&](auto t) {
       using T = decltype(t);
-      pad_kernel<T><<<unsigned(ceil_div(n, kThreads)), kThreads, 0, stream(a)>>>(n, w, x.ptr<T>(), y.ptr<T>(), as<T>(p.value));
+      pad_kernel<T><<<unsigned(ceil_div(n, kThreads)), kThreads, 0, stream(a)>>>(n, w, x.ptr<T>(), y.ptr<T>(), convert<T>(p.value));
     });
     return launched();
   });

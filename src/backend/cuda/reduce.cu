@@ -83,39 +83,12 @@ struct Truth {
   __device__ A combine(A a, A b) const { return every ? a & b : a | b; }
   __device__ bool finish(A a, int64_t) const { return a != 0; }
 };
-/// Counts, means and sums of squared deviations, merged as by Chan, Golub and LeVeque (1979).
 template <class T, bool root>
-struct Variance {
-  using In = T;
+struct Variance : Spread<T> {
   using Out = T;
-  struct A {  // in f64, since the mean may be far from 0
-    double mean, squares, count;
-  };
   double correction;
-  __device__ A empty() const { return {0, 0, 0}; }
-  struct Lane {  // sums of deviations from the first element
-    double first, sum, squares;
-    int64_t count;
-  };
-  __device__ Lane lane() const { return {0, 0, 0, 0}; }
-  __device__ void take(Lane& l, T x, int64_t) const {
-    const double v = double(widen(x));
-    if (l.count++ == 0) l.first = v;
-    const double d = v - l.first;
-    l.sum += d, l.squares += d * d;
-  }
-  __device__ A done(const Lane& l) const {
-    if (l.count == 0) return empty();
-    const double n = double(l.count);
-    return {l.first + l.sum / n, l.squares - l.sum * (l.sum / n), n};
-  }
-  __device__ A combine(A a, A b) const {
-    if (b.count == 0) return a;
-    if (a.count == 0) return b;
-    const double n = a.count + b.count, d = b.mean - a.mean, share = b.count / n;
-    return {a.mean + d * share, a.squares + b.squares + d * d * a.count * share, n};
-  }
-  __device__ T finish(A a, int64_t n) const {
+  explicit Variance(double c) : correction(c) {}
+  __device__ T finish(typename Spread<T>::A a, int64_t n) const {
     const double v = n == 0 ? NAN : a.squares / (double(n) - correction);
     return out_of<T>(root ? sqrt(v) : v);
   }
@@ -238,7 +211,7 @@ void define_variance(KernelDef& k) {
   reduction<VarParams>(k, kinds::floating).run([](const KernelArgs& a) {
     KernelStatus s;
     const auto& p = a.get<VarParams>();
-    Floats::call(a.in[0].dtype, [&](auto t) { s = reduce(a, p.axis, Variance<decltype(t), root>{p.correction}); });
+    Floats::call(a.in[0].dtype, [&](auto t) { s = reduce(a, p.axis, Variance<decltype(t), root>(p.correction)); });
     return s;
   });
 }

@@ -183,4 +183,36 @@ KernelStatus reduce(const KernelArgs& a, const Dims& axes, Op op) {
   return launched();
 }
 
+/// Counts, means and sums of squared deviations, merged as by Chan, Golub and LeVeque (1979).
+template <class T>
+struct Spread {
+  using In = T;
+  struct A {  // in f64, since the mean may be far from 0
+    double mean, squares, count;
+  };
+  __device__ A empty() const { return {0, 0, 0}; }
+  struct Lane {  // sums of deviations from the first element
+    double first, sum, squares;
+    int64_t count;
+  };
+  __device__ Lane lane() const { return {0, 0, 0, 0}; }
+  __device__ void take(Lane& l, T x, int64_t) const {
+    const double v = double(widen(x));
+    if (l.count++ == 0) l.first = v;
+    const double d = v - l.first;
+    l.sum += d, l.squares += d * d;
+  }
+  __device__ A done(const Lane& l) const {
+    if (l.count == 0) return empty();
+    const double n = double(l.count);
+    return {l.first + l.sum / n, l.squares - l.sum * (l.sum / n), n};
+  }
+  __device__ A combine(A a, A b) const {
+    if (b.count == 0) return a;
+    if (a.count == 0) return b;
+    const double n = a.count + b.count, d = b.mean - a.mean, share = b.count / n;
+    return {a.mean + d * share, a.squares + b.squares + d * d * a.count * share, n};
+  }
+};
+
 }  // namespace keel::cuda

@@ -56,6 +56,30 @@ __device__ __host__ inline T narrow(Compute<T> v) {
     return v;
 }
 
+/// The value in another type, rounded once.
+template <class To, class From>
+__device__ __host__ inline To convert(From x) {
+  if constexpr (std::is_same_v<To, bool>)
+    return widen(x) != 0;
+  else if constexpr (std::is_same_v<To, From>)
+    return x;
+  else if constexpr (std::is_same_v<To, half>) {
+    if constexpr (std::is_same_v<Compute<From>, float>)
+      return __float2half_rn(widen(x));
+    else
+      return __double2half(double(x));
+  } else if constexpr (std::is_same_v<To, bfloat>) {
+    if constexpr (std::is_same_v<Compute<From>, float>)
+      return __float2bfloat16_rn(widen(x));
+    else
+      return __double2bfloat16(double(x));
+  } else if constexpr (std::is_integral_v<To> && !std::is_integral_v<From>) {
+    const double v = double(widen(x));  // rounded towards 0; what does not fit i64 gives its lowest value, wrapped to the type
+    return To(v >= -0x1p63 && v < 0x1p63 ? int64_t(v) : INT64_MIN);
+  } else {
+    return To(widen(x));
+  }
+}
 /// `call(t, f)` calls f(T{}) with the type of dtype `t`; false where it is not in the list.
 template <class... T>
 struct TypeList {

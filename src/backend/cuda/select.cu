@@ -40,29 +40,6 @@ struct Lerp {
   }
 };
 
-template <class To, class From>
-__device__ To convert(From x) {
-  if constexpr (std::is_same_v<To, bool>)
-    return widen(x) != 0;
-  else if constexpr (std::is_same_v<To, From>)
-    return x;
-  else if constexpr (std::is_same_v<To, half>) {
-    if constexpr (std::is_same_v<Compute<From>, float>)
-      return __float2half_rn(widen(x));
-    else
-      return __double2half(double(x));
-  } else if constexpr (std::is_same_v<To, bfloat>) {
-    if constexpr (std::is_same_v<Compute<From>, float>)
-      return __float2bfloat16_rn(widen(x));
-    else
-      return __double2bfloat16(double(x));
-  } else if constexpr (std::is_integral_v<To> && !std::is_integral_v<From>) {
-    const double v = trunc(double(widen(x)));  // what does not fit i64 gives its lowest value, wrapped to the type
-    return To(v >= -0x1p63 && v < 0x1p63 ? int64_t(v) : INT64_MIN);
-  } else {
-    return To(widen(x));
-  }
-}
 template <class To>
 struct Convert {
   template <class From>
