@@ -242,7 +242,7 @@ namespace {
 
 /// Counts a call that no kernel serves; says once per op why, and what serves it instead.
 [[gnu::cold]] void note_fallback(const Call& c, const KernelTable& table, const char* instead) {
-  if (fallbacks[c.op.id].fetch_add(1, std::memory_order_relaxed) || c.op.fallback == Fallback::ok) return;
+  if (c.op.fallback == Fallback::ok || fallbacks[c.op.id].fetch_add(1, std::memory_order_relaxed)) return;
   if (!base::log_enabled(LogLevel::info) && !base::log_topic("dispatch")) return;
   std::string text = std::string(c.op.name) + ": ";
   const DType t = c.in.size() && c.in[0].defined() ? c.specs[0].dtype : c.out[0].dtype;

@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 /// dx of `images` images: every element gathers its taps.
 template <class T>
-__global__ void __launch_bounds__(kThreads) from_rows(int64_t total, Conv v, int64_t first, const T* rows, T* dx) {
+__global__ void __launch_bounds__(kThreads) from_rows(int64_t total, Conv v, int64_t first, const Compute<T>* rows, T* dx) {
   using C = Compute<T>;
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= total) return;
@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(kThreads) from_rows(int64_t total, Conv v, int
     for (int64_t k = 0; k < v.kw; ++k) {
       const int64_t z = column + v.pw - k * v.dw;
       if (z < 0 || z % v.sw || z / v.sw >= v.ow) continue;
-      sum += widen(rows[((image * v.oh + y / v.sh) * v.ow + z / v.sw) * depth + (c * v.kh + r) * v.kw + k]);
+      sum += rows[((image * v.oh + y / v.sh) * v.ow + z / v.sw) * depth + (c * v.kh + r) * v.kw + k];
     }
   }
   dx[(first + image) * v.xs[0] + c * v.xs[1] + row * v.xs[2] + column * v.xs[3]] = narrow<T>(sum);
@@ -177,12 +177,12 @@ KernelStatus to_input(const KernelArgs& a) {
     grouped_input<T><<<blocks_for(dx.size()), kThreads, 0, stream(a)>>>(dx.size(), v, g.ptr<T>(), weight.ptr<T>(), dx.ptr<T>());
     return launched();
   }
-  auto* rows = static_cast<T*>(a.workspace);
-  const int64_t slice = v.slice(sizeof(T));
+  auto* rows = static_cast<Compute<T>*>(a.workspace);  // not rounded before their sum is
+  const int64_t slice = v.slice(sizeof *rows);
   for (int64_t i = 0; i < v.n; i += slice) {
     const int64_t images = std::min(slice, v.n - i), total = images * v.h * v.w * v.c;
     Product p;
-    p.dtype = g.dtype, p.m = images * v.spots(), p.n = v.depth(), p.k = v.o;
+    p.dtype = g.dtype, p.result = dtype_of<Compute<T>>, p.m = images * v.spots(), p.n = v.depth(), p.k = v.o;
     p.a = g.ptr<T>() + i * v.spots() * v.o, p.a_row = v.o, p.a_column = 1, p.b = weight.data, p.b_row = p.n, p.b_column = 1;
     p.c = rows, p.ldc = p.n;
     if (KernelStatus s = multiply(p, a.device, stream(a)); s.code) return s;
@@ -206,11 +206,11 @@ KernelStatus to_weight(const KernelArgs& a) {
   return multiply(p, a.device, stream(a));
 }
 
-template <class P, int x, int weight, int y>
+template <class P, int x, int weight, int y, bool wide = false>
 size_t rows_bytes(const KernelArgs& a) {
   const auto& view = [&](int i) -> const TensorView& { return i < 0 ? a.out[0] : a.in[i]; };
   const Conv v(a.get<P>(), view(x), view(weight), view(y));
-  const size_t one = size_of(a.in[0].dtype);
+  const size_t size = size_of(a.in[0].dtype), one = wide ? std::max<size_t>(size, 4) : size;
   return v.groups == 1 ? size_t(v.slice(one) * v.spots() * v.depth()) * one : 0;
 }
 
@@ -235,7 +235,7 @@ KEEL_CUDA_KERNEL(conv2d_backward_input) {
       .input(0, Layout::channels_last)
       .input(1, Layout::contiguous)
       .output(0, Layout::channels_last)
-      .workspace(rows_bytes<Conv2dBackwardParams, -1, 1, 0>)
+      .workspace(rows_bytes<Conv2dBackwardParams, -1, 1, 0, true>)
       .run([](const KernelArgs& a) -> KernelStatus {
         KernelStatus s;
         if (a.out[0].size() == 0) return s;

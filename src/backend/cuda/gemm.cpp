@@ -75,7 +75,7 @@ struct Operand {
   }
 };
 
-using Key = std::array<int64_t, 16>;
+using Key = std::array<int64_t, 17>;
 struct Algo {
   cublasLtMatmulAlgo_t algo;
   bool found;
@@ -115,14 +115,15 @@ KernelStatus multiply(const Product& p, int device, cudaStream_t stream) {
     set(CUBLASLT_MATMUL_DESC_EPILOGUE, int32_t(CUBLASLT_EPILOGUE_BIAS));
     set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
   }
-  const auto layout = [&](cublasLtMatrixLayout_t* l, int64_t rows, int64_t columns, int64_t ld, int64_t step) {
+  const cudaDataType_t result = p.result == DType::none ? type : data_type(p.result);
+  const auto layout = [&](cublasLtMatrixLayout_t* l, cudaDataType_t type, int64_t rows, int64_t columns, int64_t ld, int64_t step) {
     lib.f_cublasLtMatrixLayoutCreate(l, type, uint64_t(rows), uint64_t(columns), ld);
     if (p.batch == 1) return;
     const int32_t count = int32_t(p.batch);
     lib.f_cublasLtMatrixLayoutSetAttribute(*l, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count);
     lib.f_cublasLtMatrixLayoutSetAttribute(*l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &step, sizeof step);
   };
-  layout(&lb, b.rows, b.columns, b.ld, p.b_step), layout(&la, a.rows, a.columns, a.ld, p.a_step), layout(&lc, p.n, p.m, p.ldc, p.c_step);
+  layout(&lb, type, b.rows, b.columns, b.ld, p.b_step), layout(&la, type, a.rows, a.columns, a.ld, p.a_step), layout(&lc, result, p.n, p.m, p.ldc, p.c_step);
 
   const Key key{int64_t(p.dtype),
                 p.m,
@@ -139,7 +140,8 @@ KernelStatus multiply(const Product& p, int device, cudaStream_t stream) {
                 p.c_step,
                 p.bias != nullptr,
                 std::min({alignment(p.a), alignment(p.b), alignment(p.c)}),
-                device};
+                device,
+                int64_t(result)};
   static std::mutex mutex;
   static auto* known = new std::map<Key, Algo>;
   Algo algo;

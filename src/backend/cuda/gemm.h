@@ -7,7 +7,7 @@ namespace keel::cuda {
 /// c[m, n] = a[m, k] b[k, n] (+ bias[n]), row-major result with rows `ldc` apart, `batch` times. A matrix is given by its row and column
 /// strides, one of which is 1.
 struct Product {
-  DType dtype = DType::none;
+  DType dtype = DType::none, result = DType::none;  // of a and b; of c, none: the same
   int64_t m = 0, n = 0, k = 0, batch = 1;
   const void *a = nullptr, *b = nullptr, *bias = nullptr;
   void* c = nullptr;

@@ -33,9 +33,11 @@ __global__ void __launch_bounds__(kThreads) add_offsets(int64_t n, DeviceWalk<1>
 }
 
 Shape broadcast_of(const TensorView* v, int n) {
+  int rank = 0;
+  for (int i = 0; i < n; ++i) rank = std::max(rank, v[i].rank());
   Shape b;
+  b.resize(rank, 1);
   for (int i = 0; i < n; ++i) {
-    while (b.rank() < v[i].rank()) b.insert(0, 1);
     for (int k = 1; k <= v[i].rank(); ++k)
       if (v[i].dim(v[i].rank() - k) != 1) b[-k] = v[i].dim(v[i].rank() - k);
   }
@@ -363,7 +365,9 @@ KEEL_CUDA_KERNEL(index_winners) {
       .run([](const KernelArgs& a) -> KernelStatus {
         const auto& p = a.get<IndexBackwardParams>();
         use(a.device);
-        const Strides dense = contiguous_strides(p.shape);
+        Strides dense;
+        dense.resize(p.shape.rank());
+        for (int64_t i = p.shape.rank() - 1, step = 1; i >= 0; --i) dense[int(i)] = step, step *= p.shape[int(i)];
         const TensorView x{nullptr, f32, &p.shape, &dense};
         const Plan plan(p.axis, x, x, a.in, a.n_in);
         if (plan.count == 0) return {};
