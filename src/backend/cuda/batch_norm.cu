@@ -121,10 +121,13 @@ __global__ void __launch_bounds__(kThreads)
     gradient_sums(int64_t channels, int64_t parts, double count, const Pair<double>* part, const Compute<T>* rstd, const T* weight,
                   T* dweight, T* dbias, Compute<T>* scale, Compute<T>* mean_g, Compute<T>* mean_product) {
   using C = Compute<T>;
-  const int64_t c = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  const int64_t c = int64_t(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32;  // a warp a channel
   if (c >= channels) return;
   Pair<double> sum{0, 0};
-  for (int64_t k = 0; k < parts; ++k) sum.g += part[k * channels + c].g, sum.product += part[k * channels + c].product;
+  for (int64_t k = threadIdx.x % 32; k < parts; k += 32) sum.g += part[k * channels + c].g, sum.product += part[k * channels + c].product;
+#pragma unroll
+  for (int d = 16; d; d >>= 1) sum.g += __shfl_down_sync(~0u, sum.g, d), sum.product += __shfl_down_sync(~0u, sum.product, d);
+  if (threadIdx.x % 32) return;
   if (dweight) dweight[c] = narrow<T>(C(sum.product));
   if (dbias) dbias[c] = narrow<T>(C(sum.g));
   scale[c] = weight ? rstd[c] * widen(weight[c]) : rstd[c];
@@ -179,7 +182,7 @@ KernelStatus backward(const KernelArgs& a) {
                                                        mean, rstd, parts);
   };
   v.tiled ? sums(std::true_type()) : sums(std::false_type());
-  gradient_sums<T><<<unsigned(ceil_div(v.channels, kThreads)), kThreads, 0, s>>>(
+  gradient_sums<T><<<unsigned(ceil_div(v.channels, kThreads / 32)), kThreads, 0, s>>>(
       v.channels, v.parts, double(v.extent), parts, rstd, a.n_in > 4 && a.in[4].present() ? a.in[4].ptr<T>() : nullptr,
       p.need_weight ? a.out[1].ptr<T>() : nullptr, p.need_bias ? a.out[2].ptr<T>() : nullptr, scale, mean_g, mean_product);
   if (!p.need_x) return launched();

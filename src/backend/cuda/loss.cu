@@ -26,10 +26,12 @@ struct Targets {
   }
 };
 
-/// The sum over the threads of a block of kThreads, in a fixed order; in thread 0.
-template <class C>
+constexpr int kWhole = 1024;  // threads of a kernel that is one block
+
+/// The sum over the threads of a block, in a fixed order; in thread 0.
+template <int threads, class C>
 __device__ C block_sum(C v) {
-  __shared__ C warps[kThreads / 32];
+  __shared__ C warps[threads / 32];
 #pragma unroll
   for (int d = 16; d; d >>= 1) v += __shfl_down_sync(~0u, v, d);
   __syncthreads();
@@ -37,23 +39,25 @@ __device__ C block_sum(C v) {
   __syncthreads();
   v = 0;
   if (threadIdx.x == 0)
-    for (int w = 0; w < kThreads / 32; ++w) v += warps[w];
+    for (int w = 0; w < threads / 32; ++w) v += warps[w];
   return v;
 }
 
 /// One block: how many targets count.
-__global__ void __launch_bounds__(kThreads) count_targets(int64_t n, const void* p, DType t, int64_t ignore, double* count) {
-  double c = 0;
-  for (int64_t i = threadIdx.x; i < n; i += kThreads) c += load_index(p, t, i) != ignore;
-  c = block_sum(c);
+__global__ void __launch_bounds__(kWhole) count_targets(int64_t n, const void* p, DType t, int64_t ignore, double* count) {
+  int64_t own = 0;
+#pragma unroll 4
+  for (int64_t i = threadIdx.x; i < n; i += kWhole) own += load_index(p, t, i) != ignore;
+  const double c = block_sum<kWhole>(double(own));
   if (threadIdx.x == 0) *count = c;
 }
-/// One block: y = the sum of x, divided by `count` where that is given.
+/// One block: y = the sum of x, for the mean divided by `counted` or else by `count`.
 template <class T, class C>
-__global__ void __launch_bounds__(kThreads) sum_losses(int64_t n, const C* x, bool mean, const double* counted, double count, T* y) {
+__global__ void __launch_bounds__(kWhole) sum_losses(int64_t n, const C* x, bool mean, const double* counted, double count, T* y) {
   C c = 0;
-  for (int64_t i = threadIdx.x; i < n; i += kThreads) c += x[i];
-  c = block_sum(c);
+#pragma unroll 4
+  for (int64_t i = threadIdx.x; i < n; i += kWhole) c += x[i];
+  c = block_sum<kWhole>(c);
   if (threadIdx.x == 0) *y = narrow<T>(mean ? c / C(counted ? *counted : count) : c);
 }
 template <class T, class C>
@@ -70,8 +74,8 @@ KernelStatus reduce_losses(const KernelArgs& a, Reduction r, int64_t n, const Co
     if (n) copy_losses<T><<<unsigned(ceil_div(n, kThreads)), kThreads, 0, s>>>(n, losses, y);
     return launched();
   }
-  if (r == Reduction::mean && classes) count_targets<<<1, kThreads, 0, s>>>(n, classes->p, classes->dtype, classes->ignore, count);
-  sum_losses<T><<<1, kThreads, 0, s>>>(n, losses, r == Reduction::mean, classes ? count : nullptr, double(n), y);
+  if (r == Reduction::mean && classes) count_targets<<<1, kWhole, 0, s>>>(n, classes->p, classes->dtype, classes->ignore, count);
+  sum_losses<T><<<1, kWhole, 0, s>>>(n, losses, r == Reduction::mean, classes ? count : nullptr, double(n), y);
   return launched();
 }
 
@@ -211,7 +215,7 @@ size_t rows_bytes(int64_t rows) { return 8 + size_t(rows) * 8; }
 const double* counted_targets(const KernelArgs& a, Reduction r, const Targets& t, int64_t rows) {
   if (r != Reduction::mean) return nullptr;
   auto* count = static_cast<double*>(a.workspace);
-  count_targets<<<1, kThreads, 0, stream(a)>>>(rows, t.p, t.dtype, t.ignore, count);
+  count_targets<<<1, kWhole, 0, stream(a)>>>(rows, t.p, t.dtype, t.ignore, count);
   return count;
 }
 
@@ -239,7 +243,7 @@ __global__ void __launch_bounds__(kThreads) pair_parts(int64_t n, const T* x, co
   C c = 0;
   for (int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x; i < n; i += int64_t(gridDim.x) * kThreads)
     c += F()(widen(x[i]), widen(t[i]));
-  c = block_sum(c);
+  c = block_sum<kThreads>(c);
   if (threadIdx.x == 0) parts[blockIdx.x] = c;
 }
 /// Blocks that sum `n` losses: few enough for one block to add their parts.
@@ -259,7 +263,7 @@ void define_pair(KernelDef& k) {
           using T = decltype(type);
           auto* part = static_cast<Compute<T>*>(a.workspace);
           if (n) pair_parts<F><<<unsigned(parts), kThreads, 0, stream(a)>>>(n, a.in[0].ptr<T>(), a.in[1].ptr<T>(), part);
-          sum_losses<T><<<1, kThreads, 0, stream(a)>>>(parts, part, r == Reduction::mean, nullptr, double(n), a.out[0].ptr<T>());
+          sum_losses<T><<<1, kWhole, 0, stream(a)>>>(parts, part, r == Reduction::mean, nullptr, double(n), a.out[0].ptr<T>());
         });
         return launched();
       });

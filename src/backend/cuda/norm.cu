@@ -87,13 +87,19 @@ __global__ void __launch_bounds__(kThreads)
 }
 template <class T, class C>
 __global__ void __launch_bounds__(kThreads) sum_parts(int64_t n, int64_t parts, const C* dw, const C* db, T* weight, T* bias) {
-  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
-  if (i >= n) return;
+  const int column = int(threadIdx.x % 32), first = int(threadIdx.x / 32);
+  const int64_t i = int64_t(blockIdx.x) * 32 + column;
   C w = 0, b = 0;
-  for (int64_t p = 0; p < parts; ++p) {
-    if (weight) w += dw[p * n + i];
-    if (bias) b += db[p * n + i];
-  }
+  if (i < n)
+    for (int64_t p = first; p < parts; p += kThreads / 32) {
+      if (weight) w += dw[p * n + i];
+      if (bias) b += db[p * n + i];
+    }
+  __shared__ C all[2][kThreads];
+  all[0][threadIdx.x] = w, all[1][threadIdx.x] = b;
+  __syncthreads();
+  if (first || i >= n) return;
+  for (int k = 1; k < kThreads / 32; ++k) w += all[0][k * 32 + column], b += all[1][k * 32 + column];
   if (weight) weight[i] = narrow<T>(w);
   if (bias) bias[i] = narrow<T>(b);
 }
@@ -165,7 +171,7 @@ void define_backward(KernelDef& k) {
           if (v.parts())
             column_sums<T, C><<<dim3(unsigned(ceil_div(v.n, 32)), unsigned(v.parts())), kThreads, 0, stream(a)>>>(
                 v.rows, v.n, v.share(), g, x, mean, rstd, dweight ? dw : nullptr, dbias ? db : nullptr);
-          sum_parts<T, C><<<unsigned(ceil_div(v.n, kThreads)), kThreads, 0, stream(a)>>>(v.n, v.parts(), dw, db, dweight, dbias);
+          sum_parts<T, C><<<unsigned(ceil_div(v.n, 32)), kThreads, 0, stream(a)>>>(v.n, v.parts(), dw, db, dweight, dbias);
           s = launched();
         });
         return s;

@@ -198,6 +198,7 @@ __device__ inline double block_joined(double order, double v) {
     __syncthreads();
     if (int(threadIdx.x) < half) all[threadIdx.x] = joined(order, all[threadIdx.x], all[threadIdx.x + half]);
   }
+  __syncthreads();
   return all[0];
 }
 /// The elements of this block's chunk: f(element).

@@ -21,25 +21,22 @@ struct Window {
 /// Coordinates of a 4-d tensor's elements, in the order of its memory.
 struct Images {
   int64_t extent[4], stride[4];
-  int order[4];  // axes, innermost first
-  explicit Images(const TensorView& v) {
-    const bool inner = v.dim(1) > 1 && v.stride(1) == 1;
-    const int plain[4] = {3, 2, 1, 0}, last[4] = {1, 3, 2, 0};
-    for (int i = 0; i < 4; ++i) extent[i] = v.dim(i), stride[i] = v.stride(i), order[i] = inner ? last[i] : plain[i];
+  bool inner, wide;  // channels innermost; more elements than 32 bits count
+  explicit Images(const TensorView& v) : inner(v.dim(1) > 1 && v.stride(1) == 1), wide(v.size() > UINT32_MAX) {
+    for (int i = 0; i < 4; ++i) extent[i] = v.dim(i), stride[i] = v.stride(i);
   }
-  __device__ void at(int64_t i, int64_t (&to)[4]) const {
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      // The order is one of two: no array is indexed by it, so that `to` stays in registers.
-      const bool inner = order[0] == 1;
-      const int a = k == 0 ? 3 : k == 1 ? 2 : k == 2 ? 1 : 0, b = k == 0 ? 1 : k == 1 ? 3 : k == 2 ? 2 : 0;
-      const int64_t n = inner ? extent[b] : extent[a], r = i % n;
+  __device__ void at(int64_t i, int64_t (&to)[4]) const { wide ? split(uint64_t(i), to) : split(uint32_t(i), to); }
+  template <class U>
+  __device__ void split(U i, int64_t (&to)[4]) const {
+    const auto rest = [&](int axis) {
+      const U n = U(extent[axis]), r = i % n;
       i /= n;
-      if (inner)
-        to[b] = r;
-      else
-        to[a] = r;
-    }
+      return int64_t(r);
+    };
+    if (inner) to[1] = rest(1);
+    to[3] = rest(3), to[2] = rest(2);
+    if (!inner) to[1] = rest(1);
+    to[0] = int64_t(i);
   }
   __device__ int64_t offset(int64_t a, int64_t b, int64_t c, int64_t d) const {
     return a * stride[0] + b * stride[1] + c * stride[2] + d * stride[3];

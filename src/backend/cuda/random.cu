@@ -17,31 +17,45 @@ namespace {
 __device__ inline float unit(uint32_t w) { return float(int32_t(w >> 8)) * 0x1p-24f; }
 __device__ inline double unit(uint64_t w) { return double(int64_t(w >> 11)) * 0x1p-53; }
 
-/// f(i, word) for the elements of a thread's counter: four with 32-bit words, two with 64-bit ones.
-template <bool wide, class F>
-__global__ void __launch_bounds__(kThreads) draw_kernel(int64_t n, Philox random, F f) {
+/// Values of a thread's counter, written at once where they all are of the result; y is aligned to them.
+template <class T, int V>
+__device__ __forceinline__ void put_values(T* y, int64_t first, int64_t n, const T (&v)[V]) {
+  if (first + V <= n) {
+    Pack<T, V> out;
+#pragma unroll
+    for (int k = 0; k < V; ++k) out.v[k] = v[k];
+    *reinterpret_cast<Pack<T, V>*>(y + first) = out;
+  } else {
+#pragma unroll
+    for (int k = 0; k < V; ++k)
+      if (first + k < n) y[first + k] = v[k];
+  }
+}
+/// y[i] = f(i, word) for the elements of a thread's counter: four with 32-bit words, two with 64-bit ones.
+template <bool wide, class T, class F>
+__global__ void __launch_bounds__(kThreads) draw_kernel(int64_t n, Philox random, F f, T* y) {
   constexpr int per = wide ? 2 : 4;
   const int64_t b = int64_t(blockIdx.x) * kThreads + threadIdx.x, first = b * per;
   if (first >= n) return;
   const uint4 w = random.block(b);
-  if constexpr (wide) {
-    const uint64_t all[2] = {w.x | uint64_t(w.y) << 32, w.z | uint64_t(w.w) << 32};
+  T v[per];
 #pragma unroll
-    for (int k = 0; k < per; ++k)
-      if (first + k < n) f(first + k, all[k]);
-  } else {
-    const uint32_t all[4] = {w.x, w.y, w.z, w.w};
-#pragma unroll
-    for (int k = 0; k < per; ++k)
-      if (first + k < n) f(first + k, all[k]);
+  for (int k = 0; k < per; ++k) {
+    const int64_t i = first + k < n ? first + k : n - 1;
+    if constexpr (wide)
+      v[k] = f(i, k ? w.z | uint64_t(w.w) << 32 : w.x | uint64_t(w.y) << 32);
+    else
+      v[k] = f(i, k == 0 ? w.x : k == 1 ? w.y : k == 2 ? w.z : w.w);
   }
+  put_values(y, first, n, v);
 }
-template <bool wide, class F>
+template <bool wide, class T, class F>
 KernelStatus draw(const KernelArgs& a, const Philox& random, F f) {
   const int64_t n = a.out[0].size();
   if (n == 0) return {};
   use(a.device);
-  draw_kernel<wide><<<unsigned(ceil_div(ceil_div(n, wide ? 2 : 4), kThreads)), kThreads, 0, stream(a)>>>(n, random, f);
+  draw_kernel<wide, T>
+      <<<unsigned(ceil_div(ceil_div(n, wide ? 2 : 4), kThreads)), kThreads, 0, stream(a)>>>(n, random, f, a.out[0].ptr<T>());
   return launched();
 }
 
@@ -75,41 +89,37 @@ template <class T>
 struct Uniform {
   using C = Compute<T>;
   C low, by, top;
-  T* y;
   template <class W>
-  __device__ void operator()(int64_t i, W w) const {
+  __device__ T operator()(int64_t, W w) const {
     const C v = low + C(unit(w)) * by, cut = v < top ? v : top;
     if constexpr (sizeof(T) == 2)
-      y[i] = round_down<T>(cut);
+      return round_down<T>(cut);
     else
-      y[i] = cut;
+      return cut;
   }
 };
 template <class T>
 struct Bernoulli {
   const T* p;
-  T* y;
   Reporter reporter;
   template <class W>
-  __device__ void operator()(int64_t i, W w) const {
+  __device__ T operator()(int64_t i, W w) const {
     const auto chance = widen(p[i]);
     if (!(chance >= 0 && chance <= 1)) reporter.report(i, i);
-    y[i] = narrow<T>(unit(w) < chance ? 1 : 0);
+    return narrow<T>(unit(w) < chance ? 1 : 0);
   }
 };
 template <class T>
 struct Dropout {
   const T* x;
-  T* y;
   uint64_t bound;
   Compute<T> scale;
-  __device__ void operator()(int64_t i, uint32_t w) const { y[i] = narrow<T>(w < bound ? Compute<T>(0) : widen(x[i]) * scale); }
+  __device__ T operator()(int64_t i, uint32_t w) const { return narrow<T>(w < bound ? Compute<T>(0) : widen(x[i]) * scale); }
 };
 template <class T>
 struct Between {
   uint64_t low, range;
-  T* y;
-  __device__ void operator()(int64_t i, uint64_t w) const { y[i] = T(low + __umul64hi(w, range)); }
+  __device__ T operator()(int64_t, uint64_t w) const { return T(low + __umul64hi(w, range)); }
 };
 
 /// Pairs of normal numbers: two of one counter's words in f32, all four in f64.
@@ -121,6 +131,7 @@ __global__ void __launch_bounds__(kThreads) normal_kernel(int64_t n, Philox rand
   if (first >= n) return;
   const uint4 w = random.block(b);
   const uint32_t all[4] = {w.x, w.y, w.z, w.w};
+  T made[2 * pairs];
 #pragma unroll
   for (int k = 0; k < pairs; ++k) {
     C r, sine, cosine;
@@ -133,10 +144,9 @@ __global__ void __launch_bounds__(kThreads) normal_kernel(int64_t n, Philox rand
       r = __fsqrt_rn(logf((float(int32_t(u >> 16)) * 65536.0f + float(int32_t(u & 0xffffu)) + 0.5f) * 0x1p-32f) * -2.0f);
       sincospif(float(int32_t(v >> 8)) * 0x1p-23f, &sine, &cosine);
     }
-    const int64_t i = first + 2 * k;
-    if (i < n) y[i] = narrow<T>(mean + by * (r * cosine));
-    if (i + 1 < n) y[i + 1] = narrow<T>(mean + by * (r * sine));
+    made[2 * k] = narrow<T>(mean + by * (r * cosine)), made[2 * k + 1] = narrow<T>(mean + by * (r * sine));
   }
+  put_values(y, first, n, made);
 }
 
 }  // namespace
@@ -151,7 +161,7 @@ KEEL_CUDA_KERNEL(uniform) {
       using T = decltype(t);
       using C = Compute<T>;
       const double top = below(p.high, y.dtype);
-      s = draw<std::is_same_v<T, double>>(a, random, Uniform<T>{C(p.low), C(p.high - p.low), C(top), y.ptr<T>()});
+      s = draw<std::is_same_v<T, double>, T>(a, random, Uniform<T>{C(p.low), C(p.high - p.low), C(top)});
     });
     return s;
   });
@@ -179,10 +189,10 @@ KEEL_CUDA_KERNEL(randint) {
     const TensorView& y = a.out[0];
     const uint64_t low = uint64_t(p.low), range = uint64_t(p.high) - low;
     switch (size_of(y.dtype)) {
-      case 1: return draw<true>(a, random, Between<uint8_t>{low, range, y.ptr<uint8_t>()});
-      case 2: return draw<true>(a, random, Between<uint16_t>{low, range, y.ptr<uint16_t>()});
-      case 4: return draw<true>(a, random, Between<uint32_t>{low, range, y.ptr<uint32_t>()});
-      default: return draw<true>(a, random, Between<uint64_t>{low, range, y.ptr<uint64_t>()});
+      case 1: return draw<true, uint8_t>(a, random, Between<uint8_t>{low, range});
+      case 2: return draw<true, uint16_t>(a, random, Between<uint16_t>{low, range});
+      case 4: return draw<true, uint32_t>(a, random, Between<uint32_t>{low, range});
+      default: return draw<true, uint64_t>(a, random, Between<uint64_t>{low, range});
     }
   });
 }
@@ -193,7 +203,7 @@ KEEL_CUDA_KERNEL(bernoulli) {
     KernelStatus s;
     Floats::call(a.in[0].dtype, [&](auto t) {
       using T = decltype(t);
-      s = draw<std::is_same_v<T, double>>(a, random, Bernoulli<T>{a.in[0].ptr<T>(), a.out[0].ptr<T>(), reporter});
+      s = draw<std::is_same_v<T, double>, T>(a, random, Bernoulli<T>{a.in[0].ptr<T>(), reporter});
     });
     return s;
   });
@@ -207,7 +217,7 @@ KEEL_CUDA_KERNEL(dropout) {
       using T = decltype(t);
       const auto bound = uint64_t(p.p * 0x1p32 + 0.5);
       const auto scale = bound > 0xffffffff ? Compute<T>(0) : Compute<T>(1 / (1 - p.p));
-      s = draw<false>(a, random, Dropout<T>{a.in[0].ptr<T>(), a.out[0].ptr<T>(), bound, scale});
+      s = draw<false, T>(a, random, Dropout<T>{a.in[0].ptr<T>(), bound, scale});
     });
     return s;
   });

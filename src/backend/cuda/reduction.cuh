@@ -146,11 +146,12 @@ __global__ void __launch_bounds__(kThreads)
 template <class Op>
 __global__ void __launch_bounds__(kThreads)
     reduce_parts(Op op, const typename Op::A* partial, int64_t results, int64_t extent, int64_t parts, typename Op::Out* y) {
-  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  const int64_t i = int64_t(blockIdx.x) * 8 + threadIdx.x / 32;  // a warp a result: parts may be many
   if (i >= results) return;
-  typename Op::A a = partial[i];
-  for (int64_t p = 1; p < parts; ++p) a = op.combine(a, partial[p * results + i]);
-  y[i] = op.finish(a, extent);
+  typename Op::A a = op.empty();
+  for (int64_t p = threadIdx.x % 32; p < parts; p += 32) a = op.combine(a, partial[p * results + i]);
+  a = warp_combine(a, op);
+  if (threadIdx.x % 32 == 0) y[i] = op.finish(a, extent);
 }
 
 /// Bytes of workspace of a reduction with partial results of `bytes` each.
@@ -179,7 +180,7 @@ KernelStatus reduce(const KernelArgs& a, const Dims& axes, Op op) {
         <<<unsigned(tiles * r.parts), kThreads, 0, s>>>(op, x, kept, reduced, r.results, r.extent, r.parts, tiles, y, partial);
   }
   if (r.parts > 1)
-    reduce_parts<Op><<<unsigned(ceil_div(r.results, kThreads)), kThreads, 0, s>>>(op, partial, r.results, r.extent, r.parts, y);
+    reduce_parts<Op><<<unsigned(ceil_div(r.results, 8)), kThreads, 0, s>>>(op, partial, r.results, r.extent, r.parts, y);
   return launched();
 }
 
