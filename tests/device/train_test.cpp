@@ -6,8 +6,8 @@
 
 #include "backend/kernel.h"
 #include "core/device_driver.h"
-#include "op/scope.h"
 #include "keel/keel.h"
+#include "op/scope.h"
 
 namespace keel {
 namespace {
@@ -64,7 +64,9 @@ struct Convnet : nn::Module<Convnet> {
   nn::BatchNorm2d norm{16};
   nn::Dropout drop{0.1};
   nn::Linear fc1{256, 32}, fc2{32, 10};
-  static void fields(auto& m, auto&& f) { f("conv1", m.conv1)("conv2", m.conv2)("norm", m.norm)("drop", m.drop)("fc1", m.fc1)("fc2", m.fc2); }
+  static void fields(auto& m, auto&& f) {
+    f("conv1", m.conv1)("conv2", m.conv2)("norm", m.norm)("drop", m.drop)("fc1", m.fc1)("fc2", m.fc2);
+  }
   Tensor forward(const Tensor& image) const {
     const Tensor x = max_pool2d(relu(conv1(image)), {.kernel = 2}), y = max_pool2d(relu(norm(conv2(x))), {.kernel = 2});
     return fc2(drop(relu(fc1(y.flatten(1)))));
@@ -75,8 +77,8 @@ struct Transformer : nn::Module<Transformer> {
   nn::LayerNorm norm1{32}, norm2{32};
   nn::Linear qkv{32, 96}, proj{32, 32}, up{32, 64}, down{64, 32}, head{32, 17};
   static void fields(auto& m, auto&& f) {
-    f("tokens", m.tokens)("positions", m.positions)("norm1", m.norm1)("norm2", m.norm2)("qkv", m.qkv)("proj", m.proj)("up", m.up)("down", m.down)(
-        "head", m.head);
+    f("tokens", m.tokens)("positions", m.positions)("norm1", m.norm1)("norm2", m.norm2)("qkv", m.qkv)("proj", m.proj)("up", m.up)(
+        "down", m.down)("head", m.head);
   }
   Tensor forward(const Tensor& ids) const {
     const Tensor x = tokens(ids) + positions(arange(ids.shape()[1], {.device = ids.device()}));
@@ -91,7 +93,9 @@ TEST_F(TrainsOnDevice, Perceptron) {
   const auto make = [] { return nn::Sequential(nn::Flatten(), nn::Linear(64, 32), nn::ReLU(), nn::Linear(32, 10)); };
   learns_the_same(make, randn({48, 8, 8}), randint(0, 10, {48}));
 }
-TEST_F(TrainsOnDevice, ConvolutionalNetwork) { learns_the_same([] { return Convnet(); }, randn({24, 1, 28, 28}), randint(0, 10, {24})); }
+TEST_F(TrainsOnDevice, ConvolutionalNetwork) {
+  learns_the_same([] { return Convnet(); }, randn({24, 1, 28, 28}), randint(0, 10, {24}));
+}
 TEST_F(TrainsOnDevice, Transformer) {
   learns_the_same([] { return Transformer(); }, randint(0, 17, {6, 12}), randint(0, 17, {72}), 1.0);
 }

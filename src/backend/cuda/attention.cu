@@ -1,5 +1,5 @@
-// Attention and its gradient by tiles (Dao et al., FlashAttention, 2022): scores never leave the chip, and the gradient makes them again from
-// the logarithm of each row's sum. Products are plain FMA of the compute type.
+// Attention and its gradient by tiles (Dao et al., FlashAttention, 2022): scores never leave the chip, and the gradient makes them again
+// from the logarithm of each row's sum. Products are plain FMA of the compute type.
 #include "keel/ops/attention.h"
 
 #include "backend/cuda/math.cuh"
@@ -61,7 +61,7 @@ struct Sizes {
 template <class T, int D>
 struct Tiles {
   using C = Compute<T>;
-  static constexpr int kTile = sizeof(C) == 8 ? 32 : 64, kOwn = kTile / 16, kWide = D / 16, kRow = D + 1, kScore = kTile + 1;
+  static constexpr int kTile = sizeof(C) == 8 ? 32 : 64, kEach = kTile / 16, kWide = D / 16, kRow = D + 1, kScore = kTile + 1;
   static constexpr size_t kMatrix = size_t(kTile) * kRow * sizeof(C), kScores = size_t(kTile) * kScore * sizeof(C);
 
   /// to[kTile][kRow] = rows [from, from + kTile) of a head, zeros outside.
@@ -72,42 +72,42 @@ struct Tiles {
     }
   }
   /// out[a][b] = x[row a] . y[row b]
-  static __device__ void products(const C* x, const C* y, int width, C (&out)[kOwn][kOwn]) {
+  static __device__ void products(const C* x, const C* y, int width, C (&out)[kEach][kEach]) {
     const int row = int(threadIdx.x) / 16, column = int(threadIdx.x) % 16;
 #pragma unroll
-    for (int a = 0; a < kOwn; ++a)
+    for (int a = 0; a < kEach; ++a)
 #pragma unroll
-      for (int b = 0; b < kOwn; ++b) out[a][b] = 0;
+      for (int b = 0; b < kEach; ++b) out[a][b] = 0;
     for (int k = 0; k < width; ++k) {
-      C u[kOwn], v[kOwn];
+      C u[kEach], v[kEach];
 #pragma unroll
-      for (int a = 0; a < kOwn; ++a) u[a] = x[(row + 16 * a) * kRow + k], v[a] = y[(column + 16 * a) * kRow + k];
+      for (int a = 0; a < kEach; ++a) u[a] = x[(row + 16 * a) * kRow + k], v[a] = y[(column + 16 * a) * kRow + k];
 #pragma unroll
-      for (int a = 0; a < kOwn; ++a)
+      for (int a = 0; a < kEach; ++a)
 #pragma unroll
-        for (int b = 0; b < kOwn; ++b) out[a][b] = fma(u[a], v[b], out[a][b]);
+        for (int b = 0; b < kEach; ++b) out[a][b] = fma(u[a], v[b], out[a][b]);
     }
   }
   /// out[a][c] += sum over k of m[row a][k] x[k][column c], or of m[k][row a] with `turned`.
   template <bool turned>
-  static __device__ void add(const C* m, const C* x, C (&out)[kOwn][kWide]) {
+  static __device__ void add(const C* m, const C* x, C (&out)[kEach][kWide]) {
     const int row = int(threadIdx.x) / 16, column = int(threadIdx.x) % 16;
     for (int k = 0; k < kTile; ++k) {
-      C u[kOwn];
+      C u[kEach];
 #pragma unroll
-      for (int a = 0; a < kOwn; ++a) u[a] = turned ? m[k * kScore + row + 16 * a] : m[(row + 16 * a) * kScore + k];
+      for (int a = 0; a < kEach; ++a) u[a] = turned ? m[k * kScore + row + 16 * a] : m[(row + 16 * a) * kScore + k];
 #pragma unroll
       for (int c = 0; c < kWide; ++c) {
         const C v = x[k * kRow + column + 16 * c];
 #pragma unroll
-        for (int a = 0; a < kOwn; ++a) out[a][c] = fma(u[a], v, out[a][c]);
+        for (int a = 0; a < kEach; ++a) out[a][c] = fma(u[a], v, out[a][c]);
       }
     }
   }
-  static __device__ void put(T* head, int64_t row, int64_t step, int64_t from, int64_t rows, int width, const C (&v)[kOwn][kWide], C by) {
+  static __device__ void put(T* head, int64_t row, int64_t step, int64_t from, int64_t rows, int width, const C (&v)[kEach][kWide], C by) {
     const int first = int(threadIdx.x) / 16, column = int(threadIdx.x) % 16;
 #pragma unroll
-    for (int a = 0; a < kOwn; ++a)
+    for (int a = 0; a < kEach; ++a)
 #pragma unroll
       for (int c = 0; c < kWide; ++c)
         if (from + first + 16 * a < rows && column + 16 * c < width)
@@ -133,8 +133,8 @@ __device__ __forceinline__ C over_16(C v, bool maximum) {
 
 /// A block makes kTile rows of y: the grid is (tiles, heads, batch).
 template <class T, int D>
-__global__ void __launch_bounds__(kThreads) forward_kernel(Sizes z, Heads<const T> q, Heads<const T> k, Heads<const T> v, Heads<T> y,
-                                                           Compute<T>* lse) {
+__global__ void __launch_bounds__(kThreads)
+    forward_kernel(Sizes z, Heads<const T> q, Heads<const T> k, Heads<const T> v, Heads<T> y, Compute<T>* lse) {
   using S = Tiles<T, D>;
   using C = Compute<T>;
   extern __shared__ __align__(16) unsigned char room[];
@@ -142,31 +142,33 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(Sizes z, Heads<const 
   const int64_t b = blockIdx.z, h = blockIdx.y, kv = h / (z.heads / z.kv_heads), from = int64_t(blockIdx.x) * S::kTile;
   const int row = int(threadIdx.x) / 16, column = int(threadIdx.x) % 16;
   S::load(tq, q.head(b, h), q.stride[2], q.stride[3], from, z.t, z.d);
-  C out[S::kOwn][S::kWide] = {}, top[S::kOwn], sum[S::kOwn];
+  C out[S::kEach][S::kWide] = {}, top[S::kEach], sum[S::kEach];
 #pragma unroll
-  for (int a = 0; a < S::kOwn; ++a) top[a] = C(-INFINITY), sum[a] = 0;
+  for (int a = 0; a < S::kEach; ++a) top[a] = C(-INFINITY), sum[a] = 0;
   const int64_t last = z.causal ? from + S::kTile + z.s - z.t : z.s, end = last < z.s ? last : z.s;
   for (int64_t at = 0; at < end; at += S::kTile) {
     __syncthreads();
     S::load(tk, k.head(b, kv), k.stride[2], k.stride[3], at, z.s, z.d);
     S::load(tv, v.head(b, kv), v.stride[2], v.stride[3], at, z.s, z.dv);
     __syncthreads();
-    C p[S::kOwn][S::kOwn];
+    C p[S::kEach][S::kEach];
     S::products(tq, tk, z.d, p);
 #pragma unroll
-    for (int a = 0; a < S::kOwn; ++a) {
+    for (int a = 0; a < S::kEach; ++a) {
       C most = C(-INFINITY);
 #pragma unroll
-      for (int c = 0; c < S::kOwn; ++c) {
+      for (int c = 0; c < S::kEach; ++c) {
         p[a][c] = S::score(z, p[a][c], b, h, from + row + 16 * a, at + column + 16 * c);
         most = most != most ? most : p[a][c] != p[a][c] || p[a][c] > most ? p[a][c] : most;
       }
       most = over_16(most, true);
-      const C now = top[a] != top[a] ? top[a] : most != most || most > top[a] ? most : top[a], base = now == C(-INFINITY) ? C(0) : now,
-              keep = exp_of(top[a] - base);
+      const C now = top[a] != top[a]                ? top[a]
+                    : most != most || most > top[a] ? most
+                                                    : top[a],
+              base = now == C(-INFINITY) ? C(0) : now, keep = exp_of(top[a] - base);
       C part = 0;
 #pragma unroll
-      for (int c = 0; c < S::kOwn; ++c) {
+      for (int c = 0; c < S::kEach; ++c) {
         p[a][c] = exp_of(p[a][c] - base), part += p[a][c];
         tp[(row + 16 * a) * S::kScore + column + 16 * c] = p[a][c];
       }
@@ -178,7 +180,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(Sizes z, Heads<const 
     S::template add<false>(tp, tv, out);
   }
 #pragma unroll
-  for (int a = 0; a < S::kOwn; ++a) {
+  for (int a = 0; a < S::kEach; ++a) {
     const C by = sum[a] == 0 ? C(1) : sum[a];
 #pragma unroll
     for (int c = 0; c < S::kWide; ++c) out[a][c] = quotient(out[a][c], by);
@@ -209,15 +211,15 @@ __device__ __forceinline__ void gradient_tile(const Sizes& z, int64_t b, int64_t
   using S = Tiles<T, D>;
   using C = Compute<T>;
   const int row = int(threadIdx.x) / 16, column = int(threadIdx.x) % 16;
-  C p[S::kOwn][S::kOwn], dp[S::kOwn][S::kOwn];
+  C p[S::kEach][S::kEach], dp[S::kEach][S::kEach];
   S::products(tq, tk, z.d, p);
   S::products(tg, tv, z.dv, dp);
 #pragma unroll
-  for (int a = 0; a < S::kOwn; ++a) {
+  for (int a = 0; a < S::kEach; ++a) {
     const int64_t t = from + row + 16 * a, line = (b * z.heads + h) * z.t + t;
     const C l = t < z.t ? lse[line] : C(0), d = t < z.t ? delta[line] : C(0);
 #pragma unroll
-    for (int c = 0; c < S::kOwn; ++c) {
+    for (int c = 0; c < S::kEach; ++c) {
       const C v = exp_of(S::score(z, p[a][c], b, h, t, at + column + 16 * c) - l);
       const int to = (row + 16 * a) * S::kScore + column + 16 * c;
       if (tp) tp[to] = v;
@@ -228,9 +230,8 @@ __device__ __forceinline__ void gradient_tile(const Sizes& z, int64_t b, int64_t
 
 /// kTile rows of dq.
 template <class T, int D>
-__global__ void __launch_bounds__(kThreads)
-    query_gradient(Sizes z, Heads<const T> g, Heads<const T> q, Heads<const T> k, Heads<const T> v, const Compute<T>* lse,
-                   const Compute<T>* delta, Heads<T> dq) {
+__global__ void __launch_bounds__(kThreads) query_gradient(Sizes z, Heads<const T> g, Heads<const T> q, Heads<const T> k, Heads<const T> v,
+                                                           const Compute<T>* lse, const Compute<T>* delta, Heads<T> dq) {
   using S = Tiles<T, D>;
   using C = Compute<T>;
   extern __shared__ __align__(16) unsigned char room[];
@@ -239,7 +240,7 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t b = blockIdx.z, h = blockIdx.y, kv = h / (z.heads / z.kv_heads), from = int64_t(blockIdx.x) * S::kTile;
   S::load(tq, q.head(b, h), q.stride[2], q.stride[3], from, z.t, z.d);
   S::load(tg, g.head(b, h), g.stride[2], g.stride[3], from, z.t, z.dv);
-  C out[S::kOwn][S::kWide] = {};
+  C out[S::kEach][S::kWide] = {};
   const int64_t last = z.causal ? from + S::kTile + z.s - z.t : z.s, end = last < z.s ? last : z.s;
   for (int64_t at = 0; at < end; at += S::kTile) {
     __syncthreads();
@@ -254,9 +255,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 /// kTile rows of dk and dv, from all queries of the heads that share them.
 template <class T, int D>
-__global__ void __launch_bounds__(kThreads)
-    key_gradient(Sizes z, Heads<const T> g, Heads<const T> q, Heads<const T> k, Heads<const T> v, const Compute<T>* lse,
-                 const Compute<T>* delta, Heads<T> dk, Heads<T> dv) {
+__global__ void __launch_bounds__(kThreads) key_gradient(Sizes z, Heads<const T> g, Heads<const T> q, Heads<const T> k, Heads<const T> v,
+                                                         const Compute<T>* lse, const Compute<T>* delta, Heads<T> dk, Heads<T> dv) {
   using S = Tiles<T, D>;
   using C = Compute<T>;
   extern __shared__ __align__(16) unsigned char room[];
@@ -265,7 +265,7 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t b = blockIdx.z, kv = blockIdx.y, at = int64_t(blockIdx.x) * S::kTile, share = z.heads / z.kv_heads;
   S::load(tk, k.head(b, kv), k.stride[2], k.stride[3], at, z.s, z.d);
   S::load(tv, v.head(b, kv), v.stride[2], v.stride[3], at, z.s, z.dv);
-  C to_k[S::kOwn][S::kWide] = {}, to_v[S::kOwn][S::kWide] = {};
+  C to_k[S::kEach][S::kWide] = {}, to_v[S::kEach][S::kWide] = {};
   for (int64_t h = kv * share; h < (kv + 1) * share; ++h) {
     const int64_t first = z.causal && at - (z.s - z.t) > 0 ? (at - (z.s - z.t)) / S::kTile * S::kTile : 0;
     for (int64_t from = first; from < z.t; from += S::kTile) {

@@ -178,8 +178,8 @@ KernelStatus backward(const KernelArgs& a) {
   const DeviceWalk<2> w(v.w, v.extent);
   const auto sums = [&]<bool tiled>(std::bool_constant<tiled>) {
     const dim3 grid(unsigned(tiled ? ceil_div(v.channels, 32) : v.channels), unsigned(v.parts));
-    gradient_parts<T, tiled><<<grid, kThreads, 0, s>>>(v.channels, v.extent, v.share, w, g.stride(1), x.stride(1), g.ptr<T>(), x.ptr<T>(),
-                                                       mean, rstd, parts);
+    gradient_parts<T, tiled>
+        <<<grid, kThreads, 0, s>>>(v.channels, v.extent, v.share, w, g.stride(1), x.stride(1), g.ptr<T>(), x.ptr<T>(), mean, rstd, parts);
   };
   v.tiled ? sums(std::true_type()) : sums(std::false_type());
   gradient_sums<T><<<unsigned(ceil_div(v.channels, kThreads / 32)), kThreads, 0, s>>>(
@@ -248,8 +248,8 @@ KEEL_CUDA_KERNEL(batch_norm_eval) {
         Floats::call(a.in[0].dtype, [&](auto t) {
           using C = Compute<decltype(t)>;
           auto* rstd = static_cast<C*>(a.workspace);
-          rstd_kernel<C><<<unsigned(ceil_div(c, kThreads)), kThreads, 0, stream(a)>>>(c, a.in[2].ptr<C>(), a.get<BatchNormParams>().eps,
-                                                                                      rstd);
+          rstd_kernel<C>
+              <<<unsigned(ceil_div(c, kThreads)), kThreads, 0, stream(a)>>>(c, a.in[2].ptr<C>(), a.get<BatchNormParams>().eps, rstd);
           s = apply<decltype(t)>(a, a.in[1].data, rstd, 3);
         });
         return s;

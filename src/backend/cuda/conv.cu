@@ -13,15 +13,29 @@ namespace {
 
 /// The sizes of one convolution and the strides of its images.
 struct Conv {
-  int64_t n, c, h, w;      // input
-  int64_t o, oh, ow;       // output
-  int64_t kh, kw;          // window
+  int64_t n, c, h, w;  // input
+  int64_t o, oh, ow;   // output
+  int64_t kh, kw;      // window
   int64_t sh, sw, ph, pw, dh, dw, groups;
   int64_t xs[4], ys[4];
   template <class P>
   Conv(const P& p, const TensorView& x, const TensorView& weight, const TensorView& y)
-      : n(x.dim(0)), c(x.dim(1)), h(x.dim(2)), w(x.dim(3)), o(y.dim(1)), oh(y.dim(2)), ow(y.dim(3)), kh(weight.dim(2)), kw(weight.dim(3)),
-        sh(p.stride[0]), sw(p.stride[1]), ph(p.padding[0]), pw(p.padding[1]), dh(p.dilation[0]), dw(p.dilation[1]), groups(p.groups) {
+      : n(x.dim(0)),
+        c(x.dim(1)),
+        h(x.dim(2)),
+        w(x.dim(3)),
+        o(y.dim(1)),
+        oh(y.dim(2)),
+        ow(y.dim(3)),
+        kh(weight.dim(2)),
+        kw(weight.dim(3)),
+        sh(p.stride[0]),
+        sw(p.stride[1]),
+        ph(p.padding[0]),
+        pw(p.padding[1]),
+        dh(p.dilation[0]),
+        dw(p.dilation[1]),
+        groups(p.groups) {
     for (int i = 0; i < 4; ++i) xs[i] = x.stride(i), ys[i] = y.stride(i);
   }
   __host__ __device__ int64_t spots() const { return oh * ow; }
@@ -38,9 +52,8 @@ unsigned blocks_for(int64_t n) { return unsigned(ceil_div(n, kThreads)); }
 
 /// Rows [image, spot][channel, tap] of `images` images from `first` on.
 template <class T>
-__global__ void __launch_bounds__(kThreads)
-    to_rows(int64_t total, FastDivisor depth, FastDivisor window, FastDivisor columns, FastDivisor width, FastDivisor spots, Conv v,
-            int64_t first, const T* x, T* rows) {
+__global__ void __launch_bounds__(kThreads) to_rows(int64_t total, FastDivisor depth, FastDivisor window, FastDivisor columns,
+                                                    FastDivisor width, FastDivisor spots, Conv v, int64_t first, const T* x, T* rows) {
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= total) return;
   const auto split = [](uint32_t a, const FastDivisor& by, uint32_t& rest) {

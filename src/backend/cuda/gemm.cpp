@@ -123,7 +123,8 @@ KernelStatus multiply(const Product& p, int device, cudaStream_t stream) {
     lib.f_cublasLtMatrixLayoutSetAttribute(*l, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count);
     lib.f_cublasLtMatrixLayoutSetAttribute(*l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &step, sizeof step);
   };
-  layout(&lb, type, b.rows, b.columns, b.ld, p.b_step), layout(&la, type, a.rows, a.columns, a.ld, p.a_step), layout(&lc, result, p.n, p.m, p.ldc, p.c_step);
+  layout(&lb, type, b.rows, b.columns, b.ld, p.b_step), layout(&la, type, a.rows, a.columns, a.ld, p.a_step),
+      layout(&lc, result, p.n, p.m, p.ldc, p.c_step);
 
   const Key key{int64_t(p.dtype),
                 p.m,

@@ -20,8 +20,8 @@ constexpr int64_t kNowhere = INT64_MIN;
 unsigned blocks_for(int64_t n) { return unsigned(ceil_div(n, kThreads)); }
 
 /// offsets[k] += index k times `step`; bad ones are reported and lead nowhere. `cells` the same with `cell_step`, or null.
-__global__ void __launch_bounds__(kThreads) add_offsets(int64_t n, DeviceWalk<1> w, const void* index, DType t, Reporter reporter, bool first,
-                                                        int64_t step, int64_t cell_step, int64_t* offsets, int64_t* cells) {
+__global__ void __launch_bounds__(kThreads) add_offsets(int64_t n, DeviceWalk<1> w, const void* index, DType t, Reporter reporter,
+                                                        bool first, int64_t step, int64_t cell_step, int64_t* offsets, int64_t* cells) {
   const int64_t k = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (k >= n) return;
   int64_t at[1];
@@ -100,9 +100,8 @@ struct Plan {
 
 /// Moves T between x (at offsets) and the plain operand. `winner`: where given, only the position that it names for a cell writes.
 template <class T, bool into>
-__global__ void __launch_bounds__(kThreads)
-    move_kernel(int64_t total, int64_t rest, DeviceWalk<3> inside, DeviceWalk<2> places, const int64_t* offsets, const int64_t* cells,
-                const int64_t* winner, T* x, T* q) {
+__global__ void __launch_bounds__(kThreads) move_kernel(int64_t total, int64_t rest, DeviceWalk<3> inside, DeviceWalk<2> places,
+                                                        const int64_t* offsets, const int64_t* cells, const int64_t* winner, T* x, T* q) {
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= total) return;
   const int64_t k = i / rest;
@@ -242,8 +241,8 @@ size_t write_bytes(const Dims& axis, const TensorView& x, const TensorView* arra
 int axis_of(int64_t axis, int rank) { return int(axis < 0 ? axis + (rank ? rank : 1) : axis); }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) gather_kernel(int64_t n, DeviceWalk<3> w, int64_t step, Reporter reporter, const T* x,
-                                                          const void* index, DType t, T* y) {
+__global__ void __launch_bounds__(kThreads)
+    gather_kernel(int64_t n, DeviceWalk<3> w, int64_t step, Reporter reporter, const T* x, const void* index, DType t, T* y) {
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= n) return;
   int64_t at[3];
@@ -285,8 +284,8 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t id = reporter.place(load_index(ids, t, k), k);
   if (id >= 0) y[i] = weight[id * step + (i - k * width)];
 }
-__global__ void __launch_bounds__(kThreads) locate_rows(int64_t n, int64_t step, int64_t padding, Reporter reporter, const void* ids, DType t,
-                                                        int64_t* offset, int64_t* cell) {
+__global__ void __launch_bounds__(kThreads)
+    locate_rows(int64_t n, int64_t step, int64_t padding, Reporter reporter, const void* ids, DType t, int64_t* offset, int64_t* cell) {
   const int64_t k = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (k >= n) return;
   int64_t id = reporter.place(load_index(ids, t, k), k);
@@ -491,9 +490,8 @@ KEEL_CUDA_KERNEL(max_pool2d_backward) {
         clear(a, y);
         if (n == 0) return {};
         auto* offset = static_cast<int64_t*>(a.workspace);
-        locate_places<<<blocks_for(n), kThreads, 0, stream(a)>>>(n, g.dim(2) * g.dim(3), spots,
-                                                                 Reporter(a, KernelStatus::place(0, spots, "index")),
-                                                                 a.in[1].ptr<int32_t>(), offset, offset + n);
+        locate_places<<<blocks_for(n), kThreads, 0, stream(a)>>>(
+            n, g.dim(2) * g.dim(3), spots, Reporter(a, KernelStatus::place(0, spots, "index")), a.in[1].ptr<int32_t>(), offset, offset + n);
         Walk<2> line;
         line.push(n, {1, 1});
         return add_sorted(a, n, 1, y.size(), Walk<3>(), line, offset, offset + n, y, g);

@@ -186,15 +186,13 @@ struct ClassGradient {
                                 Targets targets, Smoothing s, const C* lse, T* dx) {
     const int64_t t = targets.of(row);
     const C by = scale<C>(row, g, each, counted), l = lse[row];
-    for (int64_t k = 0; k < n; ++k)
-      dx[at + k * step] = narrow<T>(t < 0 ? C(0) : one(widen(x[at + k * step]), l, by, k == t, s.share, n));
+    for (int64_t k = 0; k < n; ++k) dx[at + k * step] = narrow<T>(t < 0 ? C(0) : one(widen(x[at + k * step]), l, by, k == t, s.share, n));
   }
 };
 
 // ---- nll ----
 template <class T, class C>
-__global__ void __launch_bounds__(kThreads)
-    nll_kernel(int64_t rows, int64_t n, int64_t inner, const T* x, Targets targets, C* losses) {
+__global__ void __launch_bounds__(kThreads) nll_kernel(int64_t rows, int64_t n, int64_t inner, const T* x, Targets targets, C* losses) {
   const int64_t row = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (row >= rows) return;
   const int64_t t = targets.of(row);
@@ -328,8 +326,8 @@ KEEL_CUDA_KERNEL(cross_entropy_backward) {
           const double* counted = counted_targets(a, p.reduction, targets, v.rows());
           const T *logits = x.ptr<T>(), *g = a.in[0].ptr<T>();
           const C* lse = a.in[3].ptr<C>();
-          s = around<ClassGradient, T>(a, v, aligned16(x) && aligned16(a.out[0]), logits, g, p.reduction == Reduction::none, counted, targets,
-                                       Smoothing{p.label_smoothing}, lse, a.out[0].ptr<T>());
+          s = around<ClassGradient, T>(a, v, aligned16(x) && aligned16(a.out[0]), logits, g, p.reduction == Reduction::none, counted,
+                                       targets, Smoothing{p.label_smoothing}, lse, a.out[0].ptr<T>());
         });
         return s;
       });
@@ -371,8 +369,8 @@ KEEL_CUDA_KERNEL(nll_loss_backward) {
         Floats::call(dx.dtype, [&](auto t) {
           using T = decltype(t);
           if (v.rows())
-            nll_gradient<T><<<v.blocks(), kThreads, 0, stream(a)>>>(v.rows(), v.n, v.inner, a.in[0].ptr<T>(), p.reduction == Reduction::none,
-                                                                    counted, targets, dx.ptr<T>());
+            nll_gradient<T><<<v.blocks(), kThreads, 0, stream(a)>>>(v.rows(), v.n, v.inner, a.in[0].ptr<T>(),
+                                                                    p.reduction == Reduction::none, counted, targets, dx.ptr<T>());
         });
         return launched();
       });

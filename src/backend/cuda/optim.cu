@@ -224,8 +224,8 @@ __global__ void __launch_bounds__(kThreads) power_sums(Batch b, DeviceWalk<1> w,
   sum = block_joined(order, sum);
   if (threadIdx.x == 0) parts[blockIdx.x] = sum;
 }
-__global__ void __launch_bounds__(kThreads) clip_factor(int64_t n, const double* parts, double order, double limit, void* norm, DType t,
-                                                        double* factor) {
+__global__ void __launch_bounds__(kThreads)
+    clip_factor(int64_t n, const double* parts, double order, double limit, void* norm, DType t, double* factor) {
   double sum = 0;
   for (int64_t i = threadIdx.x; i < n; i += kThreads) sum = joined(order, sum, parts[i]);
   sum = block_joined(order, sum);

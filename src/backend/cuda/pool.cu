@@ -44,8 +44,8 @@ struct Images {
 };
 
 template <class T, bool maximum>
-__global__ void __launch_bounds__(kThreads) pool_kernel(int64_t n, Window w, Images in, Images out, const T* x, T* y, int32_t* index,
-                                                        Images places) {
+__global__ void __launch_bounds__(kThreads)
+    pool_kernel(int64_t n, Window w, Images in, Images out, const T* x, T* y, int32_t* index, Images places) {
   using C = std::conditional_t<std::is_integral_v<T>, T, Compute<T>>;
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= n) return;
@@ -92,8 +92,8 @@ __global__ void __launch_bounds__(kThreads) average_gradient(int64_t n, Window w
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) pick_kernel(int64_t n, Images in, Images out, Images places, Reporter reporter, const T* x,
-                                                        const int32_t* index, T* y) {
+__global__ void __launch_bounds__(kThreads)
+    pick_kernel(int64_t n, Images in, Images out, Images places, Reporter reporter, const T* x, const int32_t* index, T* y) {
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= n) return;
   int64_t at[4];

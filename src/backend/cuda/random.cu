@@ -1,4 +1,4 @@
-// Random numbers by position, in the formulas of keel/ops/random.h: a thread makes the four words of one counter. Words, dropout, bernoulli,
+// Random numbers by position, in the formulas of keel/ops/random.h: a thread makes the words of one counter. Words, dropout, bernoulli,
 // uniform and randint are bit for bit those of the CPU; normal numbers differ in the last bits of log, sine and cosine.
 #include "keel/ops/random.h"
 
@@ -177,7 +177,7 @@ KEEL_CUDA_KERNEL(normal) {
       using T = decltype(t);
       const int64_t counters = ceil_div(n, std::is_same_v<T, double> ? 2 : 4);
       normal_kernel<T><<<unsigned(ceil_div(counters, kThreads)), kThreads, 0, stream(a)>>>(n, random, Compute<T>(p.mean),
-                                                                                          Compute<T>(p.stddev), a.out[0].ptr<T>());
+                                                                                           Compute<T>(p.stddev), a.out[0].ptr<T>());
     });
     return launched();
   });

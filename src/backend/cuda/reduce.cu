@@ -144,9 +144,7 @@ struct LogSumExp {
     // Equal tops may be infinite, where their difference is none.
     return {a.top, a.sum + (a.top == b.top ? b.sum : b.sum * exp_of(b.top - a.top))};
   }
-  __device__ T finish(A a, int64_t) const {
-    return out_of<T>(a.top == C(-INFINITY) ? a.top : a.top + log_of(a.sum));
-  }
+  __device__ T finish(A a, int64_t) const { return out_of<T>(a.top == C(-INFINITY) ? a.top : a.top + log_of(a.sum)); }
 };
 /// Powers of magnitudes, summed; order 0 stands for infinity.
 template <class T>

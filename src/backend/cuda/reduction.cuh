@@ -179,8 +179,7 @@ KernelStatus reduce(const KernelArgs& a, const Dims& axes, Op op) {
     reduce_columns<Op>
         <<<unsigned(tiles * r.parts), kThreads, 0, s>>>(op, x, kept, reduced, r.results, r.extent, r.parts, tiles, y, partial);
   }
-  if (r.parts > 1)
-    reduce_parts<Op><<<unsigned(ceil_div(r.results, 8)), kThreads, 0, s>>>(op, partial, r.results, r.extent, r.parts, y);
+  if (r.parts > 1) reduce_parts<Op><<<unsigned(ceil_div(r.results, 8)), kThreads, 0, s>>>(op, partial, r.results, r.extent, r.parts, y);
   return launched();
 }
 

@@ -38,7 +38,8 @@ DeviceState& state(int device) {
       return e == cudaSuccess;
     };
     must(cudaSetDevice(device)) && must(cudaGetDeviceProperties(&s.properties, device)) &&
-        must(cudaStreamCreateWithFlags(&s.stream, cudaStreamNonBlocking)) && must(cudaMalloc(reinterpret_cast<void**>(&s.board), sizeof(FaultBoard))) &&
+        must(cudaStreamCreateWithFlags(&s.stream, cudaStreamNonBlocking)) &&
+        must(cudaMalloc(reinterpret_cast<void**>(&s.board), sizeof(FaultBoard))) &&
         must(cudaHostAlloc(reinterpret_cast<void**>(&s.found), sizeof(FaultBoard::Found), cudaHostAllocMapped));
     if (s.failed != cudaSuccess) return;
     current = device;

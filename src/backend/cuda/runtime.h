@@ -26,7 +26,7 @@ struct FaultBoard {
     volatile int32_t code, axis;
     volatile int64_t got, limit;
     const char* volatile what;
-  }* found;
+  } * found;
 };
 /// The board of `device`, in its memory.
 FaultBoard* faults_of(int device);

@@ -58,7 +58,8 @@ struct Backward {
       C sum = 0;
       rg.each([&](int64_t, C a, C b) { sum += term(a, b); }, ry);
       sum = row_combine<G>(sum, C(0), SumOf());
-      rg.write(dx + row * n, [&](int64_t, C a, C b) { return gradient(a, b, sum); }, ry);
+      rg.write(
+          dx + row * n, [&](int64_t, C a, C b) { return gradient(a, b, sum); }, ry);
     }
   };
   template <class T>

@@ -83,9 +83,7 @@ struct Rows {
     for (int i = 0; i < x.rank(); ++i)
       if (i != a) count *= x.dim(i), inner *= i > a ? x.dim(i) : 1;
   }
-  __host__ __device__ int64_t at(int64_t row, int64_t j, int64_t extent) const {
-    return (row / inner * extent + j) * inner + row % inner;
-  }
+  __host__ __device__ int64_t at(int64_t row, int64_t j, int64_t extent) const { return (row / inner * extent + j) * inner + row % inner; }
 };
 
 __global__ void __launch_bounds__(kThreads)
