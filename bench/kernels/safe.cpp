@@ -67,6 +67,8 @@ void rows(const Bench& bench, DType t, int64_t n) {
   row("soft_compare", [&] { soft_compare(a, b); }, [&] { tanh(sub(a, b)); });
   row("ulp_diff", [&] { ulp_diff(a, b); }, [&] { sub(a, b); });
   const Tensor logits = reshape(a, {n / 1000, 1000});
+  row("norm_safe", [&] { norm_safe(logits, {.axis = {1}}); }, [&] { norm(logits, {.axis = {1}}); });
+  row("normalize_safe", [&] { normalize_safe(logits); }, [&] { div(logits, maximum(norm(logits, {.axis = {1}, .keepdim = true}), 1e-12)); });
   row("softmax_safe", [&] { softmax_safe(logits); }, [&] { softmax(logits); });
 }
 

@@ -13,6 +13,8 @@ Tensor sqrt_safe_backward(const Tensor& g, const Tensor& x, const OtherwiseParam
 Tensor rsqrt_safe_backward(const Tensor& g, const Tensor& x, const OtherwiseParams& p);
 Tensor log_safe_backward(const Tensor& g, const Tensor& x, const LogSafeParams& p);
 Tensors pow_safe_backward(const Tensor& g, const Tensor& x, const Tensor& y, const OtherwiseParams& p);
+Tensor norm_safe_backward(const Tensor& g, const Tensor& x, const Tensor& y);
+Tensor normalize_safe_backward(const Tensor& g, const Tensor& x, const NormalizeSafeParams& p);
 Tensor softmax_backward_of(const Tensor& g, const Tensor& y, int64_t axis);
 
 constexpr auto with_otherwise = [](auto& p, Specs in) {
@@ -167,7 +169,20 @@ KEEL_OP(norm_safe, NormSafeParams) {
       .vjp([](auto& p, const VjpArgs& a) -> Tensors {
         const Spec& s = a.in_specs[0];
         const Tensor g = unreduce(a.g[0], s, p.axis, p.keepdim), y = unreduce(a.out[0], s, p.axis, p.keepdim);
-        return {mul(g, div_safe(a.in[0], y, {.otherwise = 0}))};
+        return {norm_safe_backward(g, a.in[0], y)};
+      });
+}
+KEEL_OP(norm_safe_backward, NoParams) {
+  def.doc("g x / y, 0 where the norm y is 0.")
+      .in("g", kinds::floating)
+      .in("x", kinds::floating)
+      .in("y", kinds::floating)
+      .out("dx")
+      .elementwise()
+      .infer(broadcast_same)
+      .decompose([](auto&, Inputs in) {
+        const Tensor y = acc(in[2]), none = equal(y, 0);
+        return like(where(none, 0, mul(acc(in[0]), div(acc(in[1]), where(none, 1, y)))), in[0]);
       });
 }
 
@@ -189,13 +204,25 @@ KEEL_OP(normalize_safe, NormalizeSafeParams) {
         return like(div(x, maximum(norm_safe(x, {.axis = {p.axis}, .keepdim = true}), p.eps)), in[0]);
       })
       .saves(In{0})
-      .vjp([](auto& p, const VjpArgs& a) -> Tensors {
-        // (g - y sum(g y)) / norm above eps, g / eps below it
-        const Tensor x = acc(a.in[0]), g = acc(a.g[0]), n = norm_safe(x, {.axis = {p.axis}, .keepdim = true}), tiny = less_equal(n, p.eps);
+      .vjp([](auto& p, const VjpArgs& a) -> Tensors { return {normalize_safe_backward(a.g[0], a.in[0], p)}; });
+}
+KEEL_OP(normalize_safe_backward, NormalizeSafeParams) {
+  def.doc("(g - y sum(g y)) / norm, with y = x / norm; g / eps where the norm is below eps.")
+      .in("g", kinds::floating)
+      .in("x", kinds::floating)
+      .out("dx")
+      .fallback(Fallback::ok)
+      .infer([](auto& p, Specs in) {
+        check_same_shape(in[0], in[1], "g and x");
+        check_axis(p.axis, in[0]);
+        return in[0];
+      })
+      .decompose([](auto& p, Inputs in) {
+        const Tensor x = acc(in[1]), g = acc(in[0]), n = norm_safe(x, {.axis = {p.axis}, .keepdim = true}), tiny = less_equal(n, p.eps);
         const Tensor size = where(tiny, p.eps, n), y = div(x, size), along = mul(y, sum(mul(g, y), {.axis = {p.axis}, .keepdim = true}));
         const Tensor turned = where(tiny, g, sub(g, along));
         const Tensor d = std::isnan(p.grad_cap) ? div(turned, size) : mul(turned, minimum(div(1, size), p.grad_cap));
-        return {like(d, a.in[0])};
+        return like(d, in[0]);
       });
 }
 
@@ -239,6 +266,10 @@ Tensor rsqrt_safe_backward(const Tensor& g, const Tensor& x, const OtherwisePara
 Tensor log_safe_backward(const Tensor& g, const Tensor& x, const LogSafeParams& p) { return call(op_log_safe_backward, p, g, x); }
 Tensors pow_safe_backward(const Tensor& g, const Tensor& x, const Tensor& y, const OtherwiseParams& p) {
   return call_all(op_pow_safe_backward, p, g, x, y);
+}
+Tensor norm_safe_backward(const Tensor& g, const Tensor& x, const Tensor& y) { return call(op_norm_safe_backward, NoParams{}, g, x, y); }
+Tensor normalize_safe_backward(const Tensor& g, const Tensor& x, const NormalizeSafeParams& p) {
+  return call(op_normalize_safe_backward, p, g, x);
 }
 Tensor softmax_backward_of(const Tensor& g, const Tensor& y, int64_t axis) {
   return call(op_softmax_backward, SoftmaxParams{.axis = axis}, g, y);

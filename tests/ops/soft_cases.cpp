@@ -62,11 +62,27 @@ KEEL_CASES(safe_rows) {
       .sample(NormSafeParams{.axis = {0, -1}, .keepdim = true}, {normal({2, 3, 4})})
       .sample(NormSafeParams{.axis = {0}}, {constant(values({2, 3}, {0, 1, 2, 0, -1, INFINITY}))}, false)
       .sample(NormSafeParams{}, {values({4}, {NAN, 1, 2, 3})}, false)
+      .sample(NormSafeParams{.axis = {0, 2}}, {normal({2, 3, 4})})
+      .sample(NormSafeParams{.axis = {1}}, {normal({5, 133})}, false)
+      .sample(NormSafeParams{.axis = {0}}, {normal({133, 5})}, false)
       .sample(NormSafeParams{.axis = {1}}, {normal({3, 0})})
       .sample(NormSafeParams{}, {normal({})}, false)
       .error(NormSafeParams{.axis = {2}}, {normal({2, 3})}, ErrorCode::index, "axis 2 is out of range");
   c.op("norm_safe").only(set_of(f64)).sample(NormSafeParams{}, {values({3}, {1e300, -1e300, 1e300})}, false).sample(NormSafeParams{}, {values({3}, {1e-300, 1e-300, 1e-300})}, false);
   c.op("norm_safe").only(set_of(f32)).sample(NormSafeParams{}, {values({3}, {1e38, -1e38, 1e38})}, false).sample(NormSafeParams{}, {values({3}, {1e-30, 1e-30, 1e-30})}, false);
+  c.op("norm_safe_backward")
+      .sample({normal({3, 4}), normal({3, 4}), between({3, 1}, 0.5, 2)})
+      .sample({normal({4}), values({4}, {0, 1, -2, 3}), constant(values({4}, {0, 0, 1, 2}))})
+      .sample({values({3}, {NAN, 1, 2}), values({3}, {0, 1, INFINITY}), values({3}, {0, INFINITY, NAN})}, false)
+      .error({normal({2}), normal({2}), normal({3})}, ErrorCode::shape, "do not broadcast");
+  c.op("normalize_safe_backward")
+      .sample(NormalizeSafeParams{}, {normal({3, 4}), normal({3, 4})})
+      .sample(NormalizeSafeParams{.axis = 0, .eps = 100}, {normal({3, 4}), normal({3, 4})})
+      .sample(NormalizeSafeParams{.axis = 0, .grad_cap = 0.25}, {normal({3, 4}), normal({3, 4})})
+      .sample(NormalizeSafeParams{}, {normal({2, 67}), normal({2, 67})}, false)
+      .sample(NormalizeSafeParams{.eps = 0.5}, {normal({2, 3}), constant(values({2, 3}, {0, 0, 0, 1, 2, 3}))})
+      .sample(NormalizeSafeParams{}, {normal({3, 0}), normal({3, 0})})
+      .error(NormalizeSafeParams{}, {normal({2}), normal({3})}, ErrorCode::shape, "g and x must have the same shape");
   c.op("normalize_safe")
       .torch("torch.nn.functional.normalize(x, dim=axis, eps=eps)")
       .sample(NormalizeSafeParams{}, {normal({3, 4})})

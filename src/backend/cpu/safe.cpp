@@ -89,6 +89,9 @@ KEEL_CPU_KERNEL(log_safe) {
 KEEL_CPU_KERNEL(log_safe_backward) {
   elementwise(k).dtypes(kinds::floating).run([](const KernelArgs& a) { return run_log(a, SafeOp::log_grad); });
 }
+KEEL_CPU_KERNEL(norm_safe_backward) {
+  elementwise(k).dtypes(kinds::floating).run([](const KernelArgs& a) { return run_safe(a, SafeOp::norm_grad, nullptr); });
+}
 KEEL_CPU_KERNEL(pow_safe) {
   elementwise(k).dtypes(kinds::floating).run([](const KernelArgs& a) { return run_pow(a, SafeOp::pow); });
 }

@@ -140,6 +140,16 @@ struct RsqrtGrad {
   }
 };
 
+template <class D>
+struct NormGrad {
+  static constexpr int kIn = 3, kOut = 1;
+  HWY_INLINE NormGrad(D, const double*) {}
+  HWY_INLINE void operator()(D d, const Vec<D>* x, Vec<D>* y) const {
+    const auto none = hn::Eq(x[2], hn::Zero(d));
+    y[0] = hn::IfThenZeroElse(none, hn::Mul(x[0], hn::Div(x[1], hn::IfThenElse(none, arg(d, 1), x[2]))));
+  }
+};
+
 enum class Base { e, two, ten, other };
 template <class D, Base base>
 struct LogOf {
@@ -270,6 +280,7 @@ FusedLoop find(SafeOp op) {
     case SafeOp::rsqrt_grad: return fused<T, RsqrtGrad>;
     case SafeOp::log: return log_by_base<T>;
     case SafeOp::log_grad: return fused<T, LogGrad>;
+    case SafeOp::norm_grad: return fused<T, NormGrad>;
     case SafeOp::pow: return sizeof(T) == 4 ? pow_f32 : pow_f64;
     case SafeOp::pow_grad: return sizeof(T) == 4 ? pow_grad_f32 : pow_grad_f64;
   }

@@ -16,11 +16,12 @@ namespace keel::cpu {
 ///   clamp_grad     g, x, lo, hi | share                to x, with its share of g on a bound
 ///   sqrt, rsqrt    x | otherwise                       and their gradients g, x
 ///   log            x | otherwise, base, 1 / ln(base)   and its gradient g, x | -, -, 1 / ln(base)
+///   norm_grad      g, x, y                             g x / y, 0 where the norm y is 0
 ///   pow            x, y | otherwise, top               finite arguments whose power reaches top give otherwise; gradient g, x, y | -, top
 // clang-format off
 enum class SafeOp : uint8_t {
   div, div_filled, div_grad, sanitize, finite_grad, clamp_to_zero, outside_grad, clamp_grad, sqrt, sqrt_grad, rsqrt, rsqrt_grad, log, log_grad,
-  pow, pow_grad
+  norm_grad, pow, pow_grad
 };
 ///   soft_clamp     x, lo, hi | beta, leak              and its gradient g, x, lo, hi to x
 ///   soft_near      a, b | rel, abs, T (0: a quarter of the tolerance), normalized, detach     gradient g, a, b to a and b
@@ -38,5 +39,13 @@ enum class NearOp : uint8_t { near, near_zero, of, next, prev, diff, within };
 FusedLoop safe_loop(SafeOp op, DType t);
 FusedLoop soft_loop(SoftOp op, DType t);
 FusedLoop near_loop(NearOp op, DType t);
+
+/// Functions of whole contiguous rows of f32 or f64: the norm; x / max(norm, eps); and dx of that from g and x, with 1 / norm at most `cap`.
+struct SafeRowLoops {
+  void (*norm)(const void* x, void* y, int64_t n);
+  void (*normalize)(const void* x, void* y, int64_t n, double eps);
+  void (*normalize_grad)(const void* g, const void* x, void* dx, int64_t n, double eps, double cap);
+};
+SafeRowLoops safe_row_loops(DType t);
 
 }  // namespace keel::cpu
