@@ -76,6 +76,7 @@ class StoryReader {
     else if (event != "step" && event != "total")
       return false;
     s_.steps = std::max(s_.steps, step);
+    while (s_.steps / s_.stride >= Story::kColumns) fold();  // also where a step has no values
     return true;
   }
 

@@ -280,6 +280,8 @@ class Story(Case):
                    {"event": "series", "step": 2**62, "id": [1, 1, "x", None], "high": [1e308, -1, 0], "low": "no", "bits": [1e300], "nan": [1e300, -5], "inf": {}},
                    {"event": "series", "step": -5, "id": [1]}, {"event": "series", "step": 1e300, "id": 7}, {"event": "warning", "step": 1, "suggestion": [], "text": "x" * 100000, "eta": -9},
                    {"event": "finding", "step": 3, "id": 1, "op": "\u0000\u0007"}, [], 7, {"event": {}}, {"event": "series"}]
+        self.put("far.jsonl", good + json.dumps({"event": "step", "step": 2**62}) + "\n")  # further than any run, and without values
+        self.assertIn("2 sites", self.keel("monitor", "far.jsonl").out)
         self.put("hostile.jsonl", "".join(json.dumps(h) + "\n" for h in hostile) + good + '{"event": "series", "step": 9' + "\n{\xff}\n")
         self.assertIn("could not be read; the first is line", self.keel("monitor", "hostile.jsonl").out)
         json.loads(self.keel("monitor", "hostile.jsonl", "--json").out)
