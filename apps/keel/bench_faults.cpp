@@ -13,7 +13,7 @@ using faults::Fault, faults::Need, faults::Verdict;
 
 struct FaultOptions {
   std::vector<int> only;
-  int64_t seeds = 5, healthy = 0;
+  int64_t seeds = 5, first_seed = 1, healthy = 0;
   bool as_json = false, held_out = false, verbose = false, no_faults = false;
 };
 
@@ -70,7 +70,7 @@ Score run_row(const Fault& f, const FaultOptions& o) {
   std::vector<double> fails, warned;
   std::map<std::string, int> by, fixes;
   for (const DType t : f.dtypes) {
-    for (int64_t seed = 1; seed <= o.seeds; ++seed) {
+    for (int64_t seed = o.first_seed; seed < o.first_seed + o.seeds; ++seed) {
       const Verdict v = try_fault(f, uint64_t(seed), t, false);
       if (o.verbose)
         for (const auto& x : v.all) fmt::print("      {} seed {}: {}\n        {}\n", name_of(t), seed, words(x), x.text);
@@ -173,7 +173,7 @@ void run_healthy(const FaultOptions& o) {
   double steps = 0, warnings = 0, stops = 0;
   for (const faults::Healthy& h : faults::healthy_runs()) {
     Monitor monitor({.protect = true});
-    faults::Run run(monitor, 1, false, f32, o.healthy);
+    faults::Run run(monitor, uint64_t(o.first_seed), false, f32, o.healthy);
     h.train(run);
     monitor.step();
     const auto w = monitor.warnings(), f = monitor.findings();
@@ -224,6 +224,7 @@ void add_bench_faults(CLI::App& bench, Outcome& out) {
                                  "Whether the monitor foretells planted faults: time, place, remedy, and silence where nothing is wrong");
   a->add_option("--only", o->only, "Rows of these numbers");
   a->add_option("--seeds", o->seeds, "Runs a row and dtype")->check(whole(1))->capture_default_str();
+  a->add_option("--first-seed", o->first_seed, "The first run's seed")->check(whole(0))->capture_default_str();
   a->add_flag("--held-out", o->held_out, "Also the third of the rows that no threshold was tuned on");
   a->add_option("--healthy", o->healthy, "Also runs without a fault, of so many steps each; 0: none")
       ->check(whole(0))
