@@ -121,7 +121,7 @@ class _Div(torch.autograd.Function):
         ga = torch.where(masked, 0, g / divisor)
         gb = gd = None
         if ctx.needs_input_grad[1]:  # 0 / b is 0 for the smallest b too, where g / b overflows
-            gb = torch.where(masked, 0, -torch.where(torch.isinf(ga), g * (out / divisor), ga * out))
+            gb = torch.where(masked, 0, -torch.where(out == 0, g * (out / divisor), ga * out))
         if ctx.needs_input_grad[2]:
             gd = torch.where(zero, g, 0)
         return ga, gb, gd, None, None
