@@ -41,7 +41,9 @@ if wanted test; then
 fi
 if wanted sanitize; then
   say "compute-sanitizer memcheck"
-  KEEL_TEST_SAMPLES=small compute-sanitizer --error-exitcode 9 "$build/tests/keel_test_device" --gtest_brief=1 --gtest_filter='*AgreesWithOracle*' || status=1
+  KEEL_TEST_SAMPLES=small compute-sanitizer --error-exitcode 9 "$build/tests/keel_test_device" --gtest_brief=1 --gtest_filter='*AgreesWithOracle*:Trains*' || status=1
+  say "compute-sanitizer racecheck"
+  compute-sanitizer --tool racecheck --error-exitcode 9 "$build/tests/keel_test_device" --gtest_brief=1 --gtest_filter='Trains*' || status=1
 fi
 if wanted bench; then
   say "bandwidth and products"
