@@ -1,6 +1,7 @@
 // Rules that foretell: what leaves its range, which denominators vanish, what grows without end. They run at the end of each step over what
 // its results left behind. docs/numerics/detectors.md gives every threshold and why.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -23,7 +24,10 @@ std::string number(double v) {
 }
 std::string power(double log2) { return log2 > -1000 && log2 < 1000 ? number(std::exp2(log2)) : "2^" + number(log2); }
 
-float log2_of(uint64_t bits, DType t) { return float(std::log2(magnitude_of(bits, t))); }
+float log2_of(uint64_t bits, DType t) {
+  if (t == DType::f32) return std::log2(std::bit_cast<float>(uint32_t(bits)));
+  return float(std::log2(magnitude_of(bits, t)));
+}
 
 constexpr int kWindow = 8;  // readings that a trend needs
 

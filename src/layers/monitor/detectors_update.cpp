@@ -228,7 +228,7 @@ void MonitorState::judge_gradient(uint32_t at, WatchedUpdate& u) {
   double median, spread;
   u.gradient.centre(median, spread);
   const double z = (now - median) / std::max(spread, 0.25);
-  if (z <= 6 || now < double(before) + 2) return;
+  if (z <= 6 || now < double(before) + 3.3) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = std::exp2(now);
   about.suggestion = {"clip", 2 * std::exp2(median), "clip the gradients' norm at " + number(2 * std::exp2(median)) + ", twice its median"};

@@ -123,7 +123,7 @@ void MonitorState::lint_call(const Call& c, uint32_t at) {
     const TensorImpl& x = impl(c.in[i]);
     const bool parameter = x.grad && x.grad->requires_grad;
     if (x.weak || x.spec.shape.numel() < 128 || x.device.type != DeviceType::cpu || !is_dense(x.spec.shape, x.strides) ||
-        (!parameter && known(c.in[i])))
+        (!parameter && (!x.storage || *x.storage->writer)))
       continue;
     if (exponent_entropy(x) < 4.5) continue;
     speak(Severity::warning, Detector::uninitialised, "uninitialised", 0,

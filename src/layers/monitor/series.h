@@ -2,6 +2,7 @@
 // The last steps of one site, and what their trend says.
 #include <cmath>
 #include <cstdint>
+#include <vector>
 
 #include "keel/dtype.h"
 
@@ -29,8 +30,15 @@ struct Trend {
 class Series {
  public:
   static constexpr int kLength = 128;
-  void push(const Reading& r) { at_[n_++ % kLength] = r; }
-  int size() const { return n_ < kLength ? int(n_) : kLength; }
+  void push(const Reading& r) {
+    if (at_.capacity() == 0) at_.reserve(8);
+    if (n_ < kLength)
+      at_.push_back(r);
+    else
+      at_[n_ % kLength] = r;
+    ++n_;
+  }
+  int size() const { return int(at_.size()); }
   uint64_t total() const { return n_; }
   /// The reading `k` before the newest, 0 <= k < size().
   const Reading& back(int k = 0) const { return at_[(n_ - 1 - uint64_t(k)) % kLength]; }
@@ -40,7 +48,7 @@ class Series {
   void range(int n, float& least, float& most) const;
 
  private:
-  Reading at_[kLength];
+  std::vector<Reading> at_;
   uint64_t n_ = 0;
 };
 
