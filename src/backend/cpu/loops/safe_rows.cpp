@@ -1,10 +1,11 @@
 // Norms of rows and rows of norm 1, with the gradient of the latter. f32 rows sum their squares in f64, where none overflows or vanishes; f64
-// rows are scaled by a power of two where their largest element asks for it. One to three passes over a row in cache.
+// rows are scaled by a power of two where their sum asks for it. One to three passes over a row in cache.
 #include "backend/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/loops/safe_rows.cpp"
 #include "hwy/foreach_target.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "backend/cpu/loops/safe.h"
@@ -51,22 +52,34 @@ HWY_INLINE Wide at(const T* x, int64_t i, size_t count) {
 
 template <class T>
 double norm_of(const T* x, int64_t n) {
-  const WideTag d;
-  double scale = 1;
-  if constexpr (sizeof(T) == 8) {
-    double top = 0;
-    for (int64_t i = 0; i < n; ++i) top = std::fabs(x[i]) > top ? std::fabs(x[i]) : top;
-    if (top > std::numeric_limits<double>::max())
-      return sum_of(n, [&](int64_t i, size_t count) HWY_ATTR { return hn::Abs(at(x, i, count)); });
-    if (top > 0 && (top < 0x1p-400 || top > 0x1p400)) scale = std::ldexp(1.0, -std::ilogb(top));
-  }
-  const Wide by = hn::Set(d, scale);
+  const double plain = sum_of(n, [&](int64_t i, size_t count) HWY_ATTR {
+    const Wide v = at(x, i, count);
+    return hn::Mul(v, v);
+  });
+  // Between these bounds nothing overflowed, and what vanished is below the last digit. f32 never leaves them but for 0, infinity and NaN.
+  if (sizeof(T) == 4 || (plain > 0x1p-900 && plain <= std::numeric_limits<double>::max())) return std::sqrt(plain);
+  double top = 0;
+  bool nan = false;
+  for (int64_t i = 0; i < n; ++i) nan = nan || x[i] != x[i], top = std::fabs(double(x[i])) > top ? std::fabs(double(x[i])) : top;
+  if (nan) return std::numeric_limits<double>::quiet_NaN();
+  if (top == 0 || top > std::numeric_limits<double>::max()) return top;
+  const double scale = std::ldexp(1.0, -std::max(std::ilogb(top), -1022));  // a power of two; that of a subnormal number would overflow
+  const Wide by = hn::Set(WideTag(), scale);
   const double squares = sum_of(n, [&](int64_t i, size_t count) HWY_ATTR {
     const Wide v = hn::Mul(at(x, i, count), by);
     return hn::Mul(v, v);
   });
   return std::sqrt(squares) / scale;
 }
+/// v / size, for a size that is a norm or eps: by its inverse where that is a normal number.
+struct Inverse {
+  Wide by;
+  bool divide;
+  explicit HWY_INLINE Inverse(double size) : by(hn::Set(WideTag(), size)), divide(!(size > 0x1p-1000 && size < 0x1p1000)) {
+    if (!divide) by = hn::Set(WideTag(), 1 / size);
+  }
+  HWY_INLINE Wide operator()(Wide v) const { return divide ? hn::Div(v, by) : hn::Mul(v, by); }
+};
 template <class T>
 void norm(const void* x, void* y, int64_t n) {
   *static_cast<T*>(y) = T(norm_of(static_cast<const T*>(x), n));
@@ -83,8 +96,8 @@ template <class T>
 void normalize(const void* x_, void* y, int64_t n, double eps) {
   const T* x = static_cast<const T*>(x_);
   const double size = norm_of(x, n);
-  const Wide by = hn::Set(WideTag(), size <= eps ? eps : size);
-  fill(static_cast<T*>(y), n, [&](int64_t i, size_t count) HWY_ATTR { return hn::Div(at(x, i, count), by); });
+  const Inverse by(size <= eps ? eps : size);
+  fill(static_cast<T*>(y), n, [&](int64_t i, size_t count) HWY_ATTR { return by(at(x, i, count)); });
 }
 /// (g - y sum(g y)) / size with y = x / size, g / eps below eps; `cap` limits 1 / size.
 template <class T>
@@ -92,12 +105,12 @@ void normalize_grad(const void* g_, const void* x_, void* dx, int64_t n, double 
   const WideTag d;
   const T *g = static_cast<const T*>(g_), *x = static_cast<const T*>(x_);
   const double length = norm_of(x, n), size = length <= eps ? eps : length, factor = 1 / size;
-  const Wide by = hn::Set(d, size), f = hn::Set(d, factor > cap ? cap : factor);
+  const Wide f = hn::Set(d, factor > cap ? cap : factor);
+  const Inverse by(size);
   if (length <= eps) return fill(static_cast<T*>(dx), n, [&](int64_t i, size_t count) HWY_ATTR { return hn::Mul(at(g, i, count), f); });
-  const Wide dot =
-      hn::Set(d, sum_of(n, [&](int64_t i, size_t count) HWY_ATTR { return hn::Mul(at(g, i, count), hn::Div(at(x, i, count), by)); }));
+  const Wide dot = hn::Set(d, sum_of(n, [&](int64_t i, size_t count) HWY_ATTR { return hn::Mul(at(g, i, count), by(at(x, i, count))); }));
   fill(static_cast<T*>(dx), n,
-       [&](int64_t i, size_t count) HWY_ATTR { return hn::Mul(hn::Sub(at(g, i, count), hn::Mul(hn::Div(at(x, i, count), by), dot)), f); });
+       [&](int64_t i, size_t count) HWY_ATTR { return hn::Mul(hn::Sub(at(g, i, count), hn::Mul(by(at(x, i, count)), dot)), f); });
 }
 }  // namespace
 
