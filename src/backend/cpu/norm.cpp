@@ -91,21 +91,25 @@ KernelStatus forward(const KernelArgs& a) {
   const size_t one = row_scratch(a.in[0], r);
   const RowLoops f = row_loops(as);
   const TensorView none;
+  const bool lines = r.n * int64_t(size_of(a.out[0].dtype)) % 64 == 0 && reinterpret_cast<uintptr_t>(a.out[0].data) % 64 == 0;
+  const bool defers = rms && flow.stream && lines && x.in_place();
   const TensorView &mean = rms || a.n_out < 2 ? none : a.out[1], &rstd = a.n_out < (rms ? 2 : 3) ? none : a.out[rms ? 1 : 2];
   each_task(r.count(), row_tasks(r.count(), r.n), [&](int64_t lo, int64_t hi, int64_t task) {
     WatchedRows watched(a.out[0].dtype, r.n, y.in_place(), a.stats[0]);
     std::byte* own = scratch + size_t(task) * 2 * one;
     RowFlow row_flow = flow;
+    PendingRow pending, *const later = defers ? &pending : nullptr;
     for (int64_t i = lo; i < hi; ++i) {
       const void* from = x.read(i, own);
       void* to = y.target(i, own + one);
       if (i + 1 == hi) row_flow.ahead = 0;
       if (rms)
-        f.rms_norm(from, w, to, r.n, p.eps, element(rstd, i), row_flow);
+        f.rms_norm(from, w, to, r.n, p.eps, element(rstd, i), row_flow, later);
       else
         f.layer_norm(from, w, b, to, r.n, p.eps, element(mean, i), element(rstd, i), row_flow);
       watched.add(y.write(i, own + one));
     }
+    if (pending.y) f.rms_norm_flush(pending, w, r.n);
     if (stream) stream_fence();
   });
   for (int i = 1; i < a.n_out; ++i) stats_of(a.out[i], a.stats[i]);

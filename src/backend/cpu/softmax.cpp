@@ -37,7 +37,7 @@ KernelStatus run_rows(const KernelArgs& a, F f, void (*flush)(const PendingRow&,
   const RowView y(a.out[0], r, stream && !flow.stream);
   const size_t scratch = scratch_of(a, r), in_scratch = RowView::scratch(a.in[0], r), out_scratch = RowView::scratch(a.out[0], r, stream);
   const bool lines = r.n * int64_t(size_of(a.out[0].dtype)) % 64 == 0 && reinterpret_cast<uintptr_t>(a.out[0].data) % 64 == 0;
-  const bool defers = flush && flow.stream && lines;
+  const bool defers = flush && flow.stream && lines && x.in_place() && z.in_place();  // operands of a pending row stay
   const int64_t distance = flow.ahead;
   each_task(r.count(), row_tasks(r.count(), r.n), [&](int64_t lo, int64_t hi, int64_t task) {
     StatSlot::Part part;
@@ -120,15 +120,25 @@ KEEL_CPU_KERNEL(log_softmax) {
 KEEL_CPU_KERNEL(softmax_backward) {
   row_kernel(k);
   k.run([](const KernelArgs& a) {
-    const auto f = loops_for(a).softmax_grad;
-    return run_rows(a, [f](const void* g, const void* y, void* dx, void*, int64_t n, RowFlow flow, PendingRow*) { f(g, y, dx, n, flow); });
+    const RowLoops f = loops_for(a);
+    return run_rows(
+        a,
+        [run = f.softmax_grad](const void* g, const void* y, void* dx, void*, int64_t n, RowFlow flow, PendingRow* pending) {
+          run(g, y, dx, n, flow, pending);
+        },
+        f.softmax_grad_flush);
   });
 }
 KEEL_CPU_KERNEL(log_softmax_backward) {
   row_kernel(k);
   k.run([](const KernelArgs& a) {
-    const auto f = loops_for(a).log_softmax_grad;
-    return run_rows(a, [f](const void* g, const void* y, void* dx, void*, int64_t n, RowFlow flow, PendingRow*) { f(g, y, dx, n, flow); });
+    const RowLoops f = loops_for(a);
+    return run_rows(
+        a,
+        [run = f.log_softmax_grad](const void* g, const void* y, void* dx, void*, int64_t n, RowFlow flow, PendingRow* pending) {
+          run(g, y, dx, n, flow, pending);
+        },
+        f.log_softmax_grad_flush);
   });
 }
 

@@ -14,26 +14,40 @@ namespace keel::cpu::HWY_NAMESPACE::math {
 inline constexpr double kSeluScale = 1.0507009873554804934193349852946, kSeluAlpha = 1.6732632423543772848170429916717;
 inline constexpr double kGeluBeta = 0.79788456080286535588, kGeluKappa = 0.044715;  // sqrt(2/pi), and the cubic term of the tanh form
 
+/// x F(x) = max(x, 0) - |x| F(-|x|), F(-u) of pieces.
+template <class D, class Far>
+HWY_INLINE Vec<D> times_tail(D d, Vec<D> x, Vec<D> u, double reach, Vec<D> tail, Far far) {
+  return or_far(d, u, reach, fnma(d, u, tail, at_least(d, x, hn::Zero(d))), far);
+}
+/// The slope of that, F(x) + x F'(x), of pieces of F(-u) - u F'(-u).
+template <class D, class Far>
+HWY_INLINE Vec<D> tail_slope(D d, Vec<D> x, const Pieces<6>& p, Far far) {
+  const Vec<D> u = hn::Abs(x), tail = bent_pieces(d, u, p);
+  return or_far(d, u, p.reach, hn::IfThenElse(hn::Lt(x, hn::Zero(d)), tail, hn::Sub(num(d, 1), tail)), far);
+}
 /// x Phi(x).
 template <class D>
 HWY_INLINE Vec<D> gelu(D d, Vec<D> x) {
-  return hn::Mul(x, normal_cdf(d, x));
+  const auto far = [&]() HWY_ATTR { return hn::Mul(x, normal_cdf(d, x)); };
+  if constexpr (kIsF32<D>) {
+    const Vec<D> u = hn::Abs(x);
+    return times_tail(d, x, u, kNormalTail.reach, bent_pieces(d, u, kNormalTail), far);
+  } else {
+    return far();
+  }
 }
 /// Phi(x) + x phi(x).
 template <class D>
 HWY_INLINE Vec<D> gelu_slope(D d, Vec<D> x) {
-  const Vec<D> c = at_least(d, at_most(d, x, num(d, 45)), num(d, -45));
-  const Vec<D> bell = exp(d, hn::Mul(hn::Mul(c, num(d, -0.5)), c)), scale = num(d, 0.39894228040143267794);
-  if constexpr (kIsF32<D>) {
-    // Phi(-u) = exp(-u^2 / 2) P(s) / (u + 3) with s = (u - 3) / (u + 3), relative error 3e-7: both terms share one exponential.
-    const Vec<D> u = hn::Abs(c), by = hn::Div(num(d, 1), hn::Add(u, num(d, 3))), s = hn::Mul(hn::Sub(u, num(d, 3)), by);
-    const Vec<D> p = horner(d, s, 0x1.754a74p-1, -0x1.04c734p-1, 0x1.d7146ap-3, -0x1.831d84p-5, -0x1.576964p-7, 0x1.c58272p-8,
-                            0x1.19bc08p-10, -0x1.d6ae8ap-11, -0x1.13c39cp-12);
-    const Vec<D> tail = hn::Mul(bell, hn::Mul(p, by)), phi = hn::IfThenElse(hn::Lt(c, hn::Zero(d)), tail, hn::Sub(num(d, 1), tail));
-    return fma(d, hn::Mul(c, scale), bell, phi);
-  } else {
-    return fma(d, hn::Mul(c, scale), bell, normal_cdf(d, x));
-  }
+  const auto far = [&]() HWY_ATTR {
+    const Vec<D> c = at_least(d, at_most(d, x, num(d, 45)), num(d, -45));
+    const Vec<D> bell = exp(d, hn::Mul(hn::Mul(c, num(d, -0.5)), c));
+    return fma(d, hn::Mul(c, num(d, 0.39894228040143267794)), bell, normal_cdf(d, x));
+  };
+  if constexpr (kIsF32<D>)
+    return tail_slope(d, x, kNormalSlope, far);
+  else
+    return far();
 }
 /// x / (1 + exp(-z)). Where exp(z) alone would be subnormal, z is moved up (which is exact) and the product down again.
 template <class D>
@@ -47,19 +61,39 @@ HWY_INLINE Vec<D> times_sigmoid(D d, Vec<D> x, Vec<D> z) {
 /// x (1 + tanh(b (x + k x^3))) / 2 = x / (1 + exp(-2 b (x + k x^3))).
 template <class D>
 HWY_INLINE Vec<D> gelu_tanh(D d, Vec<D> x) {
-  return times_sigmoid(d, x, hn::Mul(x, fma(d, hn::Mul(x, x), num(d, 2 * kGeluBeta * kGeluKappa), num(d, 2 * kGeluBeta))));
+  const auto far = [&]() HWY_ATTR {
+    return times_sigmoid(d, x, hn::Mul(x, fma(d, hn::Mul(x, x), num(d, 2 * kGeluBeta * kGeluKappa), num(d, 2 * kGeluBeta))));
+  };
+  if constexpr (kIsF32<D>) {
+    const Vec<D> u = hn::Abs(x);
+    return times_tail(d, x, u, kBentTail.reach, bent_pieces(d, u, kBentTail), far);
+  } else {
+    return far();
+  }
 }
 template <class D>
 HWY_INLINE Vec<D> gelu_tanh_slope(D d, Vec<D> x) {
-  const Vec<D> c = at_least(d, at_most(d, x, num(d, 45)), num(d, -45)), sq = hn::Mul(c, c);
-  const Vec<D> s = sigmoid(d, hn::Mul(c, fma(d, sq, num(d, 2 * kGeluBeta * kGeluKappa), num(d, 2 * kGeluBeta))));
-  const Vec<D> inner = fma(d, sq, num(d, 6 * kGeluBeta * kGeluKappa), num(d, 2 * kGeluBeta));
-  return fma(d, hn::Mul(hn::Mul(c, inner), s), hn::Sub(num(d, 1), s), s);
+  const auto far = [&]() HWY_ATTR {
+    const Vec<D> c = at_least(d, at_most(d, x, num(d, 45)), num(d, -45)), sq = hn::Mul(c, c);
+    const Vec<D> s = sigmoid(d, hn::Mul(c, fma(d, sq, num(d, 2 * kGeluBeta * kGeluKappa), num(d, 2 * kGeluBeta))));
+    const Vec<D> inner = fma(d, sq, num(d, 6 * kGeluBeta * kGeluKappa), num(d, 2 * kGeluBeta));
+    return fma(d, hn::Mul(hn::Mul(c, inner), s), hn::Sub(num(d, 1), s), s);
+  };
+  if constexpr (kIsF32<D>)
+    return tail_slope(d, x, kBentSlope, far);
+  else
+    return far();
 }
 /// x sigmoid(x).
 template <class D>
 HWY_INLINE Vec<D> silu(D d, Vec<D> x) {
-  return times_sigmoid(d, x, x);
+  const auto far = [&]() HWY_ATTR { return times_sigmoid(d, x, x); };
+  if constexpr (kIsF32<D>) {
+    const Vec<D> u = hn::Abs(x);
+    return times_tail(d, x, u, kLogisticTail.reach, even_pieces(d, u, kLogisticTail), far);
+  } else {
+    return far();
+  }
 }
 template <class D>
 HWY_INLINE Vec<D> silu_slope(D d, Vec<D> x) {

@@ -1,10 +1,11 @@
 // Vector functions: one source for elementwise kernels, softmax, norms, attention and GEMM epilogues, so that fused and unfused code give
 // the same bits. Every function is built of correctly rounded operations and explicit FMA only, and a lane never looks at its neighbours:
 // the bits of f(x) are the same on every target, at every position, for every n. Algorithms: exp by round-to-nearest reduction modulo ln 2
-// in two parts and a minimax polynomial; log by a mantissa in [2/3, 4/3) (f32) or [sqrt 1/2, sqrt 2) (f64, s = f/(2+f)); tanh, sinh from
-// expm1; erf by an odd polynomial and 1 - exp(polynomial) (f32), or Taylor steps from a table with spacing 1/64 (f64); sin and cos by a
-// three-part reduction modulo pi/2, with libm for |x| >= 2^20. Coefficients: tools/math_coefficients.sollya. Largest errors over all
-// inputs: docs/numerics/ulp.md.
+// (f64) or ln 2 / 16 (f32) in two parts and a minimax polynomial; log by a mantissa in [2/3, 4/3) (f32) or [sqrt 1/2, sqrt 2) (f64,
+// s = f/(2+f)); tanh and sigmoid of f32 by a polynomial for each of 16 pieces, tanh of f64 and sinh from exp; erf by an odd polynomial and
+// 1 - exp(polynomial) (f32), or Taylor steps from a table with spacing 1/64 (f64); sin and cos by a three-part reduction modulo pi/2, with
+// libm for |x| >= 2^20. Coefficients: tools/math_coefficients.sollya, tools/math_pieces.py. Largest errors over all inputs:
+// docs/numerics/ulp.md.
 #if defined(KEEL_CPU_LOOPS_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef KEEL_CPU_LOOPS_MATH_INL_H_
 #undef KEEL_CPU_LOOPS_MATH_INL_H_
@@ -12,6 +13,7 @@
 #define KEEL_CPU_LOOPS_MATH_INL_H_
 #endif
 
+#include "backend/cpu/loops/math_pieces.h"
 #include "backend/cpu/loops/math_tables.h"
 #include "backend/cpu/loops/vec-inl.h"
 
@@ -23,6 +25,50 @@ inline constexpr bool kIsF32 = sizeof(Lane<D>) == 4;
 template <class D>
 HWY_INLINE Vec<D> num(D d, double v) {
   return hn::Set(d, Lane<D>(v));
+}
+
+/// table[i] of the piece i that the low four bits of `at` name. `table` is aligned to 64 bytes.
+template <class D>
+HWY_INLINE Vec<D> piece(D d, Vec<D> at, const float* table) {
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+  if constexpr (hn::MaxLanes(D()) == 16)
+    return (void)d, Vec<D>{_mm512_permutexvar_ps(_mm512_castps_si512(at.raw), _mm512_load_ps(table))};
+#elif HWY_TARGET == HWY_AVX2
+  if constexpr (hn::MaxLanes(D()) == 8) {
+    const __m256i i = _mm256_castps_si256(at.raw);
+    const __m256 low = _mm256_permutevar8x32_ps(_mm256_load_ps(table), i), high = _mm256_permutevar8x32_ps(_mm256_load_ps(table + 8), i);
+    return (void)d, Vec<D>{_mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(i, 28)))};
+  }
+#endif
+  HWY_ALIGN uint32_t i[hn::MaxLanes(D())];
+  HWY_ALIGN float y[hn::MaxLanes(D())];
+  hn::Store(hn::BitCast(BitsTag<D>(), at), BitsTag<D>(), i);
+  for (size_t k = 0; k < hn::MaxLanes(D()); ++k) y[k] = table[i[k] & 15];
+  return hn::Load(d, y);
+}
+/// The polynomials of the pieces that `at` names.
+template <int degree, class D>
+HWY_INLINE Vec<D> pieces(D d, Vec<D> at, Vec<D> u, const Pieces<degree>& p) {
+  const Vec<D> t = hn::Sub(u, piece(d, at, p.centre));
+  Vec<D> y = piece(d, at, p.c[degree]);
+  KEEL_UNROLL for (int k = degree - 1; k >= 0; --k) y = fma(d, y, t, piece(d, at, p.c[k]));
+  return y;
+}
+/// Pieces by round(u (scale u + shift)), evenly where scale stands alone.
+template <int degree, class D>
+HWY_INLINE Vec<D> even_pieces(D d, Vec<D> u, const Pieces<degree>& p) {
+  return pieces(d, fma(d, u, num(d, p.scale), num(d, 0x1.8p23)), u, p);
+}
+template <int degree, class D>
+HWY_INLINE Vec<D> bent_pieces(D d, Vec<D> u, const Pieces<degree>& p) {
+  return pieces(d, fma(d, u, fma(d, u, num(d, p.scale), num(d, p.shift)), num(d, 0x1.8p23)), u, p);
+}
+/// `near` where u is within reach of the pieces, far() where it is not, which is seldom.
+template <class D, class F>
+HWY_INLINE Vec<D> or_far(D d, Vec<D> u, double reach, Vec<D> near, F far) {
+  const auto beyond = hn::Gt(u, num(d, reach));
+  if (HWY_LIKELY(hn::AllFalse(d, beyond))) return near;
+  return hn::IfThenElse(beyond, far(), near);
 }
 
 /// x = n ln 2 + r with n an integer and |r| <= ln(2)/2; |x| < 2^21.
@@ -65,16 +111,32 @@ HWY_INLINE Vec<D> exp_scaled(D d, Vec<D> x) {
   return scale_pow2_or_zero(d, positive, exp_poly(d, r), n);
 }
 
+/// e^x, `bounded` as above. f32: x = n ln 2 + r with n in sixteenths, whose four bits are the index of a table.
+template <bool bounded, class D>
+HWY_INLINE Vec<D> exp_of(D d, Vec<D> x) {
+  if constexpr (kIsF32<D>) {
+    const auto positive = hn::Not(hn::Lt(x, num(d, -104)));
+    Vec<D> c = bounded ? x : at_most(d, x, num(d, 90));
+    if constexpr (!kScaleFloors<D>) c = hn::IfThenElseZero(positive, c);
+    const Vec<D> magic = num(d, 0x1.8p19), at = fma(d, c, num(d, 0x1.71547652b82fep0), magic), n = hn::Sub(at, magic);
+    const Vec<D> r = fnma(d, n, num(d, -0x1.05c610ca86c39p-29), fnma(d, n, num(d, 0x1.62e43p-1), c)), table = piece(d, at, kExpTable);
+    const Vec<D> y = fma(d, table, horner(d, r, kExpTerms[0], kExpTerms[1], kExpTerms[2], kExpTerms[3]), table);
+    return scale_pow2_or_zero(d, positive, y, kScaleFloors<D> ? n : hn::Floor(n));
+  } else {
+    return exp_scaled<0, bounded>(d, x);
+  }
+}
+
 /// e^x. Overflows to infinity, underflows through the subnormals to 0.
 template <class D>
 HWY_INLINE Vec<D> exp(D d, Vec<D> x) {
-  return exp_scaled<0>(d, x);
+  return exp_of<false>(d, x);
 }
 
 /// The same bits for x <= 88, in fewer instructions.
 template <class D>
 HWY_INLINE Vec<D> exp_bounded(D d, Vec<D> x) {
-  return exp_scaled<0, true>(d, x);
+  return exp_of<true>(d, x);
 }
 
 /// e^r - 1 for |r| <= ln(2)/2.
@@ -192,35 +254,15 @@ HWY_INLINE Vec<D> log1p(D d, Vec<D> x) {
   }
 }
 
-/// a / (1 + c) for 1 + c in [1 / scale, 2 / scale] and a quotient within a factor of 2 of a. f32 by
-/// 1 / (1 + c) to 1 %, to 1e-4, and a remainder step that sees 1 + c and a - q unrounded, which a division of the rounded sum does not.
-template <int scale, class D>
-HWY_INLINE Vec<D> over_one_plus(D d, Vec<D> a, Vec<D> c) {
-  const Vec<D> one = num(d, 1), b = hn::Add(c, one);
-  if constexpr (kIsF32<D>) {
-    constexpr double s = scale;
-    const Vec<D> guess = horner(d, b, 0x1.0f83e1p1 * s, -0x1.745d17p0 * s * s, 0x1.4afd6ap-2 * s * s * s);
-    const Vec<D> by = fma(d, guess, fnma(d, b, guess, one), guess), q = hn::Mul(a, by);
-    return fma(d, fnma(d, q, c, hn::Sub(a, q)), by, q);
-  } else {
-    return hn::Div(a, b);
-  }
-}
-
-/// Hyperbolic tangent. f32: h / (1 - h) with h = (1 - e^(-2|x|)) / 2; f64: an odd polynomial below 0.55, 1 - 2 / (e^2x + 1) above.
+/// Hyperbolic tangent. f32: pieces, four to an octave of 2 + 30 |x| / reach; f64: an odd polynomial below 0.55, 1 - 2 / (e^2x + 1) above.
 template <class D>
 HWY_INLINE Vec<D> tanh(D d, Vec<D> x) {
-  const Vec<D> a = at_most(d, hn::Abs(x), num(d, kIsF32<D> ? 10 : 21));
   if constexpr (kIsF32<D>) {
-    // -2a = n ln 2 - 2r; the polynomial is expm1_poly's of -2r, halved and negated. The low bits of t are the exponent of 2^n.
-    const BitsTag<D> du;
-    const Vec<D> magic = num(d, 0x1.8p23 + 127), t = fnma(d, a, num(d, 0x1.715476p1), magic), n = hn::Sub(t, magic);
-    const Vec<D> r = fma(d, n, num(d, -0x1.05c610ca86c39p-30), fma(d, n, num(d, 0x1.62e43p-2), a));
-    const Vec<D> q = horner(d, r, -1, 0x1.555554p-1, -0x1.5554fp-2, 0x1.111306p-3, -0x1.6d436ap-5, 0x1.9e0bfep-7);
-    const Vec<D> power = hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(du, t))), p = fma(d, hn::Mul(r, r), q, r);
-    const Vec<D> minus_h = fnma(d, p, power, fma(d, power, num(d, 0.5), num(d, -0.5)));
-    return hn::CopySign(over_one_plus<2>(d, minus_h, minus_h), x);
+    const Vec<D> u = at_most(d, hn::Abs(x), num(d, kTanh.reach)), w = fma(d, u, num(d, kTanh.scale), num(d, kTanh.shift));
+    const Vec<D> at = hn::BitCast(d, hn::ShiftRight<21>(hn::BitCast(BitsTag<D>(), w)));
+    return hn::CopySign(pieces(d, at, u, kTanh), x);
   } else {
+    const Vec<D> a = at_most(d, hn::Abs(x), num(d, 21));
     Vec<D> n, r;
     const Vec<D> z = hn::Mul(x, x);
     const Vec<D> q = horner(d, z, -0x1.5555555555555p-2, 0x1.1111111110fe7p-3, -0x1.ba1ba1b9f61fap-5, 0x1.664f4873ff05cp-6,
@@ -233,11 +275,21 @@ HWY_INLINE Vec<D> tanh(D d, Vec<D> x) {
   }
 }
 
-/// 1 / (1 + e^-x), accurate down to the subnormals.
+/// 1 / (1 + e^-x), accurate down to the subnormals. f32: pieces of 1 / (1 + e^|x|).
 template <class D>
 HWY_INLINE Vec<D> sigmoid(D d, Vec<D> x) {
-  const Vec<D> one = num(d, 1), e = exp_bounded(d, hn::Or(x, num(d, -0.0)));
-  return hn::Div(hn::IfThenElse(hn::Lt(x, hn::Zero(d)), e, one), hn::Add(one, e));
+  const Vec<D> one = num(d, 1);
+  const auto below = hn::Lt(x, hn::Zero(d));
+  const auto divided = [&]() HWY_ATTR {
+    const Vec<D> e = exp_bounded(d, hn::Or(x, num(d, -0.0)));
+    return hn::Div(hn::IfThenElse(below, e, one), hn::Add(one, e));
+  };
+  if constexpr (kIsF32<D>) {
+    const Vec<D> u = hn::Abs(x), tail = even_pieces(d, u, kLogisticTail);
+    return or_far(d, u, kLogisticTail.reach, hn::IfThenElse(below, tail, hn::Sub(one, tail)), divided);
+  } else {
+    return divided();
+  }
 }
 
 /// Hyperbolic sine and cosine; f64 by libm.
@@ -362,7 +414,7 @@ HWY_INLINE Vec<D> normal_cdf(D d, Vec<D> x) {
 /// log(1 + e^x) without overflow, accurate in both tails.
 template <class D>
 HWY_INLINE Vec<D> softplus(D d, Vec<D> x) {
-  return hn::Add(log1p(d, exp(d, hn::Neg(hn::Abs(x)))), at_least(d, x, hn::Zero(d)));
+  return hn::Add(log1p(d, exp_scaled<0>(d, hn::Neg(hn::Abs(x)))), at_least(d, x, hn::Zero(d)));
 }
 
 }  // namespace keel::cpu::HWY_NAMESPACE::math

@@ -16,26 +16,30 @@ struct RowFlow {
   bool wide = false, stream = false;
 };
 
-/// A row that is computed but for its last pass, y = from scale or (from - shift) - scale, which goes along with the next row's, so that
-/// arithmetic and stores past the caches do not take turns.
+/// A row that is computed but for its last pass, which goes along with the next row's, so that arithmetic and stores past the caches do not
+/// take turns: y = from scale, (from - shift) - scale, from scale weight, or a gradient of `from` and `other` whose sum is `scale`.
 struct PendingRow {
   const void* from = nullptr;
   void* y = nullptr;
   double shift = 0, scale = 0;
+  const void* other = nullptr;
 };
 
 struct RowLoops {
   /// y = exp(x - max) / sum; y may be x. `scratch` holds n elements; without streaming it may be y. With `pending`, which asks for
-  /// streaming, rows aligned to 64 bytes and scratch for two rows, writes what was pending and leaves this row so; `flush` ends it.
+  /// streaming, rows aligned to 64 bytes and the same scratch for every row, writes what was pending and leaves this row so; `flush` ends
+  /// it.
   void (*softmax)(const void* x, void* y, void* scratch, int64_t n, RowFlow flow, PendingRow* pending);
   void (*softmax_flush)(const PendingRow& pending, int64_t n);
   /// y = (x - max) - log(sum(exp(x - max))); `pending` as above, without scratch.
   void (*log_softmax)(const void* x, void* y, int64_t n, RowFlow flow, PendingRow* pending);
   void (*log_softmax_flush)(const PendingRow& pending, int64_t n);
-  /// dx = y (g - sum(g y)).
-  void (*softmax_grad)(const void* g, const void* y, void* dx, int64_t n, RowFlow flow);
-  /// dx = g - exp(y) sum(g).
-  void (*log_softmax_grad)(const void* g, const void* y, void* dx, int64_t n, RowFlow flow);
+  /// dx = y (g - sum(g y)); `pending` as above, without scratch.
+  void (*softmax_grad)(const void* g, const void* y, void* dx, int64_t n, RowFlow flow, PendingRow* pending);
+  void (*softmax_grad_flush)(const PendingRow& pending, int64_t n);
+  /// dx = g - exp(y) sum(g); `pending` as above.
+  void (*log_softmax_grad)(const void* g, const void* y, void* dx, int64_t n, RowFlow flow, PendingRow* pending);
+  void (*log_softmax_grad_flush)(const PendingRow& pending, int64_t n);
   /// out[0] = max, out[1] = log(sum(exp(x - max))), out[2] = sum(x - max) where `want_sum`. A row of -inf has max -inf and log-sum 0.
   void (*log_sum_exp)(const void* x, int64_t n, bool want_sum, void* out);
   /// sum of t ((x - top) - log_sum), with target probabilities t.
@@ -47,8 +51,9 @@ struct RowLoops {
   /// y = (x - mean) rstd weight + bias; weight and bias may be null. Writes mean and rstd where they are not null.
   void (*layer_norm)(const void* x, const void* weight, const void* bias, void* y, int64_t n, double eps, void* mean, void* rstd,
                      RowFlow flow);
-  /// The same without mean and bias: y = x rstd weight, rstd = 1 / sqrt(mean(x^2) + eps).
-  void (*rms_norm)(const void* x, const void* weight, void* y, int64_t n, double eps, void* rstd, RowFlow flow);
+  /// The same without mean and bias: y = x rstd weight, rstd = 1 / sqrt(mean(x^2) + eps). `pending` as above, its scale is rstd.
+  void (*rms_norm)(const void* x, const void* weight, void* y, int64_t n, double eps, void* rstd, RowFlow flow, PendingRow* pending);
+  void (*rms_norm_flush)(const PendingRow& pending, const void* weight, int64_t n);
   /// dx (may be null) of up to kGradRows rows that lie one after the other, and dweight += g normal, dbias += g (either may be null), row
   /// by row. `mean` null: RMS norm.
   void (*norm_grad)(const void* g, const void* x, int64_t rows, const void* weight, const void* mean, const void* rstd, void* dx,

@@ -1,5 +1,5 @@
 // Layer norm and RMS norm of one row, forward and backward: mean and squared deviations in two passes over a row that stays in cache, then
-// one pass that writes.
+// one pass that writes, for RMS norm along with the next row's first where results leave past the caches.
 #include "backend/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/loops/rows_norm.cpp"
@@ -65,20 +65,52 @@ void layer_norm(const void* x_, const void* w_, const void* b_, void* y_, int64_
 }
 
 template <class T>
-void rms_norm(const void* x_, const void* w_, void* y_, int64_t n, double eps, void* rstd_out, RowFlow flow) {
-  const T *x = static_cast<const T*>(x_), *w = static_cast<const T*>(w_);
-  const T square = reduce_map<SumSquareOf, T>(n, [&](int64_t i, auto load) HWY_ATTR {
-    fetch(x + i, flow);
-    return load(x + i);
-  });
-  const T r = T(1) / std::sqrt(square / T(n) + T(eps));
-  const auto rstd = hn::Set(Tag<T>(), r);
-  each_out(static_cast<T*>(y_), n, flow.stream, [&](int64_t i, auto load) HWY_ATTR {
+void scale_row(const T* x, const T* w, T* y, int64_t n, T rstd_, bool stream) {
+  const Tag<T> d;
+  const auto rstd = hn::Set(d, rstd_);
+  each_out(y, n, stream, [&](int64_t i, auto load) HWY_ATTR {
     auto v = hn::Mul(load(x + i), rstd);
     if (w) v = hn::Mul(v, load(w + i));
     return v;
   });
-  if (rstd_out) *static_cast<T*>(rstd_out) = r;
+}
+/// The sum of squares. beside(i) is called for whole vectors.
+template <class T, class F>
+HWY_NOINLINE T square_sum(const T* x, int64_t n, RowFlow flow, F beside) {
+  return reduce_map<SumSquareOf, T>(n, [&](int64_t i, auto load) HWY_ATTR {
+    fetch(x + i, flow);
+    beside(i);
+    return load(x + i);
+  });
+}
+template <class T>
+void rms_norm(const void* x_, const void* w_, void* y, int64_t n, double eps, void* rstd_out, RowFlow flow, PendingRow* pending) {
+  const T *x = static_cast<const T*>(x_), *w = static_cast<const T*>(w_);
+  const Tag<T> d;
+  T square;
+  if (pending && pending->y) {
+    const T* from = static_cast<const T*>(pending->from);
+    T* to = static_cast<T*>(pending->y);
+    const auto rstd = hn::Set(d, T(pending->scale));
+    square = square_sum(x, n, flow, [&](int64_t i) HWY_ATTR {
+      const Tag<T> tag;
+      auto v = hn::Mul(hn::LoadU(tag, from + i), rstd);
+      if (w) v = hn::Mul(v, hn::LoadU(tag, w + i));
+      hn::Stream(v, tag, to + i);
+    });
+  } else {
+    square = square_sum(x, n, flow, [](int64_t) HWY_ATTR {});
+  }
+  const T rstd = T(1) / std::sqrt(square / T(n) + T(eps));
+  if (rstd_out) *static_cast<T*>(rstd_out) = rstd;
+  if (pending)
+    *pending = {x, y, 0, rstd};
+  else
+    scale_row(x, w, static_cast<T*>(y), n, rstd, flow.stream);
+}
+template <class T>
+void rms_norm_flush(const PendingRow& p, const void* w, int64_t n) {
+  scale_row(static_cast<const T*>(p.from), static_cast<const T*>(w), static_cast<T*>(p.y), n, T(p.scale), true);
 }
 
 /// Sums of the two vectors that f(i, load, a, b) makes, each in the order of reduce_lanes.
@@ -203,6 +235,7 @@ void norm_loops(DType t, RowLoops& r) {
   r.moments = f ? moments<float> : moments<double>;
   r.layer_norm = f ? layer_norm<float> : layer_norm<double>;
   r.rms_norm = f ? rms_norm<float> : rms_norm<double>;
+  r.rms_norm_flush = f ? rms_norm_flush<float> : rms_norm_flush<double>;
   r.norm_grad = f ? norm_grad<float> : norm_grad<double>;
 }
 }  // namespace keel::cpu::HWY_NAMESPACE

@@ -24,8 +24,8 @@ HWY_NOINLINE T exp_sum_beside(const T* x, T* y, int64_t n, T top_, RowFlow flow,
         const D d;
         fetch(x + i, flow);
         const Vec<D> e = math::exp_bounded(d, hn::Sub(hn::LoadU(d, x + i), top));
+        beside(i);  // which may read what lies at y + i
         if (y) hn::StoreU(e, d, y + i);
-        beside(i);
         return e;
       },
       [&](int64_t i, size_t count) HWY_ATTR {
@@ -66,14 +66,13 @@ void softmax(const void* x_, void* y, void* scratch_, int64_t n, RowFlow flow, P
   const T top = reduce_row<LargestOf, T>(x, n);
   if (pending) {
     const Tag<T> d;
-    T* own = pending->from == scratch ? scratch + n : scratch;
     const T* from = static_cast<const T*>(pending->from);
     T* to = static_cast<T*>(pending->y);
     const auto scale = hn::Set(d, T(pending->scale));
-    const T sum = from ? exp_sum_beside(x, own, n, top, flow,
+    const T sum = from ? exp_sum_beside(x, scratch, n, top, flow,
                                         [&](int64_t i) HWY_ATTR { hn::Stream(hn::Mul(hn::LoadU(d, from + i), scale), d, to + i); })
-                       : exp_sum(x, own, n, top, flow);
-    *pending = {own, y, 0, T(1) / sum};
+                       : exp_sum(x, scratch, n, top, flow);
+    *pending = {scratch, y, 0, T(1) / sum};
     return;
   }
   T* e = flow.stream ? scratch : static_cast<T*>(y);
@@ -118,36 +117,62 @@ void log_softmax_flush(const PendingRow& p, int64_t n) {
   each_out(static_cast<T*>(p.y), n, true, [&](int64_t i, auto load) HWY_ATTR { return hn::Sub(hn::Sub(load(x + i), shift), log_sum); });
 }
 
-template <class T>
-void softmax_grad(const void* g_, const void* y_, void* dx, int64_t n, RowFlow flow) {
+// The two gradients: what is summed, and dx of the sum.
+struct OfSoftmax {
+  template <class D>
+  static HWY_INLINE Vec<D> term(D, Vec<D> g, Vec<D> y) {
+    return hn::Mul(g, y);
+  }
+  template <class D>
+  static HWY_INLINE Vec<D> dx(D, Vec<D> g, Vec<D> y, Vec<D> total) {
+    return hn::Mul(y, hn::Sub(g, total));
+  }
+};
+struct OfLogSoftmax {
+  template <class D>
+  static HWY_INLINE Vec<D> term(D, Vec<D> g, Vec<D>) {
+    return g;
+  }
+  template <class D>
+  static HWY_INLINE Vec<D> dx(D d, Vec<D> g, Vec<D> y, Vec<D> total) {
+    return hn::Sub(g, hn::Mul(math::exp(d, y), total));
+  }
+};
+template <class Form, class T, class F>
+HWY_NOINLINE T grad_sum(const T* g, const T* y, int64_t n, RowFlow flow, F beside) {
   using D = Tag<T>;
-  const T *g = static_cast<const T*>(g_), *y = static_cast<const T*>(y_);
-  const auto total = hn::Set(D(), reduce_long<SumOf, T>(
-                                      n,
-                                      [&](int64_t i) HWY_ATTR {
-                                        fetch(g + i, flow), fetch(y + i, flow);
-                                        return hn::Mul(hn::LoadU(D(), g + i), hn::LoadU(D(), y + i));
-                                      },
-                                      [&](int64_t i, size_t count)
-                                          HWY_ATTR { return hn::Mul(load_n(D(), g + i, count), load_n(D(), y + i, count)); }));
-  each_out(static_cast<T*>(dx), n, flow.stream, [&](int64_t i, auto load) HWY_ATTR {
-    return hn::Mul(load(y + i), hn::Sub(load(g + i), total));
-  });
+  return reduce_long<SumOf, T>(
+      n,
+      [&](int64_t i) HWY_ATTR {
+        fetch(g + i, flow), fetch(y + i, flow);
+        beside(i);
+        return Form::term(D(), hn::LoadU(D(), g + i), hn::LoadU(D(), y + i));
+      },
+      [&](int64_t i, size_t count) HWY_ATTR { return Form::term(D(), load_n(D(), g + i, count), load_n(D(), y + i, count)); });
 }
-template <class T>
-void log_softmax_grad(const void* g_, const void* y_, void* dx, int64_t n, RowFlow flow) {
+template <class Form, class T>
+HWY_INLINE void grad_out(const T* g, const T* y, T* dx, int64_t n, T total_, bool stream) {
+  using D = Tag<T>;
+  const auto total = hn::Set(D(), total_);
+  each_out(dx, n, stream, [&](int64_t i, auto load) HWY_ATTR { return Form::dx(D(), load(g + i), load(y + i), total); });
+}
+template <class Form, class T>
+void row_grad(const void* g_, const void* y_, void* dx, int64_t n, RowFlow flow, PendingRow* pending) {
   using D = Tag<T>;
   const T *g = static_cast<const T*>(g_), *y = static_cast<const T*>(y_);
-  const auto total = hn::Set(D(), reduce_long<SumOf, T>(
-                                      n,
-                                      [&](int64_t i) HWY_ATTR {
-                                        fetch(g + i, flow), fetch(y + i, flow);
-                                        return hn::LoadU(D(), g + i);
-                                      },
-                                      [&](int64_t i, size_t count) HWY_ATTR { return load_n(D(), g + i, count); }));
-  each_out(static_cast<T*>(dx), n, flow.stream, [&](int64_t i, auto load) HWY_ATTR {
-    return hn::Sub(load(g + i), hn::Mul(math::exp(D(), load(y + i)), total));
-  });
+  const auto alone = [](int64_t) HWY_ATTR {};
+  if (!pending) return grad_out<Form>(g, y, static_cast<T*>(dx), n, grad_sum<Form>(g, y, n, flow, alone), flow.stream);
+  const T *from = static_cast<const T*>(pending->from), *other = static_cast<const T*>(pending->other);
+  T* to = static_cast<T*>(pending->y);
+  const auto total = hn::Set(D(), T(pending->scale));
+  const auto beside = [&](int64_t i) HWY_ATTR {
+    hn::Stream(Form::dx(D(), hn::LoadU(D(), from + i), hn::LoadU(D(), other + i), total), D(), to + i);
+  };
+  *pending = {g, dx, 0, from ? grad_sum<Form>(g, y, n, flow, beside) : grad_sum<Form>(g, y, n, flow, alone), y};
+}
+template <class Form, class T>
+void grad_flush(const PendingRow& p, int64_t n) {
+  grad_out<Form>(static_cast<const T*>(p.from), static_cast<const T*>(p.other), static_cast<T*>(p.y), n, T(p.scale), true);
 }
 
 template <class T>
@@ -192,7 +217,8 @@ RowLoops softmax_loops_of() {
   RowLoops r{};
   r.softmax = softmax<T>, r.softmax_flush = softmax_flush<T>;
   r.log_softmax = log_softmax<T>, r.log_softmax_flush = log_softmax_flush<T>;
-  r.softmax_grad = softmax_grad<T>, r.log_softmax_grad = log_softmax_grad<T>;
+  r.softmax_grad = row_grad<OfSoftmax, T>, r.softmax_grad_flush = grad_flush<OfSoftmax, T>;
+  r.log_softmax_grad = row_grad<OfLogSoftmax, T>, r.log_softmax_grad_flush = grad_flush<OfLogSoftmax, T>;
   r.log_sum_exp = log_sum_exp<T>, r.weighted = weighted<T>, r.cross_entropy_grad = cross_entropy_grad<T>;
   return r;
 }

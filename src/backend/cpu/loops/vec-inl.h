@@ -150,6 +150,10 @@ HWY_INLINE Vec<D> horner(D d, Vec<D> x, double c0, C... c) {
   return fma(d, horner(d, x, c...), x, hn::Set(d, Lane<D>(c0)));
 }
 
+/// Whether the two functions that follow round n down themselves, and make nothing of lanes that are not kept.
+template <class D>
+inline constexpr bool kScaleFloors =
+    (HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL) && hn::MaxLanes(D()) * sizeof(Lane<D>) == 64;
 /// x * 2^n for n = an integer in floating point, rounded once; |n| < 2 bias.
 template <class D>
 HWY_INLINE Vec<D> scale_pow2(D d, Vec<D> x, Vec<D> n) {
