@@ -22,7 +22,8 @@ constexpr auto with_float(DType t, F f) {
 constexpr double largest_of(DType t) {
   return with_float(t, [](auto v) { return double(FloatTraits<decltype(v)>::max()); });
 }
-/// Whether `v` is NaN, or a value of floating dtype `t` once it is rounded: no finite number that overflows, and no infinity where there is none.
+/// Whether `v` is NaN, or a value of floating dtype `t` once it is rounded: no finite number that overflows, and no infinity where there
+/// is none.
 constexpr bool fits(double v, DType t) {
   return with_float(t, [v](auto zero) {
     using T = decltype(zero);

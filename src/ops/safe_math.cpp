@@ -90,8 +90,8 @@ KEEL_OP(log_safe_backward, LogSafeParams) {
 }
 
 namespace {
-/// What forward and backward of pow_safe share: the base with 1 where there is no power, the exponent without gradient where the base is not
-/// positive, the power, and where the default stands.
+/// What forward and backward of pow_safe share: the base with 1 where there is no power, the exponent without gradient where the base is
+/// not positive, the power, and where the default stands.
 struct Power {
   Tensor x, y, power, dead;
 };

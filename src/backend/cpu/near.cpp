@@ -1,5 +1,5 @@
-// Kernels of comparison with tolerances and of units in the last place. Floats narrower than f32 are compared in f32; the ulp functions read
-// the codes of the operands' own dtype.
+// Kernels of comparison with tolerances and of units in the last place. Floats narrower than f32 are compared in f32; the ulp functions
+// read the codes of the operands' own dtype.
 #include "keel/ops/near.h"
 
 #include <cmath>

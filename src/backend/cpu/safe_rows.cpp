@@ -1,5 +1,5 @@
-// Kernels of norm_safe and normalize_safe: rows along one axis, or of the last axes together, in f32 or f64, one task a run of rows. Traffic: every
-// tensor once, but for what does not stay in cache of a long row.
+// Kernels of norm_safe and normalize_safe: rows along one axis, or of the last axes together, in f32 or f64, one task a run of rows.
+// Traffic: every tensor once, but for what does not stay in cache of a long row.
 #include "backend/cpu/loops/safe.h"
 #include "backend/cpu/row_driver.h"
 #include "keel/ops/safe.h"

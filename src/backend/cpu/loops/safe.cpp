@@ -1,5 +1,5 @@
-// Safe arithmetic of f32 and f64: division, roots, logarithms and powers with a default, sanitize, clamps, and their gradients. Bound by memory
-// but for log (vector polynomial) and pow and base 10 (libm).
+// Safe arithmetic of f32 and f64: division, roots, logarithms and powers with a default, sanitize, clamps, and their gradients. Bound by
+// memory but for log (vector polynomial) and pow and base 10 (libm).
 #include "backend/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/loops/safe.cpp"
@@ -196,8 +196,8 @@ struct LogGrad {
   }
 };
 
-// x^y and its gradients, of f32 in f64 vectors. There is no power that the program could use where finite arguments give NaN (a negative base
-// with a fraction), an infinity (0 with a negative exponent), or what rounds to one, of which `top` is the first number.
+// x^y and its gradients, of f32 in f64 vectors. There is no power that the program could use where finite arguments give NaN (a negative
+// base with a fraction), an infinity (0 with a negative exponent), or what rounds to one, of which `top` is the first number.
 template <class F>
 HWY_INLINE void each_wide(int64_t n, F f) {
   const WideTag d;

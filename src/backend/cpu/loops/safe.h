@@ -1,6 +1,7 @@
 #pragma once
-// Loops of safe and soft arithmetic, one pass each, forward and backward. Masked operands are replaced before the dangerous step, and results
-// are selected, never multiplied by a mask, so that no NaN of a masked lane gets out. Zero, finite and NaN are told by bits.
+// Loops of safe and soft arithmetic, one pass each, forward and backward. Masked operands are replaced before the dangerous step, and
+// results are selected, never multiplied by a mask, so that no NaN of a masked lane gets out. The zero of a
+// denominator, infinities and NaN are told by bits.
 #include "backend/cpu/loops/loops.h"
 
 namespace keel::cpu {
@@ -20,7 +21,8 @@ namespace keel::cpu {
 ///   pow            x, y | otherwise, top               finite arguments whose power reaches top give otherwise; gradient g, x, y | -, top
 // clang-format off
 enum class SafeOp : uint8_t {
-  div, div_filled, div_grad, sanitize, finite_grad, clamp_to_zero, outside_grad, clamp_grad, sqrt, sqrt_grad, rsqrt, rsqrt_grad, log, log_grad,
+  div, div_filled, div_grad, sanitize, finite_grad, clamp_to_zero, outside_grad, clamp_grad, sqrt, sqrt_grad, rsqrt, rsqrt_grad, log,
+  log_grad,
   norm_grad, pow, pow_grad
 };
 ///   soft_clamp     x, lo, hi | beta, leak              and its gradient g, x, lo, hi to x
@@ -40,7 +42,8 @@ FusedLoop safe_loop(SafeOp op, DType t);
 FusedLoop soft_loop(SoftOp op, DType t);
 FusedLoop near_loop(NearOp op, DType t);
 
-/// Functions of whole contiguous rows of f32 or f64: the norm; x / max(norm, eps); and dx of that from g and x, with 1 / norm at most `cap`.
+/// Functions of whole contiguous rows of f32 or f64: the norm; x / max(norm, eps); and dx of that from g and x, with 1 / norm at most
+/// `cap`.
 struct SafeRowLoops {
   void (*norm)(const void* x, void* y, int64_t n);
   void (*normalize)(const void* x, void* y, int64_t n, double eps);

@@ -1,5 +1,5 @@
-// Norms of rows and rows of norm 1, with the gradient of the latter. f32 rows sum their squares in f64, where none overflows or vanishes; f64
-// rows are scaled by a power of two where their sum asks for it. One to three passes over a row in cache.
+// Norms of rows and rows of norm 1, with the gradient of the latter. f32 rows sum their squares in f64, where none overflows or vanishes;
+// f64 rows are scaled by a power of two where their sum asks for it. One to three passes over a row in cache.
 #include "backend/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/loops/safe_rows.cpp"

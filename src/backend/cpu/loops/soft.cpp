@@ -17,8 +17,8 @@ HWY_INLINE Vec<D> num(D d, double v) {
   return arg(d, v);
 }
 
-/// The side of the middle decides which of two equal forms is taken: that in which nothing cancels. Below: base = lo, u = x - lo, v = x - hi;
-/// above: base = hi, u = lo - x, v = hi - x.
+/// The side of the middle decides which of two equal forms is taken: that in which nothing cancels. Below: base = lo, u = x - lo, v = x -
+/// hi; above: base = hi, u = lo - x, v = hi - x.
 template <class D>
 struct Sides {
   Vec<D> base, u, v;
