@@ -183,15 +183,19 @@ class StoryReader {
 };
 
 void put_worst_first(Story& s) {
-  std::stable_sort(s.events.begin(), s.events.end(), [](const StoryEvent& a, const StoryEvent& b) { return a.severity > b.severity; });
+  std::vector<StoryEvent> events;
+  for (Severity severity : {Severity::fault, Severity::warning, Severity::info})
+    for (StoryEvent& e : s.events)
+      if (e.severity == severity) events.push_back(std::move(e));  // leaves the severity as it is
+  s.events = std::move(events);
   std::vector<size_t> order(s.sites.size()), place_of(s.sites.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::stable_sort(order.begin(), order.end(), [&](size_t i, size_t k) {
+  std::sort(order.begin(), order.end(), [&](size_t i, size_t k) {
     const StorySite &a = s.sites[i], &b = s.sites[k];
     if ((a.faults > 0) != (b.faults > 0)) return a.faults > 0;
     if ((a.warnings > 0) != (b.warnings > 0)) return a.warnings > 0;
     if ((a.broken > 0) != (b.broken > 0)) return a.broken > 0;
-    return a.least < b.least;
+    return a.least != b.least ? a.least < b.least : i < k;
   });
   std::vector<StorySite> sorted;
   for (size_t i : order) place_of[i] = sorted.size(), sorted.push_back(std::move(s.sites[i]));

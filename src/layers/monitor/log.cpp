@@ -122,7 +122,7 @@ void MonitorState::write_series() {
     v.bits = broken ? 0 : v.high > 0 ? std::log2(magnitude_of(f.inf - 1, r.dtype) / v.high) : INFINITY;
     values.push_back(v);
   }
-  std::stable_sort(values.begin(), values.end(), [](const Value& a, const Value& b) { return a.id < b.id; });
+  std::sort(values.begin(), values.end(), [](const Value& a, const Value& b) { return a.id < b.id; });
   size_t n = 0;  // calls at one place become one value
   for (const Value& v : values) {
     if (n == 0 || values[n - 1].id != v.id) {
