@@ -55,6 +55,12 @@ def test_gradients_and_errors():
             bad()
 
 
+def test_tolerances_of_keels_dtypes():
+    for name in ("float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"):
+        assert num.tolerances(getattr(keel, name)) == num.tolerances(name) != (0, 0)
+    assert num.tolerances(keel.int64, keel.float16) == (1e-3, 1e-4) and num.tolerances(keel.int64) == (0, 0)
+
+
 def test_every_name_is_there():
     for name in dir(num):
         if name not in ("torch", "jax", "numba"):

@@ -42,6 +42,14 @@ FORMATS = {
 }
 _SEED = {"float32": Tolerance(1e-9, 1e-9), "float8_e4m3fn": Tolerance(0.1, 0.01)}
 _EXACT = Tolerance(0.0, 0.0)
+_SHORT = {  # Keel's own names
+    "f64": "float64",
+    "f32": "float32",
+    "f16": "float16",
+    "bf16": "bfloat16",
+    "f8e4m3fn": "float8_e4m3fn",
+    "f8e5m2": "float8_e5m2",
+}
 
 
 def rounded(x: float, f: Format) -> float:
@@ -58,7 +66,8 @@ def name_of(dtype: object) -> str:
     if isinstance(dtype, str):
         return dtype
     name = getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or repr(dtype)
-    return str(name).rpartition(".")[2].rstrip("_")
+    name = str(name).rpartition(".")[2].rstrip("_")
+    return _SHORT.get(name, name)
 
 
 def tolerances(*dtypes: object, profile: str = "keel") -> Tolerance:
