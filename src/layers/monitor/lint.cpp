@@ -159,8 +159,8 @@ void MonitorState::judge_sum(const Call& c, const Tensor& out, uint32_t at, cons
     ++due, stuck += float(read_double(y.data + at_element, y.spec.dtype)) == before[i];
   }
   WatchedResult& r = sites[at].results[0];
-  r.streak = 2 * stuck > due ? uint8_t(std::min(r.streak + 1, 200)) : uint8_t(0);
-  if (r.streak != 16) return;
+  r.stuck = 2 * stuck > due ? uint8_t(std::min(r.stuck + 1, 200)) : uint8_t(0);
+  if (r.stuck != 16) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = double(stuck) / due, about.lost_ulps = 0.5;
   about.suggestion = {"accumulator", 0, "add up in f32 and cast the sum"};

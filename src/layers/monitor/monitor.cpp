@@ -406,7 +406,7 @@ Tensors layer::monitor(Call& c) {
   if (m.wants_shadow(c)) [[unlikely]]
     m.shadow(c, out[0], at);
   if (summed) m.judge_sum(c, out[0], at, sums, summed);
-  if (const auto& a = m.sites[at].argument; a && a->kind == WatchedArgument::attends && m.rotation % 8 == 0)
+  if (const auto& a = m.sites[at].argument; a && a->kind == WatchedArgument::attends && m.rotation % (8 * m.every) == 0)
     m.look_at_attention(out[0], *a);
   if (governed)
     for (int i = 0; i < n; ++i) m.pass_ns += slots[i].pass_ns;

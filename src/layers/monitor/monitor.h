@@ -29,7 +29,8 @@ struct WatchedResult {
   int64_t first_step = 0, last_step = 0;
   DType dtype = DType::none;
   bool is_loss = false;            // backward() was called on it
-  uint8_t streak = 0;              // steps in a row in which something held; each rule that counts has its own kind of site
+  uint8_t streak = 0;              // steps in a row with too many subnormal numbers
+  uint8_t stuck = 0;               // calls in a row that added to a sum and did not change it
   RunningStep now;
   std::unique_ptr<Series> series;  // complete steps
 };

@@ -38,7 +38,8 @@ struct Matrix {
 }  // namespace
 
 bool MonitorState::wants_shadow(const Call& c) const {
-  return options.shadow_every > 0 && options.foretell && step % options.shadow_every == 0 && (&c.op == &op_linear || &c.op == &op_matmul);
+  return options.shadow_every > 0 && options.foretell && step % (options.shadow_every * every) == 0 &&
+         (&c.op == &op_linear || &c.op == &op_matmul);
 }
 
 void MonitorState::shadow(const Call& c, const Tensor& out, uint32_t at) {
