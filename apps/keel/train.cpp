@@ -163,7 +163,7 @@ int train_char_gpt(TrainOptions o, const CLI::App& given) {
                            .characters = o.resume ? config.at("characters").get<std::string>() : ""};
   const CharGptRun r = fit_char_gpt(run, [&](const CharGptStep& s) {
     if (o.json_lines) fmt::print("{}\n", json{{"step", s.step}, {"train_loss", number(s.train)}, {"loss", number(s.held_out)}, {"seconds", s.seconds}}.dump());
-    else if (o.no_progress || !isatty(2)) fmt::print("step {:5d}/{}: train loss {:.4f}, held out loss {:.4f}, {:.1f} s\n", s.step, o.iterations, s.train, s.held_out, s.seconds);
+    else if (o.no_progress || !isatty(2)) fmt::print("step {:5d}/{}: {}held out loss {:.4f}, {:.1f} s\n", s.step, o.iterations, std::isnan(s.train) ? "" : fmt::format("train loss {:.4f}, ", s.train), s.held_out, s.seconds);
     std::fflush(stdout);
   });
   return finish(o, {{"model", "char-gpt"}, {"parameters", r.parameters}, {"iterations", o.iterations}, {"loss", r.interrupted ? json(nullptr) : number(r.loss)}, {"best_loss", number(r.best)},

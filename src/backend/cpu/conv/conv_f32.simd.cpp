@@ -11,7 +11,7 @@ HWY_BEFORE_NAMESPACE();
 namespace keel::cpu::HWY_NAMESPACE {
 using Zf32 = ConvSizing<float>;
 int64_t panel_f32() { return Zf32::kNr; }
-int64_t paired_f32() { return Zf32::kN / 2; }
+int64_t paired_f32() { return kHasPairs ? Zf32::kN / 2 : 0; }
 int64_t group_f32() { return kGroup; }
 int64_t task_bytes_f32(const ConvGrid& g) { return Zf32::task_bytes(g); }
 int64_t weight_task_bytes_f32(const ConvGrid& g) { return Zf32::weight_task_bytes(g); }

@@ -60,7 +60,8 @@ struct PixelTile {
   const T* bias;       // for this panel, or null; at least `cols`
 };
 
-#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128  // has no room for pairs, and never uses them
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128  // one lane, or lanes that are no quicker in pairs: never called
+inline constexpr bool kHasPairs = false;
 template <class D, class T>
 HWY_INLINE hn::Vec<D> load_pair(D d, const T* p) {
   return hn::Set(d, *p);
@@ -74,6 +75,7 @@ HWY_INLINE V odds(D, V v) {
   return v;
 }
 #else
+inline constexpr bool kHasPairs = true;
 // Two neighbouring values, over and over.
 template <class D, class T>
 HWY_INLINE hn::Vec<D> load_pair(D d, const T* p) {
