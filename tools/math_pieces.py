@@ -48,14 +48,16 @@ def row(values):
     return "{" + ",\n     ".join(", ".join(text[k : k + 6]) for k in range(0, 16, 6)) + "}"
 
 
-def pieces(name, about, f, edges, degree, start, index, weight=lambda u, v: 1 / abs(v)):
-    """`start`: the first coefficients of the first piece, whose centre is 0."""
+def pieces(name, about, f, edges, degree, start, index, weight=lambda u, v: 1 / abs(v), last_slope=1):
+    """`start`: the first coefficients of the first piece, whose centre is 0; `last_slope`: a factor for that of the last piece."""
     centres, rows, errors = [], [], []
     for lo, hi in zip(edges, edges[1:]):
         centre = mp.mpf(0) if lo == 0 else mp.mpf(float(near_float(f, (lo + hi) / 2, hi - lo)))
         fixed = [mp.mpf(c) for c in start] if lo == 0 else [mp.mpf(float(np.float32(float(f(centre)))))]
         while len(fixed) <= degree:
             fixed.append(mp.mpf(float(np.float32(float(fit(f, weight, centre, lo, hi, degree, fixed)[0])))))
+        if hi == edges[-1]:
+            fixed[1] = mp.mpf(float(np.float32(float(fixed[1] * last_slope))))
         error = 0
         for k in range(1, 201):
             u = lo + (hi - lo) * k / 200
@@ -142,7 +144,8 @@ pieces("kLogisticTail", "1 / (1 + exp(u)).", logistic, edges, 5, ["0.5"], index)
 # Indices are the exponent's two low bits and the mantissa's two high ones of 2 + 30 u / top, in [2, 32).
 top = mp.mpf("9.02")
 edges = [top * (mp.mpf(2) ** (i // 4) * (1 + mp.mpf(i % 4) / 4) - 1) / 15 for i in range(17)]
-pieces("kTanh", "tanh(u), 1 from `reach` on.", mp.tanh, edges, 5, ["0", "1"], (top, (1 - mp.mpf(2) ** -20) * 30 / top, 2))
+# A steeper last slope, so that f32 arithmetic gives 1 at `top`, and with it beyond.
+pieces("kTanh", "tanh(u), 1 from `reach` on.", mp.tanh, edges, 5, ["0", "1"], (top, (1 - mp.mpf(2) ** -20) * 30 / top, 2), last_slope=mp.mpf("1.06"))
 
 # e^r = table (1 + p(r - shift)): with this shift, of 16 million, every number of the table is within 0.19 units of a float.
 shift, half = mp.mpf("0.00626055"), mp.log(2) / 32 * mp.mpf("1.0001")

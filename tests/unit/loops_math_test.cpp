@@ -12,6 +12,7 @@
 
 #include "backend/cpu/isa.h"
 #include "backend/cpu/loops/loops.h"
+#include "keel/keel.h"
 #include "test_data.h"
 
 namespace keel::cpu {
@@ -366,6 +367,16 @@ TEST(LoopsMath, NumpyValidationSets) {
     EXPECT_GT(rows, 100) << name;
     RecordProperty(std::string(name) + "_worst_ulp_f32", std::to_string(worst[0]));
   }
+}
+
+TEST(LoopsMath, TanhEndsAtOne) {
+  for (DType t : {DType::f32, DType::f64})
+    for (double x : {20.0, 50.0, 3e4, 1e30, double(INFINITY)})
+      for (double sign : {1.0, -1.0}) {
+        const Tensor y = tanh(full({37}, sign * x, {.dtype = t}));  // whole vectors and a rest
+        EXPECT_TRUE(all(equal(y, sign)).item<bool>()) << sign * x;
+      }
+  for (float x = 9.02f; x < 9.2f; x = std::nextafter(x, 10.0f)) ASSERT_EQ(tanh(full({1}, x)).item<float>(), 1.0f) << x;
 }
 
 /// ARM's directed cases: "func=expf op1=HEX result=HEX.BITS errno=..." for f32, two words for f64; only the results are judged.
