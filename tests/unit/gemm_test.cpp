@@ -141,11 +141,17 @@ void check(const Case& t) {
   }
 }
 
-class Gemm : public ::testing::TestWithParam<Isa> {
+/// An instruction set, with or without AVX-512 BF16 dot products.
+struct Level {
+  Isa isa;
+  bool dot = false;
+};
+
+class Gemm : public ::testing::TestWithParam<Level> {
  protected:
   void SetUp() override {
     before_ = active_isa();
-    if (set_isa_for_tests(GetParam()) != GetParam()) {
+    if (set_isa_for_tests(GetParam().isa) != GetParam().isa || set_bf16_dot_for_tests(GetParam().dot) != GetParam().dot) {
       set_isa_for_tests(before_);
       GTEST_SKIP() << "not on this machine";
     }
@@ -215,6 +221,87 @@ TEST_P(Gemm, HalfTypes) {
   }
 }
 
+// Every remainder of rows (14, 16, 32), columns (16, 32) and k (pairs, 32, blocks of 512). A sum of k exact products has at most k roundings on any path.
+TEST_P(Gemm, Bf16Remainders) {
+  int pick = 0;
+  for (int64_t m : {1, 13, 14, 15, 16, 17, 28, 29, 31, 32, 33, 63, 64, 65})
+    for (int64_t n : {1, 15, 16, 17, 31, 32, 33, 47, 48, 49, 64, 65})
+      for (int64_t k : {0, 1, 2, 3, 31, 32, 33, 63, 65, 512, 513, 1100}) {
+        if (k > 100 && (m + n) % 3 != 0) continue;
+        Case t{m, n, k, Elem::bf16, ++pick % 2 ? Elem::bf16 : Elem::f32};
+        t.a_layout = pick % 3, t.b_layout = pick / 3 % 3, t.alpha = pick % 5 ? 1 : -0.5, t.beta = pick % 4 ? 0 : 0.75;
+        t.bias = pick % 3 == 1, t.packed = pick % 7 == 2, t.pre = pick % 5 == 3, t.act = pick % 4 == 1 ? Act::relu : Act::none;
+        check(t);
+        if (HasFatalFailure()) return;
+      }
+}
+
+TEST_P(Gemm, Bf16BeyondABlock) {
+  for (int layouts = 0; layouts < 4; ++layouts)
+    for (int threads : {1, 3}) {
+      set_num_threads(threads);
+      Case t{545, 527, 1061, Elem::bf16, threads == 1 ? Elem::f32 : Elem::bf16};
+      t.a_layout = layouts % 2, t.b_layout = layouts / 2, t.bias = true, t.beta = 0.5, t.act = Act::relu, t.packed = layouts == 2;
+      if (layouts == 1 || layouts == 2) t.m = 37;
+      check(t);
+      if (HasFatalFailure()) break;
+    }
+  set_num_threads(2);
+}
+
+TEST_P(Gemm, Bf16Batches) {
+  Rng rng{17};
+  const int64_t b0 = 3, b1 = 2, m = 19, n = 37, k = 45;
+  for (int which = 0; which < 3; ++which)
+    for (int threads : {1, 3}) {
+      set_num_threads(threads);
+      Buffer a(Elem::bf16, b0 * b1 * m * k, rng), b(Elem::bf16, b0 * b1 * k * n, rng), c(Elem::f32, b0 * b1 * m * n, rng);
+      GemmArgs g;
+      g.in = Elem::bf16, g.m = m, g.n = n, g.k = k, g.a = a.p(), g.a_rs = k, g.b = b.p(), g.b_rs = 1, g.b_cs = k, g.c = c.p(), g.ldc = n;
+      g.batch_rank = 2, g.batch[0] = b0, g.batch[1] = b1, g.a_bs[0] = b1 * m * k, g.a_bs[1] = m * k, g.c_bs[0] = b1 * m * n, g.c_bs[1] = m * n;
+      if (which != 1) g.b_bs[0] = b1 * k * n, g.b_bs[1] = k * n;
+      if (which == 2) g.a_bs[0] = 0, g.b_bs[1] = 0;
+      run(g);
+      ASSERT_TRUE(c.intact());
+      for (int64_t x = 0; x < b0; ++x)
+        for (int64_t y = 0; y < b1; ++y)
+          for (int64_t i = 0; i < m; ++i)
+            for (int64_t j = 0; j < n; ++j) {
+              double sum = 0, size = 0;
+              for (int64_t p = 0; p < k; ++p) {
+                const double product = get(Elem::bf16, a.p(), x * g.a_bs[0] + y * g.a_bs[1] + i * k + p) *
+                                       get(Elem::bf16, b.p(), x * g.b_bs[0] + y * g.b_bs[1] + j * k + p);
+                sum += product, size += std::abs(product);
+              }
+              ASSERT_NEAR(get(Elem::f32, c.p(), x * g.c_bs[0] + y * g.c_bs[1] + i * n + j), sum, double(k) * 0x1p-24 * size)
+                  << which << " at " << x << y << i << j;
+            }
+    }
+  set_num_threads(2);
+}
+
+// What the instructions for bf16 do with numbers below f32's and bf16's common normal range, beside one normal product: they are zeros there, and count elsewhere.
+TEST_P(Gemm, Bf16SubnormalNumbers) {
+  const bool flushes = GetParam().dot || GetParam().isa == Isa::amx;
+  const int64_t k = 40;
+  for (int64_t m : {1, 20}) {
+    std::vector<bfloat16> a(size_t(m * k), bfloat16(0.f)), b(size_t(k * 3), bfloat16(0.f));
+    std::vector<float> c(size_t(m * 3), 7.f);
+    for (int64_t i = 0; i < m; ++i) a[size_t(i * k)] = a[size_t(i * k + 33)] = a[size_t(i * k + 39)] = bfloat16(1.f);
+    b[0] = bfloat16(0x1p-130f);                                // a subnormal input
+    b[1] = bfloat16(0x1p-100f), b[33 * 3 + 1] = bfloat16(0x1p-128f);  // one that would round away anyway
+    b[2] = bfloat16(0x1.8p-126f), b[39 * 3 + 2] = bfloat16(-0x1p-126f);  // a subnormal sum of normal products
+    GemmArgs g;
+    g.in = Elem::bf16, g.m = m, g.n = 3, g.k = k, g.a = a.data(), g.a_rs = k, g.b = b.data(), g.b_rs = 3, g.c = c.data(), g.ldc = 3;
+    run(g);
+    for (int64_t i = 0; i < m; ++i) {
+      EXPECT_EQ(c[size_t(3 * i)], flushes ? 0.f : 0x1p-130f) << i;
+      EXPECT_EQ(c[size_t(3 * i + 1)], 0x1p-100f) << i;
+      EXPECT_EQ(c[size_t(3 * i + 2)], flushes ? 0.f : 0x1p-127f) << i;
+    }
+  }
+}
+
 TEST_P(Gemm, NanAndInfinityPassAndZeroTimesInfinityIsNan) {
   const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
   for (int64_t m : {1, 9}) {
@@ -226,6 +313,13 @@ TEST_P(Gemm, NanAndInfinityPassAndZeroTimesInfinityIsNan) {
     run(g);
     for (int64_t i = 0; i < m; ++i)
       for (int64_t j = 0; j < 20; ++j) EXPECT_EQ(std::isnan(c[size_t(i * 20 + j)]), j == 2 || j == 4) << i << " " << j;
+    std::vector<bfloat16> a16(a.size()), b16(b.size());
+    for (size_t i = 0; i < a.size(); ++i) a16[i] = bfloat16(a[i]);
+    for (size_t i = 0; i < b.size(); ++i) b16[i] = bfloat16(b[i]);
+    g.in = Elem::bf16, g.a = a16.data(), g.b = b16.data();
+    run(g);
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t j = 0; j < 20; ++j) EXPECT_EQ(std::isnan(c[size_t(i * 20 + j)]), j == 2 || j == 4) << "bf16 " << i << " " << j;
   }
 }
 
@@ -332,8 +426,10 @@ TEST_P(Gemm, HookSeesEveryElementOnce) {
   set_num_threads(2);
 }
 
-INSTANTIATE_TEST_SUITE_P(Isas, Gemm, ::testing::Values(Isa::scalar, Isa::neon, Isa::simd128, Isa::avx2, Isa::avx512, Isa::amx),
-                         [](const auto& p) { return isa_name(p.param); });
+INSTANTIATE_TEST_SUITE_P(Isas, Gemm,
+                         ::testing::Values(Level{Isa::scalar}, Level{Isa::neon}, Level{Isa::simd128}, Level{Isa::avx2}, Level{Isa::avx512},
+                                           Level{Isa::avx512, true}, Level{Isa::amx}),
+                         [](const auto& p) { return p.param.dot ? "avx512_bf16" : isa_name(p.param.isa); });
 
 }  // namespace
 }  // namespace keel::cpu

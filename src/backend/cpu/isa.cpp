@@ -173,6 +173,12 @@ Isa set_isa_for_tests(Isa isa) {
   return active_isa();
 }
 
+bool set_bf16_dot_for_tests(bool use) {
+  const uint32_t w = word(active_isa()) & ~detail::kBf16Dot;
+  detail::isa_state.store(use && found().bf16_dot && active_isa() >= Isa::avx512 ? w | detail::kBf16Dot : w);
+  return use_bf16_dot();
+}
+
 int64_t l2_bytes() { return found().l2 > 0 ? found().l2 : 1 << 20; }
 
 CpuReport describe_cpu() {

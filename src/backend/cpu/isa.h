@@ -51,8 +51,12 @@ inline uint32_t isa_bits() {
 /// Index of the Highway target in use: 0 baseline, 1 AVX2, 2 AVX-512 (see simd_targets.h).
 inline int simd_slot() { return int(detail::isa_bits() >> 8 & 3); }
 
-/// True where 16-bit products use AVX-512 BF16 dot products (only processors on which they are faster than f32 FMA).
+/// True where bf16 products use AVX-512 BF16 dot products (only processors on which they are faster than f32 FMA).
 inline bool use_bf16_dot() { return detail::isa_bits() & detail::kBf16Dot; }
+
+/// Says whether bf16 products use AVX-512 BF16 dot products from now on, where the processor has them and the level is avx512; returns what holds.
+/// For tests, as `set_isa_for_tests`, which puts back the rule above.
+bool set_bf16_dot_for_tests(bool use);
 
 /// Bytes of one core's L2 cache; 1 MiB where unknown. Block sizes may follow it, reduction order may not.
 int64_t l2_bytes();

@@ -85,13 +85,12 @@ HWY_INLINE void show_block(const GemmTask& t, int64_t row, int64_t rows, int64_t
     e.on_block(e.context, {static_cast<const O*>(t.c) + row * t.ldc + col, t.ldc, t.batch, t.row0 + row, t.bias_offset + col, rows, cols});
 }
 
-// Finishes rows [row, row + rows) x columns [col, col + cols) of the rectangle; `src` holds their sums (C itself where types agree).
-template <class T, class O>
+// Finishes rows [row, row + rows) x columns [col, col + cols) of the rectangle; `src` holds their sums, or where kConvert is false, C itself.
+template <class T, class O, bool kConvert = !std::is_same_v<T, O>>
 HWY_NOINLINE void finish_block(const GemmTask& t, const T* src, int64_t lds, int64_t row, int64_t rows, int64_t col, int64_t cols) {
   const hn::ScalableTag<T> d;
   using V = hn::Vec<decltype(d)>;
   constexpr int64_t kN = HWY_LANES(T);
-  constexpr bool kConvert = !std::is_same_v<T, O>;
   const GemmEpilogue& e = *t.epilogue;
   const O* bias = e.bias ? static_cast<const O*>(e.bias) + t.bias_offset + col : nullptr;
   const V beta = hn::Set(d, T(t.beta));

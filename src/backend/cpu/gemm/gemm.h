@@ -5,7 +5,8 @@
 ///
 /// Numerics. f64 in f64; all else in f32. The k dimension is cut into blocks whose length depends on k alone; within a block an element is one chain of
 /// FMAs (multiply, then add on the scalar ISA) in rising k, and block sums are added in rising order. Nothing else enters, so a result does not change with m, n,
-/// batch, strides, packing or thread count (level `invariant`).
+/// batch, strides, packing or thread count (level `invariant`). bf16 inputs go through AMX tiles or AVX-512 BF16 dot products where `active_isa()` is amx or
+/// `use_bf16_dot()`: then products are exact too and sums are f32, one chain over all of k, but numbers below the normal range count as zero (gemm_bf16.cpp).
 namespace keel::cpu {
 
 enum class Elem : uint8_t { f32, f64, bf16, f16 };

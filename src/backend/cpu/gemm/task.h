@@ -26,6 +26,7 @@ struct GemmTask {
 struct GemmShape {
   int64_t mr, nr;     // rows and columns of a register tile; panels of packed B are nr wide
   int64_t workspace;  // bytes a task
+  int64_t kr = 1;     // packed B has k rounded up to a multiple of this; above 1 it holds 16-bit elements as they are
 };
 
 inline constexpr int64_t kKBlockBytes =
@@ -53,5 +54,13 @@ void gemm_pack_b_f64(Elem in, int64_t k, int64_t n, const void* b, int64_t rs, i
 GemmShape gemm_shape_half(Elem in, Elem out);
 void gemm_task_half(Elem in, Elem out, const GemmTask& t);
 void gemm_pack_b_half(Elem in, int64_t k, int64_t n, const void* b, int64_t rs, int64_t cs, void* packed);
+
+/// Epilogue of rows [row, row + rows) x columns [col, col + cols) of a rectangle of f32 or 16-bit C, whose sums, times alpha, are in `sums`.
+void gemm_finish_half(Elem out, const GemmTask& t, const float* sums, int64_t lds, int64_t row, int64_t rows, int64_t col, int64_t cols);
+
+// bf16 by AMX tiles, or else by AVX-512 BF16 dot products; what gemm_*_half choose where these are in use. x86-64 only.
+GemmShape gemm_shape_bf16(bool tiles);
+void gemm_task_bf16(bool tiles, Elem out, const GemmTask& t);
+void gemm_pack_b_bf16(int64_t k, int64_t n, const void* b, int64_t rs, int64_t cs, void* packed);
 
 }  // namespace keel::cpu
