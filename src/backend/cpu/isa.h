@@ -39,7 +39,7 @@ struct CpuReport {
 CpuReport describe_cpu();
 
 namespace detail {
-inline constexpr uint32_t kBf16Dot = 1u << 16;  // vdpbf16ps present and faster than converting to f32
+inline constexpr uint32_t kBf16Dot = 1u << 16;  // vdpbf16ps present, and no tiles
 extern std::atomic<uint32_t> isa_state;  // 0 until first use; else (Isa + 1) | slot << 8 | flags
 uint32_t init_isa();
 inline uint32_t isa_bits() {
@@ -51,7 +51,7 @@ inline uint32_t isa_bits() {
 /// Index of the Highway target in use: 0 baseline, 1 AVX2, 2 AVX-512 (see simd_targets.h).
 inline int simd_slot() { return int(detail::isa_bits() >> 8 & 3); }
 
-/// True where bf16 products use AVX-512 BF16 dot products (only processors on which they are faster than f32 FMA).
+/// True where bf16 products use AVX-512 BF16 dot products: at level avx512, where the processor has them.
 inline bool use_bf16_dot() { return detail::isa_bits() & detail::kBf16Dot; }
 
 /// Says whether bf16 products use AVX-512 BF16 dot products from now on, where the processor has them and the level is avx512; returns what holds.
