@@ -3,11 +3,11 @@
 #pragma GCC visibility push(default)
 namespace keel {
 
-/// Loud arithmetic. With debug mode on, an op of this thread that makes a NaN or infinity from finite values raises a NumericalError which
-/// names the op, its inputs' ranges, module path and place in the program; so does a safe op (div_safe, sqrt_safe, rsqrt_safe, log_safe,
-/// pow_safe, sanitize, softmax_safe) where it has to replace a value. Each place is also logged once (topic "debug", level warning). With
-/// debug mode off, the same ops return infinities, NaN, or their defaults, silently and at no cost: nothing is looked at. The values of a
-/// program that raises nothing are the same bits in both modes.
+/// Loud arithmetic. With debug mode on, an op of this thread that makes a NaN or infinity from finite values raises a NumericalError
+/// which names the op, its inputs' ranges, module path and place in the program; so does a safe op (div_safe, sqrt_safe, rsqrt_safe,
+/// log_safe, pow_safe, sanitize) where it has to replace a value; softmax_safe, norm_safe and normalize_safe stay quiet. Each place is
+/// also logged once (topic "debug", level warning). With debug mode off, the same ops return infinities, NaN, or their defaults,
+/// silently and at no cost: nothing is looked at. The values of a program that raises nothing are the same bits in both modes.
 ///
 /// Debug mode watches as a Monitor does, and costs the same; it sees the ops of the thread that turned it on. A Monitor that lives at the
 /// same time goes on watching.
