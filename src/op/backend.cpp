@@ -254,6 +254,19 @@ namespace {
   base::log(LogLevel::info, "dispatch", text + "; " + instead + " runs instead");
 }
 
+/// A decomposition that has nothing to do may return its input. A result is a tensor of its own: one that was its input too would be leaf and result at once, which holds itself alive, and
+/// writes into it would reach the input.
+void own_results(const Call& c, Tensors& out) {
+  for (int i = 0; i < out.size(); ++i) {
+    if (!out[i].defined() || c.op.out[std::min(i, c.op.out.size() - 1)].alias_of >= 0) continue;
+    for (int k = 0; k < c.in.size(); ++k)
+      if (c.in[k].defined() && &impl(out[i]) == &impl(c.in[k])) {
+        out[i] = contiguous_copy(out[i]);
+        break;
+      }
+  }
+}
+
 /// A call that device `d` has no kernel for.
 [[gnu::noinline]] Tensors run_fallback(Call& c, StatSlot* stats, Device d) {
   Tensors out;
@@ -265,6 +278,7 @@ namespace {
     Scope& s = c.scope;
     s.grad = false, s.autocast = DType::none, s.trace = nullptr, s.monitor = nullptr;
     c.op.decompose(c.params, c.in, out);
+    own_results(c, out);
     if (c.into) Tensor(*c.into).copy_(out[0]);
   } else if (d.type != DeviceType::cpu) {
     if (!c.scope.oracle) note_fallback(c, kernels_on(d.type), "the CPU, with copies there and back,");

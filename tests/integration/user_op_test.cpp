@@ -41,13 +41,22 @@ KEEL_OP(norm4, NoParams) {
       .decompose([](auto&, Inputs in) { return sum(square(square(in[0]))); });
 }
 
+/// The values of x, with a gradient of its own: its decomposition has nothing to do.
+KEEL_OP(twice_as_steep, NoParams) {
+  def.doc("x, whose gradient counts twice").in("x", kinds::floating).out("y").infer([](auto&, Specs in) { return in[0]; }).saves(Out{0})
+      .vjp([](auto&, const VjpArgs& a) -> Tensors { return {a.g[0] * 2}; })
+      .decompose([](auto&, Inputs in) { return in[0]; });
+}
+
 Tensor gated(const Tensor& a, const Tensor& b, const GatedParams& p) { return call(op_gated, p, a, b); }
 Tensor norm4(const Tensor& x) { return call(op_norm4, NoParams{}, x); }
+Tensor twice_as_steep(const Tensor& x) { return call(op_twice_as_steep, NoParams{}, x); }
 
 void register_ops() {
   static const bool once = [] {
     register_op_gated(registry());
     register_op_norm4(registry());
+    register_op_twice_as_steep(registry());
     registry().validate();
     return true;
   }();
@@ -214,6 +223,22 @@ TEST_F(UserOp, AutocastUnderNoGradStillTrainsLater) {
     EXPECT_FALSE(gated(w, x).tracked());
   }
   EXPECT_TRUE(gated(w, x).tracked());
+}
+
+TEST_F(UserOp, ResultIsNeverItsInput) {
+  const int64_t before = memory_stats().bytes_in_use;
+  {
+    Tensor x = tensor({1.0f, 2.0f}, {.requires_grad = true});
+    const Tensor y = program::twice_as_steep(x);
+    EXPECT_TRUE(x.requires_grad());
+    sum(y).backward();
+    EXPECT_TRUE(array_equal(x.grad(), tensor({2.0f, 2.0f})));
+    NoGrad off;
+    Tensor z = program::twice_as_steep(x);
+    z.add_(1);
+    EXPECT_TRUE(array_equal(x, tensor({1.0f, 2.0f})));
+  }
+  EXPECT_EQ(memory_stats().bytes_in_use, before);  // nothing holds itself alive
 }
 
 }  // namespace
