@@ -1,6 +1,7 @@
 # Two commands: `make demo` and `make test`. Everything else is in ./dev.
 export KEEL_DATA ?= $(abspath ../shared/data)
-BUILD := build/release
+PRESET ?= release
+BUILD := build/$(PRESET)
 
 .PHONY: all demo test install clean
 all: configure
@@ -9,7 +10,7 @@ all: configure
 .PHONY: configure
 configure:
 	@tools/packages.sh build
-	@cmake -S . -B $(BUILD) --preset release --log-level=WARNING -DKEEL_BUILD_TESTS=OFF
+	@cmake -S . -B $(BUILD) --preset $(PRESET) --log-level=WARNING -DKEEL_BUILD_TESTS=OFF
 
 # Trains a small network, evaluates it, saves it, loads it in a new process and predicts; leaves runs/demo/. Its build is the quick one, in half the time: kernels for this
 # kind of processor only, and -O2, which costs a tenth of the speed.
@@ -21,7 +22,7 @@ demo:
 
 test:
 	@tools/packages.sh test
-	@cmake -S . -B $(BUILD) --preset release --log-level=WARNING -DKEEL_BUILD_TESTS=ON
+	@cmake -S . -B $(BUILD) --preset $(PRESET) --log-level=WARNING -DKEEL_BUILD_TESTS=ON
 	@cmake --build $(BUILD)
 	@ctest --test-dir $(BUILD) --output-on-failure -j $$(nproc)
 

@@ -13,6 +13,7 @@
 
 #if defined(__x86_64__)
 #if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wuninitialized"  // with sanitizers
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // the header's _mm512_undefined_epi32, GCC bug 105593
 #endif
 #include <immintrin.h>
