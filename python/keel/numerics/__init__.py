@@ -13,35 +13,12 @@ from typing import Any
 
 from ._errors import EmptyInputError, InvalidValueError, NeonError, NumericsError, SumOverflowError
 from ._formats import Tolerance, tolerances
+from ._names import FUNCTIONS, SNAP
 
 _MODULES = ("scalar", "numpy", "torch", "jax", "numba")
 # What belongs here and is a function of `keel`: rows of `keel.registry()`, and debug mode.
-_OPS = (
-    "all_near",
-    "any_near",
-    "clamp_safe",
-    "clamp_to_zero",
-    "count_near",
-    "debug_mode",
-    "fraction_near",
-    "is_debug_mode",
-    "near",
-    "near_zero",
-    "norm_safe",
-    "normalize_safe",
-    "set_debug_mode",
-    "soft_clamp",
-    "soft_compare",
-    "soft_near",
-    "soft_relu",
-    "softmax_safe",
-    "ulp_diff",
-    "ulp_next",
-    "ulp_of",
-    "ulp_prev",
-    "ulp_within",
-)
 _WRAPPED = ("div_safe", "log_safe", "pow_safe", "rsqrt_safe", "sanitize", "sqrt_safe")
+_OPS = ("debug_mode", "is_debug_mode", "set_debug_mode", *(f for f in FUNCTIONS if f not in (*_WRAPPED, *SNAP)))
 
 __all__ = ["EmptyInputError", "InvalidValueError", "NeonError", "NumericsError", "SumOverflowError", "Tolerance", "tolerances", *_MODULES]
 

@@ -7,11 +7,13 @@ float32); with zero_tol "auto" a division takes them for zero everywhere.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, Callable
 
 from ._errors import InvalidValueError, check_bounds, check_positive, check_zero_tol, missing
 from ._formats import FORMATS, Tolerance, name_of, rounded, tolerances
+from ._names import EXPORTS
 
 try:
     import jax
@@ -21,35 +23,7 @@ try:
 except ImportError as e:
     raise missing("JAX", "jax", e) from None
 
-__all__ = [
-    "all_near",
-    "any_near",
-    "clamp_safe",
-    "clamp_to_zero",
-    "count_near",
-    "div_safe",
-    "fraction_near",
-    "log_safe",
-    "near",
-    "near_zero",
-    "pow_safe",
-    "rsqrt_safe",
-    "sanitize",
-    "soft_clamp",
-    "soft_compare",
-    "soft_near",
-    "soft_relu",
-    "sqrt_safe",
-    "to_int",
-    "to_range",
-    "to_zero",
-    "tolerances",
-    "ulp_diff",
-    "ulp_next",
-    "ulp_of",
-    "ulp_prev",
-    "ulp_within",
-]
+__all__ = list(EXPORTS)
 
 Array = Any  # jax.Array, a tracer, or what jnp.asarray takes
 _WEAK = (bool, int, float)
@@ -479,6 +453,88 @@ def soft_compare(a: Array, b: Array, temperature: float = 1.0) -> Array:
     dtype = _result_dtype(a, b)
     x, y = _operands(_work_dtype(dtype), a, b)
     return _rounded(_tanh(jnp.where((x == y) & jnp.isinf(x), 0, x - y) / temperature), dtype)
+
+
+# Rows.
+def _norm(v: Array, axis: Any) -> Array:
+    """With reduced axes kept: the square root of the sum of squares, which are scaled by the largest."""
+    top = lax.stop_gradient(jnp.max(jnp.abs(v), axis, keepdims=True, initial=0))
+    scale = jnp.where((top == 0) | ~jnp.isfinite(top), 1, top)
+    return jnp.sqrt(jnp.sum(jnp.square(v / scale), axis, keepdims=True)) * scale
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _norm_safe(v: Array, axis: Any) -> Array:
+    return _norm(v, axis)
+
+
+@_norm_safe.defjvp
+def _norm_jvp(axis: Any, primals: Any, tangents: Any) -> Any:
+    y = _norm_safe(primals[0], axis)
+    unit = primals[0] / jnp.where(y == 0, 1, y)
+    return y, jnp.where(y == 0, 0, jnp.sum(unit * tangents[0], axis, keepdims=True))
+
+
+def norm_safe(x: Array, *, axis: int | tuple[int, ...] | None = None, keepdim: bool = False) -> Array:
+    """sqrt(sum of x^2) over an axis or several (all if not given), without overflow or underflow on the way. Gradient g x / norm, 0 where
+    the norm is 0."""
+    dtype = _result_dtype(x)
+    v = jnp.asarray(x, _work_dtype(dtype))
+    over = axis if v.ndim and axis != () else None
+    norm = _norm_safe(v, over)
+    return _rounded(norm if keepdim else jnp.squeeze(norm, over), dtype)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
+def _normalize(v: Array, axis: int, eps: float, cap: float) -> Array:
+    n = _norm_safe(v, axis)
+    return v / jnp.where(n <= eps, eps, n)
+
+
+@_normalize.defjvp
+def _normalize_jvp(axis: int, eps: float, cap: float, primals: Any, tangents: Any) -> Any:
+    (v,), (dv,) = primals, tangents
+    n = _norm_safe(v, axis)
+    tiny = n <= eps
+    size = jnp.where(tiny, eps, n)
+    y = v / size
+    turned = jnp.where(tiny, dv, dv - y * jnp.sum(jnp.where(tiny, 0, y) * dv, axis, keepdims=True))
+    return y, turned / size if cap == math.inf else turned * jnp.minimum(1 / size, cap)
+
+
+def normalize_safe(x: Array, *, axis: int = -1, eps: float = 1e-12, grad_cap: float | None = None) -> Array:
+    """x / max(norm, eps) along an axis: vectors of length 1, and 0 for 0.
+
+    Gradient (g - y sum(g y)) / norm with y the result; below eps, g / eps, which is 1e12 g at 0: `grad_cap` limits the factor 1 / norm.
+    Raises InvalidValueError where eps or grad_cap is not positive.
+    """
+    check_positive("eps", eps)
+    check_positive("grad_cap", grad_cap)
+    dtype = _result_dtype(x)
+    cap = math.inf if grad_cap is None else grad_cap
+    v = jnp.asarray(x, _work_dtype(dtype))
+    return _rounded(_normalize(v.reshape(v.shape or 1), axis, eps, cap).reshape(v.shape), dtype)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _softmax(v: Array, axis: int) -> Array:
+    dead = jnp.all(v == -math.inf, axis, keepdims=True)
+    return jnp.where(dead, 0, jax.nn.softmax(jnp.where(dead, 0, v), axis))
+
+
+@_softmax.defjvp
+def _softmax_jvp(axis: int, primals: Any, tangents: Any) -> Any:
+    y = _softmax(primals[0], axis)
+    part = jnp.where(y == 0, 0, tangents[0])
+    return y, jnp.where(y == 0, 0, y * (part - jnp.sum(y * part, axis, keepdims=True)))
+
+
+def softmax_safe(x: Array, *, axis: int = -1) -> Array:
+    """softmax, with zeros for a row that is -inf throughout (fully masked), whose gradient is 0. A gradient that comes to an entry of 0,
+    NaN too, is dropped."""
+    dtype = _result_dtype(x)
+    v = jnp.asarray(x, _work_dtype(dtype))
+    return _rounded(_softmax(v.reshape(v.shape or 1), axis).reshape(v.shape), dtype)
 
 
 # Units in the last place, on bits. Counts are int64 where JAX has 64 bits enabled, else int32.

@@ -13,6 +13,7 @@ from typing import Any
 
 from ._errors import missing
 from ._formats import FORMATS
+from ._names import ELEMENTS
 
 try:
     import numba as nb
@@ -21,27 +22,10 @@ try:
 except ImportError as e:
     raise missing("Numba", "numba", e) from None
 
-__all__ = [
-    "all_near",
-    "clamp_safe",
-    "clamp_to_zero",
-    "count_near",
-    "div_safe",
-    "fraction_near",
-    "log_safe",
-    "near",
-    "near_zero",
-    "pow_safe",
-    "sanitize",
-    "soft_clamp",
-    "soft_compare",
-    "soft_near",
-    "soft_relu",
-    "sqrt_safe",
-    "to_int",
-]
+__all__ = list(ELEMENTS)
 
 NAN, INF = math.nan, math.inf
+_NAN_ULPS = 2**63 - 1
 _TOLERANCES = {32: FORMATS["float32"].tolerance, 64: FORMATS["float64"].tolerance}
 _MOST = {32: FORMATS["float32"].max, 64: FORMATS["float64"].max}
 
@@ -103,6 +87,11 @@ def _div(a, b, default, tol):  # type: ignore[no-untyped-def]
 @_ufunc
 def _sqrt(x, default):  # type: ignore[no-untyped-def]
     return default if x < 0 else math.sqrt(x)
+
+
+@_ufunc
+def _rsqrt(x, default):  # type: ignore[no-untyped-def]
+    return default if x <= 0 else _to(1 / math.sqrt(x), x, x)
 
 
 @_ufunc
@@ -225,6 +214,82 @@ def _soft_near(a, b, rel, absolute, temperature, normalized):  # type: ignore[no
 
 
 @_ufunc
+def _range(x, lo, hi):  # type: ignore[no-untyped-def]
+    cut = hi if hi < x else x
+    return x if x != x else cut if lo < cut else lo
+
+
+# Units in the last place. A position counts the values of a type in order, from its bits: 0 for both zeros, an infinity one step beyond the
+# largest value.
+def _position(x: Any) -> Any:
+    raise NotImplementedError
+
+
+@overload(_position)
+def _position_overload(x: Any) -> Any:
+    number, code, mask = (np.float32, np.int32, 2**31 - 1) if x == nb.types.float32 else (np.float64, np.int64, 2**63 - 1)
+
+    def position(x: Any) -> Any:
+        c = np.int64(number(x).view(code))
+        return c if c >= 0 else -(c & mask)
+
+    return position
+
+
+def _value(p: Any, x: Any) -> Any:
+    """The value of x's type at a position; 0 gives +0."""
+    raise NotImplementedError
+
+
+@overload(_value)
+def _value_overload(p: Any, x: Any) -> Any:
+    number, code = (np.float32, np.int32) if x == nb.types.float32 else (np.float64, np.int64)
+
+    def value(p: Any, x: Any) -> Any:
+        size: Any = code(abs(p)).view(number)
+        return -size if p < 0 else size
+
+    return value
+
+
+@_ufunc
+def _next(x, up):  # type: ignore[no-untyped-def]
+    v = _to(x, x, x)
+    if v != v or v == (INF if up else -INF):
+        return v
+    p = _position(v) + (1 if up else -1)
+    return -_value(p, v) if up and p == 0 else _value(p, v)
+
+
+@_ufunc
+def _ulp(x):  # type: ignore[no-untyped-def]
+    v = _to(x, x, x)
+    if v != v:
+        return v
+    return abs(v) if abs(v) == INF else _value(_position(v) + 1, v) - v
+
+
+@_ufunc
+def _steps(a, b):  # type: ignore[no-untyped-def]
+    x, y = _to(a, a, b), _to(b, a, b)
+    if x != x or y != y:
+        return _NAN_ULPS
+    p, q = _position(x), _position(y)
+    return _NAN_ULPS if abs(float(p) - float(q)) >= 2.0**63 else abs(p - q)
+
+
+@_ufunc
+def _within(a, b, most):  # type: ignore[no-untyped-def]
+    x, y = _to(a, a, b), _to(b, a, b)
+    if x == y:
+        return True
+    if not (math.isfinite(x) and math.isfinite(y)):
+        return False
+    p, q = _position(x), _position(y)
+    return abs(float(p) - float(q)) < 2.0**63 and abs(p - q) <= most
+
+
+@_ufunc
 def _soft_compare(a, b, temperature):  # type: ignore[no-untyped-def]
     if a == b:
         return _to(0.0, a, b)
@@ -243,6 +308,12 @@ def div_safe(a, b, default=NAN, zero_tol=0.0):  # type: ignore[no-untyped-def]
 def sqrt_safe(x, default=NAN):  # type: ignore[no-untyped-def]
     """The square root; `default` for x < 0."""
     return _sqrt(x, _to(default, x, x))
+
+
+@_njit
+def rsqrt_safe(x, default=NAN):  # type: ignore[no-untyped-def]
+    """1 / sqrt(x); `default` for x <= 0."""
+    return _rsqrt(x, _to(default, x, x))
 
 
 @_njit
@@ -291,6 +362,12 @@ def all_near(a, b, rel_tol=NAN, abs_tol=NAN, equal_nan=False):  # type: ignore[n
 
 
 @_njit
+def any_near(a, b, rel_tol=NAN, abs_tol=NAN, equal_nan=False):  # type: ignore[no-untyped-def]
+    """Whether any elements are near."""
+    return np.any(np.asarray(near(a, b, rel_tol, abs_tol, equal_nan)))
+
+
+@_njit
 def count_near(a, b, rel_tol=NAN, abs_tol=NAN, equal_nan=False):  # type: ignore[no-untyped-def]
     """How many elements are near."""
     return np.sum(np.asarray(near(a, b, rel_tol, abs_tol, equal_nan)))
@@ -307,6 +384,15 @@ def fraction_near(a, b, rel_tol=NAN, abs_tol=NAN, equal_nan=False):  # type: ign
 def clamp_to_zero(x, abs_tol=NAN):  # type: ignore[no-untyped-def]
     """+0 where |x| <= abs_tol, else x."""
     return _clamp_to_zero(x, _abs(x, x) if abs_tol != abs_tol else _to(abs_tol, x, x), _to(0.0, x, x))
+
+
+to_zero = clamp_to_zero
+
+
+@_njit
+def to_range(x, lo, hi):  # type: ignore[no-untyped-def]
+    """max(lo, min(x, hi)) as Python has them, for numbers lo and hi: bounds in the wrong order give lo, NaN as x passes."""
+    return _range(x, _to(lo, x, x), _to(hi, x, x))
 
 
 @_njit
@@ -349,3 +435,34 @@ def soft_near(a, b, rel_tol=NAN, abs_tol=NAN, temperature=0.0, normalized=False)
 def soft_compare(a, b, temperature=1.0):  # type: ignore[no-untyped-def]
     """tanh((a - b) / temperature); equal infinities give 0."""
     return _soft_compare(a, b, _to(temperature, a, b))
+
+
+@_njit
+def ulp_next(x):  # type: ignore[no-untyped-def]
+    """The next larger value of the type of x. Infinity and NaN stay; after the largest negative value comes -0."""
+    return _next(x, True)
+
+
+@_njit
+def ulp_prev(x):  # type: ignore[no-untyped-def]
+    """The next smaller value of the type of x: the mirror of `ulp_next`."""
+    return _next(x, False)
+
+
+@_njit
+def ulp_of(x):  # type: ignore[no-untyped-def]
+    """The distance to the next larger value; infinity for the largest and for infinities, NaN for NaN."""
+    return _ulp(x)
+
+
+@_njit
+def ulp_diff(a, b):  # type: ignore[no-untyped-def]
+    """How many values lie between a and b, plus one, counted across zero; 0 where they are equal, the largest int64 for NaN and where the
+    count does not fit. Two types count as their common one."""
+    return _steps(a, b)
+
+
+@_njit
+def ulp_within(a, b, max_ulps=4):  # type: ignore[no-untyped-def]
+    """Where a == b, or both are finite and at most max_ulps steps apart."""
+    return _within(a, b, max_ulps)

@@ -1,7 +1,7 @@
 """The numerical safety functions on NumPy arrays.
 
 All take arrays, scalars and nested lists, broadcast, and accept `out` and `where` as NumPy's ufuncs do (elements outside `where` keep what
-`out` holds, 0 without `out`). float16, float32, float64, integers and bools; bfloat16, float8_e4m3fn and float8_e5m2 where ml_dtypes is
+`out` holds, 0 without `out`), but for the functions of rows and of units in the last place. float16, float32, float64, integers and bools; bfloat16, float8_e4m3fn and float8_e5m2 where ml_dtypes is
 installed. Dtypes smaller than float32 compute in float32 and round once; casts to 8 bits saturate. Python numbers take the dtype of the
 arrays. Large arrays are worked through in pieces that fit the cache, so that no temporary of their size is made.
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 from ._errors import InvalidValueError, check_bounds, check_positive, check_zero_tol, missing
 from ._formats import FORMATS, Tolerance, name_of, tolerances
+from ._names import EXPORTS
 
 try:
     import numpy as np
@@ -21,36 +22,7 @@ try:
 except ImportError as e:
     raise missing("NumPy", "numpy", e) from None
 
-__all__ = [
-    "all_near",
-    "any_near",
-    "clamp_safe",
-    "clamp_to_zero",
-    "count_near",
-    "div_safe",
-    "fraction_near",
-    "log_safe",
-    "near",
-    "near_zero",
-    "pow_safe",
-    "rsqrt_safe",
-    "sanitize",
-    "soft_clamp",
-    "soft_compare",
-    "soft_near",
-    "soft_relu",
-    "sqrt_safe",
-    "to_int",
-    "to_range",
-    "to_zero",
-    "tolerances",
-    "ulp_add",
-    "ulp_diff",
-    "ulp_next",
-    "ulp_of",
-    "ulp_prev",
-    "ulp_within",
-]
+__all__ = [*EXPORTS, "ulp_add"]
 
 Array = NDArray[Any]
 _PIECE = 16384  # elements: a handful of float64 pieces stay in the second-level cache
@@ -621,6 +593,63 @@ def soft_compare(a: ArrayLike, b: ArrayLike, temperature: float = 1.0, *, out: A
         o[...] = np.where((x == y) & np.isinf(x), 0, np.tanh((x - y) / inputs.work.type(temperature)))
 
     return _apply(kernel, inputs.arrays, inputs.work, inputs.work, inputs.dtype, out, where)
+
+
+# Rows. They compute in float64, and take neither out nor where.
+def _row_values(x: ArrayLike) -> tuple[np.dtype[Any], Array]:
+    inputs = _Inputs(x)
+    return inputs.dtype, inputs.arrays[0].astype(np.float64)
+
+
+def _row_result(values: Any, dtype: np.dtype[Any]) -> Any:
+    made = np.empty(np.shape(values), dtype)
+    _store(made, np.asarray(values))
+    return made[()]
+
+
+def _norm(v: Array, axis: Any) -> Array:
+    """With reduced axes kept: the square root of the sum of squares, which are scaled by the largest."""
+    top = np.max(np.abs(v), axis, keepdims=True, initial=0)
+    scale = np.where((top == 0) | ~np.isfinite(top), 1, top)
+    return np.asarray(np.sqrt(np.sum(np.square(v / scale), axis, keepdims=True)) * scale)
+
+
+@np.errstate(all="ignore")
+def norm_safe(x: ArrayLike, *, axis: int | tuple[int, ...] | None = None, keepdim: bool = False) -> Any:
+    """sqrt(sum of x^2) over an axis or several (all if not given), without overflow or underflow on the way.
+
+    >>> norm_safe(np.float32([3e30, 4e30]))
+    np.float32(5e+30)
+    """
+    dtype, v = _row_values(x)
+    over = axis if v.ndim and axis != () else None
+    norm = _norm(v, over)
+    return _row_result(norm if keepdim else np.squeeze(norm, over), dtype)
+
+
+@np.errstate(all="ignore")
+def normalize_safe(x: ArrayLike, *, axis: int = -1, eps: float = 1e-12) -> Any:
+    """x / max(norm, eps) along an axis: vectors of length 1, and 0 for 0. Raises InvalidValueError where eps is not positive."""
+    check_positive("eps", eps)
+    dtype, v = _row_values(x)
+    norm = _norm(v, axis if v.ndim else None)
+    return _row_result(v / np.where(norm <= eps, eps, norm), dtype)
+
+
+@np.errstate(all="ignore")
+def softmax_safe(x: ArrayLike, *, axis: int = -1) -> Any:
+    """softmax, with zeros for a row that is -inf throughout (fully masked).
+
+    >>> softmax_safe(np.array([[0.0, 0.0], [-np.inf, -np.inf]]))
+    array([[0.5, 0.5],
+           [0. , 0. ]])
+    """
+    dtype, v = _row_values(x)
+    over = axis if v.ndim else None
+    dead = np.all(v == -np.inf, over, keepdims=True)
+    v = np.where(dead, 0, v)
+    e = np.exp(v - np.max(v, over, keepdims=True, initial=-np.inf))
+    return _row_result(np.where(dead, 0, e / np.sum(e, over, keepdims=True)), dtype)
 
 
 # Units in the last place. A position counts the values of a dtype in order: 0 for both zeros, an infinity one step beyond the largest.
