@@ -378,6 +378,31 @@ TEST(MonitorDetectors, AttentionThatCollapses) {
   silent(120, attend(1.0, 0.25));
 }
 
+TEST(MonitorDetectors, KurtosisOfAnOutlierChannel) {
+  Tensor gate = randn({64, 32}) * 0.2, up = randn({64, 32}) * 0.2;
+  const auto act = [&](DType t, double growth) {
+    return [&, t, growth](int s) {
+      const Tensor x = randn({32, 32}), channel = arange(64) == 5;
+      const Tensor boost = where(channel, s > 120 ? std::min(std::pow(growth, s - 120), 40.0) : 1.0, ones({64}));
+      (silu(linear(x, gate) * boost).to(t)) * (linear(x, up) * boost).to(t);
+    };
+  };
+  const auto f = warned("kurtosis", 300, act(f16, 1.1));
+  EXPECT_EQ(f.op, "mul");
+  EXPECT_GT(f.step, 120) << f.text;
+  EXPECT_LE(f.step, 175) << f.text;
+  EXPECT_EQ(f.suggestion.kind, "dtype");
+  silent(300, act(f16, 1.0));
+  Monitor m;  // f32 has room: worth knowing only
+  for (int s = 1; s <= 300; ++s) {
+    m.step();
+    act(f32, 1.1)(s);
+  }
+  EXPECT_EQ(all_of(m), "");
+  ASSERT_TRUE(said(m.notes(), "kurtosis"));
+  EXPECT_GT(said(m.notes(), "kurtosis")->value, 10);
+}
+
 TEST(MonitorDetectors, ShadowOfProducts) {
   const Tensor x = randn({2, 16, 64}), w = randn({24, 64}), b = randn({24});
   for (const DType t : {f32, bf16, f16}) {

@@ -405,6 +405,8 @@ Tensors layer::monitor(Call& c) {
   if (update) m.after_update(c, at);
   if (m.wants_shadow(c)) [[unlikely]]
     m.shadow(c, out[0], at);
+  if (m.wants_values(at)) [[unlikely]]
+    m.look_at_values(c, out[0], at);
   if (summed) m.judge_sum(c, out[0], at, sums, summed);
   if (const auto& a = m.sites[at].argument; a && a->kind == WatchedArgument::attends && m.rotation % (8 * m.every) == 0)
     m.look_at_attention(out[0], *a);

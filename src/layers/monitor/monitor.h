@@ -60,6 +60,12 @@ struct WatchedUpdate {
   float most_gradient = -INFINITY;    // log2, ever
   uint8_t absorbed = 0, floored = 0;  // steps in a row
 };
+/// What samples of a result's values say; taken every few steps.
+struct WatchedValues {
+  Numbers kurtosis;  // log2 of mean x^4 / (mean x^2)^2
+  int64_t last_step = -1;
+  uint8_t heavy = 0;  // samples in a row far from the median
+};
 /// One op at one place of the program.
 struct WatchedSite {
   const OpDef* op = nullptr;
@@ -71,6 +77,7 @@ struct WatchedSite {
   WatchedResult results[4];  // one a declared output
   std::unique_ptr<WatchedArgument> argument;
   std::unique_ptr<WatchedUpdate> update;
+  std::unique_ptr<WatchedValues> values;
 };
 
 /// The rules. The order is that of `detector_name`.
@@ -138,6 +145,7 @@ struct MonitorState {
   static constexpr int kRing = 4096;
   static constexpr size_t kMostSites = 1 << 16;
   static constexpr size_t kMostFindings = 1000;
+  static constexpr uint64_t kValuesEvery = 8;  // steps between samples of a result's values
   struct Found {
     uint32_t site;
     uint8_t output;
@@ -217,6 +225,10 @@ struct MonitorState {
   // shadow.cpp
   bool wants_shadow(const Call& c) const;
   void shadow(const Call& c, const Tensor& out, uint32_t at);
+  // values.cpp
+  /// Whether the values of this call are to be sampled: each place in its turn.
+  bool wants_values(uint32_t at) const { return options.foretell && (uint64_t(step) + at) % (kValuesEvery * every) == 0; }
+  void look_at_values(const Call& c, const Tensor& out, uint32_t at);
   // lint.cpp
   void lint_call(const Call& c, uint32_t at);
   int sample_sum(const Call& c, float* before) const;
@@ -254,6 +266,8 @@ struct MonitorState {
   void judge_skips();
   void judge_saturation(uint32_t site, WatchedArgument& a, double high);
   void judge_attention(uint32_t site, WatchedArgument& a, double entropy);
+  // values.cpp
+  void judge_kurtosis(uint32_t site, WatchedValues& v, DType t);
   // detectors_update.cpp
   bool gradients_are_bad(const Call& c) const;
   void judge_absorbed(uint32_t at, WatchedUpdate& u, double share, double lr, DType t);

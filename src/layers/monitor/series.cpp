@@ -32,12 +32,12 @@ void Series::range(int n, float& least, float& most) const {
   for (int k = 1; k <= n && k < size(); ++k) least = std::min(least, back(k).high), most = std::max(most, back(k).high);
 }
 
-void Numbers::centre(double& median, double& spread) const {
+void Numbers::centre(double& median, double& spread, int most, int without) const {
   float v[kLength];
-  const int n = size() - 1;
+  const int n = std::min(size() - without, most);
   median = spread = 0;
   if (n < 1) return;
-  for (int k = 0; k < n; ++k) v[k] = back(k + 1);
+  for (int k = 0; k < n; ++k) v[k] = back(k + without);
   std::nth_element(v, v + n / 2, v + n);
   median = double(v[n / 2]);
   for (int k = 0; k < n; ++k) v[k] = float(std::abs(double(v[k]) - median));

@@ -70,8 +70,8 @@ class Numbers {
     while (k + 1 < size() && double(back(k)) - double(back(k + 1)) > by) ++k;
     return k;
   }
-  /// Median and scaled median distance from it of all but the newest.
-  void centre(double& median, double& spread) const;
+  /// Median and scaled median distance from it of the `most` numbers before the newest `without`.
+  void centre(double& median, double& spread, int most = kLength, int without = 1) const;
 
  private:
   float at_[kLength] = {};
