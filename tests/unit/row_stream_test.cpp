@@ -18,7 +18,7 @@ TEST(RowStream, RowsHaveTheBitsThatTheyHaveAlone) {
   const int before = num_threads();
   for (const int threads : {1, 2}) {
     set_num_threads(threads);
-    for (const int64_t n : {1024, 1031, 4100}) {
+    for (const int64_t n : {1024, 1031, 2064, 4096, 4100}) {
       const int64_t rows = (int64_t(17) << 20) * threads / (4 * n) + 3;
       const Tensor x = randn({rows, n}), g = randn({rows, n}), w = randn({n}), b = randn({n});
       const auto check = [&](const char* what, const auto& f) {
@@ -47,6 +47,17 @@ TEST(RowStream, RowsHaveTheBitsThatTheyHaveAlone) {
       check("log_softmax gradient", gradient(log_soft));
       check("layer_norm gradient", gradient(layer));
       check("rms_norm gradient", gradient(rms));
+      // The gradient of the weight is the same whether that of x, which goes along, is wanted or not.
+      Tensor weight = w.detach(), bias = b.detach(), leaf = x.detach();
+      weight.requires_grad_(), bias.requires_grad_(), leaf.requires_grad_();
+      const auto same = [&](const char* what, const Tensor& with, const Tensor& without) {
+        EXPECT_EQ(0, std::memcmp(with.data<float>(), without.data<float>(), size_t(n) * sizeof(float))) << what << ", width " << n;
+      };
+      const Tensors all = grad(Tensors{layer_norm(leaf, weight, bias)}, {leaf, weight, bias}, {}, {g});
+      const Tensors some = grad(Tensors{layer_norm(x, weight, bias)}, {weight, bias}, {}, {g});
+      same("layer_norm weight", all[1], some[0]), same("layer_norm bias", all[2], some[1]);
+      same("rms_norm weight", grad(Tensors{rms_norm(leaf, weight)}, {leaf, weight}, {}, {g})[1],
+           grad(Tensors{rms_norm(x, weight)}, {weight}, {}, {g})[0]);
       check("exp", [](const Tensor& t, const Tensor&) { return exp(t); });
       check("tanh", [](const Tensor& t, const Tensor&) { return tanh(t); });
       check("sigmoid", [](const Tensor& t, const Tensor&) { return sigmoid(t); });

@@ -92,7 +92,7 @@ KernelStatus forward(const KernelArgs& a) {
   const RowLoops f = row_loops(as);
   const TensorView none;
   const bool lines = r.n * int64_t(size_of(a.out[0].dtype)) % 64 == 0 && reinterpret_cast<uintptr_t>(a.out[0].data) % 64 == 0;
-  const bool defers = rms && flow.stream && lines && x.in_place();
+  const bool defers = flow.stream && lines && x.in_place();
   const TensorView &mean = rms || a.n_out < 2 ? none : a.out[1], &rstd = a.n_out < (rms ? 2 : 3) ? none : a.out[rms ? 1 : 2];
   each_task(r.count(), row_tasks(r.count(), r.n), [&](int64_t lo, int64_t hi, int64_t task) {
     WatchedRows watched(a.out[0].dtype, r.n, y.in_place(), a.stats[0]);
@@ -106,10 +106,10 @@ KernelStatus forward(const KernelArgs& a) {
       if (rms)
         f.rms_norm(from, w, to, r.n, p.eps, element(rstd, i), row_flow, later);
       else
-        f.layer_norm(from, w, b, to, r.n, p.eps, element(mean, i), element(rstd, i), row_flow);
+        f.layer_norm(from, w, b, to, r.n, p.eps, element(mean, i), element(rstd, i), row_flow, later);
       watched.add(y.write(i, own + one));
     }
-    if (pending.y) f.rms_norm_flush(pending, w, r.n);
+    if (pending.y) rms ? f.rms_norm_flush(pending, w, r.n) : f.layer_norm_flush(pending, w, b, r.n);
     if (stream) stream_fence();
   });
   for (int i = 1; i < a.n_out; ++i) stats_of(a.out[i], a.stats[i]);
@@ -144,9 +144,12 @@ KernelStatus backward(const KernelArgs& a, const Places& at) {
   const bool stream = p.need_x && streams(a.out[0], r);
   const RowView dx(p.need_x ? a.out[0] : a.in[1], r, stream && !flow.stream);
   const RowLoops f = row_loops(as);
+  const bool lines = r.n * int64_t(size_of(a.out[0].dtype)) % 64 == 0 && reinterpret_cast<uintptr_t>(a.out[0].data) % 64 == 0;
+  const bool defers = p.need_x && flow.stream && lines && g.in_place() && x.in_place();
   each_task(groups, row_tasks(r.count(), r.n), [&](int64_t first, int64_t last, int64_t task) {
     WatchedRows watched(a.out[0].dtype, r.n, dx.in_place(), p.need_x ? a.stats[0] : nullptr);
     std::byte* own = own_all + size_t(task) * size_t(2 + kGradRows) * one;
+    PendingGrad pending;
     for (int64_t group = first; group < last; ++group) {
       std::byte *dw = sums + size_t(group) * 2 * row, *db = dw + row;
       if (p.need_weight) std::memset(dw, 0, row);
@@ -160,7 +163,7 @@ KernelStatus backward(const KernelArgs& a, const Places& at) {
         row_flow.ahead = i + 2 * many <= r.count() ? flow.ahead * many : 0;
         f.norm_grad(gv, xv, many, w, at.mean < 0 ? nullptr : element(a.in[at.mean], i), element(a.in[at.rstd], i),
                     p.need_x ? dx.target(i, own + 2 * one) : nullptr, p.need_weight ? dw : nullptr, need_bias ? db : nullptr, r.n,
-                    row_flow);
+                    row_flow, defers ? &pending : nullptr);
         if (!p.need_x) continue;
         const size_t bytes = size_t(r.n) * size_of(as);
         for (int64_t k = i; k < i + many; ++k) {
@@ -168,6 +171,7 @@ KernelStatus backward(const KernelArgs& a, const Places& at) {
         }
       }
     }
+    if (pending.rows) f.norm_grad_flush(pending, w, r.n);
     if (stream) stream_fence();
   });
   const ReduceLoops sum = reduce_loops(ReduceOp::sum, as);

@@ -222,6 +222,81 @@ HWY_INLINE T reduce_long(int64_t n, At at, TailAt tail) {
     if (b + m >= n) return tree.result();
   }
 }
+
+/// A monoid that takes nothing in.
+struct NoneOf : SumOf {
+  template <class D>
+  static HWY_INLINE Vec<D> step(D, Vec<D> acc, Vec<D>) {
+    return acc;
+  }
+};
+/// Two reductions in one pass over a block, each in the order of reduce_lanes: f(i, load, u, v) makes what A and B take in, with load(p) a
+/// whole vector or the masked rest; beside(i) is called once for every W elements.
+template <class A, class B, class T, class F, class Beside>
+HWY_INLINE void reduce_two_lanes(int64_t n, F f, Beside beside, T& out_a, T& out_b) {
+  using D = Tag<T>;
+  constexpr int64_t W = kReduceLanes<T>;
+  const D d;
+  const auto whole = [](const T* p) HWY_ATTR { return hn::LoadU(D(), p); };
+  using LA = Lanes<A, T>;
+  using LB = Lanes<B, T>;
+  LA a, high_a;
+  LB b, high_b;
+  a.clear(), b.clear(), high_a.clear(), high_b.clear();
+  const bool deep = n > 16 * W;
+  const int64_t full = n / W * W;
+  int64_t i = 0;
+  while (i < full) {
+    const int64_t end = full - i < 16 * W ? full : i + 16 * W;
+    const bool filled = end - i == 16 * W;
+    for (; i < end; i += W) {
+      KEEL_UNROLL for (int k = 0; k < LA::K; ++k) {
+        Vec<D> u, v;
+        f(i + k * LA::N, whole, u, v);
+        a.v[k] = A::step(d, a.v[k], u), b.v[k] = B::step(d, b.v[k], v);
+      }
+      beside(i);
+    }
+    if (deep && filled) high_a.join(a), high_b.join(b), a.clear(), b.clear();
+  }
+  for (int k = 0; k < LA::K && i < n; ++k, i += LA::N) {
+    Vec<D> u, v;
+    if (i + LA::N <= n) {
+      f(i, whole, u, v);
+      a.v[k] = A::step(d, a.v[k], u), b.v[k] = B::step(d, b.v[k], v);
+    } else {
+      const size_t count = size_t(n - i);
+      f(i, [count](const T* p) HWY_ATTR { return load_n(D(), p, count); }, u, v);
+      const auto in = hn::FirstN(d, count);
+      a.v[k] = hn::IfThenElse(in, A::step(d, a.v[k], u), a.v[k]), b.v[k] = hn::IfThenElse(in, B::step(d, b.v[k], v), b.v[k]);
+    }
+  }
+  if (deep) high_a.join(a), high_b.join(b);
+  out_a = deep ? high_a.fold() : a.fold(), out_b = deep ? high_b.fold() : b.fold();
+}
+/// The same for any length, as reduce_long does it.
+template <class A, class B, class T, class F, class Beside>
+HWY_INLINE void reduce_two(int64_t n, F f, Beside beside, T& a, T& b) {
+  PairwiseTree<A, T> tree_a;
+  PairwiseTree<B, T> tree_b;
+  for (int64_t at = 0;; at += kReduceBlock) {
+    const int64_t m = n - at < kReduceBlock ? n - at : kReduceBlock;
+    reduce_two_lanes<A, B, T>(
+        m, [&](int64_t i, auto load, auto& u, auto& v) HWY_ATTR { f(at + i, load, u, v); }, [&](int64_t i) HWY_ATTR { beside(at + i); }, a,
+        b);
+    if (n <= kReduceBlock) return;
+    tree_a.add(a), tree_b.add(b);
+    if (at + m >= n) break;
+  }
+  a = tree_a.result(), b = tree_b.result();
+}
+
+/// Fetches what comes `kSoon` after p, which need not exist.
+inline constexpr size_t kSoon = 2048;
+template <class T>
+HWY_INLINE void fetch_soon(const T* p) {
+  __builtin_prefetch(reinterpret_cast<const void*>(uintptr_t(p) + kSoon), 0, 3);
+}
 /// Fetches what lies at p in the row ahead.
 template <class T>
 HWY_INLINE void fetch(const T* p, RowFlow flow) {

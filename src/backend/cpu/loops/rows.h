@@ -17,12 +17,22 @@ struct RowFlow {
 };
 
 /// A row that is computed but for its last pass, which goes along with the next row's, so that arithmetic and stores past the caches do not
-/// take turns: y = from scale, (from - shift) - scale, from scale weight, or a gradient of `from` and `other` whose sum is `scale`.
+/// take turns: y = from scale, (from - shift) - scale, (from - shift) scale weight + bias, or a gradient of `from` and `other` whose sum is
+/// `scale`. `known`: `first` is what the first pass over the next row gave, which went along too.
 struct PendingRow {
   const void* from = nullptr;
   void* y = nullptr;
   double shift = 0, scale = 0;
   const void* other = nullptr;
+  bool known = false;
+  double first = 0;
+};
+/// Rows of a norm's gradient of which both sums are known, but for their last pass.
+struct PendingGrad {
+  int64_t rows = 0;
+  const void *g = nullptr, *x = nullptr, *mean = nullptr, *rstd = nullptr;
+  void *dx = nullptr, *dweight = nullptr, *dbias = nullptr;
+  double total[kGradRows] = {}, share[kGradRows] = {};
 };
 
 struct RowLoops {
@@ -48,16 +58,18 @@ struct RowLoops {
   void (*cross_entropy_grad)(const void* x, void* dx, int64_t n, double lse, double g, int64_t target, double peak, double rest);
   /// out[0] = mean, out[1] = sum of squared deviations from it.
   void (*moments)(const void* x, int64_t n, RowFlow flow, void* out);
-  /// y = (x - mean) rstd weight + bias; weight and bias may be null. Writes mean and rstd where they are not null.
+  /// y = (x - mean) rstd weight + bias; weight and bias may be null. Writes mean and rstd where they are not null. `pending` as above.
   void (*layer_norm)(const void* x, const void* weight, const void* bias, void* y, int64_t n, double eps, void* mean, void* rstd,
-                     RowFlow flow);
+                     RowFlow flow, PendingRow* pending);
+  void (*layer_norm_flush)(const PendingRow& pending, const void* weight, const void* bias, int64_t n);
   /// The same without mean and bias: y = x rstd weight, rstd = 1 / sqrt(mean(x^2) + eps). `pending` as above, its scale is rstd.
   void (*rms_norm)(const void* x, const void* weight, void* y, int64_t n, double eps, void* rstd, RowFlow flow, PendingRow* pending);
   void (*rms_norm_flush)(const PendingRow& pending, const void* weight, int64_t n);
   /// dx (may be null) of up to kGradRows rows that lie one after the other, and dweight += g normal, dbias += g (either may be null), row
-  /// by row. `mean` null: RMS norm.
+  /// by row. `mean` null: RMS norm. `pending`, which asks for dx, streaming and rows aligned to 64 bytes: as above.
   void (*norm_grad)(const void* g, const void* x, int64_t rows, const void* weight, const void* mean, const void* rstd, void* dx,
-                    void* dweight, void* dbias, int64_t n, RowFlow flow);
+                    void* dweight, void* dbias, int64_t n, RowFlow flow, PendingGrad* pending);
+  void (*norm_grad_flush)(PendingGrad& pending, const void* weight, int64_t n);
 };
 /// t is f32 or f64.
 RowLoops row_loops(DType t);

@@ -1,5 +1,6 @@
 // Softmax, log-softmax, log-sum-exp and cross entropy of one row. Three passes over a row that stays in L1 or L2: maximum; exp, stored and
-// summed; scale. Bound by the exp pass in cache and by memory above, where the next rows' lines are fetched while this one computes.
+// summed; scale. Bound by the exp pass in cache and by memory above, where all three go along at once: the first over the next row, the
+// second over this one, the last over the one before.
 #include "backend/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/loops/rows_softmax.cpp"
@@ -59,20 +60,45 @@ struct LargestOf : MaxOf {
   using MaxOf::join;
 };
 
+/// All at once: sum(exp(x - top)), the terms into `y` where not null, the next row's largest element into `next`, and beside(i).
+template <class T, class F>
+HWY_NOINLINE T exp_sum_and_next(const T* x, T* y, int64_t n, T top_, RowFlow flow, double& next, F beside) {
+  using D = Tag<T>;
+  const auto top = hn::Set(D(), top_);
+  T sum, largest;
+  reduce_two<SumOf, LargestOf, T>(
+      n,
+      [&](int64_t i, auto load, auto& e, auto& v) HWY_ATTR {
+        if (flow.wide)
+          fetch(x + n + i, flow);
+        else
+          fetch_soon(x + n + i);
+        v = load(x + n + i), e = math::exp_bounded(D(), hn::Sub(load(x + i), top));
+        beside(i);  // which may read what lies at y + i
+        if (y) hn::StoreU(e, D(), y + i);
+      },
+      [](int64_t) HWY_ATTR {}, sum, largest);
+  next = double(largest);
+  return sum;
+}
+
 template <class T>
 void softmax(const void* x_, void* y, void* scratch_, int64_t n, RowFlow flow, PendingRow* pending) {
   const T* x = static_cast<const T*>(x_);
   T* scratch = static_cast<T*>(scratch_);
-  const T top = reduce_row<LargestOf, T>(x, n);
+  const T top = pending && pending->known ? T(pending->first) : reduce_row<LargestOf, T>(x, n);
   if (pending) {
     const Tag<T> d;
     const T* from = static_cast<const T*>(pending->from);
     T* to = static_cast<T*>(pending->y);
     const auto scale = hn::Set(d, T(pending->scale));
-    const T sum = from ? exp_sum_beside(x, scratch, n, top, flow,
-                                        [&](int64_t i) HWY_ATTR { hn::Stream(hn::Mul(hn::LoadU(d, from + i), scale), d, to + i); })
-                       : exp_sum(x, scratch, n, top, flow);
-    *pending = {scratch, y, 0, T(1) / sum};
+    const auto beside = [&](int64_t i) HWY_ATTR { hn::Stream(hn::Mul(hn::LoadU(d, from + i), scale), d, to + i); };
+    const bool known = from && flow.ahead;
+    double next = 0;
+    const T sum = known  ? exp_sum_and_next(x, scratch, n, top, flow, next, beside)
+                  : from ? exp_sum_beside(x, scratch, n, top, flow, beside)
+                         : exp_sum(x, scratch, n, top, flow);
+    *pending = {scratch, y, 0, T(1) / sum, nullptr, known, next};
     return;
   }
   T* e = flow.stream ? scratch : static_cast<T*>(y);
@@ -91,18 +117,21 @@ template <class T>
 void log_softmax(const void* x_, void* y, int64_t n, RowFlow flow, PendingRow* pending) {
   const T* x = static_cast<const T*>(x_);
   const Tag<T> d;
-  const T top = reduce_row<LargestOf, T>(x, n);
+  const T top = pending && pending->known ? T(pending->first) : reduce_row<LargestOf, T>(x, n);
   T* nowhere = nullptr;
   if (pending) {
     const T* from = static_cast<const T*>(pending->from);
     T* to = static_cast<T*>(pending->y);
     const auto shift = hn::Set(d, T(pending->shift)), log_sum = hn::Set(d, T(pending->scale));
-    const T sum = from ? exp_sum_beside(x, nowhere, n, top, flow,
-                                        [&](int64_t i) HWY_ATTR {
-                                          hn::Stream(hn::Sub(hn::Sub(hn::LoadU(d, from + i), shift), log_sum), d, to + i);
-                                        })
-                       : exp_sum(x, nowhere, n, top, flow);
-    *pending = {x, y, top, log_of(sum)};
+    const auto beside = [&](int64_t i) HWY_ATTR {
+      hn::Stream(hn::Sub(hn::Sub(hn::LoadU(d, from + i), shift), log_sum), d, to + i);
+    };
+    const bool known = from && flow.ahead;
+    double next = 0;
+    const T sum = known  ? exp_sum_and_next(x, nowhere, n, top, flow, next, beside)
+                  : from ? exp_sum_beside(x, nowhere, n, top, flow, beside)
+                         : exp_sum(x, nowhere, n, top, flow);
+    *pending = {x, y, top, log_of(sum), nullptr, known, next};
     return;
   }
   const T sum = exp_sum(x, nowhere, n, top, flow);
@@ -168,7 +197,7 @@ void row_grad(const void* g_, const void* y_, void* dx, int64_t n, RowFlow flow,
   const auto beside = [&](int64_t i) HWY_ATTR {
     hn::Stream(Form::dx(D(), hn::LoadU(D(), from + i), hn::LoadU(D(), other + i), total), D(), to + i);
   };
-  *pending = {g, dx, 0, from ? grad_sum<Form>(g, y, n, flow, beside) : grad_sum<Form>(g, y, n, flow, alone), y};
+  *pending = {g, dx, 0, from ? grad_sum<Form>(g, y, n, flow, beside) : grad_sum<Form>(g, y, n, flow, alone), y, false, 0};
 }
 template <class Form, class T>
 void grad_flush(const PendingRow& p, int64_t n) {
