@@ -403,7 +403,7 @@ Tensors layer::monitor(Call& c) {
     m.check_safe(c);
   m.take(c, out, slots, remember ? before : nullptr);
   if (update) m.after_update(c, at);
-  if (m.wants_shadow(c)) [[unlikely]]
+  if (m.wants_shadow(c, at)) [[unlikely]]
     m.shadow(c, out[0], at);
   if (m.wants_values(at)) [[unlikely]]
     m.look_at_values(c, out[0], at);

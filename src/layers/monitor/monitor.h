@@ -223,7 +223,7 @@ struct MonitorState {
   bool before_update(const Call& c, uint32_t at);
   void after_update(const Call& c, uint32_t at);
   // shadow.cpp
-  bool wants_shadow(const Call& c) const;
+  bool wants_shadow(const Call& c, uint32_t at) const;
   void shadow(const Call& c, const Tensor& out, uint32_t at);
   // values.cpp
   /// Whether the values of this call are to be sampled: each place in its turn.

@@ -17,8 +17,10 @@ namespace {
 
 /// Maximum and minimum of u over rows of elements, or, where zeros are left out, the minimum of u - 1 with wrap. Both may look at an
 /// element twice, so a row's rest is a whole vector that ends where the row does.
+/// Where zeros count, the minimum is taken of floats: integer maxima and minima share one of the two ports that wide vectors have. The
+/// result then holds if there is no NaN and the minimum is a normal number.
 template <bool kLeaveZeros, class U>
-void extremes(const U* p, int64_t rows, int64_t cols, int64_t step, U magnitude, U& most, U& least) {
+void extremes(const U* p, int64_t rows, int64_t cols, int64_t step, U magnitude, U inf, U& most, U& least) {
   const Tag<U> d;
   constexpr int64_t N = hn::MaxLanes(Tag<U>());
   constexpr int kWays = 4;
@@ -32,15 +34,20 @@ void extremes(const U* p, int64_t rows, int64_t cols, int64_t step, U magnitude,
     return;
   }
   const auto mask = hn::Set(d, magnitude), one = hn::Set(d, U(1));
+  const U highest_low = kLeaveZeros || sizeof(U) < 4 ? least : inf;
   Vec<Tag<U>> high[kWays], low[kWays];
-  for (int k = 0; k < kWays; ++k) high[k] = hn::Zero(d), low[k] = hn::Set(d, least);
+  for (int k = 0; k < kWays; ++k) high[k] = hn::Zero(d), low[k] = hn::Set(d, highest_low);
   const auto see = [&](const U* at, int k) HWY_ATTR {
     const auto u = hn::And(hn::LoadU(d, at), mask);
     high[k] = hn::Max(high[k], u);
-    if constexpr (kLeaveZeros)
+    if constexpr (kLeaveZeros) {
       low[k] = hn::Min(low[k], hn::Sub(u, one));
-    else
+    } else if constexpr (sizeof(U) >= 4) {
+      const hn::RebindToFloat<Tag<U>> f;
+      low[k] = hn::BitCast(d, hn::Min(hn::BitCast(f, u), hn::BitCast(f, low[k])));
+    } else {
       low[k] = hn::Min(low[k], u);
+    }
   };
   for (int64_t i = 0; i < rows; ++i, p += step) {
     int64_t j = 0;
@@ -69,14 +76,15 @@ void scan(const void* y, int64_t rows, int64_t cols, int64_t step, U magnitude, 
   const U* const p = static_cast<const U*>(y);
   if (rows == 0 || cols == 0) return;
   U most, least;
-  // Most blocks hold no zero; then u itself has the minimum, for an operation less. A block that begins with a zero has more of them.
-  bool zeros = U(p[0] & magnitude) == 0;
-  if (!zeros) {
-    extremes<false>(p, rows, cols, step, magnitude, most, least);
-    zeros = least == 0;
+  // Most blocks hold normal numbers only; then u itself has the minimum, for an operation less. A block that begins with a zero has more
+  // of them.
+  bool normal = U(p[0] & magnitude) != 0;
+  if (normal) {
+    extremes<false>(p, rows, cols, step, magnitude, inf, most, least);
+    normal = least >= min_normal && most <= inf;
     --least;
   }
-  if (zeros) extremes<true>(p, rows, cols, step, magnitude, most, least);
+  if (!normal) extremes<true>(p, rows, cols, step, magnitude, inf, most, least);
   if (most >= inf) {
     uint64_t nan = 0, infinite = 0;
     for (int64_t i = 0; i < rows; ++i)
