@@ -24,10 +24,12 @@ double now_seconds() {
   return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
 }
 
+/// Of steps after a first one, in which a monitor gets to know the program.
 template <class F>
 double seconds_of(int steps, Monitor* watch, F&& step) {
-  const double begin = now_seconds();
-  for (int i = 0; i < steps; ++i) {
+  double begin = 0;
+  for (int i = 0; i <= steps; ++i) {
+    if (i == 1) begin = now_seconds();
     if (watch) watch->step();
     step();
   }
@@ -65,7 +67,7 @@ void measure(const CostOptions& o, const std::string& name, int steps, F&& step)
     std::unique_ptr<Monitor> watch;
     if (i % 2) watch = std::make_unique<Monitor>();
     const double middle = seconds_of(steps, watch.get(), step);
-    if (watch && o.sites && i == 1) print_load(*watch, steps);
+    if (watch && o.sites && i == 1) print_load(*watch, steps + 1);
     watch.reset();
     const double after = seconds_of(steps, nullptr, step);
     (i % 2 ? cost : control).push_back(2 * middle / (before + after) - 1);
