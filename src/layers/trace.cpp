@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "keel/error.h"
 #include "keel/random.h"
+#include "layers/monitor/lint_rules.h"
 #include "op/checks.h"
 
 namespace keel {
@@ -168,9 +169,12 @@ Tensors layer::trace(Call& c) {
   n.params = std::make_unique<std::byte[]>(c.op.params.size);
   std::memcpy(n.params.get(), c.params, c.op.params.size);
   const bool writes = writes_inputs(c.op);
+  LintCall::Number numbers[2];
+  find_numbers(c, numbers);
   for (int i = 0; i < c.in.size(); ++i) {
     const int v = r.value_of(c.in[i]);
     n.in.push_back(v);
+    if (i < 2 && v >= 0 && numbers[i].dtype != DType::none) r.graph->values[size_t(v)].given = numbers[i].given;
     if (v < 0 || impl(c.in[i]).weak) continue;
     const GraphAccess a = r.access(c.in[i], v);
     n.reads.push_back(a);
@@ -208,20 +212,24 @@ Tensors layer::trace(Call& c) {
 
 // ---- the public face ----
 
-Trace::Trace() : recorder_(new Recorder) {
-  recorder_->wrote = [](TraceSink* s, const TensorImpl& t) { static_cast<Recorder*>(s)->pending.push_back(t.storage.get()); };
-  recorder_->gradient = [](TraceSink* s, const Tensor& leaf, const Tensor& grad) {
+std::unique_ptr<Recorder> new_recorder() {
+  auto made = std::make_unique<Recorder>();
+  made->wrote = [](TraceSink* s, const TensorImpl& t) { static_cast<Recorder*>(s)->pending.push_back(t.storage.get()); };
+  made->gradient = [](TraceSink* s, const Tensor& leaf, const Tensor& grad) {
     auto& r = *static_cast<Recorder*>(s);
     GraphNode n;
     n.kind = GraphNode::Kind::gradient, n.path = scope().path, n.phase = scope().phase;
     n.in.push_back(r.value_of(leaf)), n.in.push_back(r.value_of(grad));
     r.add_node(std::move(n));
   };
-  recorder_->host_read = [](TraceSink* s, const TensorImpl& t) {
+  made->host_read = [](TraceSink* s, const TensorImpl& t) {
     auto& r = *static_cast<Recorder*>(s);
     if (t.storage && marked(r, t.storage->traced)) ++r.graph->host_reads;
   };
+  return made;
 }
+
+Trace::Trace() : recorder_(new_recorder().release()) {}
 Trace::~Trace() {
   recorder_->end();
   delete recorder_;

@@ -19,6 +19,7 @@ struct GraphValue {
   Strides strides;
   int64_t offset = 0;
   Tensor held;   // captured: the tensor; number: its value
+  double given = 0;  // number: as the program wrote it, before the call's dtype rounded it
   int root = 0;  // the value that owns the memory; itself, but for views and aliases
 };
 
@@ -78,5 +79,8 @@ struct Recorder : TraceSink {
   void add_node(GraphNode n);
   Graph finish(const Tensors& outputs) const;
 };
+
+/// One that hears of everything that a recording must know.
+std::unique_ptr<Recorder> new_recorder();
 
 }  // namespace keel

@@ -2,24 +2,17 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <string_view>
 
 #include "backend/float_bits.h"
 #include "core/impl.h"
+#include "layers/monitor/lint_rules.h"
 #include "layers/monitor/monitor.h"
-#include "layers/monitor/suggest.h"
 
 namespace keel {
 
-extern OpDef op_add, op_log, op_log2, op_maximum, op_mean, op_mul, op_softmax, op_sqrt, op_square, op_sub, op_sum;
+extern OpDef op_add;
 
 namespace {
-
-std::string number(double v) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.3g", v);
-  return text;
-}
 
 /// The bits of element `i` counted in memory, without the sign.
 uint64_t bits_of(const TensorImpl& x, int64_t i) {
@@ -49,74 +42,37 @@ double exponent_entropy(const TensorImpl& x) {
   return h;
 }
 
-struct Epsilon {
-  double value = NAN;
-};
-double epsilon_of(const Call& c) {
-  Epsilon e;
-  FieldSink sink{&e, [](void* to, const FieldInfo& info, void* member) {
-                   if (std::string_view(info.name) == "eps" && info.kind == FieldKind::number)
-                     static_cast<Epsilon*>(to)->value = *static_cast<double*>(member);
-                 }};
-  c.op.params.visit(const_cast<void*>(c.params), sink);
-  return e.value;
-}
-
-/// The smallest power of ten whose power -3/2, the slope of its inverse root, is still a number of the format.
-double least_epsilon(DType t) { return std::pow(10, std::ceil(std::log10(std::exp2(-2.0 / 3 * format_of(t).max2)))); }
-
 }  // namespace
 
 void MonitorState::lint_call(const Call& c, uint32_t at) {
   WatchedSite& s = sites[at];
   for (int i = 0; i < c.in.size() && i < 2; ++i)
     if (const Written* w = c.in[i].defined() ? known(c.in[i]) : nullptr) s.from[i] = w->site;
+  s.twice = c.in.size() == 2 && c.in[0].defined() && c.in[1].defined() && c.in[0].is(c.in[1]);
   if (c.scope.phase == Phase::backward) return;
-  const auto speak = [&](Severity severity, Detector d, const char* kind, double value, Suggestion to_do, std::string text) {
+  const auto speak = [&](Severity severity, Detector d, uint32_t blamed, const char* kind, double value, Suggestion to_do,
+                         std::string text) {
     Monitor::Finding about;
     about.severity = severity, about.value = value, about.suggestion = std::move(to_do), about.text = std::move(text);
-    warn(d, at, 0, kind, std::move(about));
+    warn(d, blamed, 0, kind, std::move(about));
   };
-  // A number that the dtype of the call rounds to 0.
-  if (const Frame* f = c.scope.frame; f && f->op == &c.op && f->inputs)
-    for (int i = 0; i < f->n_inputs && i < c.in.size(); ++i) {
-      if (!f->inputs[i]->defined() || !c.in[i].defined() || !impl(*f->inputs[i]).weak || !impl(c.in[i]).weak) continue;
-      const TensorImpl &given = impl(*f->inputs[i]), &used = impl(c.in[i]);
-      if (!is_inexact(used.spec.dtype) || is_complex(used.spec.dtype) || is_complex(given.spec.dtype)) continue;
-      const double wanted =
-          is_inexact(given.spec.dtype) ? read_double(given.data, given.spec.dtype) : double(read_int(given.data, given.spec.dtype));
-      if (wanted == 0 || read_double(used.data, used.spec.dtype) != 0) continue;
-      const double eps = least_epsilon(used.spec.dtype);
-      speak(Severity::warning, Detector::lint, "epsilon", wanted, {"epsilon", eps, "use " + number(eps) + ", or compute in f32"},
-            std::string("the number ") + number(wanted) + " given to " + c.op.name + " is 0 in " + name_of(used.spec.dtype) +
-                ", whose smallest number is " + number(std::exp2(format_of(used.spec.dtype).tiny2)));
-    }
-  if (has_risk(c.op.risk, Risk::divides) && c.in.size() && c.in[0].defined() && is_inexact(impl(c.in[0]).spec.dtype)) {
-    const DType t = impl(c.in[0]).spec.dtype;
-    if (const double eps = epsilon_of(c); eps == eps && format_of(t).narrow && eps < std::exp2(format_of(t).tiny2))
-      speak(Severity::warning, Detector::lint, "epsilon", eps, {"epsilon", 1e-5, "use 1e-5"},
-            std::string("epsilon ") + number(eps) + " of " + c.op.name + " is below the smallest " + name_of(t) +
-                ": a row without variance gets a factor beyond its range");
-  }
-  const auto made_by = [&](int i) -> const WatchedSite* {
-    const Written* w = i < c.in.size() && c.in[i].defined() ? known(c.in[i]) : nullptr;
-    return w ? &sites[w->site] : nullptr;
-  };
-  const auto origin = [&](const WatchedSite* w) -> const OpDef* { return w && w->from[0] < sites.size() ? sites[w->from[0]].op : nullptr; };
-  const WatchedSite* a = made_by(0);
-  if ((&c.op == &op_log || &c.op == &op_log2) && a && a->op == &op_softmax)
-    speak(Severity::warning, Detector::lint, "log of softmax", 0, {"stable_op", 0, "log_softmax (or cross_entropy on the logits)"},
-          "log of softmax: where logits differ by more than " + number(-0.6931 * format_of(a->results[0].dtype).tiny2) +
-              " the probability is 0 and its logarithm -inf");
-  const auto is_mean = [](const OpDef* o) { return o == &op_mean || o == &op_sum; };
-  const auto is_square = [](const OpDef* o) { return o == &op_square || o == &op_mul; };
-  if (&c.op == &op_sub)
-    if (const WatchedSite* b = made_by(1); a && b && is_mean(a->op) && is_square(origin(a)) && is_square(b->op) && is_mean(origin(b)))
-      speak(Severity::info, Detector::lint, "one-pass variance", 0, suggest_for_cancellation(op_sqrt),
-            "mean of squares less square of mean: where the mean is large against the deviation, nothing is left of the difference");
-  if (&c.op == &op_sqrt && c.recording && a && a->op == &op_sum && is_square(origin(a)))
-    speak(Severity::info, Detector::lint, "norm by hand", 0, {"stable_op", 0, "norm_safe, or an epsilon under the root"},
-          "the root of a sum of squares has no finite gradient where all of them are 0");
+  LintCall call{.op = &c.op, .params = c.params, .call = int(at), .phase = c.scope.phase, .recording = c.recording};
+  if (c.in.size() && c.in[0].defined()) call.in = impl(c.in[0]).spec.dtype, call.in_elements = impl(c.in[0]).spec.shape.numel();
+  if (c.out.size()) call.out = c.out[0].dtype, call.out_elements = c.out[0].shape.numel();
+  find_numbers(c, call.numbers);
+  const LintMakers makers{.of = this,
+                          .op = [](const void* of, int k) { return static_cast<const MonitorState*>(of)->sites[size_t(k)].op; },
+                          .maker =
+                              [](const void* of, int k, int i) {
+                                const MonitorState& m = *static_cast<const MonitorState*>(of);
+                                const uint32_t from = i < 2 ? m.sites[size_t(k)].from[i] : ~0u;
+                                return from < m.sites.size() ? int(from) : -1;
+                              },
+                          .twice = [](const void* of, int k) { return static_cast<const MonitorState*>(of)->sites[size_t(k)].twice; },
+                          .exact = false};
+  lint_rules(call, makers, [&](const LintWord& w) {
+    speak(w.severity, Detector::lint, uint32_t(w.call), w.rule, w.value, w.suggestion, w.text);
+  });
   // Memory that nobody wrote.
   for (int i = 0; i < c.in.size() && i < 8; ++i) {
     if (!c.in[i].defined()) continue;
@@ -126,7 +82,7 @@ void MonitorState::lint_call(const Call& c, uint32_t at) {
         (!parameter && (!x.storage || *x.storage->writer)))
       continue;
     if (exponent_entropy(x) < 4.5) continue;
-    speak(Severity::warning, Detector::uninitialised, "uninitialised", 0,
+    speak(Severity::warning, Detector::uninitialised, at, "uninitialised", 0,
           {"data", 0, "write it before it is read: zeros, an initialiser, or a file"},
           std::string("'") + c.op.in[std::min(i, c.op.in.size() - 1)].name + "' of " + c.op.name + " (" + to_string(x.spec) +
               ") has exponents as random bits have them: it looks like memory that nobody wrote");

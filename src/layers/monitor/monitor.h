@@ -74,6 +74,7 @@ struct WatchedSite {
   Phase phase = Phase::forward;
   uint32_t next = 0;         // the site that came after this one last time
   uint32_t from[2] = {~0u, ~0u};  // the sites that made its first inputs, at its first call
+  bool twice = false;             // both inputs were the same tensor
   WatchedResult results[4];  // one a declared output
   std::unique_ptr<WatchedArgument> argument;
   std::unique_ptr<WatchedUpdate> update;

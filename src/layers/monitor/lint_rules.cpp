@@ -1,0 +1,179 @@
+#include "layers/monitor/lint_rules.h"
+
+#include <cmath>
+#include <string_view>
+
+#include "backend/float_bits.h"
+#include "core/impl.h"
+#include "layers/monitor/series.h"
+#include "layers/monitor/suggest.h"
+
+namespace keel {
+
+extern OpDef op_abs, op_add, op_cast, op_div, op_exp, op_log, op_log1p, op_log2, op_max, op_mean, op_min, op_mul, op_norm, op_reciprocal,
+    op_relu, op_rsqrt, op_sigmoid, op_softmax, op_sqrt, op_square, op_stddev, op_sub, op_sum, op_var;
+
+namespace {
+
+std::string number(double v) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3g", v);
+  return text;
+}
+
+double epsilon_of(const OpDef& op, const void* params) {
+  double eps = NAN;
+  FieldSink sink{&eps, [](void* to, const FieldInfo& info, void* member) {
+                   if (std::string_view(info.name) == "eps" && info.kind == FieldKind::number)
+                     *static_cast<double*>(to) = *static_cast<double*>(member);
+                 }};
+  op.params.visit(const_cast<void*>(params), sink);
+  return eps;
+}
+
+/// The smallest power of ten whose power -3/2, the slope of its inverse root, is still a number of the format.
+double least_epsilon(DType t) { return std::pow(10, std::ceil(std::log10(std::exp2(-2.0 / 3 * format_of(t).max2)))); }
+
+struct Rules {
+  const LintCall& c;
+  const LintMakers& makers;
+  const Callback<void(const LintWord&)>& say;
+
+  const OpDef* op(int call) const { return call < 0 ? nullptr : makers.op(makers.of, call); }
+  /// The call that made input `i` of `call`; casts do not count.
+  int maker(int call, int i) const {
+    if (call < 0) return -1;
+    int m = makers.maker(makers.of, call, i);
+    for (int hops = 0; op(m) == &op_cast && hops < 4; ++hops) m = makers.maker(makers.of, m, 0);
+    return m;
+  }
+  bool sums(int call) const { return op(call) == &op_sum || op(call) == &op_mean; }
+  bool squares(int call) const {
+    if (op(call) == &op_square) return true;
+    return op(call) == &op_mul && makers.twice(makers.of, call);
+  }
+  bool sums_squares(int call) const { return sums(call) && squares(maker(call, 0)); }
+  /// Whether nothing keeps the argument of an exponential from being large: it was not shifted by a maximum, negated or bounded.
+  bool unbounded_exp(int call) const {
+    if (op(call) != &op_exp) return false;
+    const OpDef* from = op(maker(call, 0));
+    if (!from) return makers.exact;
+    const std::string_view name = from->name;
+    return name == "linear" || name == "matmul" || name == "mul" || name == "add" || name == "div" || name == "conv2d" ||
+           name == "embedding" || name == "layer_norm" || name == "rms_norm" || name == "batch_norm" || name == "relu";
+  }
+  /// Results that are 0 for some finite inputs, where nothing was added.
+  bool may_be_zero(int call) const {
+    const OpDef* o = op(call);
+    if (!o) return false;
+    if (o == &op_var || o == &op_stddev || o == &op_norm || o == &op_relu) return true;
+    if (o == &op_sqrt) return may_be_zero(maker(call, 0));
+    if (o == &op_sub) return op(maker(call, 0)) == &op_max && op(maker(call, 1)) == &op_min;
+    return sums_squares(call) || (sums(call) && op(maker(call, 0)) == &op_abs);
+  }
+  void tell(Severity severity, const char* rule, int call, double value, Suggestion to_do, const std::string& text) const {
+    say({severity, rule, call, value, std::move(to_do), text});
+  }
+
+  void numbers() const {
+    for (const LintCall::Number& n : c.numbers) {
+      if (n.dtype == DType::none || n.given == 0 || !std::isfinite(n.given)) continue;
+      const Format f = format_of(n.dtype);
+      if (n.used == 0) {
+        const double eps = least_epsilon(n.dtype);
+        tell(Severity::warning, "epsilon", c.call, n.given, {"epsilon", eps, "use " + number(eps) + ", or compute in f32"},
+             std::string("the number ") + number(n.given) + " given to " + c.op->name + " is 0 in " + name_of(n.dtype) +
+                 ", whose smallest number is " + number(std::exp2(f.tiny2)));
+      } else if (!std::isfinite(n.used) && (c.op == &op_add || c.op == &op_sub || c.op == &op_mul || c.op == &op_div)) {
+        tell(Severity::warning, "number beyond the dtype", c.call, n.given,
+             {"dtype", 0, "f32, or a number that " + std::string(name_of(n.dtype)) + " has"},
+             std::string("the number ") + number(n.given) + " given to " + c.op->name + " is infinite in " + name_of(n.dtype) +
+                 ", whose largest number is " + number(std::exp2(f.max2)));
+      }
+    }
+    if (has_risk(c.op->risk, Risk::divides) && is_inexact(c.in))
+      if (const double eps = epsilon_of(*c.op, c.params); eps == eps && format_of(c.in).narrow && eps < std::exp2(format_of(c.in).tiny2))
+        tell(Severity::warning, "epsilon", c.call, eps, {"epsilon", 1e-5, "use 1e-5"},
+             std::string("epsilon ") + number(eps) + " of " + c.op->name + " is below the smallest " + name_of(c.in) +
+                 ": a row without variance gets a factor beyond its range");
+  }
+
+  void logarithms() const {
+    const int a = maker(c.call, 0);
+    if (op(a) == &op_softmax)
+      tell(Severity::warning, "log of softmax", c.call, 0, {"stable_op", 0, "log_softmax (or cross_entropy on the logits)"},
+           "log of softmax: where logits differ by more than " + number(-0.6931 * format_of(c.in).tiny2) +
+               " the probability is 0 and its logarithm -inf");
+    if (op(a) == &op_sigmoid)
+      tell(Severity::info, "log of sigmoid", c.call, 0, {"stable_op", 0, "-softplus(-x), or bce_with_logits: work on logits"},
+           "log of sigmoid: below " + number(0.6931 * format_of(c.in).tiny2) + " the probability is 0 and its logarithm -inf");
+    if (op(a) == &op_sub && op(maker(a, 1)) == &op_sigmoid)
+      tell(Severity::info, "log of 1 - sigmoid", a, 0, suggest_for_cancellation(op_log),
+           "log of 1 - sigmoid: from " + number(0.6931 * format_of(c.in).digits) + " on nothing is left of the difference");
+    if (op(a) == &op_add || op(a) == &op_sum)
+      for (int i = 0; i < (op(a) == &op_add ? 2 : 1); ++i)
+        if (const int e = maker(a, i); unbounded_exp(e))
+          tell(Severity::info, op(a) == &op_add ? "softplus by hand" : "logsumexp by hand", e, 0,
+               {"stable_op", 0, op(a) == &op_add ? "softplus" : "logsumexp: it takes the largest argument off first"},
+               std::string("log of ") + op(a)->name + " of exp: arguments above " + number(0.6931 * format_of(c.in).max2) +
+                   " overflow, though the result is small");
+    if (c.op == &op_log1p && unbounded_exp(a))
+      tell(Severity::info, "softplus by hand", a, 0, {"stable_op", 0, "softplus"},
+           "log1p of exp: arguments above " + number(0.6931 * format_of(c.in).max2) + " overflow, though the result is small");
+  }
+
+  void divisions() const {
+    const int b = maker(c.call, c.op == &op_div ? 1 : 0);
+    if (c.op == &op_div && op(b) == &op_sum)
+      if (const int e = maker(b, 0); unbounded_exp(e) && maker(c.call, 0) == e) {
+        tell(Severity::info, "softmax by hand", e, 0, {"stable_op", 0, "softmax: it takes the largest argument off first"},
+             "exp over its sum: arguments above " + number(0.6931 * format_of(c.in).max2) + " make NaN of a probability");
+        return;
+      }
+    if (!may_be_zero(b)) return;
+    const double eps = std::max(1e-6, least_epsilon(c.in));
+    tell(Severity::info, "division by what may be 0", c.call, 0,
+         {"epsilon", eps, "add " + number(eps) + " to the variance or sum of squares, or use div_safe, normalize_safe or a norm layer"},
+         std::string(c.op->name) + " divides by the result of " + op(b)->name + ", which is 0 for inputs that are all the same or all 0");
+  }
+
+  void all() const {
+    if (c.phase == Phase::backward) return;
+    numbers();
+    if (c.op == &op_log || c.op == &op_log2 || c.op == &op_log1p) logarithms();
+    if (c.op == &op_div || c.op == &op_rsqrt || c.op == &op_reciprocal) divisions();
+    if (c.op == &op_sub)
+      if (const int a = maker(c.call, 0), b = maker(c.call, 1); sums_squares(a) && squares(b) && sums(maker(b, 0)) &&
+                                                                           maker(maker(a, 0), 0) == maker(maker(b, 0), 0))
+        tell(Severity::info, "one-pass variance", c.call, 0, suggest_for_cancellation(op_sqrt),
+             "mean of squares less square of mean: where the mean is large against the deviation, nothing is left of the difference");
+    if (c.op == &op_sqrt && c.recording && may_be_zero(maker(c.call, 0)))
+      tell(Severity::info, sums_squares(maker(c.call, 0)) ? "norm by hand" : "root of what may be 0", c.call, 0,
+           {"stable_op", 0, "norm_safe or sqrt_safe, or an epsilon under the root"},
+           sums_squares(maker(c.call, 0)) ? "the root of a sum of squares has no finite gradient where all of them are 0"
+                                          : "the gradient of a root is infinite at 0");
+    if (c.op == &op_sum && c.out == DType::f16 && c.out_elements && c.in_elements / c.out_elements >= 16384) {
+      const auto terms = double(c.in_elements / c.out_elements);
+      tell(Severity::info, "sum in f16", c.call, terms, {"stable_op", 0, "mean, or a sum in f32"},
+           "a sum of " + number(terms) + " f16 numbers is infinite where their mean exceeds " + number(65504 / terms));
+    }
+  }
+};
+
+}  // namespace
+
+void lint_rules(const LintCall& c, const LintMakers& makers, const Callback<void(const LintWord&)>& say) { Rules{c, makers, say}.all(); }
+
+void find_numbers(const Call& c, LintCall::Number (&numbers)[2]) {
+  const Frame* f = c.scope.frame;
+  if (!f || f->op != &c.op || !f->inputs) return;
+  for (int i = 0; i < 2 && i < f->n_inputs && i < c.in.size(); ++i) {
+    if (!f->inputs[i]->defined() || !c.in[i].defined() || !impl(*f->inputs[i]).weak || !impl(c.in[i]).weak) continue;
+    const TensorImpl &given = impl(*f->inputs[i]), &used = impl(c.in[i]);
+    if (!is_inexact(used.spec.dtype) || is_complex(used.spec.dtype) || is_complex(given.spec.dtype)) continue;
+    numbers[i] = {is_inexact(given.spec.dtype) ? read_double(given.data, given.spec.dtype) : double(read_int(given.data, given.spec.dtype)),
+                  read_double(used.data, used.spec.dtype), used.spec.dtype};
+  }
+}
+
+}  // namespace keel
