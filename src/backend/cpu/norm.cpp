@@ -99,7 +99,15 @@ KernelStatus forward(const KernelArgs& a) {
     std::byte* own = scratch + size_t(task) * 2 * one;
     RowFlow row_flow = flow;
     PendingRow pending, *const later = defers ? &pending : nullptr;
-    for (int64_t i = lo; i < hi; ++i) {
+    PendingNorm several;
+    int64_t i = lo;
+    for (const int64_t many = kGradRows; !rms && defers && flow.wide && r.n % 64 == 0 && i + many <= hi; i += many) {
+      row_flow.ahead = i + 2 * many <= hi ? flow.ahead * many : 0;
+      f.layer_norm_rows(x.read(i, own), w, b, y.target(i, own), r.n, p.eps, element(mean, i), element(rstd, i), row_flow, several);
+    }
+    if (several.x) f.layer_norm_rows(nullptr, w, b, nullptr, r.n, p.eps, nullptr, nullptr, {}, several);
+    row_flow = flow;
+    for (; i < hi; ++i) {
       const void* from = x.read(i, own);
       void* to = y.target(i, own + one);
       if (i + 1 == hi) row_flow.ahead = 0;

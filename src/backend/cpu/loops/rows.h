@@ -27,6 +27,12 @@ struct PendingRow {
   bool known = false;
   double first = 0;
 };
+/// kGradRows rows of layer norm whose statistics are known.
+struct PendingNorm {
+  const void* x = nullptr;
+  void* y = nullptr;
+  double mean[kGradRows] = {}, rstd[kGradRows] = {};
+};
 /// Rows of a norm's gradient of which both sums are known, but for their last pass.
 struct PendingGrad {
   int64_t rows = 0;
@@ -62,6 +68,10 @@ struct RowLoops {
   void (*layer_norm)(const void* x, const void* weight, const void* bias, void* y, int64_t n, double eps, void* mean, void* rstd,
                      RowFlow flow, PendingRow* pending);
   void (*layer_norm_flush)(const PendingRow& pending, const void* weight, const void* bias, int64_t n);
+  /// The same of kGradRows rows that lie one after the other, as `pending` asks for it, for rows too long for L1 together with weight and
+  /// bias. n is a multiple of 64. `x` null: writes what is pending.
+  void (*layer_norm_rows)(const void* x, const void* weight, const void* bias, void* y, int64_t n, double eps, void* mean, void* rstd,
+                          RowFlow flow, PendingNorm& pending);
   /// The same without mean and bias: y = x rstd weight, rstd = 1 / sqrt(mean(x^2) + eps). `pending` as above, its scale is rstd.
   void (*rms_norm)(const void* x, const void* weight, void* y, int64_t n, double eps, void* rstd, RowFlow flow, PendingRow* pending);
   void (*rms_norm_flush)(const PendingRow& pending, const void* weight, int64_t n);

@@ -42,6 +42,23 @@ void moments(const void* x_, int64_t n, RowFlow flow, void* out_) {
   out[1] = square_deviation(x, n, out[0], flow);
 }
 
+/// A walk over `rows` rows of n columns, `unit` columns a step: all rows of a block of columns, whose vectors of weights stay in L1, then
+/// those of the next.
+struct BlockWalk {
+  static constexpr int64_t kBlock = 512;
+  int64_t n, rows, unit, row = 0, column = 0, first = 0;
+  HWY_INLINE BlockWalk(int64_t n_, int64_t rows_, int64_t unit_) : n(n_), rows(rows_), unit(unit_) {}
+  HWY_INLINE bool more() const { return column < n; }
+  HWY_INLINE void step() {
+    column += unit;
+    if (HWY_LIKELY(column < first + kBlock && column < n)) return;
+    if (++row < rows)
+      column = first;
+    else
+      row = 0, column = first += kBlock;
+  }
+};
+
 /// y = (x - mean) rstd w + b of one vector.
 template <class T, class Load>
 HWY_INLINE auto normal_of(const T* x, const T* w, const T* b, int64_t i, Vec<Tag<T>> mean, Vec<Tag<T>> rstd, Load load) {
@@ -57,25 +74,67 @@ void normal_row(const T* x, const T* w, const T* b, T* y, int64_t n, T mean_, T 
 }
 /// All at once: the sum of (x - mean)^2, the sum of the next row into `next`, and the pending row's last pass.
 template <class T>
-HWY_NOINLINE T square_deviation_beside(const T* x, int64_t n, T mean_, RowFlow flow, const PendingRow& p, const T* w, const T* b, T& next) {
+HWY_NOINLINE T square_deviation_beside(const T* x, int64_t n, T mean_, const PendingRow& p, const T* w, const T* b, T& next) {
   using D = Tag<T>;
-  const bool wide = flow.wide;
   const T* from = static_cast<const T*>(p.from);
   T *to = static_cast<T*>(p.y), square;
   const auto mean = hn::Set(D(), mean_), shift = hn::Set(D(), T(p.shift)), scale = hn::Set(D(), T(p.scale));
   reduce_two<SumSquareOf, SumOf, T>(
       n,
       [&](int64_t i, auto load, auto& u, auto& v) HWY_ATTR {
-        if (wide)
-          fetch(x + n + i, flow);
-        else
-          fetch_soon(x + n + i);
+        fetch_soon(x + n + i);
         u = hn::Sub(load(x + i), mean), v = load(x + n + i);
         hn::Stream(normal_of(from, w, b, i, shift, scale, [](const T* at) HWY_ATTR { return hn::LoadU(D(), at); }), D(), to + i);
       },
       [](int64_t) HWY_ATTR {}, square, next);
   return square;
 }
+/// kGradRows rows, along with the last pass over as many before: half of it, and half of what is fetched, with either pass. Whole vectors.
+template <class T>
+HWY_NOINLINE void normal_rows(const T* x, const T* w, const T* b, T* y, int64_t n, double eps, T* mean_out, T* rstd_out, RowFlow flow,
+                              PendingNorm& pending) {
+  using D = Tag<T>;
+  constexpr int64_t N = hn::MaxLanes(D()), kUnit = kReduceLanes<T> / 2, kLine = 64 / int64_t(sizeof(T));
+  const auto load = [](const T* p) HWY_ATTR { return hn::LoadU(D(), p); };
+  const PendingNorm before = pending;
+  BlockWalk at(n, kGradRows, kUnit);
+  const auto some = [&]() HWY_ATTR {
+    const auto mean = hn::Set(D(), T(before.mean[at.row])), rstd = hn::Set(D(), T(before.rstd[at.row]));
+    const T* from = static_cast<const T*>(before.x) + at.row * n;
+    T* to = static_cast<T*>(before.y) + at.row * n;
+    KEEL_UNROLL for (int64_t k = 0; k < kUnit; k += N)
+      hn::Stream(normal_of(from, w, b, at.column + k, mean, rstd, load), D(), to + at.column + k);
+    at.step();
+  };
+  pending = {x, y, {}, {}};
+  for (int64_t r = 0; x && r < kGradRows; ++r) {
+    const T *row = x + r * n, *later = row;
+    const auto along = [&](int64_t) HWY_ATTR {
+      for (int64_t k = 0; k < kUnit; k += kLine) fetch(later + k, flow);
+      later += kUnit;
+      if (before.x) some();
+    };
+    T sum = 0, square = 0, none = 0;
+    reduce_two<SumOf, NoneOf, T>(n, [&](int64_t i, auto load_, auto& u, auto& v) HWY_ATTR { u = v = load_(row + i); }, along, sum, none);
+    const T m = sum / T(n);
+    const auto mean = hn::Set(D(), m);
+    reduce_two<SumSquareOf, NoneOf, T>(
+        n, [&](int64_t i, auto load_, auto& u, auto& v) HWY_ATTR { u = v = hn::Sub(load_(row + i), mean); }, along, square, none);
+    const T s = T(1) / std::sqrt(square / T(n) + T(eps));
+    pending.mean[r] = m, pending.rstd[r] = s;
+    if (mean_out) mean_out[r] = m;
+    if (rstd_out) rstd_out[r] = s;
+  }
+  if (before.x)
+    while (at.more()) some();
+}
+template <class T>
+void layer_norm_rows(const void* x, const void* w, const void* b, void* y, int64_t n, double eps, void* mean_out, void* rstd_out,
+                     RowFlow flow, PendingNorm& pending) {
+  normal_rows(static_cast<const T*>(x), static_cast<const T*>(w), static_cast<const T*>(b), static_cast<T*>(y), n, eps,
+              static_cast<T*>(mean_out), static_cast<T*>(rstd_out), flow, pending);
+}
+
 template <class T>
 void layer_norm(const void* x_, const void* w_, const void* b_, void* y_, int64_t n, double eps, void* mean_out, void* rstd_out,
                 RowFlow flow, PendingRow* pending) {
@@ -86,7 +145,7 @@ void layer_norm(const void* x_, const void* w_, const void* b_, void* y_, int64_
   const bool known = pending && pending->y && flow.ahead;
   if (pending && pending->y && !known)
     normal_row(static_cast<const T*>(pending->from), w, b, static_cast<T*>(pending->y), n, T(pending->shift), T(pending->scale), true);
-  const T square = known ? square_deviation_beside(x, n, m, flow, *pending, w, b, next) : square_deviation(x, n, m, flow);
+  const T square = known ? square_deviation_beside(x, n, m, *pending, w, b, next) : square_deviation(x, n, m, flow);
   const T r = T(1) / std::sqrt(square / T(n) + T(eps));
   if (pending)
     *pending = {x, y, m, r, nullptr, known, next};
@@ -150,70 +209,44 @@ void rms_norm_flush(const PendingRow& p, const void* w, int64_t n) {
   scale_row(static_cast<const T*>(p.from), static_cast<const T*>(w), static_cast<T*>(p.y), n, T(p.scale), true);
 }
 
-/// What the last pass over R rows takes, where no store can change it.
-template <class T, int R>
-struct GradRows {
-  const T *g, *x, *w;
-  T *dx, *dw, *db, mean[R], rstd[R], total[R], share[R];
-  HWY_INLINE GradRows(const PendingGrad& p, const T* weight)
-      : g(static_cast<const T*>(p.g)),
-        x(static_cast<const T*>(p.x)),
-        w(weight),
-        dx(static_cast<T*>(p.dx)),
-        dw(static_cast<T*>(p.dweight)),
-        db(static_cast<T*>(p.dbias)) {
-    for (int r = 0; r < R; ++r) {
-      mean[r] = p.mean ? static_cast<const T*>(p.mean)[r] : T(0), rstd[r] = static_cast<const T*>(p.rstd)[r];
-      total[r] = T(p.total[r]), share[r] = T(p.share[r]);
-    }
-  }
-};
-/// The last pass over R rows at column i: dw and db += the rows' shares, row by row, and dx.
-template <class T, int R, bool centred, class Load, class Store>
-HWY_INLINE void grad_column(const GradRows<T, R>& p, int64_t n, int64_t i, bool stream, Load load, Store store) {
+/// The last pass over columns [from, to) of row r: dw and db += the row's share, and dx.
+template <class T, bool centred>
+HWY_INLINE void grad_span(const PendingGrad& p, int64_t r, const T* w, int64_t n, int64_t from, int64_t to, bool stream) {
   using D = Tag<T>;
-  const T *g = p.g, *x = p.x, *w = p.w;
-  T *dx = p.dx, *dw = p.dw, *db = p.db;
-  auto weight = hn::Zero(D()), dweight = weight, dbias = weight;
-  if (w) weight = load(w + i);
-  if (dw) dweight = load(dw + i);
-  if (db) dbias = load(db + i);
-  // All rows are read before any is written: loads wait for stores a multiple of 4 KiB away.
-  Vec<D> gs[R], xs[R];
-  KEEL_UNROLL for (int r = 0; r < R; ++r) gs[r] = load(g + r * n + i), xs[r] = load(x + r * n + i);
-  KEEL_UNROLL for (int r = 0; r < R; ++r) {
-    const auto gv = gs[r], s = hn::Set(D(), p.rstd[r]);
-    const auto v = hn::Mul(centred ? hn::Sub(xs[r], hn::Set(D(), p.mean[r])) : xs[r], s), gw = w ? hn::Mul(gv, weight) : gv;
-    dweight = hn::Add(dweight, hn::Mul(gv, v)), dbias = hn::Add(dbias, gv);
-    if (!dx) continue;
-    const auto out =
-        hn::Mul(s, hn::Sub(centred ? hn::Sub(gw, hn::Set(D(), p.total[r])) : gw, hn::Mul(v, hn::Set(D(), p.share[r]))));
+  const T *g = static_cast<const T*>(p.g) + r * n, *x = static_cast<const T*>(p.x) + r * n;
+  T *dx = p.dx ? static_cast<T*>(p.dx) + r * n : nullptr, *dw = static_cast<T*>(p.dweight), *db = static_cast<T*>(p.dbias);
+  const auto mean = hn::Set(D(), centred ? static_cast<const T*>(p.mean)[r] : T(0)), s = hn::Set(D(), static_cast<const T*>(p.rstd)[r]),
+             total = hn::Set(D(), T(p.total[r])), share = hn::Set(D(), T(p.share[r]));
+  const auto one = [&](int64_t i, auto load, auto store) HWY_ATTR {
+    const auto gv = load(g + i), xv = load(x + i), v = hn::Mul(centred ? hn::Sub(xv, mean) : xv, s);
+    if (dw) store(hn::Add(load(dw + i), hn::Mul(gv, v)), dw + i);
+    if (db) store(hn::Add(load(db + i), gv), db + i);
+    if (!dx) return;
+    const auto gw = w ? hn::Mul(gv, load(w + i)) : gv;
+    const auto out = hn::Mul(s, hn::Sub(centred ? hn::Sub(gw, total) : gw, hn::Mul(v, share)));
     if (stream)
-      hn::Stream(out, D(), dx + r * n + i);
+      hn::Stream(out, D(), dx + i);
     else
-      store(out, dx + r * n + i);
-  }
-  if (dw) store(dweight, dw + i);
-  if (db) store(dbias, db + i);
-}
-template <class T, int R, bool centred>
-HWY_NOINLINE void grad_columns(const PendingGrad& pending, const T* w, int64_t n, int64_t from, bool stream) {
-  const GradRows<T, R> p(pending, w);
-  constexpr int64_t N = hn::MaxLanes(Tag<T>());
+      store(out, dx + i);
+  };
+  constexpr int64_t N = hn::MaxLanes(D());
   int64_t i = from;
-  for (; i + N <= n; i += N)
-    grad_column<T, R, centred>(
-        p, n, i, stream, [](const T* at) HWY_ATTR { return hn::LoadU(Tag<T>(), at); },
-        [](auto v, T* at) HWY_ATTR { hn::StoreU(v, Tag<T>(), at); });
-  if (const size_t count = size_t(n - i))
-    grad_column<T, R, centred>(
-        p, n, i, false, [count](const T* at) HWY_ATTR { return load_n(Tag<T>(), at, count); },
-        [count](auto v, T* at) HWY_ATTR { store_n(v, Tag<T>(), at, count); });
+  for (; i + N <= to; i += N)
+    one(
+        i, [](const T* at) HWY_ATTR { return hn::LoadU(D(), at); }, [](auto v, T* at) HWY_ATTR { hn::StoreU(v, D(), at); });
+  if (const size_t count = size_t(to - i))
+    one(
+        i, [count](const T* at) HWY_ATTR { return load_n(D(), at, count); },
+        [count](auto v, T* at) HWY_ATTR { store_n(v, D(), at, count); });
+}
+template <class T, bool centred>
+HWY_NOINLINE void grad_rest(const PendingGrad& p, const T* w, int64_t n, BlockWalk at, bool stream) {
+  for (; at.more(); at.step()) grad_span<T, centred>(p, at.row, w, n, at.column, n - at.column < at.unit ? n : at.column + at.unit, stream);
 }
 
 /// The two sums of row r of `own`; beside(i) as in reduce_two.
 template <class T, bool centred, class F>
-HWY_INLINE void grad_sums(PendingGrad& own, int r, const T* w, int64_t n, RowFlow flow, F beside) {
+HWY_INLINE void grad_sums(PendingGrad& own, int64_t r, const T* w, int64_t n, RowFlow flow, F beside) {
   using D = Tag<T>;
   const T *g = static_cast<const T*>(own.g) + r * n, *x = static_cast<const T*>(own.x) + r * n;
   const auto m = hn::Set(D(), centred ? static_cast<const T*>(own.mean)[r] : T(0)), s = hn::Set(D(), static_cast<const T*>(own.rstd)[r]);
@@ -229,44 +262,37 @@ HWY_INLINE void grad_sums(PendingGrad& own, int r, const T* w, int64_t n, RowFlo
       beside, share, total);
   own.total[r] = total / T(n), own.share[r] = share / T(n);
 }
-template <class T, int R, bool centred>
-HWY_NOINLINE void grad_sums_beside(PendingGrad& own, const T* w, int64_t n, RowFlow flow, const PendingGrad& p) {
-  constexpr int64_t N = hn::MaxLanes(Tag<T>());
-  const GradRows<T, R> rows(p, w);
-  int64_t column = 0;
-  for (int r = 0; r < R; ++r)
+template <class T, bool centred>
+HWY_NOINLINE void grad_sums_beside(PendingGrad& own, const T* w, int64_t n, RowFlow flow, const PendingGrad& p, BlockWalk& at) {
+  for (int64_t r = 0; r < own.rows; ++r)
     grad_sums<T, centred>(own, r, w, n, flow, [&](int64_t) HWY_ATTR {
-      KEEL_UNROLL for (int k = 0; k < Lanes<SumOf, T>::K / R; ++k, column += N)
-        grad_column<T, R, centred>(
-            rows, n, column, true, [](const T* at) HWY_ATTR { return hn::LoadU(Tag<T>(), at); },
-            [](auto v, T* at) HWY_ATTR { hn::StoreU(v, Tag<T>(), at); });
+      grad_span<T, centred>(p, at.row, w, n, at.column, at.column + kReduceLanes<T>, true);
+      at.step();
     });
-  grad_columns<T, R, centred>(p, w, n, column, true);
+}
+template <class T>
+HWY_INLINE BlockWalk grad_walk(int64_t n, int64_t rows) {
+  return BlockWalk(n, rows, kReduceLanes<T>);
 }
 template <class T, bool centred>
-void flush_grad(PendingGrad& p, const T* w, int64_t n) {
-  if (p.rows == kGradRows)
-    grad_columns<T, kGradRows, centred>(p, w, n, 0, true);
-  else if (p.rows)
-    grad_columns<T, 1, centred>(p, w, n, 0, true);
-  p.rows = 0;
-}
-template <class T, int R, bool centred>
 void grad_rows(PendingGrad own, const T* w, int64_t n, RowFlow flow, PendingGrad* pending) {
-  if (pending && pending->rows == R) {
-    grad_sums_beside<T, R, centred>(own, w, n, flow, *pending), *pending = own;
-    return;
-  }
-  if (pending) flush_grad<T, centred>(*pending, w, n);
-  for (int r = 0; own.dx && r < R; ++r) grad_sums<T, centred>(own, r, w, n, flow, [](int64_t) HWY_ATTR {});
   if (pending) {
+    const PendingGrad before = *pending;
+    BlockWalk at = grad_walk<T>(n, before.rows);
+    if (before.rows == own.rows && (own.rows == 1 || n % kReduceLanes<T> == 0)) {
+      grad_sums_beside<T, centred>(own, w, n, flow, before, at);
+    } else {
+      for (int64_t r = 0; r < own.rows; ++r) grad_sums<T, centred>(own, r, w, n, flow, [](int64_t) HWY_ATTR {});
+    }
+    if (before.rows) grad_rest<T, centred>(before, w, n, at, true);
     *pending = own;
     return;
   }
+  for (int64_t r = 0; own.dx && r < own.rows; ++r) grad_sums<T, centred>(own, r, w, n, flow, [](int64_t) HWY_ATTR {});
   // Past the caches where all rows are aligned.
   const bool stream =
       own.dx && flow.stream && n % int64_t(hn::MaxLanes(Tag<T>())) == 0 && until_aligned(static_cast<const T*>(own.dx)) == 0;
-  grad_columns<T, R, centred>(own, w, n, 0, stream);
+  grad_rest<T, centred>(own, w, n, grad_walk<T>(n, own.rows), stream);
 }
 
 template <class T>
@@ -277,17 +303,19 @@ void norm_grad(const void* g_, const void* x_, int64_t rows, const void* w_, con
   T* dx = static_cast<T*>(dx_);
   if (rows == kGradRows && n >= 2048) {  // short rows stay in L1 one by one
     const PendingGrad own{rows, g, x, mean, rstd, dx, dw, db, {}, {}};
-    return mean ? grad_rows<T, kGradRows, true>(own, w, n, flow, pending) : grad_rows<T, kGradRows, false>(own, w, n, flow, pending);
+    return mean ? grad_rows<T, true>(own, w, n, flow, pending) : grad_rows<T, false>(own, w, n, flow, pending);
   }
   if (flow.ahead) flow.ahead = n;
   for (int64_t r = 0; r < rows; ++r) {
     const PendingGrad own{1, g + r * n, x + r * n, mean ? mean + r : mean, rstd + r, dx ? dx + r * n : dx, dw, db, {}, {}};
-    mean ? grad_rows<T, 1, true>(own, w, n, flow, pending) : grad_rows<T, 1, false>(own, w, n, flow, pending);
+    mean ? grad_rows<T, true>(own, w, n, flow, pending) : grad_rows<T, false>(own, w, n, flow, pending);
   }
 }
 template <class T>
-void norm_grad_flush(PendingGrad& p, const void* w, int64_t n) {
-  p.mean ? flush_grad<T, true>(p, static_cast<const T*>(w), n) : flush_grad<T, false>(p, static_cast<const T*>(w), n);
+void norm_grad_flush(PendingGrad& p, const void* w_, int64_t n) {
+  const T* w = static_cast<const T*>(w_);
+  p.mean ? grad_rest<T, true>(p, w, n, grad_walk<T>(n, p.rows), true) : grad_rest<T, false>(p, w, n, grad_walk<T>(n, p.rows), true);
+  p.rows = 0;
 }
 }  // namespace
 
@@ -297,6 +325,7 @@ void norm_loops(DType t, RowLoops& r) {
   r.layer_norm = f ? layer_norm<float> : layer_norm<double>;
   r.rms_norm = f ? rms_norm<float> : rms_norm<double>;
   r.rms_norm_flush = f ? rms_norm_flush<float> : rms_norm_flush<double>;
+  r.layer_norm_rows = f ? layer_norm_rows<float> : layer_norm_rows<double>;
   r.layer_norm_flush = f ? layer_norm_flush<float> : layer_norm_flush<double>;
   r.norm_grad = f ? norm_grad<float> : norm_grad<double>;
   r.norm_grad_flush = f ? norm_grad_flush<float> : norm_grad_flush<double>;

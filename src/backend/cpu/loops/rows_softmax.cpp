@@ -62,17 +62,14 @@ struct LargestOf : MaxOf {
 
 /// All at once: sum(exp(x - top)), the terms into `y` where not null, the next row's largest element into `next`, and beside(i).
 template <class T, class F>
-HWY_NOINLINE T exp_sum_and_next(const T* x, T* y, int64_t n, T top_, RowFlow flow, double& next, F beside) {
+HWY_NOINLINE T exp_sum_and_next(const T* x, T* y, int64_t n, T top_, double& next, F beside) {
   using D = Tag<T>;
   const auto top = hn::Set(D(), top_);
   T sum, largest;
   reduce_two<SumOf, LargestOf, T>(
       n,
       [&](int64_t i, auto load, auto& e, auto& v) HWY_ATTR {
-        if (flow.wide)
-          fetch(x + n + i, flow);
-        else
-          fetch_soon(x + n + i);
+        fetch_soon(x + n + i);
         v = load(x + n + i), e = math::exp_bounded(D(), hn::Sub(load(x + i), top));
         beside(i);  // which may read what lies at y + i
         if (y) hn::StoreU(e, D(), y + i);
@@ -93,9 +90,9 @@ void softmax(const void* x_, void* y, void* scratch_, int64_t n, RowFlow flow, P
     T* to = static_cast<T*>(pending->y);
     const auto scale = hn::Set(d, T(pending->scale));
     const auto beside = [&](int64_t i) HWY_ATTR { hn::Stream(hn::Mul(hn::LoadU(d, from + i), scale), d, to + i); };
-    const bool known = from && flow.ahead;
+    const bool known = from && flow.ahead && !flow.wide;  // more than two rows would not stay in L1
     double next = 0;
-    const T sum = known  ? exp_sum_and_next(x, scratch, n, top, flow, next, beside)
+    const T sum = known  ? exp_sum_and_next(x, scratch, n, top, next, beside)
                   : from ? exp_sum_beside(x, scratch, n, top, flow, beside)
                          : exp_sum(x, scratch, n, top, flow);
     *pending = {scratch, y, 0, T(1) / sum, nullptr, known, next};
@@ -126,9 +123,9 @@ void log_softmax(const void* x_, void* y, int64_t n, RowFlow flow, PendingRow* p
     const auto beside = [&](int64_t i) HWY_ATTR {
       hn::Stream(hn::Sub(hn::Sub(hn::LoadU(d, from + i), shift), log_sum), d, to + i);
     };
-    const bool known = from && flow.ahead;
+    const bool known = from && flow.ahead && !flow.wide;  // more than two rows would not stay in L1
     double next = 0;
-    const T sum = known  ? exp_sum_and_next(x, nowhere, n, top, flow, next, beside)
+    const T sum = known  ? exp_sum_and_next(x, nowhere, n, top, next, beside)
                   : from ? exp_sum_beside(x, nowhere, n, top, flow, beside)
                          : exp_sum(x, nowhere, n, top, flow);
     *pending = {x, y, top, log_of(sum), nullptr, known, next};
