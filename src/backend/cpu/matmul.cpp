@@ -14,7 +14,8 @@ struct Watch {
 };
 void watch_block(void* context, const GemmBlock& block) {
   const Watch& w = *static_cast<Watch*>(context);
-  StatSlot::Part part;
+  StatSlot::Part part;  // beginning with what is known, so that most blocks bring nothing new
+  part.max_bits = w.slot->max_bits.load(std::memory_order_relaxed), part.min_bits = w.slot->min_bits.load(std::memory_order_relaxed);
   stat_rows(w.dtype, block.c, block.rows, block.cols, block.ldc, part);
   w.slot->merge(part);
 }

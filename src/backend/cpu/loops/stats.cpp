@@ -18,9 +18,10 @@ namespace {
 /// Maximum and minimum of u over rows of elements, or, where zeros are left out, the minimum of u - 1 with wrap. Both may look at an
 /// element twice, so a row's rest is a whole vector that ends where the row does.
 /// Where zeros count, the minimum is taken of floats: integer maxima and minima share one of the two ports that wide vectors have. The
-/// result then holds if there is no NaN and the minimum is a normal number.
+/// result then holds if there is no NaN and the minimum is a normal number; and false comes back, with no result, where no u is above
+/// `high_known` or below `low_known`.
 template <bool kLeaveZeros, class U>
-void extremes(const U* p, int64_t rows, int64_t cols, int64_t step, U magnitude, U inf, U& most, U& least) {
+bool extremes(const U* p, int64_t rows, int64_t cols, int64_t step, U magnitude, U inf, U high_known, U low_known, U& most, U& least) {
   const Tag<U> d;
   constexpr int64_t N = hn::MaxLanes(Tag<U>());
   constexpr int kWays = 4;
@@ -31,7 +32,7 @@ void extremes(const U* p, int64_t rows, int64_t cols, int64_t step, U magnitude,
         const U u = U(p[j] & magnitude), v = kLeaveZeros ? U(u - 1) : u;
         most = u > most ? u : most, least = v < least ? v : least;
       }
-    return;
+    return true;
   }
   const auto mask = hn::Set(d, magnitude), one = hn::Set(d, U(1));
   const U highest_low = kLeaveZeros || sizeof(U) < 4 ? least : inf;
@@ -54,11 +55,17 @@ void extremes(const U* p, int64_t rows, int64_t cols, int64_t step, U magnitude,
     for (; j + kWays * N <= cols; j += kWays * N) {
       KEEL_UNROLL for (int k = 0; k < kWays; ++k) see(p + j + k * N, k);
     }
-    for (; j + N <= cols; j += N) see(p + j, 0);
-    if (j < cols) see(p + cols - N, 1);
+    if (j + N <= cols) see(p + j, 0), j += N;
+    if (j + N <= cols) see(p + j, 1), j += N;
+    if (j + N <= cols) see(p + j, 2), j += N;
+    if (j < cols) see(p + cols - N, 3);
   }
   const auto highest = hn::Max(hn::Max(high[0], high[1]), hn::Max(high[2], high[3]));
   const auto lowest = hn::Min(hn::Min(low[0], low[1]), hn::Min(low[2], low[3]));
+  if constexpr (!kLeaveZeros) {
+    const auto top = hn::Set(d, high_known), bottom = hn::Set(d, low_known);
+    if (hn::AllTrue(d, hn::And(hn::Eq(hn::Max(highest, top), top), hn::Eq(hn::Min(lowest, bottom), bottom)))) return false;
+  }
   if constexpr (sizeof(U) == 4) {
     most = hn::GetLane(hn::MaxOfLanes(d, highest)), least = hn::GetLane(hn::MinOfLanes(d, lowest));
   } else {
@@ -68,6 +75,7 @@ void extremes(const U* p, int64_t rows, int64_t cols, int64_t step, U magnitude,
     for (int64_t k = 0; k < N; ++k) up = std::max(up, a[k]), down = std::min(down, b[k]);
     most = up, least = down;
   }
+  return true;
 }
 
 /// `rows` rows of `cols` elements, `step` apart.
@@ -75,16 +83,18 @@ template <class U>
 void scan(const void* y, int64_t rows, int64_t cols, int64_t step, U magnitude, U inf, U min_normal, bool has_inf, StatSlot::Part& part) {
   const U* const p = static_cast<const U*>(y);
   if (rows == 0 || cols == 0) return;
+  part.count += uint64_t(rows * cols);
   U most, least;
   // Most blocks hold normal numbers only; then u itself has the minimum, for an operation less. A block that begins with a zero has more
-  // of them.
+  // of them. And most blocks bring nothing new.
   bool normal = U(p[0] & magnitude) != 0;
   if (normal) {
-    extremes<false>(p, rows, cols, step, magnitude, inf, most, least);
+    const U high_known = part.max_bits < inf ? U(part.max_bits) : U(inf - 1), low_known = part.min_bits < inf ? U(part.min_bits + 1) : inf;
+    if (!extremes<false>(p, rows, cols, step, magnitude, inf, high_known, std::max(low_known, min_normal), most, least)) return;
     normal = least >= min_normal && most <= inf;
     --least;
   }
-  if (!normal) extremes<true>(p, rows, cols, step, magnitude, inf, most, least);
+  if (!normal) extremes<true>(p, rows, cols, step, magnitude, inf, U(0), U(0), most, least);
   if (most >= inf) {
     uint64_t nan = 0, infinite = 0;
     for (int64_t i = 0; i < rows; ++i)
@@ -104,7 +114,6 @@ void scan(const void* y, int64_t rows, int64_t cols, int64_t step, U magnitude, 
   const uint64_t low = least == U(~U(0)) ? ~uint64_t(0) : uint64_t(least);
   if (uint64_t(most) > part.max_bits) part.max_bits = most;
   if (low < part.min_bits) part.min_bits = low;
-  part.count += uint64_t(rows * cols);
 }
 }  // namespace
 
