@@ -28,7 +28,7 @@ def model_of(between=lambda x: x):
 
 def train(model, steps, *, fault=None, lr=1e-3, **options):
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    options.setdefault("read_every", 5)
+    options = {"read_every": 5, "cost": None, **options}
     with kt.monitor(model, optimizer=optimizer, **options) as m:
         for step in range(steps):
             torch.manual_seed(step)
@@ -55,10 +55,10 @@ def test_healthy_runs_are_silent_and_unchanged():
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in watched.modules())
 
 
-@pytest.mark.parametrize("sample", [1, 4])
-def test_the_producer_is_named(sample):
+@pytest.mark.parametrize("cost", [None, 0.04])
+def test_the_producer_is_named(cost):
     model = model_of(lambda x: torch.log(x - x.detach().max() - 1))  # NaN, between first and second
-    m = train(model, 5, sample=sample)
+    m = train(model, 5, cost=cost)
     (f,) = m.findings
     assert (
         (f.detector, f.severity, f.path, f.phase, f.step) == ("nonfinite", "fault", "1", "forward", 0)
@@ -68,7 +68,7 @@ def test_the_producer_is_named(sample):
     model = model_of()
     with torch.no_grad():
         model[1].first.weight[0, 0] = math.inf
-    m = train(model, 5, sample=sample)
+    m = train(model, 5, cost=cost)
     (f,) = m.findings
     assert (f.path, f.op, f.phase) == ("1.first", "Linear", "forward") and f.count == 5
     assert "1.first (Linear), forward, step 0" in str(f) and m.report() == f"{f} (5 times)"
@@ -110,7 +110,7 @@ class Growing(nn.Module):
 @pytest.mark.parametrize("dtype, rate, last", [(torch.float16, 1.2, 61), (torch.bfloat16, 4.0, 64)])
 def test_overflow_is_foretold(dtype, rate, last):
     model = nn.Sequential(Growing(dtype, rate))
-    with kt.monitor(model, read_every=2) as m:
+    with kt.monitor(model, read_every=2, cost=None) as m:
         for step in range(last):
             model(torch.ones(4))
             m.step()
@@ -123,7 +123,7 @@ def test_overflow_is_foretold(dtype, rate, last):
 
 def test_denominators_epsilons_and_gradients():
     model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.LayerNorm(4, eps=0.0))
-    with kt.monitor(model, read_every=1) as m:
+    with kt.monitor(model, read_every=1, cost=None) as m:
         for step in range(60):
             model(torch.randn(3, 4) * 0 + torch.tensor([1.0, 2.0, 3.0, 4.0]) * 0.25**step) if step < 40 else None
             m.step()
@@ -177,3 +177,101 @@ def test_in_place_modules_and_containers():
         out = Pair()(torch.ones(2))
         m.step()
     assert m.findings == [] and out["b"][1] == 3
+
+
+@pytest.mark.parametrize("fault", [True, False])
+def test_jumps(fault):
+    """One result is 2^20 times what it was, as after a flipped bit: the first module is named, the next are not."""
+    model = nn.Sequential(nn.Identity(), nn.Linear(4, 4), nn.Linear(4, 4))
+    with kt.monitor(model, read_every=4, cost=None) as m:
+        for step in range(24):
+            torch.manual_seed(step)
+            model((torch.randn(8, 4) + 1) * (2.0**20 if step == 20 and fault else 4.0 if step == 20 else 1.0))
+            m.step()
+    assert [(f.detector, f.step) for f in m.findings] == ([("jump", 20)] if fault else [])
+
+
+@pytest.mark.parametrize("fault", [True, False])
+def test_a_stale_second_moment(fault):
+    """Gradients grow by 30 at once: the root of Adam's second moment does not know that yet."""
+    torch.manual_seed(2)
+    model = nn.Linear(16, 4)
+    adam = torch.optim.Adam(model.parameters(), lr=1e-4, betas=(0.9, 0.999))
+    with kt.monitor(model, optimizer=adam, read_every=5, cost=None) as m:
+        for step in range(60):
+            x = torch.randn(32, 16) + 1
+            adam.zero_grad()
+            (model(x).square().mean() * (30.0 if fault and step >= 40 else 1.0)).backward()
+            adam.step()
+    found = [f for f in m.findings if f.detector == "adam"]
+    assert bool(found) == fault and all(f.step == 40 for f in found) and (fault or m.findings == [])
+
+
+@pytest.mark.parametrize("growth", [1.2, 1.0])
+def test_attention_that_collapses(growth):
+    model = nn.Sequential(nn.Softmax(-1))
+    torch.manual_seed(0)
+    x = torch.randn(2, 16, 16)
+    with kt.monitor(model, read_every=8, cost=None) as m:
+        for step in range(96):
+            model(x * growth ** (step / 2))
+            m.step()
+    found = [f for f in m.findings if f.detector == "attention_entropy"]
+    assert bool(found) == (growth > 1) and all(f.path == "0" and "entropy" in f.message for f in found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_parameters_of_random_bits(dtype):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64)).to(dtype)
+    with kt.monitor(model) as m:
+        pass
+    assert m.findings == []
+    bits = torch.randint(-(2**15), 2**15, (64 * 64 * dtype.itemsize // 2,), dtype=torch.int16)
+    with torch.no_grad():
+        model[1].weight.copy_(bits.view(dtype).view(64, 64))
+    with kt.monitor(model) as m:
+        pass
+    assert [(f.detector, f.path, f.severity) for f in m.findings] == [("uninitialised", "1.weight", "fault")]
+
+
+def test_bad_gradients_are_seen_in_every_step():
+    """Also where the governor looks at few: the gradients of parameters are always looked at."""
+    model = model_of(torch.relu)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    with kt.monitor(model, optimizer=optimizer, read_every=2, cost=0.0) as m:
+        for step in range(40):
+            optimizer.zero_grad()
+            (model(torch.ones(2, 4)).sum() * (math.inf if step == 33 else 1.0)).backward()
+            optimizer.step()
+    (f,) = m.findings
+    assert (f.detector, f.step, f.phase) == ("nonfinite", 33, "update") and f.path == "1.second.bias"
+
+
+def test_the_governor():
+    """No budget: it looks at less and less; one of everything: at more and more. The results are those of a plain run."""
+    looks = {}
+    for cost in (0.0, 1e9):
+        watched = model_of(torch.relu)
+        optimizer = torch.optim.SGD(watched.parameters(), lr=1e-3)
+        with kt.monitor(watched, optimizer=optimizer, read_every=4, cost=cost) as m:
+            for _ in range(64):
+                optimizer.zero_grad()
+                watched(torch.ones(2, 4)).square().mean().backward()
+                optimizer.step()
+        assert m.findings == [] and m.share > 0
+        looks[cost] = len(m._rows[("0", "forward.out")].history)
+    assert looks[0.0] < 24 and looks[1e9] == 64
+
+
+def test_large_tensors_in_turn():
+    """A lone infinity in a megabyte is seen within 16 looks, at once with cost=None."""
+    model = nn.Sequential(nn.Identity(), nn.ReLU())
+    x = torch.ones(512, 1024)
+    x[300, 7] = math.inf
+    for cost, last in ((None, 1), (1e9, 16)):
+        with kt.monitor(model, read_every=100, cost=cost) as m:
+            for _ in range(16):
+                model(x)
+                m.step()
+        assert m.findings and m.findings[0].step < last and m.findings[0].op == "before 0"

@@ -1,9 +1,10 @@
 """The numerical safety functions on NumPy arrays.
 
 All take arrays, scalars and nested lists, broadcast, and accept `out` and `where` as NumPy's ufuncs do (elements outside `where` keep what
-`out` holds, 0 without `out`), but for the functions of rows and of units in the last place. float16, float32, float64, integers and bools; bfloat16, float8_e4m3fn and float8_e5m2 where ml_dtypes is
-installed. Dtypes smaller than float32 compute in float32 and round once; casts to 8 bits saturate. Python numbers take the dtype of the
-arrays. Large arrays are worked through in pieces that fit the cache, so that no temporary of their size is made.
+`out` holds, 0 without `out`), but for the functions of rows and of units in the last place. float16, float32, float64, integers and bools;
+bfloat16, float8_e4m3fn and float8_e5m2 where ml_dtypes is installed. Dtypes smaller than float32 compute in float32 and round once; casts
+to 8 bits saturate. Python numbers take the dtype of the arrays. Large arrays are worked through in pieces that fit the cache, so that no
+temporary of their size is made.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import statistics
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +18,10 @@ from .._errors import NumericsError
 from .._formats import FORMATS, name_of, rounded
 
 _HISTORY = 128
+# What a monitor looks at, from all to little: every n-th kilobyte of large tensors, in turn, and every n-th step.
+_LEVELS = ((1, 1), (4, 1), (16, 1), (16, 2), (16, 4), (16, 8), (16, 16))
+_LARGE = 1 << 15  # elements
+_clock = time.perf_counter
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, *((nn.RMSNorm,) if hasattr(nn, "RMSNorm") else ()))
 
 
@@ -69,14 +75,19 @@ class Monitor:
         model: nn.Module,
         optimizer: torch.optim.Optimizer | None,
         read_every: int,
-        sample: int,
+        cost: float | None,
         break_on_instability: bool,
         on_finding: Callable[[Finding], None] | None,
     ) -> None:
         self.findings: list[Finding] = []
         self.steps = 0
+        self.share = math.nan
+        """What the watching took, over what the steps take without it; from the host's clock, NaN in the first steps."""
         self._model, self._optimizer = model, optimizer
-        self._read_every, self._sample = max(1, read_every), max(1, sample)
+        self._read_every, self._cost = max(1, read_every), cost
+        self._level = 0 if cost is None else 2
+        self._spent, self._since = 0.0, _clock()
+        self._window, self._window_spent, self._window_whole = 0, 0.0, 0.0
         self._break, self._on_finding = break_on_instability, on_finding
         self._rows: dict[tuple[str, str], _Row] = {}
         self._pending: list[tuple[_Row, Tensor]] = []
@@ -86,9 +97,12 @@ class Monitor:
         self._parents: list[tuple[_Row, list[_Row]]] = []
         self._known: dict[int, tuple[Any, _Row]] = {}
         self._unread: list[tuple[int, list[_Row], Tensor, list[tuple[_Row, list[_Row]]]]] = []
-        self._norm_mean, self._norm_var, self._norm_count = 0.0, 0.0, 0
         self._norms: deque[tuple[int, float]] = deque(maxlen=_HISTORY)
         self._absorbed: dict[str, int] = {}
+        self._ratios: deque[float] = deque(maxlen=100)
+        self._jumped = -1
+        self._looking, self._looking_at_norms, self._looks, self._next_norms = True, True, 0, max(1, read_every)
+        self._parameters: list[tuple[_Row, nn.Parameter]] = []
         self._sampled: list[tuple[str, Tensor, Tensor, Tensor]] = []
         self._seen: dict[tuple[str, str, str], Finding] = {}
         self._handles: list[Any] = []
@@ -97,18 +111,23 @@ class Monitor:
     # Life
     def __enter__(self) -> Monitor:
         for path, module in self._model.named_modules():
-            leaf = next(module.children(), None) is None
-            if leaf:
+            if next(module.children(), None) is None:
                 if getattr(module, "inplace", False):  # what it overwrites has to be looked at before
-                    self._handles.append(module.register_forward_pre_hook(lambda m, a: self._flush()))
+                    self._handles.append(module.register_forward_pre_hook(lambda m, a: self._flush() if self._pending else None))
                 self._handles.append(module.register_forward_hook(self._forward_hook(path, type(module).__name__)))
             if isinstance(module, _NORMS):
                 self._lint_norm(path, module)
                 self._handles.append(module.register_forward_pre_hook(self._norm_hook(path)))
+            if isinstance(module, nn.Softmax):
+                self._handles.append(module.register_forward_hook(self._entropy_hook(path)))
+        if not self.steps:
+            self._lint_parameters()
+        self._find_parameters()
         if self._optimizer is not None:
             self._lint_optimizer(self._optimizer)
             self._handles.append(self._optimizer.register_step_pre_hook(lambda *a: self._before_update()))
             self._handles.append(self._optimizer.register_step_post_hook(lambda *a: self.step()))
+        self._spent, self._since = 0.0, _clock()
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -120,11 +139,36 @@ class Monitor:
 
     def step(self) -> None:
         """Ends a step: called by the optimizer's hook, or by the program where the monitor was given no optimizer."""
+        start = _clock()
         self._after_update()
         self._end_step()
         self.steps += 1
-        if self.steps % self._read_every == 0:
-            self._read(raising=True)
+        self._looks += self._looking
+        self._looking = self.steps % _LEVELS[self._level][1] == 0
+        self._looking_at_norms = self._looking and self.steps >= self._next_norms
+        if self._looking_at_norms:
+            self._next_norms = self.steps + self._read_every
+        try:
+            if self.steps % self._read_every == 0:
+                self._read(raising=True)
+        finally:
+            self._govern(start)
+
+    def _govern(self, start: float) -> None:
+        """Looks at less where the share of the steps' time that goes to watching is above the budget, at more where it is far below."""
+        now = _clock()
+        spent, whole = self._spent + now - start, now - self._since
+        self._spent, self._since = 0.0, now
+        self._window, self._window_spent, self._window_whole = self._window + 1, self._window_spent + spent, self._window_whole + whole
+        if self._window < self._read_every:
+            return
+        self.share = self._window_spent / max(self._window_whole - self._window_spent, 1e-9)
+        self._window, self._window_spent, self._window_whole = 0, 0.0, 0.0
+        if self._cost is not None:
+            if self.share > self._cost:
+                self._level = min(self._level + (2 if self.share > 1.5 * self._cost else 1), len(_LEVELS) - 1)
+            elif self.share < self._cost / 4 and self._level > 0:
+                self._level -= 1
 
     def report(self) -> str:
         """All findings, one a line."""
@@ -138,31 +182,37 @@ class Monitor:
             row = self._rows[key] = _Row(path, op, phase, role, dtype, deque(maxlen=_HISTORY))
         return row
 
+    def _find_parameters(self) -> None:
+        named = self._model.named_parameters()
+        self._parameters = [(self._row(path, "gradient", "update", "parameter", torch.float32), p) for path, p in named]
+
     def _add(self, row: _Row, x: Tensor) -> None:
         if not x.numel():
             return
         if x.is_cpu and not self._pending:  # now, while it is in the cache; a kept reference would keep its memory from being used again
-            with torch.no_grad():
-                self._step_rows.append(row)
-                self._ends.extend(torch.aminmax(self._view(x.detach())))
-                return
+            self._step_rows.append(row)
+            self._ends.extend(torch.aminmax(self._view(x.detach())))
+            return
         self._pending.append((row, x.detach()))
         if len(self._pending) >= 64:
             self._flush()
 
     def _view(self, x: Tensor) -> Tensor:
-        """The tensor, or every sample-th kilobyte of it, another one each step."""
-        n = x.numel()
-        if self._sample > 1 and n >= 1 << 16 and x.is_contiguous():
-            block = 1024 // x.element_size()
-            return x.view(-1)[: n // block * block].view(-1, block)[self.steps % self._sample :: self._sample]
-        return x
+        """The tensor, or every n-th kilobyte of it, others each step."""
+        every = _LEVELS[self._level][0]
+        if every == 1 or x.numel() < _LARGE or not x.is_contiguous():
+            return x
+        block = 1024 // x.element_size()
+        rows = x.numel() // block
+        first = self._looks % every
+        offset = x.storage_offset() + first * block
+        return x.as_strided(((rows - first + every - 1) // every, block), (every * block, 1), offset)
 
     def _flush(self) -> None:
         """What was handed over since the last time: one reduction of many tensors on a device, one stack of numbers on the CPU."""
         with torch.no_grad():
             if self._ends:
-                ends = torch.stack([e.float() for e in self._ends]).view(-1, 2)
+                ends = torch.stack([e if e.dtype is torch.float32 else e.float() for e in self._ends]).view(-1, 2)
                 self._step_values.append(torch.maximum(-ends[:, 0], ends[:, 1]))  # a NaN is at both ends
                 self._ends = []
             by_dtype: dict[Any, list[tuple[_Row, Tensor]]] = {}
@@ -174,9 +224,22 @@ class Monitor:
         self._pending.clear()
 
     def _forward_hook(self, path: str, op: str) -> Any:
+        def of_gradient(row: _Row) -> Any:
+            def hook(g: Tensor) -> None:
+                start = _clock()
+                self._add(row, g)
+                self._spent += _clock() - start
+
+            return hook
+
+        outs: dict[tuple[int, torch.dtype], _Row] = {}
+
         def hook(module: nn.Module, args: Any, output: Any) -> None:
-            parents = []
-            for x in _tensors(args):
+            if not self._looking:
+                return
+            start = _clock()
+            given, parents = _tensors(args), []
+            for x in given:
                 known = self._known.get(id(x))
                 if known is not None and known[0]() is x:
                     parents.append(known[1])
@@ -184,59 +247,112 @@ class Monitor:
                     row = self._row(path, op, "forward", "in", x.dtype)
                     self._add(row, x)
                     parents.append(row)
-            given = _tensors(args)
-            for x in _tensors(output):
+            for at, x in enumerate(_tensors(output)):
                 if any(x is y for y in given):  # passed through
                     continue
-                row = self._row(path, op, "forward", "out", x.dtype)
-                self._add(row, x)
-                self._known[id(x)] = (weakref.ref(x), row)
-                self._parents.append((row, parents))
+                found = outs.get((at, x.dtype))
+                if found is None:
+                    found = outs[(at, x.dtype)] = self._row(path, op, "forward", "out", x.dtype)
+                self._known[id(x)] = (weakref.ref(x), found)
+                self._add(found, x)
+                self._parents.append((found, parents))
                 if x.requires_grad:
-                    grad = self._row(path, op, "backward", "grad", x.dtype)
-                    x.register_hook(lambda g, grad=grad: self._add(grad, g))  # type: ignore[no-untyped-call]
+                    x.register_hook(of_gradient(self._row(path, op, "backward", "grad", x.dtype)))  # type: ignore[no-untyped-call]
+            self._spent += _clock() - start
+
+        return hook
+
+    def _entropy_hook(self, path: str) -> Any:
+        """How sure the rows of a softmax of rank 3 or more are (attention): their mean entropy over the possible one, every 8th step."""
+
+        def hook(module: nn.Softmax, args: Any, output: Any) -> None:
+            if not self._looking or self._looks % 8 and self._level < 3 or not _tensors(output) or output.dim() < 3:
+                return
+            start = _clock()
+            with torch.no_grad():
+                axis = output.dim() - 1 if module.dim is None else module.dim
+                p, x = (v.detach().movedim(axis, -1).flatten(0, -2) for v in (output, args[0]))
+                every = max(1, p.shape[0] // 64)
+                p, x = p[::every].float(), x[::every].float()
+                share = torch.special.entr(p).sum(-1).mean() / math.log(max(2, p.shape[-1]))
+                largest = torch.where(torch.isfinite(x), x, 0).abs().max()
+                self._add(self._row(path, "Softmax", "forward", "logits", torch.float32), largest.reshape(1))
+                self._add(self._row(path, "Softmax", "forward", "entropy", torch.float32), share.reshape(1))
+            self._spent += _clock() - start
 
         return hook
 
     def _norm_hook(self, path: str) -> Any:
         def hook(module: nn.Module, args: Any) -> None:
-            if self.steps % self._read_every or not args or not args[0].is_floating_point():
+            if not self._looking_at_norms or not args or not args[0].is_floating_point():
                 return
-            x = args[0].detach().float()
+            start = _clock()
+            x = args[0].detach()
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 if not module.training:
                     return
-                v = x.var([d for d in range(x.dim()) if d != 1], unbiased=False)
+                count = x.numel() // max(1, x.shape[1])
+                part = x[:: max(1, min(x.shape[0] // 2, count // 4096))] if self._level else x
+                v = _variance(part.float().transpose(0, 1).flatten(1))
             elif isinstance(module, nn.GroupNorm):
-                v = x.reshape(x.shape[0], module.num_groups, -1).var(-1, unbiased=False)
+                v = _variance(x.reshape(x.shape[0], module.num_groups, -1).float())
             else:
                 dims = list(range(-len(module.normalized_shape), 0))  # type: ignore[arg-type]
-                v = x.var(dims, unbiased=False) if isinstance(module, nn.LayerNorm) else x.square().mean(dims)
+                rows = x.flatten(0, dims[0] - 1) if x.dim() > len(dims) else x
+                if self._level and rows is not x:
+                    rows = rows[:: max(1, min(_LEVELS[self._level][0], rows.shape[0] // 64))]
+                flat = rows.float().flatten(dims[0])
+                v = _variance(flat) if isinstance(module, nn.LayerNorm) else flat.square().mean(-1)
             row = self._row(path, type(module).__name__, "forward", "denominator", torch.float32)
             self._add(row, v.min().reshape(1))
             self._add(self._row(path, type(module).__name__, "forward", "denominator_mean", torch.float32), v.mean().reshape(1))
+            self._spent += _clock() - start
 
         return hook
 
     def _before_update(self) -> None:
+        start = _clock()
         self._flush()
-        grads: dict[Any, list[Tensor]] = {}
+        grads: dict[Any, list[tuple[_Row, Tensor]]] = {}
         self._sampled = []
-        for path, p in self._model.named_parameters():
+        for row, p in self._parameters:
             if p.grad is None:
                 continue
-            grads.setdefault((p.grad.device, p.grad.dtype), []).append(p.grad)
+            grads.setdefault((p.grad.device, p.grad.dtype), []).append((row, p.grad))
             if p.dtype in (torch.float16, torch.bfloat16):
                 stride = max(1, p.numel() // 1024)
                 w = p.detach().reshape(-1)[::stride]
-                self._sampled.append((path, p.detach(), w.clone(), p.grad.detach().reshape(-1)[::stride] != 0))
+                self._sampled.append((row.path, p.detach(), w.clone(), p.grad.detach().reshape(-1)[::stride] != 0))
         if grads:
             with torch.no_grad():
-                norms = [torch.stack(list(torch._foreach_norm(g, 2))).float() for g in grads.values()]
-                total = torch.linalg.vector_norm(torch.cat([n.to(norms[0].device) for n in norms]))
-            self._flush()
-            self._step_rows.append(self._row("", "parameters", "update", "gradient_norm", torch.float32))
-            self._step_values.append(total.reshape(1))
+                norms = [torch.stack(torch._foreach_norm([g for _, g in group], 2)).float() for group in grads.values()]
+                each = norms[0] if len(norms) == 1 else torch.cat([n.to(norms[0].device, non_blocking=True) for n in norms])
+                self._step_values += [each, torch.linalg.vector_norm(each).reshape(1)]
+                for group in grads.values():
+                    self._step_rows += [row for row, _ in group]
+                self._step_rows.append(self._row("", "parameters", "update", "gradient_norm", torch.float32))
+                self._second_moments()
+        self._spent += _clock() - start
+
+    def _second_moments(self) -> None:
+        """Adam's: the root mean square of gradient / sqrt(second moment), of 64 weights of at most 16 parameters, always the same."""
+        if not isinstance(self._optimizer, (torch.optim.Adam, torch.optim.AdamW)):
+            return
+        g, v = [], []
+        for group in self._optimizer.param_groups:
+            for p in group["params"][:: max(1, len(group["params"]) // 16)]:
+                state = self._optimizer.state.get(p)
+                if p.grad is None or not state or "exp_avg_sq" not in state or not p.is_contiguous():
+                    continue
+                stride = max(1, p.numel() // 64)
+                steps = float(state["step"]) if not isinstance(state["step"], Tensor) or state["step"].is_cpu else self.steps
+                g.append(p.grad.detach().reshape(-1)[::stride][:64].float())
+                v.append(state["exp_avg_sq"].reshape(-1)[::stride][:64].float() / (1 - group["betas"][1] ** max(1.0, steps)))
+        if g:
+            gs, vs = torch.cat(g), torch.cat(v)
+            share = torch.where(vs > 0, gs.square() / torch.where(vs > 0, vs, 1), 0).sum() / (vs > 0).sum().clamp(min=1)
+            self._step_rows.append(self._row("", "parameters", "update", "adam", torch.float32))
+            self._step_values.append(share.sqrt().reshape(1))
 
     def _after_update(self) -> None:
         self._flush()
@@ -259,6 +375,7 @@ class Monitor:
 
     # Judging, on the host, every `read_every` steps.
     def _read(self, raising: bool) -> None:
+        self._find_parameters()  # a program may exchange them
         unread, self._unread = self._unread, []
         found = len(self.findings)
         if unread:
@@ -285,23 +402,32 @@ class Monitor:
 
     def _judge(self, step: int, rows: list[_Row], values: list[float], parents: list[tuple[_Row, list[_Row]]]) -> None:
         bad = {id(row) for row, v in zip(rows, values) if not math.isfinite(v) and row.role in ("in", "out", "grad")}
-        if bad and self._poisoned is not None:  # weights that a bad step wrote: more of the same
+        lost = [row for row, v in zip(rows, values) if row.role == "parameter" and not math.isfinite(v)]
+        if (bad or lost) and self._poisoned is not None:  # weights that a bad step wrote: more of the same
             self._poisoned.count += 1
         elif bad:
             self._blame(step, rows, dict(zip(map(id, rows), values)), parents, bad)
-        if not bad:
+        if lost and self._poisoned is None:  # gradients are looked at in full, results in part
+            text = f"the gradients of {len(lost)} parameters are NaN or infinite, this one's last; what made it was not looked at in this step"
+            self._poisoned = self._find(Finding("fault", "nonfinite", step, lost[-1].path, "gradient", "update", text))
+        if not bad and not lost:
             self._poisoned = None
         for row, v in zip(rows, values):
             if row.role == "gradient_norm":
                 self._judge_norm(step, row, v)
             elif row.role == "absorbed":
                 self._judge_absorbed(step, row, v)
-            elif math.isfinite(v):
+            elif row.role == "adam":
+                self._judge_adam(step, v)
+            elif math.isfinite(v) and row.role != "parameter":
                 row.history.append((step, v))
                 if row.role == "denominator":
                     mean = self._rows[(row.path, "forward.denominator_mean")].history
                     self._judge_denominator(step, row, v, mean[-1][1] if mean else v)
-                elif row.role != "denominator_mean" and not bad:
+                elif row.role == "entropy":
+                    self._judge_entropy(step, row)
+                elif row.role in ("in", "out", "grad") and not bad:
+                    self._judge_jump(step, row, v)
                     self._judge_headroom(step, row, v)
 
     def _blame(self, step: int, rows: list[_Row], values: dict[int, float], parents: list[tuple[_Row, list[_Row]]], bad: set[int]) -> None:
@@ -341,7 +467,12 @@ class Monitor:
             return
         room = math.log2(f.max) - math.log2(v)
         narrow = f.max < 1e30
-        eta, fit = _eta([(s, math.log2(f.max) - math.log2(x)) for s, x in list(row.history)[-8:] if x > 0])
+        left = [(s, math.log2(f.max) - math.log2(x)) for s, x in list(row.history)[-8:] if x > 0]
+        if len(left) == 8 and all(bits == room for _, bits in left):  # a mask's fill
+            return
+        eta, fit = _eta(left)
+        if left[0][1] - room < 0.05 * 7:  # no trend
+            eta = math.inf
         if (eta <= 20 and fit > 0.8 and (room <= 6 or not narrow)) or room < (2 if narrow else 8):
             text = f"largest magnitude {v:.3g} is {room:.1f} bits below the end of {name_of(row.dtype)}"
             if math.isfinite(eta):
@@ -371,16 +502,14 @@ class Monitor:
         """D4: growth without a pause; D9: a gradient norm far from what it was."""
         if not math.isfinite(v):
             return
-        if self._norm_count >= 20:
-            z = (v - self._norm_mean) / max(math.sqrt(self._norm_var), 1e-3 * self._norm_mean, 1e-30)
-            if z > 6:
-                text = f"gradient norm {v:.3g} is {z:.0f} deviations above its mean {self._norm_mean:.3g}"
-                self._find(Finding("warning", "gradient_norm", step, "", "parameters", "update", text, "gradient clipping"))
-        weight = 0.03 if self._norm_count >= 20 else 1 / (self._norm_count + 1)
-        delta = v - self._norm_mean
-        self._norm_mean += weight * delta
-        self._norm_var = (1 - weight) * (self._norm_var + weight * delta * delta)
-        self._norm_count += 1
+        known = [math.log2(x) for _, x in self._norms if x > 0]
+        if v > 0 and len(known) >= 30:
+            middle = statistics.median(known)
+            spread = max(1.4826 * statistics.median(abs(x - middle) for x in known), 0.25)
+            if math.log2(v) > middle + 6 * spread and math.log2(v) > max(known) + math.log2(10):
+                text = f"gradient norm {v:.3g} is {2 ** (math.log2(v) - middle):.0f} times its median and ten times any before"
+                hint = f"gradient clipping at {2 * 2**middle:.2g}"
+                self._find(Finding("warning", "gradient_norm", step, "", "parameters", "update", text, hint))
         self._norms.append((step, v))
         rises = [math.log2(b / a) if a > 0 and b > 0 else 0 for (_, a), (_, b) in zip(list(self._norms)[-8:], list(self._norms)[-7:])]
         if len(rises) >= 7 and all(r > 0.5 for r in rises):
@@ -395,6 +524,38 @@ class Monitor:
             text = f"{100 * share:.0f} % of the weights with a gradient did not change for 10 steps: updates are below half a digit"
             self._find(Finding("warning", "absorption", step, row.path, "update", "update", text, "float32 master weights"))
 
+    def _judge_adam(self, step: int, v: float) -> None:
+        """D8: gradients that the second moment does not know yet."""
+        if not math.isfinite(v):
+            return
+        norms = [x for _, x in self._norms]
+        new = len(norms) < 2 or norms[-1] > max(norms[:-1])  # this step's norm was judged before
+        if len(self._ratios) >= 20 and v > 5 and v > 3 * max(self._ratios) and new:
+            text = f"the root mean square of gradient / sqrt(second moment) is {v:.1f}, {max(self._ratios):.2g} at most before: too long a step"
+            hint = "a smaller beta2, or clipping of the update"
+            self._find(Finding("warning", "adam", step, "", type(self._optimizer).__name__, "update", text, hint))
+        self._ratios.append(v)
+
+    def _judge_jump(self, step: int, row: _Row, v: float) -> None:
+        """D4, kind jump: 16 bits more than in all of at least 16 readings before, which lay within 8 bits. The first in a step speaks."""
+        before = [x for s, x in row.history if s < step and x > 0]
+        if len(before) < 16 or v <= 0 or step == self._jumped or v < 65536 * max(before) or max(before) > 256 * min(before):
+            return
+        self._jumped = step
+        text = f"largest magnitude {v:.3g}, never above {max(before):.3g} in {len(before)} readings"
+        hint = "compute the step again: what does not come back is the machine's, else look at the batch"
+        self._find(Finding("warning", "jump", step, row.path, row.op, row.phase, text, hint))
+
+    def _judge_entropy(self, step: int, row: _Row) -> None:
+        """D10: rows of a softmax that settle on one entry while its input grows."""
+        low = [x for _, x in list(row.history)[-4:]]
+        logits = [x for _, x in list(self._rows[(row.path, "forward.logits")].history)[-4:]]
+        grown = len(logits) == 4 and logits[-1] > 32 and all(a < b for a, b in zip(logits, logits[1:]))
+        if len(low) == 4 and max(low) < 0.1 and grown:
+            text = f"rows use {100 * low[-1]:.1f} % of the possible entropy, the largest input {logits[-1]:.3g} grows"
+            hint = "normalised queries and keys, or a smaller learning rate"
+            self._find(Finding("warning", "attention_entropy", step, row.path, row.op, "forward", text, hint))
+
     # Before the first step (D14).
     def _lint_norm(self, path: str, module: nn.Module) -> None:
         eps = getattr(module, "eps", None)
@@ -402,6 +563,20 @@ class Monitor:
         if eps and p is not None and rounded(float(eps), FORMATS[name_of(p.dtype)]) == 0:
             text = f"eps {eps:g} is 0 in {name_of(p.dtype)}"
             self._find(Finding("warning", "epsilon", 0, path, type(module).__name__, "forward", text, "eps = 1e-05"))
+
+    def _lint_parameters(self) -> None:
+        """D13: parameters whose exponents are spread as in random bits: memory that nothing was written to."""
+        for path, p in self._model.named_parameters():
+            f = FORMATS.get(name_of(p.dtype))
+            if f is None or p.dtype.itemsize < 2 or p.numel() < 512 or p.is_meta:
+                continue
+            x = p.detach().reshape(-1)[:: max(1, p.numel() // 4096)].cpu().float()
+            x = torch.where(torch.isfinite(x), x, 2.0**127)
+            _, counts = torch.unique(torch.frexp(x).exponent // (1 if f.max < 1e30 else 8), return_counts=True)  # 32 classes in all formats
+            share = counts.float() / counts.sum()
+            if float(-(share * share.log2()).sum()) > 4.5:
+                text = "exponents are spread as in random bits: was it initialised?"
+                self._find(Finding("fault", "uninitialised", 0, path, "parameter", "forward", text, "torch.nn.init"))
 
     def _lint_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         for group in optimizer.param_groups:
@@ -414,11 +589,18 @@ class Monitor:
 
 
 def _tensors(x: Any) -> list[Tensor]:
+    if type(x) is tuple and len(x) == 1:
+        x = x[0]
     if isinstance(x, Tensor):
         return [x] if x.is_floating_point() and x.dtype.itemsize > 1 else []
     if isinstance(x, (tuple, list)):
         return [t for y in x for t in _tensors(y)]
     return [t for y in x.values() for t in _tensors(y)] if isinstance(x, dict) else []
+
+
+def _variance(x: Tensor) -> Tensor:
+    """Of rows; much faster than torch.var."""
+    return (x - x.mean(-1, keepdim=True)).square().mean(-1)
 
 
 def _eta(points: list[tuple[int, float]]) -> tuple[float, float]:
@@ -439,19 +621,23 @@ def monitor(
     *,
     optimizer: torch.optim.Optimizer | None = None,
     read_every: int = 10,
-    sample: int = 1,
+    cost: float | None = 0.04,
     break_on_instability: bool = False,
     on_finding: Callable[[Finding], None] | None = None,
 ) -> Monitor:
     """A context in which every module of `model` is watched: its output, the gradient of that, norm layers' variances, the update.
 
-    The largest magnitude of each is taken by batched reductions; the numbers stay on the device and are read every `read_every`
-    steps.
-    Detectors: `nonfinite` (which module made the first NaN or infinity, or between which modules the program did), `headroom` (will
-    overflow its dtype, with steps left), `underflow` (float16 gradients), `denominator` (variances of norm layers), `growth` and
-    `gradient_norm`, `absorption` (updates too small for 16-bit weights), `epsilon` (an eps that its dtype does not have). With `optimizer`
-    each of its steps ends one here, else call `step()`. `sample` n looks at every n-th kilobyte of large tensors, another one each step:
-    cheaper, and a lone NaN may be seen late. `break_on_instability` raises InstabilityError at the reading that finds something.
+    The largest magnitude of each stays on the device and is read every `read_every` steps. Detectors: `nonfinite` (which module made the
+    first NaN or infinity, or between which modules the program did), `headroom` (will overflow its dtype, with steps left), `jump`,
+    `underflow` (float16 gradients), `denominator` (variances of norm layers), `growth` and `gradient_norm`, `adam` (gradients that the
+    second moment does not know), `attention_entropy` (of nn.Softmax), `absorption` (updates too small for 16-bit weights); before the first
+    step `epsilon` (one that its dtype does not have) and `uninitialised` (parameters). With `optimizer` each of its steps ends one here,
+    else call `step()`.
+
+    `cost` is the share of a step's time that watching may take, by the host's clock: it begins with every 16th kilobyte of large tensors,
+    then goes down to every 16th step, or up to everything. Gradients of parameters are always looked at in
+    full, so that no NaN in them is missed. None: everything, each step. `Monitor.share` says what it takes. `break_on_instability`
+    raises InstabilityError at the reading that finds something.
 
     >>> model = torch.nn.Linear(2, 1)
     >>> with monitor(model) as m:
@@ -460,4 +646,4 @@ def monitor(
     >>> m.findings[0].detector
     'nonfinite'
     """
-    return Monitor(model, optimizer, read_every, sample, break_on_instability, on_finding)
+    return Monitor(model, optimizer, read_every, cost, break_on_instability, on_finding)
