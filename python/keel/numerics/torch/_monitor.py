@@ -408,7 +408,7 @@ class Monitor:
         elif bad:
             self._blame(step, rows, dict(zip(map(id, rows), values)), parents, bad)
         if lost and self._poisoned is None:  # gradients are looked at in full, results in part
-            text = f"the gradients of {len(lost)} parameters are NaN or infinite, this one's last; what made it was not looked at in this step"
+            text = f"the gradients of {len(lost)} parameters are NaN or infinite, this one's last; who made it was not looked at"
             self._poisoned = self._find(Finding("fault", "nonfinite", step, lost[-1].path, "gradient", "update", text))
         if not bad and not lost:
             self._poisoned = None
@@ -572,7 +572,8 @@ class Monitor:
                 continue
             x = p.detach().reshape(-1)[:: max(1, p.numel() // 4096)].cpu().float()
             x = torch.where(torch.isfinite(x), x, 2.0**127)
-            _, counts = torch.unique(torch.frexp(x).exponent // (1 if f.max < 1e30 else 8), return_counts=True)  # 32 classes in all formats
+            classes = torch.frexp(x).exponent // (1 if f.max < 1e30 else 8)  # 32 in all formats
+            _, counts = torch.unique(classes, return_counts=True)
             share = counts.float() / counts.sum()
             if float(-(share * share.log2()).sum()) > 4.5:
                 text = "exponents are spread as in random bits: was it initialised?"
