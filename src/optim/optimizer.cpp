@@ -77,13 +77,14 @@ const Tensor& fitting_count(Tensor& t, const Tensor& p) {
   return t;
 }
 
-void step_group(const OptimizerState& s, Group& g, const void* site) {
+void step_group(const OptimizerState& s, Group& g, const Tensor& skip, const void* site) {
   const int64_t n = g.parameters.size();
   SmallVector<const Tensor*, 64> in;
   in.push_back(&g.hyper);
+  in.push_back(&skip);
   for (int64_t i = 0; i < n; ++i)
     if (has_gradient(g.parameters[i])) in.push_back(&g.parameters[i]);
-  const int64_t live = in.size() - 1;
+  const int64_t live = in.size() - 2;
   if (!live) return;
   for (int64_t i = 0; i < n; ++i)
     if (has_gradient(g.parameters[i])) in.push_back(&impl(g.parameters[i]).grad->grad);
@@ -96,8 +97,8 @@ void step_group(const OptimizerState& s, Group& g, const void* site) {
   }
   for (int64_t i = 0; counts && i < n; ++i)
     if (has_gradient(g.parameters[i])) in.push_back(&fitting_count(g.steps[size_t(i)], g.parameters[i]));
-  for (int64_t i = 1; i < in.size(); ++i)
-    if (i <= live || i > 2 * live) note_write(*in[i], s.rule->name);
+  for (int64_t i = 2; i < in.size(); ++i)
+    if (i < 2 + live || i >= 2 + 2 * live) note_write(*in[i], s.rule->name);
   s.rule->run(Inputs(in.data(), int(in.size())), s.flags, g.values(), site);
 }
 
@@ -146,13 +147,22 @@ void Optimizer::add_group(const Tensors& parameters, std::initializer_list<doubl
   s.groups.push_back(std::move(g));
 }
 
-void Optimizer::step() {
+void Optimizer::step() { step_with(Tensor(), __builtin_return_address(0)); }
+void Optimizer::step_unless(const Tensor& skip) {
+  if (!skip.defined()) raise(Error(ErrorCode::value, "'skip' is an empty tensor").op("step_unless").hint("step() always steps"));
+  step_with(skip, __builtin_return_address(0));
+}
+
+void Optimizer::step_with(const Tensor& skip, const void* site) {
   OptimizerState& s = state_of(state_);
   if (!s.reported) detail::report_first_step(s);
   ScopeGuard guard;
   Scope& scope_now = scope();
   scope_now.grad = false, scope_now.autocast = DType::none, scope_now.phase = Phase::optimiser;
-  for (Group& g : s.groups) step_group(s, g, __builtin_return_address(0));
+  for (Group& g : s.groups) {
+    const Device d = g.parameters[0].device();
+    step_group(s, g, skip.defined() && skip.device() != d ? skip.to(d) : skip, site);
+  }
 }
 
 void Optimizer::zero_grad() {

@@ -100,6 +100,44 @@ TEST_F(TrainsOnDevice, Transformer) {
   learns_the_same([] { return Transformer(); }, randint(0, 17, {6, 12}), randint(0, 17, {72}), 1.0);
 }
 
+/// Autocast and loss scaling with everything on the device: the same losses, the same scales after the same overflows, and weights that
+/// these never reach.
+TEST_F(TrainsOnDevice, MixedPrecision) {
+  for (const DType low : {bf16, f16}) {
+    const auto train = [&](Device where) {
+      manual_seed(5);
+      nn::Sequential net(nn::Linear(16, 32), nn::ReLU(), nn::LayerNorm(32), nn::Linear(32, 4));
+      const Tensor x = randn({32, 16}).to(where), y = randint(0, 4, {32}).to(where);
+      net.to(where);
+      optim::AdamW opt(net.parameters(), {.lr = 1e-2});
+      optim::GradScaler scaler({.init_scale = 1024, .growth_interval = 3});
+      std::vector<double> losses, scales;
+      for (int i = 0; i < 10; ++i) {
+        opt.zero_grad();
+        Tensor loss;
+        {
+          Autocast guard(low);
+          loss = cross_entropy(net(x), y);
+        }
+        scaler.scale(i == 4 ? loss * INFINITY : loss).backward();
+        if (i % 2) scaler.unscale_(opt), nn::clip_grad_norm(net.parameters(), 1.0);
+        scaler.step(opt);
+        EXPECT_EQ(scaler.found_inf(opt).device(), where);
+        scaler.update();
+        losses.push_back(loss.item()), scales.push_back(scaler.get_scale());
+      }
+      for (const Tensor& p : net.parameters()) EXPECT_EQ(all(isfinite(p.detach().to(cpu_device))).item(), 1.0);
+      EXPECT_EQ(opt.state_dict().find("state.0.step")->to(cpu_device).item(), 9);
+      return std::pair(losses, scales);
+    };
+    const auto here = train(cpu_device), there = train(d);
+    EXPECT_EQ(here.second, there.second);
+    EXPECT_EQ(here.second, (std::vector<double>{1024, 1024, 2048, 2048, 1024, 1024, 1024, 2048, 2048, 2048}));
+    for (size_t i = 0; i < here.first.size(); ++i) EXPECT_NEAR(there.first[i], here.first[i], 0.02 * here.first[i]) << "step " << i;
+    EXPECT_LT(there.first.back(), 0.8 * there.first.front());
+  }
+}
+
 TEST_F(TrainsOnDevice, ErrorsInDataNameTheCall) {
   const Tensor weight = randn({5, 3}).to(d), ids = tensor({1, 7, 9}).to(d);
   try {

@@ -167,5 +167,68 @@ TEST(GradScaler, ReplaysReadTheScaleAnew) {
   EXPECT_EQ(g.run({x})[0].item(), 64);
 }
 
+/// A recorded step looks at nothing on the host: replays leave themselves out, and move the scale and its count, by the values of the day.
+TEST(GradScaler, ReplayedStepsLeaveThemselvesOut) {
+  const auto run = [](bool replayed) {
+    optim::GradScaler scaler({.init_scale = 64, .growth_interval = 2});
+    Tensor p = ones({3}, {.requires_grad = true});
+    optim::SGD opt({p}, {.lr = 0.5, .momentum = 0.5});
+    const auto f = [&](const Tensors& in) {
+      opt.zero_grad();
+      const Tensor loss = sum(p * in[0]);
+      scaler.scale(loss).backward();
+      scaler.step(opt);
+      scaler.update();
+      return Tensors{loss.detach()};
+    };
+    const auto batch = [](int flag) {
+      return Tensors{tensor({flag == 1 ? double(INFINITY) : flag == 2 ? double(NAN) : 1.0, 2.0, 3.0}).astype(f32)};
+    };
+    std::vector<double> all;
+    Graph g = replayed ? trace(f, batch(kFlags[0])) : Graph();
+    bool first = true;
+    for (int flag : kFlags) {
+      if (!replayed)
+        f(batch(flag));
+      else if (!first)
+        g.run(batch(flag));
+      first = false;
+      all.push_back(scaler.get_scale());
+      all.push_back(scaler.state_dict().find("_growth_tracker")->item());
+      const Tensor now = p.detach().to(f64);
+      all.insert(all.end(), now.data<double>(), now.data<double>() + 3);
+    }
+    return all;
+  };
+  EXPECT_EQ(run(true), run(false));
+}
+
+TEST(Optimizer, StepUnlessChangesNothingWhereAsked) {
+  Tensor p = ones({3}, {.requires_grad = true});
+  optim::Adam opt({p}, {.lr = 0.5});
+  sum(p * p).backward();
+  opt.step_unless(ones(Shape()));
+  EXPECT_TRUE(array_equal(p.detach(), ones({3})));
+  EXPECT_EQ(opt.state_dict().find("state.0.step")->item(), 0);
+  opt.step_unless(zeros(Shape()));
+  EXPECT_FALSE(array_equal(p.detach(), ones({3})));
+  EXPECT_EQ(opt.state_dict().find("state.0.step")->item(), 1);
+  EXPECT_THROW(opt.step_unless(Tensor()), Error);
+  EXPECT_THROW(opt.step_unless(ones({2})), Error);
+}
+
+/// A step that the scaler leaves out is no fault of the run.
+TEST(GradScaler, MonitorsTakeAnOverflowForWhatItIs) {
+  Tensor p = ones({3}, {.requires_grad = true});
+  optim::SGD opt({p}, {.lr = 0.5});
+  p.sum().backward();
+  Monitor m(MonitorOptions{.foretell = false});
+  m.step();
+  opt.step_unless(ones(Shape()));
+  m.step();
+  EXPECT_EQ(m.blocked_steps(), 0);
+  EXPECT_TRUE(array_equal(p.detach(), ones({3})));
+}
+
 }  // namespace
 }  // namespace keel

@@ -37,6 +37,9 @@ class Optimizer {
 
   /// Changes every parameter that has a gradient, in place, without recording a gradient.
   void step();
+  /// As `step`, but where `skip` (f32[]) is not 0 nothing changes, step counts included. It may lie on the device of the parameters, and is
+  /// looked at there: the host does not wait. ShapeError for anything but f32[].
+  void step_unless(const Tensor& skip);
   /// Drops the gradients; the next backward pass sets them anew.
   void zero_grad();
 
@@ -69,6 +72,7 @@ class Optimizer {
   Optimizer(const detail::Rule& rule, uint32_t flags);
   /// `settings` in the order of the rule; kInherit takes the one of `defaults`.
   void add_group(const Tensors& parameters, std::initializer_list<double> settings, std::initializer_list<double> defaults);
+  void step_with(const Tensor& skip, const void* site);
   Ref<detail::OptimizerState> state_;
 };
 

@@ -27,6 +27,9 @@ struct GradScalerOptions {
 ///     scaler.step(opt);
 ///     scaler.update();
 ///
+/// Where the loss is on another device than the CPU, so are the scale, what was found in the gradients and the count of good steps, and nothing
+/// of this waits for the device: the step reads there whether it is to be left out. Only `get_scale` and `state_dict` wait.
+///
 /// Not to be shared between threads.
 class GradScaler {
  public:
@@ -40,8 +43,8 @@ class GradScaler {
   /// Divides the gradients of the optimiser's parameters by the scale, in place, and notes whether any was not finite before. `step`
   /// does it where it was not done. ValueError where it was done since the last `update`; DTypeError for f16 gradients, which have no room for it.
   void unscale_(const Optimizer& opt);
-  /// `opt.step()`, unless a gradient was not finite. ValueError for a second call before `update`. Where parameters live on another device,
-  /// this waits for it: whether to step is decided on the host, once an optimiser.
+  /// `opt.step()`, unless a gradient was not finite. ValueError for a second call before `update`. On another device the step is
+  /// queued with the word that leaves it out (Optimizer::step_unless), and nothing is decided here.
   void step(Optimizer& opt);
   /// Sets the scale for the next iteration. ValueError where no gradients were looked at since the last call.
   void update();
@@ -76,8 +79,9 @@ class GradScaler {
   Seen& seen(const Optimizer& opt);
 
   GradScalerOptions options_;
-  Tensor scale_;  // f32[]; a trace that multiplies by it reads what it holds then
-  int64_t growth_tracker_ = 0;
+  void settle(Device d) const;
+  mutable Tensor scale_;  // f32[]; a trace that multiplies by it reads what it holds then
+  mutable Tensor growth_tracker_;  // i64[]
   std::vector<Seen> seen_;
 };
 

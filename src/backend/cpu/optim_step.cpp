@@ -100,6 +100,9 @@ void run_rule(StepRule rule, const TensorView* first, int64_t count, int lists, 
 
 double& count_of(const TensorView& v) { return *v.ptr<double>(); }
 
+/// Whether the input behind the settings asks for no step.
+bool skipped(const KernelArgs& a) { return a.in[1].present() && read_double(a.in[1].data, a.in[1].dtype) != 0; }
+
 }  // namespace
 }  // namespace keel::cpu
 
@@ -108,11 +111,12 @@ using namespace keel::cpu;
 
 KEEL_CPU_KERNEL(sgd_step) {
   k.input(0, Layout::contiguous).run([](const KernelArgs& a) -> KernelStatus {
+    if (skipped(a)) return {};
     const auto& p = a.get<SgdStepParams>();
     const int lists = p.momentum ? 4 : 2;
-    const int64_t n = (a.n_in - 1) / lists;
+    const int64_t n = (a.n_in - 2) / lists;
     const double *h = a.in[0].ptr<double>(), lr = h[0], momentum = h[1], dampening = h[2], decay = h[3];
-    const TensorView *first = a.in + 1, *steps = first + 3 * n;
+    const TensorView *first = a.in + 2, *steps = first + 3 * n;
     run_rule(p.momentum ? StepRule::sgd_momentum : StepRule::sgd, first, n, p.momentum ? 3 : 2, [&](int64_t i) {
       return StepScalars{{-lr, decay, p.maximize ? -1.0 : 1.0, momentum, 1 - dampening}, decay != 0, p.momentum && count_of(steps[i]) == 0, p.nesterov};
     });
@@ -123,11 +127,12 @@ KEEL_CPU_KERNEL(sgd_step) {
 
 KEEL_CPU_KERNEL(adam_step) {
   k.input(0, Layout::contiguous).run([](const KernelArgs& a) -> KernelStatus {
+    if (skipped(a)) return {};
     const auto& p = a.get<AdamStepParams>();
     const int lists = p.amsgrad ? 6 : 5;
-    const int64_t n = (a.n_in - 1) / lists;
+    const int64_t n = (a.n_in - 2) / lists;
     const double *h = a.in[0].ptr<double>(), lr = h[0], beta1 = h[1], beta2 = h[2], eps = h[3], decay = h[4];
-    const TensorView *first = a.in + 1, *steps = first + (lists - 1) * n;
+    const TensorView *first = a.in + 2, *steps = first + (lists - 1) * n;
     run_rule(p.amsgrad ? StepRule::amsgrad : StepRule::adam, first, n, lists - 1, [&](int64_t i) {
       const double step = count_of(steps[i]) + 1, c1 = 1 - std::pow(beta1, step), c2 = 1 - std::pow(beta2, step);
       return StepScalars{{-(lr / c1), p.decoupled ? 0 : decay, p.maximize ? -1.0 : 1.0, 1 - beta1, beta2, 1 - beta2, std::sqrt(c2), eps, p.decoupled ? 1 - lr * decay : 1}, !p.decoupled && decay != 0};
@@ -139,11 +144,12 @@ KEEL_CPU_KERNEL(adam_step) {
 
 KEEL_CPU_KERNEL(rmsprop_step) {
   k.input(0, Layout::contiguous).run([](const KernelArgs& a) -> KernelStatus {
+    if (skipped(a)) return {};
     const auto& p = a.get<RmspropStepParams>();
     const int lists = 4 + p.centered + p.momentum;
-    const int64_t n = (a.n_in - 1) / lists;
+    const int64_t n = (a.n_in - 2) / lists;
     const double *h = a.in[0].ptr<double>(), lr = h[0], alpha = h[1], eps = h[2], decay = h[3], momentum = h[4];
-    const TensorView *first = a.in + 1, *steps = first + (lists - 1) * n;
+    const TensorView *first = a.in + 2, *steps = first + (lists - 1) * n;
     const StepRule rule = p.centered ? p.momentum ? StepRule::rmsprop_centered_momentum : StepRule::rmsprop_centered : p.momentum ? StepRule::rmsprop_momentum : StepRule::rmsprop;
     run_rule(rule, first, n, lists - 1, [&](int64_t) { return StepScalars{{-lr, decay, p.maximize ? -1.0 : 1.0, alpha, 1 - alpha, eps, momentum}, decay != 0}; });
     for (int64_t i = 0; i < n; ++i) count_of(steps[i]) += 1;
@@ -223,6 +229,24 @@ KEEL_CPU_KERNEL(unscale) {
     *a.out[0].ptr<float>() = bad.load() ? 1.0f : 0.0f;
     const double factor = *a.in[0].ptr<double>();
     if (factor != 1) run_rule(StepRule::scale, first, a.n_in - 1, 1, [&](int64_t) { return StepScalars{{factor}}; });
+    return {};
+  });
+}
+
+KEEL_CPU_KERNEL(update_scale) {
+  k.dtypes(set_of(f32)).run([](const KernelArgs& a) -> KernelStatus {
+    const auto& p = a.get<UpdateScaleParams>();
+    float& scale = *a.in[0].ptr<float>();
+    int64_t& tracker = *a.in[1].ptr<int64_t>();
+    bool bad = false;
+    for (int i = 2; i < a.n_in; ++i) bad |= read_double(a.in[i].data, a.in[i].dtype) != 0;
+    if (bad) {
+      scale = float(double(scale) * p.backoff_factor), tracker = 0;
+    } else if (++tracker >= p.growth_interval) {
+      const double next = double(scale) * p.growth_factor;
+      if (std::isfinite(float(next))) scale = float(next);
+      tracker = 0;
+    }
     return {};
   });
 }

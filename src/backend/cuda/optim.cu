@@ -19,6 +19,8 @@ struct Batch {
   int64_t size[kMost];
   uint32_t begin[kMost + 1];
   int count;
+  const float* skip;  // not 0 there: everything stays as it is; null: nobody asks
+  __device__ bool stays() const { return skip && *skip != 0; }
 };
 
 /// a + w (b - a), from the nearer end.
@@ -119,6 +121,7 @@ __device__ __forceinline__ void step_one(const Rule& rule, void* const (&p)[kLis
 }
 template <class T, class Rule>
 __global__ void __launch_bounds__(kThreads) step_kernel(Batch b, Rule rule, int lists) {
+  if (b.stays()) return;
   int i = 0;
   while (blockIdx.x >= b.begin[i + 1]) ++i;
   rule.begin(b.step[i] ? *b.step[i] : 0);
@@ -132,7 +135,7 @@ __global__ void __launch_bounds__(kThreads) step_kernel(Batch b, Rule rule, int 
 template <class T, class Rule>
 __global__ void __launch_bounds__(kThreads) step_strided(Batch b, DeviceWalk<kLists> w, Rule rule, int lists) {
   const int64_t e = int64_t(blockIdx.x) * kThreads + threadIdx.x;
-  if (e >= b.size[0]) return;
+  if (e >= b.size[0] || b.stays()) return;
   rule.begin(b.step[0] ? *b.step[0] : 0);
   void* p[kLists];
 #pragma unroll
@@ -142,7 +145,7 @@ __global__ void __launch_bounds__(kThreads) step_strided(Batch b, DeviceWalk<kLi
   step_one<T>(rule, p, at, lists);
 }
 __global__ void count_kernel(Batch b) {
-  if (int(threadIdx.x) < b.count && b.step[threadIdx.x]) *b.step[threadIdx.x] += 1;
+  if (int(threadIdx.x) < b.count && !b.stays() && b.step[threadIdx.x]) *b.step[threadIdx.x] += 1;
 }
 
 /// Whether all lists of tensor `i` lie alike and without gaps.
@@ -156,16 +159,19 @@ bool alike(const TensorView* first, int64_t n, int64_t i, int lists) {
   return true;
 }
 
-/// Runs `rule_of(C())` on `lists` lists of `n` tensors behind a.in[0]; step counts are list `counts`, or none where it is negative.
+/// Runs `rule_of(C())` on `lists` lists of `n` tensors, the first being a.in[from]; step counts are list `counts`, or none where it is
+/// negative. Where there are two inputs before the lists, the second is the word that asks for no step.
 template <class F>
-KernelStatus run_steps(const KernelArgs& a, int64_t n, int lists, int counts, F rule_of) {
+KernelStatus run_steps(const KernelArgs& a, int from, int64_t n, int lists, int counts, F rule_of) {
   use(a.device);
-  const TensorView* const first = a.in + 1;
+  const TensorView* const first = a.in + from;
+  const float* const skip = from > 1 && a.in[1].present() ? a.in[1].ptr<float>() : nullptr;
   for (int64_t i = 0; i < n;) {
     Batch b{};
     const DType t = first[i].dtype;
     const bool dense = alike(first, n, i, lists);
     const int64_t at0 = i;
+    b.skip = skip;
     for (; i < n && b.count < (dense ? kMost : 1) && first[i].dtype == t && (!dense || alike(first, n, i, lists)); ++i) {
       const int at = b.count++;
       for (int k = 0; k < lists; ++k) b.p[k][at] = first[k * n + i].data;
@@ -268,17 +274,46 @@ void each_batch(const KernelArgs& a, F f) {
   }
 }
 
+template <class T>
+__global__ void __launch_bounds__(kThreads) unscale_kernel(Batch b, DeviceWalk<1> w, bool dense, const double* inverse, float* found) {
+  const double by = *inverse;
+  bool bad = false;
+  each_of_chunk<T>(b, w, dense, [&](T& x) {
+    const auto v = widen(x);
+    bad |= !isfinite(v);
+    if (by != 1) x = narrow<T>(v * Compute<T>(by));
+  });
+  if (__syncthreads_or(bad) && threadIdx.x == 0) *found = 1;  // all that write, write the same
+}
+constexpr int kFound = 16;
+struct FoundList {
+  const float* p[kFound];
+  int count;
+};
+__global__ void update_scale_kernel(float* scale, int64_t* tracker, FoundList found, UpdateScaleParams p) {
+  bool bad = false;
+  for (int i = 0; i < found.count; ++i) bad |= *found.p[i] != 0;
+  if (bad) {
+    *scale = float(double(*scale) * p.backoff_factor), *tracker = 0;
+  } else if (++*tracker >= p.growth_interval) {
+    const float next = float(double(*scale) * p.growth_factor);
+    if (isfinite(next)) *scale = next;
+    *tracker = 0;
+  }
+}
+
 /// State is of the dtype that computes; the rows promise it.
 KernelDef& step_def(KernelDef& k) { return k.inputs(Layout::strided).input(0, Layout::contiguous); }
+const char* refuse_wide_word(const void*, Specs in) { return in.has(1) && in[1].dtype != DType::f32 ? "a word of another dtype" : nullptr; }
 
 }  // namespace
 
 KEEL_CUDA_KERNEL(adam_step) {
-  step_def(k).run([](const KernelArgs& a) {
+  step_def(k).refuses(refuse_wide_word).run([](const KernelArgs& a) {
     const auto& p = a.get<AdamStepParams>();
     const int lists = p.amsgrad ? 5 : 4;
     const double *h = a.in[0].ptr<double>(), lr = h[0], beta1 = h[1], beta2 = h[2], eps = h[3], decay = h[4];
-    return run_steps(a, (a.n_in - 1) / (lists + 1), lists, lists, [&](auto c) {
+    return run_steps(a, 2, (a.n_in - 2) / (lists + 1), lists, lists, [&](auto c) {
       using C = decltype(c);
       return Adam<C>{lr,       beta1,        beta2,     decay,      eps, C(p.maximize ? -1 : 1), lerp<C>(1 - beta1),
                      C(beta2), C(1 - beta2), p.amsgrad, p.decoupled};
@@ -286,21 +321,21 @@ KEEL_CUDA_KERNEL(adam_step) {
   });
 }
 KEEL_CUDA_KERNEL(sgd_step) {
-  step_def(k).run([](const KernelArgs& a) {
+  step_def(k).refuses(refuse_wide_word).run([](const KernelArgs& a) {
     const auto& p = a.get<SgdStepParams>();
     const double *h = a.in[0].ptr<double>(), lr = h[0], momentum = h[1], dampening = h[2], decay = h[3];
-    return run_steps(a, (a.n_in - 1) / (p.momentum ? 4 : 2), p.momentum ? 3 : 2, p.momentum ? 3 : -1, [&](auto c) {
+    return run_steps(a, 2, (a.n_in - 2) / (p.momentum ? 4 : 2), p.momentum ? 3 : 2, p.momentum ? 3 : -1, [&](auto c) {
       using C = decltype(c);
       return Sgd<C>{C(-lr), C(decay), C(p.maximize ? -1 : 1), C(momentum), C(1 - dampening), p.momentum, p.nesterov};
     });
   });
 }
 KEEL_CUDA_KERNEL(rmsprop_step) {
-  step_def(k).run([](const KernelArgs& a) {
+  step_def(k).refuses(refuse_wide_word).run([](const KernelArgs& a) {
     const auto& p = a.get<RmspropStepParams>();
     const int lists = 3 + p.centered + p.momentum;
     const double *h = a.in[0].ptr<double>(), lr = h[0], alpha = h[1], eps = h[2], decay = h[3], momentum = h[4];
-    return run_steps(a, (a.n_in - 1) / (lists + 1), lists, lists, [&](auto c) {
+    return run_steps(a, 2, (a.n_in - 2) / (lists + 1), lists, lists, [&](auto c) {
       using C = decltype(c);
       return Rmsprop<C>{C(lr), C(alpha), C(eps), C(decay), C(p.maximize ? -1 : 1), C(momentum), p.centered, p.momentum};
     });
@@ -309,7 +344,7 @@ KEEL_CUDA_KERNEL(rmsprop_step) {
 KEEL_CUDA_KERNEL(ema_step) {
   step_def(k).run([](const KernelArgs& a) {
     const double decay = *a.in[0].ptr<double>();
-    return run_steps(a, (a.n_in - 1) / 2, 2, -1, [&](auto c) {
+    return run_steps(a, 1, (a.n_in - 1) / 2, 2, -1, [&](auto c) {
       using C = decltype(c);
       return Ema<C>{C(decay), C(1 - decay)};
     });
@@ -335,6 +370,32 @@ KEEL_CUDA_KERNEL(clip_norm) {
         each_batch(a, [&](auto t, const Batch& b, const DeviceWalk<1>& w, bool dense) {
           scale_kernel<decltype(t)><<<b.begin[b.count], kThreads, 0, stream(a)>>>(b, w, dense, factor);
         });
+        return launched();
+      });
+}
+KEEL_CUDA_KERNEL(unscale) {
+  k.inputs(Layout::strided).run([](const KernelArgs& a) {
+    use(a.device);
+    auto* found = a.out[0].ptr<float>();
+    if (const cudaError_t e = cudaMemsetAsync(found, 0, sizeof *found, stream(a))) return KernelStatus::device(text_of(e, "clearing a word"));
+    each_batch(a, [&](auto t, const Batch& b, const DeviceWalk<1>& w, bool dense) {
+      unscale_kernel<decltype(t)><<<b.begin[b.count], kThreads, 0, stream(a)>>>(b, w, dense, a.in[0].ptr<double>(), found);
+    });
+    return launched();
+  });
+}
+KEEL_CUDA_KERNEL(update_scale) {
+  k.dtypes(set_of(DType::f32))
+      .refuses([](const void*, Specs in) -> const char* {
+        for (int i = 2; i < in.size(); ++i)
+          if (in[i].dtype != DType::f32) return "words of another dtype";
+        return in.size() > 2 + kFound ? "more than 16 words" : nullptr;
+      })
+      .run([](const KernelArgs& a) {
+        use(a.device);
+        FoundList found{};
+        for (int i = 2; i < a.n_in; ++i) found.p[found.count++] = a.in[i].ptr<float>();
+        update_scale_kernel<<<1, 1, 0, stream(a)>>>(a.in[0].ptr<float>(), a.in[1].ptr<int64_t>(), found, a.get<UpdateScaleParams>());
         return launched();
       });
 }

@@ -10,18 +10,21 @@ using namespace keel::reference;
 namespace {
 
 /// Calls f(x, t) for every element of every tensor: x[k] is its value in list k, t the step that is being taken. Then writes back and counts the step.
+/// The lists begin behind `before` inputs, of which the second, where there are two, asks for no step where it is not 0.
 template <class F>
-void each(const KernelArgs& a, int lists, bool steps, F f) {
-  const int n = (a.n_in - 1) / lists, values = lists - steps;
+void each(const KernelArgs& a, int before, int lists, bool steps, F f) {
+  if (before == 2 && a.in[1].present() && read_double(a.in[1].data, a.in[1].dtype) != 0) return;
+  const TensorView* const in = a.in + before;
+  const int n = (a.n_in - before) / lists, values = lists - steps;
   for (int i = 0; i < n; ++i) {
-    const TensorView* count = steps ? &a.in[1 + (lists - 1) * n + i] : nullptr;
+    const TensorView* count = steps ? &in[(lists - 1) * n + i] : nullptr;
     const double t = count ? *count->ptr<double>() + 1 : 1;
-    each_index(a.in[1 + i].shape(), [&](const int64_t* at) {
+    each_index(in[i].shape(), [&](const int64_t* at) {
       double x[6];
-      for (int k = 0; k < values; ++k) x[k] = get(a.in[1 + k * n + i], at, a.in[1 + i].rank());
+      for (int k = 0; k < values; ++k) x[k] = get(in[k * n + i], at, in[i].rank());
       f(x, t);
       for (int k = 0; k < values; ++k)
-        if (k != 1) put(a.in[1 + k * n + i], at, Scalar(x[k]));
+        if (k != 1) put(in[k * n + i], at, Scalar(x[k]));
     });
     if (count) *count->ptr<double>() = t;
   }
@@ -33,7 +36,7 @@ KEEL_REFERENCE_KERNEL(sgd_step) {
   k.input(0, Layout::contiguous).run([](const KernelArgs& a) -> KernelStatus {
     const auto& p = a.get<SgdStepParams>();
     const double* h = a.in[0].ptr<double>();
-    each(a, p.momentum ? 4 : 2, p.momentum, [&](double* x, double t) {
+    each(a, 2, p.momentum ? 4 : 2, p.momentum, [&](double* x, double t) {
       double g = (p.maximize ? -x[1] : x[1]);
       if (h[3] != 0) g += h[3] * x[0];
       if (p.momentum) {
@@ -49,7 +52,7 @@ KEEL_REFERENCE_KERNEL(adam_step) {
   k.input(0, Layout::contiguous).run([](const KernelArgs& a) -> KernelStatus {
     const auto& p = a.get<AdamStepParams>();
     const double *h = a.in[0].ptr<double>(), lr = h[0], b1 = h[1], b2 = h[2], eps = h[3], decay = h[4];
-    each(a, p.amsgrad ? 6 : 5, true, [&](double* x, double t) {
+    each(a, 2, p.amsgrad ? 6 : 5, true, [&](double* x, double t) {
       double g = (p.maximize ? -x[1] : x[1]);
       if (p.decoupled) x[0] -= lr * decay * x[0];
       else if (decay != 0) g += decay * x[0];
@@ -66,7 +69,7 @@ KEEL_REFERENCE_KERNEL(rmsprop_step) {
   k.input(0, Layout::contiguous).run([](const KernelArgs& a) -> KernelStatus {
     const auto& p = a.get<RmspropStepParams>();
     const double* h = a.in[0].ptr<double>();
-    each(a, 4 + p.centered + p.momentum, true, [&](double* x, double) {
+    each(a, 2, 4 + p.centered + p.momentum, true, [&](double* x, double) {
       double g = (p.maximize ? -x[1] : x[1]);
       if (h[3] != 0) g += h[3] * x[0];
       x[2] = h[1] * x[2] + (1 - h[1]) * g * g;
@@ -82,7 +85,7 @@ KEEL_REFERENCE_KERNEL(rmsprop_step) {
 KEEL_REFERENCE_KERNEL(ema_step) {
   k.input(0, Layout::contiguous).run([](const KernelArgs& a) -> KernelStatus {
     const double decay = *a.in[0].ptr<double>();
-    each(a, 2, false, [&](double* x, double) { x[0] = decay * x[0] + (1 - decay) * x[1]; });
+    each(a, 1, 2, false, [&](double* x, double) { x[0] = decay * x[0] + (1 - decay) * x[1]; });
     return {};
   });
 }
@@ -115,6 +118,20 @@ KEEL_REFERENCE_KERNEL(unscale) {
         put(a.in[i], at, Scalar(v * factor));
       });
     write_scalar(a.out[0].data, a.out[0].dtype, Scalar(bad ? 1.0 : 0.0));
+    return {};
+  });
+}
+KEEL_REFERENCE_KERNEL(update_scale) {
+  k.run([](const KernelArgs& a) -> KernelStatus {
+    const auto& p = a.get<UpdateScaleParams>();
+    double good = 1;
+    for (int i = 2; i < a.n_in; ++i) good *= read_double(a.in[i].data, a.in[i].dtype) == 0;
+    const double count = good * (double(*a.in[1].ptr<int64_t>()) + 1);
+    const bool grows = count >= double(p.growth_interval);
+    const double now = read_double(a.in[0].data, a.in[0].dtype);
+    const float next = float(now * (good == 0 ? p.backoff_factor : grows ? p.growth_factor : 1));
+    write_scalar(a.in[0].data, a.in[0].dtype, Scalar(std::isinf(next) ? now : double(next)));
+    *a.in[1].ptr<int64_t>() = grows ? 0 : int64_t(count);
     return {};
   });
 }

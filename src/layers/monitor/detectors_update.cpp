@@ -38,6 +38,11 @@ int lists_of(const Call& c) {
   return 0;
 }
 
+/// Where the lists begin.
+int first_of(const Call& c) { return c.op.in.size() - 1; }
+/// Whether the caller asks for no step: a gradient scaler saw gradients that overflowed, and will mend it.
+bool left_out(const Call& c) { return lists_of(c) && c.in[1].defined() && c.in[1].item() != 0; }
+
 /// Copies the sampled elements of `t`; gives how many.
 int sample(const Tensor& t, float* to) {
   const TensorImpl& x = impl(t);
@@ -66,8 +71,8 @@ bool MonitorState::is_update(const OpDef& op) {
 /// Whether a gradient that the update would use holds a NaN or infinity.
 bool MonitorState::gradients_are_bad(const Call& c) const {
   if (step_nan + step_inf == 0) return false;  // nothing broke in this step
-  const int lists = lists_of(c), given = c.in.size() - 1;
-  const int first = lists ? 1 + given / lists : 1, end = lists ? 1 + 2 * (given / lists) : c.in.size();
+  const int lists = lists_of(c), begin = first_of(c), given = c.in.size() - begin;
+  const int first = lists ? begin + given / lists : begin, end = lists ? begin + 2 * (given / lists) : c.in.size();
   for (int i = first; i < end; ++i) {
     const Tensor& g = c.in[i];
     const uint64_t inf = float_bits(impl(g).spec.dtype).inf;
@@ -83,6 +88,7 @@ bool MonitorState::gradients_are_bad(const Call& c) const {
 }
 
 bool MonitorState::before_update(const Call& c, uint32_t at) {
+  if (left_out(c)) return true;
   if (options.protect && gradients_are_bad(c)) {
     for (const uint32_t i : pending) found[i].about.severity = Severity::fault;
     pending.clear();
@@ -94,9 +100,9 @@ bool MonitorState::before_update(const Call& c, uint32_t at) {
   if (!options.foretell || !lists) return false;
   if (!sites[at].update) sites[at].update = std::make_unique<WatchedUpdate>();
   std::vector<float>& before = sites[at].update->before;
-  const int n = (c.in.size() - 1) / lists;
+  const int begin = first_of(c), n = (c.in.size() - begin) / lists;
   before.resize(size_t(n) * kChunk * kChunks);
-  for (int i = 0; i < n; ++i) sample(c.in[1 + i], before.data() + size_t(i) * kChunk * kChunks);
+  for (int i = 0; i < n; ++i) sample(c.in[begin + i], before.data() + size_t(i) * kChunk * kChunks);
   return false;
 }
 
@@ -104,7 +110,7 @@ void MonitorState::after_update(const Call& c, uint32_t at) {
   const int lists = lists_of(c);
   if (!options.foretell || !lists) return;
   WatchedUpdate& u = *sites[at].update;
-  const int n = (c.in.size() - 1) / lists;
+  const int begin = first_of(c), n = (c.in.size() - begin) / lists;
   const auto* settings = reinterpret_cast<const double*>(impl(c.in[0]).data);
   const bool adam = &c.op == &op_adam_step;
   const bool state = lists > 2;
@@ -112,14 +118,14 @@ void MonitorState::after_update(const Call& c, uint32_t at) {
   DType dtype = DType::none;
   for (int i = 0; i < n; ++i) {
     float w[kChunk * kChunks], g[kChunk * kChunks], m[kChunk * kChunks], v[kChunk * kChunks];
-    const Tensor& p = c.in[1 + i];
+    const Tensor& p = c.in[begin + i];
     const int k = sample(p, w);
-    if (k == 0 || sample(c.in[1 + n + i], g) != k) continue;
+    if (k == 0 || sample(c.in[begin + n + i], g) != k) continue;
     const float* old = u.before.data() + size_t(i) * kChunk * kChunks;
-    const bool has_m = state && sample(c.in[1 + 2 * n + i], m) == k;
-    const bool has_v = adam && sample(c.in[1 + 3 * n + i], v) == k;
+    const bool has_m = state && sample(c.in[begin + 2 * n + i], m) == k;
+    const bool has_v = adam && sample(c.in[begin + 3 * n + i], v) == k;
     const double weight = double(impl(p).spec.shape.numel()) / k;  // elements that one sample stands for
-    const double t = has_v ? read_double(impl(c.in[1 + (lists - 1) * n + i]).data, f64) : 0;
+    const double t = has_v ? read_double(impl(c.in[begin + (lists - 1) * n + i]).data, f64) : 0;
     const double correction = has_v ? 1 - std::pow(settings[2], t) : 1;
     const bool low = format_of(impl(p).spec.dtype).digits <= 11;
     if (low) dtype = impl(p).spec.dtype;
