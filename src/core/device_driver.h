@@ -39,6 +39,15 @@ struct DeviceDriver {
   void (*free)(int device, void* p, size_t bytes) = nullptr;
   /// Host memory is read before the call returns.
   const char* (*copy)(int device, void* to, const void* from, size_t bytes, CopyWay way) = nullptr;
+  /// Copies beside the queue, for data that is wanted later; all five, or none. `pin` gives host memory that the device reads by itself.
+  void* (*pin)(size_t bytes) = nullptr;
+  void (*unpin)(void* p) = nullptr;
+  /// Begins a copy from pinned memory once all work that is queued so far has been done, and returns; tickets count up from 1.
+  const char* (*upload)(int device, void* to, const void* from, size_t bytes, uint64_t* ticket) = nullptr;
+  /// Work that is queued from now on begins after that copy and those before it.
+  const char* (*join)(int device, uint64_t ticket) = nullptr;
+  /// Waits until it has been made.
+  const char* (*await)(int device, uint64_t ticket) = nullptr;
   /// Waits for all queued work; the text is the first error of that work.
   const char* (*synchronize)(int device) = nullptr;
   /// After all queued work was waited for: takes the first fault that it reported; false where there is none. May be null.

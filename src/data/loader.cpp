@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "base/philox.h"
+#include "data/upload.h"
 #include "keel/autograd.h"
 #include "keel/error.h"
 #include "keel/random.h"
@@ -56,12 +57,13 @@ Sampler weighted(std::vector<double> weights, int64_t count) {
 /// One epoch in progress.
 class Loader::Run {
  public:
-  Run(const Dataset& set, const LoaderOptions& o, std::shared_ptr<Position> at) : set_(set), o_(o), at_(std::move(at)), seed_(at_->seed), epoch_(at_->epoch) {
+  Run(const Dataset& set, const LoaderOptions& o, std::shared_ptr<Position> at, Device to)
+      : set_(set), o_(o), at_(std::move(at)), seed_(at_->seed), epoch_(at_->epoch), to_(to), uploader_(to, kAhead) {
     const Sampler order = o.sampler ? o.sampler : o.shuffle ? shuffled() : sequential();
     order_ = order(set.size(), seed_, epoch_);
     const auto n = int64_t(order_.size());
     batches_ = o.drop_last ? n / o.batch_size : (n + o.batch_size - 1) / o.batch_size;
-    first_ = next_ = at_->batch;
+    first_ = next_ = fetched_ = at_->batch;
     for (int64_t w = 0; w < o.workers; ++w) lanes_.emplace_back();
     for (int64_t w = 0; w < o.workers; ++w) threads_.emplace_back([this, w] { work(w); });
   }
@@ -72,6 +74,7 @@ class Loader::Run {
     }
     changed_.notify_all();
     for (std::thread& t : threads_) t.join();
+    for (Uploader::Sent& s : sent_) uploader_.take(std::move(s));  // their memory is used again by work that is queued later
   }
 
   /// The next batch, or false at the end of the epoch.
@@ -80,23 +83,47 @@ class Loader::Run {
       ++at_->epoch, at_->batch = 0;
       return false;
     }
-    if (threads_.empty()) {
-      out = make(next_);
+    if (to_ == cpu_device) {
+      fetch(out, true);
     } else {
-      std::unique_lock lock(mutex_);
-      auto& lane = lanes_[size_t(next_ % o_.workers)];
-      changed_.wait(lock, [&] { return !lane.empty(); });
-      std::future<Batch> ready = std::move(lane.front());
-      lane.pop_front();
-      lock.unlock();
-      changed_.notify_all();
-      out = ready.get();  // hands on what the worker raised
+      if (sent_.empty()) send(true);
+      out = uploader_.take(std::move(sent_.front()));
+      sent_.pop_front();
+      // Now, not after the caller has queued its work: the copy waits for what is queued before it.
+      while (!threads_.empty() && int64_t(sent_.size()) < kAhead && send(false)) {}
     }
     at_->batch = ++next_;
     return true;
   }
 
  private:
+  static constexpr int64_t kAhead = 1;
+
+  /// The next batch that was not fetched yet. False where there is none, or where it is not ready and the caller does not wait.
+  bool fetch(Batch& out, bool wait) {
+    if (fetched_ >= batches_) return false;
+    if (threads_.empty()) {
+      out = make(fetched_++);
+      return true;
+    }
+    std::unique_lock lock(mutex_);
+    auto& lane = lanes_[size_t(fetched_ % o_.workers)];
+    if (!wait && lane.empty()) return false;
+    changed_.wait(lock, [&] { return !lane.empty(); });
+    std::future<Batch> ready = std::move(lane.front());
+    lane.pop_front();
+    lock.unlock();
+    changed_.notify_all();
+    ++fetched_;
+    out = ready.get();  // hands on what the worker raised
+    return true;
+  }
+  bool send(bool wait) {
+    Batch b;
+    if (!fetch(b, wait)) return false;
+    sent_.push_back(uploader_.send(b));
+    return true;
+  }
   Batch make(int64_t k) const {
     const int64_t lo = k * o_.batch_size, hi = std::min(lo + o_.batch_size, int64_t(order_.size()));
     return set_.batch({order_.data() + lo, hi - lo, seed_, epoch_});
@@ -123,7 +150,10 @@ class Loader::Run {
   std::shared_ptr<Position> at_;
   std::vector<int64_t> order_;
   const uint64_t seed_, epoch_;
-  int64_t batches_ = 0, first_ = 0, next_ = 0;
+  const Device to_;
+  Uploader uploader_;
+  std::deque<Uploader::Sent> sent_;
+  int64_t batches_ = 0, first_ = 0, next_ = 0, fetched_ = 0;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<std::deque<std::future<Batch>>> lanes_;
@@ -147,9 +177,10 @@ Loader::Loader(Dataset set, const LoaderOptions& o) : set_(std::move(set)), o_(o
   }
 }
 
-Loader::Iterator Loader::begin() {
+Loader::Iterator Loader::begin() { return begin(cpu_device); }
+Loader::Iterator Loader::begin(Device d) {
   Iterator i;
-  i.run_ = std::make_shared<Run>(set_, o_, at_);
+  i.run_ = std::make_shared<Run>(set_, o_, at_, d);
   return ++i, std::move(i);
 }
 Loader::Iterator Loader::begin() const { return Loader(*this).begin(); }

@@ -189,10 +189,9 @@ Monitor::Finding Trainer::replay(const Tensor& x, const Tensor& y, const Generat
 }
 
 double Trainer::step(data::Batch b, const FitOptions& o, bool last_of_group, Session& session) {
-  const Device d = device_of(model_);
   const bool guarded = session.monitor && o.monitor.options().protect && o.accumulate == 1;
   const Generator::State before = guarded ? default_generator().state() : Generator::State{};
-  const Tensor x = b.x.to(d), y = b.y.to(d);
+  const Tensor &x = b.x, &y = b.y;
   Tensor loss = loss_(forward_(x), y);
   (o.accumulate > 1 ? loss / o.accumulate : loss).backward();
   if (last_of_group) {
@@ -241,7 +240,7 @@ Result Trainer::run(data::Loader& batches, data::Loader* held_out, const FitOpti
     const auto begin = Clock::now();
     int64_t seen = 0, done = before;
     if (session.monitor) session.monitor->epoch(epoch);
-    auto it = batches.begin();
+    auto it = batches.begin(device_of(model_));
     for (; it != batches.end(); ++it) {
       if (session.monitor) session.monitor->step();
       const int64_t n = (*it).x.shape()[0];
@@ -310,8 +309,9 @@ Evaluation Trainer::evaluate(const data::Loader& batches) {
   Evaluation e;
   int64_t hits = 0, targets = 0;
   bool classes = true;
-  for (auto& [bx, by] : batches) {
-    const Tensor x = bx.to(d), y = by.to(d), out = forward_(x);
+  data::Loader walk(batches);
+  for (auto it = walk.begin(d); it != walk.end(); ++it) {
+    const Tensor &x = (*it).x, &y = (*it).y, out = forward_(x);
     const int64_t n = x.shape()[0];
     e.loss += loss_(out, y).item() * double(n), e.examples += n;
     classes = classes && has_classes(out, y);

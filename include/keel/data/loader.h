@@ -44,6 +44,9 @@ class Loader {
   };
   /// Begins the next epoch, or goes on where `set_position` points.
   Iterator begin();
+  /// The same with batches on `d`. With workers, the batch after the one in use is on its way meanwhile: through pinned memory and a queue of
+  /// its own where the device has them, by a plain copy elsewhere. An error in making a batch comes when it would be sent.
+  Iterator begin(Device d);
   Iterator begin() const;
   std::nullptr_t end() const { return nullptr; }
 

@@ -1,0 +1,91 @@
+// Batches that travel ahead: the same ones in the same order, whatever makes them and wherever a walk ends.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "core/device_driver.h"
+#include "keel/keel.h"
+
+namespace keel {
+namespace {
+
+class LoaderOnDevice : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const char* name = std::getenv("KEEL_TEST_DEVICE");
+    d = device(name ? name : "auto");
+    if (d == cpu_device) GTEST_SKIP() << device_refusal(DeviceType::cuda);
+  }
+  Device d;
+};
+
+data::Dataset numbers(int64_t n) {
+  return data::Dataset::from_tensors(arange(4 * n, {.dtype = f32}).reshape({n, 4}), arange(n));
+}
+
+TEST_F(LoaderOnDevice, BatchesAreThoseOfTheHost) {
+  for (int64_t workers : {0, 1, 3}) {
+    const data::LoaderOptions o{.batch_size = 5, .shuffle = true, .workers = workers, .seed = 7};
+    data::Loader here(numbers(43), o), there(numbers(43), o);
+    for (int epoch = 0; epoch < 2; ++epoch) {
+      Tensors x, y;  // held, so that no memory is used twice
+      for (auto it = there.begin(d); it != there.end(); ++it) {
+        EXPECT_EQ((*it).x.device(), d);
+        x.push_back((*it).x), y.push_back((*it).y);
+        EXPECT_EQ(there.position().batch, x.size());
+      }
+      int64_t k = 0;
+      for (auto& [hx, hy] : here) {
+        ASSERT_LT(k, x.size());
+        EXPECT_TRUE(array_equal(x[k].to(cpu_device), hx)) << workers << " workers, batch " << k;
+        EXPECT_TRUE(array_equal(y[k].to(cpu_device), hy)) << workers << " workers, batch " << k;
+        ++k;
+      }
+      EXPECT_EQ(k, x.size());
+    }
+  }
+}
+
+TEST_F(LoaderOnDevice, ReusedMemoryHoldsTheBatchInUse) {
+  data::Loader there(numbers(400), {.batch_size = 8, .workers = 2, .seed = 1});
+  int64_t k = 0;
+  for (auto it = there.begin(d); it != there.end(); ++it, ++k) EXPECT_EQ((*it).y.to(cpu_device).sum().item(), double(8 * 8 * k + 28)) << "batch " << k;
+  EXPECT_EQ(k, 50);
+}
+
+/// What was sent and never used costs nothing and counts for nothing.
+TEST_F(LoaderOnDevice, AWalkMayEndEarlyAndGoOn) {
+  const int64_t before = memory_stats(d).bytes_in_use;
+  {
+    data::Loader there(numbers(40), {.batch_size = 4, .workers = 2, .seed = 3});
+    int64_t k = 0;
+    for (auto it = there.begin(d); it != there.end(); ++it)
+      if (++k == 3) break;
+    EXPECT_EQ(there.position().batch, 3);
+    for (auto it = there.begin(d); it != there.end(); ++it, ++k)
+      EXPECT_EQ((*it).y.to(cpu_device).sum().item(), double(16 * k + 6)) << "batch " << k;
+    EXPECT_EQ(k, 10);
+  }
+  EXPECT_EQ(memory_stats(d).bytes_in_use, before);
+}
+
+TEST_F(LoaderOnDevice, TrainerLearnsTheSame) {
+  const auto losses = [](Device where) {
+    manual_seed(3);
+    nn::Sequential net(nn::Linear(8, 16), nn::ReLU(), nn::Linear(16, 3));
+    const Tensor x = randn({60, 8}), y = randint(0, 3, {60});
+    net.to(where);
+    optim::Adam opt(net.parameters(), {.lr = 1e-2});
+    data::Loader batches(data::Dataset::from_tensors(x, y), {.batch_size = 16, .shuffle = true, .workers = 2, .seed = 5});
+    train::Trainer trainer(net, opt, nn::CrossEntropyLoss());
+    std::vector<double> all;
+    trainer.fit(batches, batches, {.epochs = 3, .progress = false, .on_epoch = [&](const train::EpochResult& e) { all.push_back(e.train_loss), all.push_back(e.loss); }});
+    return all;
+  };
+  const std::vector<double> here = losses(cpu_device), there = losses(d);
+  ASSERT_EQ(here.size(), there.size());
+  for (size_t i = 0; i < here.size(); ++i) EXPECT_NEAR(there[i], here[i], 1e-4 * here[i]) << i;
+}
+
+}  // namespace
+}  // namespace keel
