@@ -495,7 +495,7 @@ class Monitor:
             return
         eta, fit = _eta([(s, math.log2(x) + 126) for s, x in list(row.history)[-8:] if x > 0])
         if eps < 1e-12 and eta <= 50 and fit > 0.8:
-            text = f"smallest variance {low:.3g} shrinks, zero in about {eta:.0f} steps, eps {eps:g}"
+            text = f"smallest variance {low:.3g} (mean {mean:.3g}) shrinks, zero in about {eta:.0f} steps, eps {eps:g}"
             self._find(Finding("warning", "denominator", step, row.path, row.op, "forward", text, suggestion, eta))
 
     def _judge_norm(self, step: int, row: _Row, v: float) -> None:
@@ -531,7 +531,8 @@ class Monitor:
         norms = [x for _, x in self._norms]
         new = len(norms) < 2 or norms[-1] > max(norms[:-1])  # this step's norm was judged before
         if len(self._ratios) >= 20 and v > 5 and v > 3 * max(self._ratios) and new:
-            text = f"the root mean square of gradient / sqrt(second moment) is {v:.1f}, {max(self._ratios):.2g} at most before: too long a step"
+            before = max(self._ratios)
+            text = f"the root mean square of gradient / sqrt(second moment) is {v:.1f}, {before:.2g} at most before: too long a step"
             hint = "a smaller beta2, or clipping of the update"
             self._find(Finding("warning", "adam", step, "", type(self._optimizer).__name__, "update", text, hint))
         self._ratios.append(v)
