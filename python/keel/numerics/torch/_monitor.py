@@ -200,7 +200,7 @@ class Monitor:
     def _view(self, x: Tensor) -> Tensor:
         """The tensor, or every n-th kilobyte of it, others each step."""
         every = _LEVELS[self._level][0]
-        if every == 1 or x.numel() < _LARGE or not x.is_contiguous():
+        if every == 1 or type(x) is not Tensor or x.numel() < _LARGE or not x.is_contiguous():
             return x
         block = 1024 // x.element_size()
         rows = x.numel() // block
