@@ -10,6 +10,7 @@
 
 #include "backend/cpu/isa.h"
 #include "backend/cpu/loops/loops.h"
+#include "backend/cpu/loops/stat_rows.h"
 #include "keel/numerics/types.h"
 
 namespace keel::cpu {
@@ -207,6 +208,35 @@ TEST(LoopsStat, BlockAgreesWithAPlainCount) {
       EXPECT_EQ(part.nan, want.nan);
       EXPECT_EQ(part.inf, want.inf);
       EXPECT_EQ(part.subnormal, want.subnormal);
+    }
+    // Blocks behind one another into one part: what is known decides how closely the next is looked at.
+    for (int round = 0; round < 40; ++round) {
+      StatSlot::Part part, want;
+      for (int block = 0; block < 30; ++block) {
+        const int64_t rows = 1 + int64_t(r() % 5), cols = 1 + int64_t(r() % 1200), step = cols + int64_t(r() % 3);
+        std::vector<uint32_t> x(size_t(rows * step), 0x7fc00000);
+        const uint64_t odd = r() % 4;  // one other value in most blocks
+        for (int64_t i = 0; i < rows; ++i)
+          for (int64_t j = 0; j < cols; ++j)
+            x[size_t(i * step + j)] = (uint32_t(r()) & 0x807fffff) | uint32_t(120 + (round % 4 + 1) * (r() % 8)) << 23;
+        uint32_t& other = x[size_t(int64_t(r() % uint64_t(rows)) * step + int64_t(r() % uint64_t(cols)))];
+        if (odd == 1) other = uint32_t(r()) & 0x80000000;
+        if (odd == 2) other = uint32_t(r());
+        if (odd == 3 && round % 2) other &= 0x807fffff;
+        stat_rows(f32, x.data(), rows, cols, step, part);
+        for (int64_t i = 0; i < rows; ++i)
+          for (int64_t j = 0; j < cols; ++j) {
+            const uint64_t u = x[size_t(i * step + j)] & 0x7fffffff;
+            want.max_bits = std::max(want.max_bits, u), want.min_bits = std::min(want.min_bits, u - 1), ++want.count;
+            want.nan += u > 0x7f800000, want.inf += u == 0x7f800000, want.subnormal += u && u < 0x00800000;
+          }
+        ASSERT_EQ(part.max_bits, want.max_bits);
+        ASSERT_EQ(part.min_bits, want.min_bits);
+        ASSERT_EQ(part.count, want.count);
+        ASSERT_EQ(part.nan, want.nan);
+        ASSERT_EQ(part.inf, want.inf);
+        ASSERT_EQ(part.subnormal, want.subnormal);
+      }
     }
     StatSlot::Part zero, e4m3;
     const double zeros[5] = {};
