@@ -74,7 +74,7 @@ class Loader::Run {
     }
     changed_.notify_all();
     for (std::thread& t : threads_) t.join();
-    for (Uploader::Sent& s : sent_) uploader_.take(std::move(s));  // their memory is used again by work that is queued later
+    for (const Uploader::Sent& s : sent_) uploader_.drop(s);
   }
 
   /// The next batch, or false at the end of the epoch.

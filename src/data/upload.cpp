@@ -63,4 +63,8 @@ Batch Uploader::take(Sent s) {
   return std::move(s.batch);
 }
 
+void Uploader::drop(const Sent& s) {
+  if (s.last) driver_->join(to_.index, s.last);
+}
+
 }  // namespace keel::data

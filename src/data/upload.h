@@ -21,8 +21,10 @@ class Uploader {
     uint64_t last = 0;  // ticket of its last copy; 0: all there
   };
   Sent send(const Batch& b);
-  /// The batch, for work that is queued from now on. Every batch that was sent must be taken.
+  /// The batch, for work that is queued from now on. Every batch that was sent must be taken or dropped.
   Batch take(Sent s);
+  /// Nobody will use it: its memory may go once this returns. What went wrong shows at the next wait.
+  void drop(const Sent& s);
 
  private:
   /// A piece of pinned memory, free once the copy of `ticket` has been made.

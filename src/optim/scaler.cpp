@@ -142,7 +142,9 @@ void GradScaler::update() {
     for (const Tensor& f : s.found) found.push_back(f.device() == scale_.device() ? f : f.to(scale_.device()));
   if (found.empty()) refuse("update is called, but no gradients were looked at since the last time", "call step(optimizer) first");
   update_scale(scale_, growth_tracker_, found,
-               {.growth_factor = options_.growth_factor, .backoff_factor = options_.backoff_factor, .growth_interval = options_.growth_interval});
+               {.growth_factor = options_.growth_factor,
+                .backoff_factor = options_.backoff_factor,
+                .growth_interval = options_.growth_interval});
   seen_.clear();
 }
 

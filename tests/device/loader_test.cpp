@@ -49,7 +49,8 @@ TEST_F(LoaderOnDevice, BatchesAreThoseOfTheHost) {
 TEST_F(LoaderOnDevice, ReusedMemoryHoldsTheBatchInUse) {
   data::Loader there(numbers(400), {.batch_size = 8, .workers = 2, .seed = 1});
   int64_t k = 0;
-  for (auto it = there.begin(d); it != there.end(); ++it, ++k) EXPECT_EQ((*it).y.to(cpu_device).sum().item(), double(8 * 8 * k + 28)) << "batch " << k;
+  for (auto it = there.begin(d); it != there.end(); ++it, ++k)
+    EXPECT_EQ((*it).y.to(cpu_device).sum().item(), double(8 * 8 * k + 28)) << "batch " << k;
   EXPECT_EQ(k, 50);
 }
 
@@ -79,7 +80,8 @@ TEST_F(LoaderOnDevice, TrainerLearnsTheSame) {
     data::Loader batches(data::Dataset::from_tensors(x, y), {.batch_size = 16, .shuffle = true, .workers = 2, .seed = 5});
     train::Trainer trainer(net, opt, nn::CrossEntropyLoss());
     std::vector<double> all;
-    trainer.fit(batches, batches, {.epochs = 3, .progress = false, .on_epoch = [&](const train::EpochResult& e) { all.push_back(e.train_loss), all.push_back(e.loss); }});
+    const auto note = [&](const train::EpochResult& e) { all.push_back(e.train_loss), all.push_back(e.loss); };
+    trainer.fit(batches, batches, {.epochs = 3, .progress = false, .on_epoch = note});
     return all;
   };
   const std::vector<double> here = losses(cpu_device), there = losses(d);

@@ -377,7 +377,8 @@ KEEL_CUDA_KERNEL(unscale) {
   k.inputs(Layout::strided).run([](const KernelArgs& a) {
     use(a.device);
     auto* found = a.out[0].ptr<float>();
-    if (const cudaError_t e = cudaMemsetAsync(found, 0, sizeof *found, stream(a))) return KernelStatus::device(text_of(e, "clearing a word"));
+    if (const cudaError_t e = cudaMemsetAsync(found, 0, sizeof *found, stream(a)))
+      return KernelStatus::device(text_of(e, "clearing a word"));
     each_batch(a, [&](auto t, const Batch& b, const DeviceWalk<1>& w, bool dense) {
       unscale_kernel<decltype(t)><<<b.begin[b.count], kThreads, 0, stream(a)>>>(b, w, dense, a.in[0].ptr<double>(), found);
     });
