@@ -56,6 +56,14 @@ void MonitorState::warn(Detector d, uint32_t site, uint8_t output, const char* k
   write_findings();
 }
 
+Suggestion MonitorState::suggestion(uint32_t site, int output) const {
+  const WatchedSite& s = sites[site];
+  const WatchedResult& r = s.results[output];
+  Circumstances how{.factor = s.factor, .calls = r.now.calls};
+  if (r.series && r.series->size()) how.calls = std::max(how.calls, r.series->back().calls);
+  return suggest_for(*s.op, r.dtype, s.phase, how);
+}
+
 void MonitorState::root(const Tensor& t) {
   backward_ran = true;
   if (const Written* w = known(t)) {
@@ -162,7 +170,7 @@ void MonitorState::judge_step() {
     const FloatBits f = float_bits(r.dtype);
     if (!r.series) r.series = std::make_unique<Series>();
     Reading g;
-    g.step = step, g.elements = r.now.elements, g.nan = r.now.nan, g.inf = r.now.inf, g.subnormal = r.now.subnormal;
+    g.step = step, g.elements = r.now.elements, g.nan = r.now.nan, g.inf = r.now.inf, g.subnormal = r.now.subnormal, g.calls = r.now.calls;
     if (r.now.max_bits) g.high = log2_of(r.now.max_bits, r.dtype);
     if (r.now.min_bits < f.inf - 1) g.low = log2_of(r.now.min_bits + 1, r.dtype);
     if (g.high > -INFINITY) step_largest = std::max(step_largest, magnitude_of(r.now.max_bits, r.dtype));
@@ -257,7 +265,7 @@ void MonitorState::judge_range(uint32_t site, uint8_t output, WatchedResult& r) 
   // A dynamic loss scale grows until narrow gradients overflow, and then steps back: no reason for alarm.
   about.severity = f.narrow && s.phase == Phase::backward ? Severity::info : Severity::warning;
   about.eta = trend ? std::max<int64_t>(0, int64_t(eta)) : -1, about.value = std::exp2(double(now.high));
-  about.suggestion = suggest_for(*s.op, r.dtype, s.phase);
+  about.suggestion = suggestion(site, output);
   about.text =
       std::string(s.op->name) + " reaches " + power(double(now.high)) + ", " + number(room) + " bits below the largest " + name_of(r.dtype);
   if (trend) about.text += ", and grows by " + number(slope) + " bits a step: out of range in " + std::to_string(about.eta) + " steps";
@@ -406,7 +414,7 @@ void MonitorState::judge_skips() {
   const WatchedSite& s = sites[bad_site];
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = double(skips);
-  about.suggestion = suggest_for(*s.op, s.results[bad_output].dtype, s.phase);
+  about.suggestion = suggestion(bad_site, bad_output);
   about.text = "4 steps in a row went bad and were skipped; " + std::string(s.op->name) + ", in the " + phase_name(s.phase) +
                " phase, is the first to overflow, and a smaller loss scale will not mend it" + (s.phase == Phase::backward ? " soon" : "");
   warn(Detector::loss_scale, bad_site, bad_output, "loss scale", std::move(about));

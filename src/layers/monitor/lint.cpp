@@ -10,7 +10,7 @@
 
 namespace keel {
 
-extern OpDef op_add;
+extern OpDef op_add, op_div, op_mul;
 
 namespace {
 
@@ -60,6 +60,9 @@ void MonitorState::lint_call(const Call& c, uint32_t at) {
   if (c.in.size() && c.in[0].defined()) call.in = impl(c.in[0]).spec.dtype, call.in_elements = impl(c.in[0]).spec.shape.numel();
   if (c.out.size()) call.out = c.out[0].dtype, call.out_elements = c.out[0].shape.numel();
   find_numbers(c, call.numbers);
+  if (&c.op == &op_mul || &c.op == &op_div)
+    for (int i = &c.op == &op_div; i < 2; ++i)
+      if (const double v = std::abs(call.numbers[i].given); v > 0) s.factor = float(&c.op == &op_div ? -std::log2(v) : std::log2(v));
   const LintMakers makers{.of = this,
                           .op = [](const void* of, int k) { return static_cast<const MonitorState*>(of)->sites[size_t(k)].op; },
                           .maker =

@@ -331,7 +331,7 @@ void MonitorState::add_found(const Call& c, uint32_t site, uint8_t output, const
     if (kind == kNanInput)
       about.suggestion = {"data", 0, "look at that row of the data, or at what the program wrote there by hand"};
     else if (!info)
-      about.suggestion = suggest_for(c.op, c.out[output].dtype, c.scope.phase);
+      about.suggestion = suggestion(site, output);
     about.value = value, about.text = std::move(text);
     found.push_back({site, output, kind, step, elements, 1, std::move(about)});
     write_findings();

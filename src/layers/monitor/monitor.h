@@ -75,6 +75,7 @@ struct WatchedSite {
   uint32_t next = 0;         // the site that came after this one last time
   uint32_t from[2] = {~0u, ~0u};  // the sites that made its first inputs, at its first call
   bool twice = false;             // both inputs were the same tensor
+  float factor = 0;               // log2 of a number that it multiplies by
   WatchedResult results[4];  // one a declared output
   std::unique_ptr<WatchedArgument> argument;
   std::unique_ptr<WatchedUpdate> update;
@@ -238,6 +239,8 @@ struct MonitorState {
   void take(const Call& c, const Tensors& out, const StatSlot* slots, const TaintedStorages::Kind* overwritten);
   void begin_step();
 
+  /// What to do about a result that left its range, or is about to.
+  Suggestion suggestion(uint32_t site, int output) const;
   Monitor::Finding finding(const Found& f) const;
   std::vector<Monitor::Finding> found_with(Severity severity) const;
   /// A finding of a rule; one entry a site and rule.

@@ -14,7 +14,7 @@ struct Reading {
   float high = -INFINITY;  // of the largest magnitude; -infinity where all was zero
   float low = INFINITY;    // of the smallest that is not zero; infinity where all was zero
   uint64_t elements = 0;
-  uint32_t nan = 0, inf = 0, subnormal = 0;
+  uint32_t nan = 0, inf = 0, subnormal = 0, calls = 0;
 };
 
 /// A straight line through the last readings, by least squares over the step's number.

@@ -20,8 +20,9 @@ std::string number(double v) {
 
 Suggestion suggest_epsilon(const OpDef& op, DType t, double mean) {
   const Format f = format_of(t);
-  // Not below the normal numbers, nor where the gradient of an inverse root, eps^(-3/2) / 2, leaves the format.
-  const double least = std::exp2(std::max(f.normal2, -2.0 / 3 * f.max2)),
+  // Not below the normal numbers, nor where the gradient leaves the format: eps^-2 of a quotient, eps^(-3/2) / 2 of an inverse root.
+  const std::string_view name = op.name;
+  const double order = name == "div" || name == "reciprocal" ? 2.0 : 1.5, least = std::exp2(std::max(f.normal2, -f.max2 / order)),
                wanted = mean > 0 ? std::pow(10, std::round(std::log10(3e-4 * mean))) : 1e-6;
   double eps = std::max(wanted, least);
   if (eps > wanted) eps = std::pow(10, std::ceil(std::log10(least)));
@@ -40,7 +41,7 @@ Suggestion suggest_for_cancellation(const OpDef& user) {
   return {"stable_op", 0, "bce_with_logits: work on logits; log_sigmoid(-x) is log(1 - sigmoid(x)) without cancellation"};
 }
 
-Suggestion suggest_for(const OpDef& op, DType t, Phase phase) {
+Suggestion suggest_for(const OpDef& op, DType t, Phase phase, const Circumstances& how) {
   const std::string_view name = op.name;
   const bool narrow = is_inexact(t) && format_of(t).narrow;
   if (name == "exp" || name == "expm1" || name == "sinh" || name == "cosh")
@@ -55,8 +56,17 @@ Suggestion suggest_for(const OpDef& op, DType t, Phase phase) {
                : Suggestion{"stable_op", 0, "div_safe: the denominator was 0"};
   if (name == "sum" && narrow) return {"stable_op", 0, "mean: divide by the number of terms before adding them up"};
   if (name == "cast" && narrow) return {"margin", 2, "scale by this step's largest value, or leave a margin of 2 bits"};
+  // A constant takes its bits in every step: a wider format only moves the end, and gradients are multiplied by it as well.
+  if (phase == Phase::forward && how.factor >= 6)
+    return {"stable_op", 0,
+            "a smaller number than " + number(std::exp2(double(how.factor))) + ", or a norm after it: it enlarges gradients as much"};
   if (narrow)
     return {"dtype", 0, std::string("bf16 has the range of f32; ") + name_of(t) + " ends at " + number(std::exp2(format_of(t).max2))};
+  // Clipping bounds what an update adds, not what a recurrence makes of the weights that are there.
+  if (phase == Phase::forward && how.calls >= 8)
+    return {"stable_op", 0,
+            "recurrent weights that start orthogonal and stay below 1 in norm, or a norm of the state in each of the " +
+                std::to_string(how.calls) + " calls; clipping gradients does not change the forward pass"};
   return {"clip", 1, "clip the gradients' norm at 1, and look at the learning rate and at what multiplies itself"};
 }
 

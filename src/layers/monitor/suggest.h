@@ -6,8 +6,13 @@
 
 namespace keel {
 
+/// What a suggestion may depend on beside the op.
+struct Circumstances {
+  float factor = 0;    // log2 of a number of the program's that the op multiplies by
+  uint32_t calls = 1;  // of the same place in one step
+};
 /// For a result of `op` that leaves the range of `t`, or a NaN or infinity that it made.
-Suggestion suggest_for(const OpDef& op, DType t, Phase phase);
+Suggestion suggest_for(const OpDef& op, DType t, Phase phase, const Circumstances& how = {});
 /// An epsilon for a denominator or argument with that mean magnitude.
 Suggestion suggest_epsilon(const OpDef& op, DType t, double mean);
 /// For a subtraction that feeds `user`.
