@@ -5,7 +5,7 @@ namespace keel {
 
 /// Loud arithmetic. With debug mode on, an op of this thread that makes a NaN or infinity from finite values raises a NumericalError
 /// which names the op, its inputs' ranges, module path and place in the program; so does a safe op (div_safe, sqrt_safe, rsqrt_safe,
-/// log_safe, pow_safe, sanitize) where it has to replace a value; softmax_safe, norm_safe and normalize_safe stay quiet. Each place is
+/// log_safe, pow_safe, sanitize, softmax_safe, normalize_safe) where it replaces a value, norm_safe where it does a gradient. Each place is
 /// also logged once (topic "debug", level warning). With debug mode off, the same ops return infinities, NaN, or their defaults,
 /// silently and at no cost: nothing is looked at. The values of a program that raises nothing are the same bits in both modes.
 ///

@@ -67,6 +67,26 @@ TEST(DebugMode, SafeOpsSpeakWhereTheyReplace) {
   EXPECT_EQ(debug_mode(), true);
 }
 
+TEST(DebugMode, SafeOpsOfRowsSpeakToo) {
+  Tensor x = tensor({3.0, 4.0, 0.0, 0.0}).reshape({2, 2}), masked = full({2, 2}, -INFINITY), good = tensor({3.0, 4.0, 0.0, 1.0}).reshape({2, 2});
+  masked[{0, 1}] = 1.0;
+  const auto run = [](const Tensor& v, const Tensor& m) {
+    return Tensors{softmax_safe(m), norm_safe(v, {.axis = -1}), normalize_safe(v)};
+  };
+  for (const Tensor& y : run(x, masked)) EXPECT_TRUE(isfinite(y).all().item<bool>());
+  const Tensors before = run(good, good);
+  DebugMode loud;
+  const Tensors same = run(good, good);
+  for (int64_t i = 0; i < same.size(); ++i) EXPECT_TRUE(array_equal(before[i], same[i]));
+  EXPECT_NE(raised_by([&] { softmax_safe(masked); }).find("softmax_safe replaced values: 1 of 2 rows are masked throughout"), std::string::npos);
+  EXPECT_NE(raised_by([&] { normalize_safe(x); }).find("1 of 2 vectors are shorter than eps"), std::string::npos);
+  EXPECT_EQ(raised_by([&] { norm_safe(x, {.axis = -1}); }), "");  // 0 is the norm of zeros; nobody wants its gradient
+  x.requires_grad_();
+  EXPECT_NE(raised_by([&] { norm_safe(x, {.axis = -1}); }).find("1 of 2 norms are 0"), std::string::npos);
+  good.requires_grad_();
+  EXPECT_EQ(raised_by([&] { run(good, good); }), "");
+}
+
 TEST(DebugMode, IsNothingWhileItIsOff) {
   ASSERT_EQ(scope().monitor, nullptr);
   set_debug_mode(false);

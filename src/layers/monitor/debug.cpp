@@ -1,6 +1,7 @@
 // Debug mode: a monitor that raises. It stands where every monitor stands, so that nothing is asked while it is off.
 #include "keel/debug.h"
 
+#include <limits>
 #include <memory>
 #include <string_view>
 
@@ -42,25 +43,39 @@ double number_field(const Call& c, std::string_view name) {
   return wanted.value;
 }
 
-int64_t count(const Tensor& mask) { return sum(mask).item<int64_t>(); }
+struct Replaced {
+  int64_t n = 0, of = 0;
+  const char* why = "";
+};
+Replaced count(const Tensor& mask, const char* why) { return {sum(mask).item<int64_t>(), mask.size(), why}; }
 
 /// How many values of a safe op's result are not what the plain op gives, and why; nothing where it is no safe op.
-int64_t replaced(const Call& c, const char*& why) {
+Replaced replaced(const Call& c) {
   const std::string_view name = c.op.name;
   const Tensor& x = c.in[0];
   if (name == "div_safe") {
     const double least = impl(c.in[1]).spec.dtype == f64 ? 2.2250738585072014e-308 : 1.1754943508222875e-38;
     const Tensor size = abs(c.in[1]);
-    why = "denominators count as zero";
-    return count(number_field(c, "skip_subnormal") > 0 ? logical_or(size <= number_field(c, "zero_tol"), size < least)
-                                                       : size <= number_field(c, "zero_tol"));
+    const Tensor zero = size <= number_field(c, "zero_tol");
+    return count(number_field(c, "skip_subnormal") > 0 ? logical_or(zero, size < least) : zero, "denominators count as zero");
   }
-  if (name == "sqrt_safe") return why = "arguments are negative", count(x < 0);
-  if (name == "rsqrt_safe" || name == "log_safe") return why = "arguments are not above zero", count(x <= 0);
+  if (name == "sqrt_safe") return count(x < 0, "arguments are negative");
+  if (name == "rsqrt_safe" || name == "log_safe") return count(x <= 0, "arguments are not above zero");
   if (name == "pow_safe")
-    return why = "powers have no finite value", count(logical_and(isfinite(x), logical_not(isfinite(pow(x, c.in[1])))));
-  if (name == "sanitize") return why = "values are NaN or infinite", is_inexact(x.dtype()) ? count(logical_not(isfinite(x))) : 0;
-  return 0;
+    return count(logical_and(isfinite(x), logical_not(isfinite(pow(x, c.in[1])))), "powers have no finite value");
+  if (name == "sanitize") return is_inexact(x.dtype()) ? count(logical_not(isfinite(x)), "values are NaN or infinite") : Replaced{};
+  if (x.size() == 0) return {};
+  if (name == "softmax_safe") {
+    const auto& p = *static_cast<const SoftmaxParams*>(c.params);
+    return count(max(x, {.axis = p.axis}) == -std::numeric_limits<double>::infinity(), "rows are masked throughout and become zeros");
+  }
+  if (name == "norm_safe" && c.recording)  // its value at 0 is the plain one; its gradient is not
+    return count(norm_safe(x, *static_cast<const NormSafeParams*>(c.params)) == 0, "norms are 0 and get gradient 0");
+  if (name == "normalize_safe") {
+    const auto& p = *static_cast<const NormalizeSafeParams*>(c.params);
+    return count(norm_safe(x, {.axis = p.axis}) < p.eps, "vectors are shorter than eps");
+  }
+  return {};
 }
 
 }  // namespace
@@ -77,17 +92,15 @@ void MonitorState::speak(uint32_t site, const std::string& text) {
 void MonitorState::check_safe(const Call& c) {
   const std::string_view name = c.op.name;
   if (!name.ends_with("_safe") && name != "sanitize") return;
-  const char* why = "";
-  int64_t n = 0, of = 0;
+  Replaced found;
   {
     ScopeGuard keep;
     Scope& s = scope();
     s.monitor = nullptr, s.trace = nullptr, s.grad = false, s.autocast = DType::none;
-    n = replaced(c, why);
-    of = c.in[name == "div_safe" ? 1 : 0].size();
+    found = replaced(c);
   }
-  if (n == 0) return;
-  const std::string text = name.data() + std::string(" replaced values: ") + std::to_string(n) + " of " + std::to_string(of) + " " + why;
+  if (found.n == 0) return;
+  const std::string text = name.data() + std::string(" replaced values: ") + std::to_string(found.n) + " of " + std::to_string(found.of) + " " + found.why;
   speak(site_of(c), text);
   raise(op_error(ErrorCode::numeric, text)
             .hint("debug mode is on: without it, this op returns its default")
