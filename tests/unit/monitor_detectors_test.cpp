@@ -425,6 +425,89 @@ TEST(MonitorDetectors, ShadowOfProducts) {
   EXPECT_LT(said(m.warnings(), "lost bits")->lost_ulps, 10);
 }
 
+TEST(MonitorDetectors, ShadowOfSumsAndNorms) {
+  const Tensor x = randn({4, 16, 64}), w = randn({64}), b = randn({64}), hidden = rand({4, 16, 64}) > 0.5;
+  const auto all_ops = [&](DType t) {
+    const Tensor v = x.to(t);
+    sum(v), sum(v, {.axis = -1}), sum(v, {.axis = {1, 2}}), sum(v, {.axis = 0}), mean(v, {.axis = -1, .keepdim = true});
+    layer_norm(v, w.to(t), b.to(t)), layer_norm(v, {}, {}, {.axes = 2}), rms_norm(v, w.to(t)), softmax(v * 20), softmax(v, {.axis = 1});
+    softmax(masked_fill(v, hidden, -std::numeric_limits<double>::infinity())), layer_norm(ones({4, 8}, {.dtype = t}));
+  };
+  for (const DType t : {f32, f64, bf16, f16}) {
+    Monitor m({.max_ulp_drift = 200, .shadow_every = 1});
+    for (int s = 1; s <= 20; ++s) {
+      m.step();
+      all_ops(t);
+    }
+    m.step();
+    EXPECT_EQ(all_of(m), "") << name_of(t);
+  }
+  for (const char* op : {"sum", "layer_norm", "rms_norm", "softmax"}) {  // a bound that nothing keeps: no measure is blind
+    Monitor m({.max_ulp_drift = 1e-4, .shadow_every = 1});
+    m.step();
+    all_ops(f32);
+    bool spoke = false;
+    for (const auto& f : m.warnings()) spoke |= f.op == op && f.detector == "lost bits" && f.lost_ulps < 200;
+    EXPECT_TRUE(spoke) << op;
+  }
+  // Rows whose mean is a hundred thousand deviations from 0 have few digits left after a norm.
+  Monitor m({.shadow_every = 1});
+  m.step();
+  layer_norm(x * 0.01 + 3000.1);
+  ASSERT_TRUE(said(m.warnings(), "lost bits"));
+  EXPECT_EQ(said(m.warnings(), "lost bits")->op, "layer_norm");
+  EXPECT_EQ(said(m.warnings(), "lost bits")->suggestion.kind, "stable_op");
+}
+
+TEST(MonitorDetectors, UnitsThatAreDead) {
+  const auto layer = [](double bias, double share) {
+    return [=](int) { relu(randn({64, 32}) + where(arange(32) < int(32 * share), bias, 0.0)); };
+  };
+  const auto f = warned("underflow", 300, layer(-50, 1));
+  EXPECT_EQ(f.op, "relu");
+  EXPECT_EQ(f.kind, "dead units");
+  Monitor m;
+  for (int s = 1; s <= 300; ++s) {
+    m.step();
+    layer(-50, 0.75)(s);
+  }
+  EXPECT_EQ(all_of(m), "");
+  ASSERT_TRUE(said(m.notes(), "underflow"));  // worth knowing
+  EXPECT_NEAR(said(m.notes(), "underflow")->value, 0.75, 1e-9);
+  Monitor sound;
+  for (int s = 1; s <= 300; ++s) {
+    sound.step();
+    layer(-1.5, 1)(s);  // seldom on is not dead
+  }
+  EXPECT_FALSE(said(sound.notes(), "underflow"));
+  EXPECT_EQ(all_of(sound), "");
+}
+
+TEST(MonitorDetectors, GradientsThatAreFlushedToZero) {
+  const Tensor x = randn({64, 16}).to(f16), spread = exp(randn({64, 16}) * 1.4);
+  Tensor w = randn({16, 16}).to(f16);
+  w.requires_grad_();
+  const auto train = [&](double slope) {
+    return [&, slope](int s) {
+      sum(matmul(x, w).to(f32) * spread * std::exp2(-11 - slope * s)).backward();
+      w.zero_grad();
+    };
+  };
+  for (const double slope : {0.1, 0.0}) {
+    Monitor m;
+    for (int s = 1; s <= 200; ++s) {
+      m.step();
+      train(slope)(s);
+    }
+    bool flushed = false;
+    for (const auto& f : m.notes()) flushed |= f.kind == "flushed" && f.phase == "backward" && f.suggestion.kind == "loss_scale";
+    EXPECT_EQ(flushed, slope > 0);
+    if (slope == 0) {
+      EXPECT_EQ(all_of(m), "");
+    }
+  }
+}
+
 struct Cnn : nn::Module<Cnn> {
   nn::Conv2d conv{1, 8, {.kernel = 3}};
   nn::BatchNorm2d norm{8};

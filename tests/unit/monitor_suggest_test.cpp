@@ -24,7 +24,7 @@ TEST(MonitorSuggest, AConstantThatTakesTheRangeIsToBlame) {
   const Tensor x = full({8}, 2000.0, {.dtype = f16});
   EXPECT_EQ(suggested(1, [&](int) { x * 600.0; }).kind, "stable_op");
   EXPECT_EQ(suggested(1, [&](int) { x / (1.0 / 600); }).kind, "stable_op");
-  EXPECT_EQ(suggested(1, [&](int) { x * x; }).kind, "dtype");
+  EXPECT_EQ(suggested(1, [&](int) { x* x; }).kind, "dtype");
 }
 
 TEST(MonitorSuggest, ARecurrenceIsNotMendedByClipping) {

@@ -61,8 +61,7 @@ Replaced replaced(const Call& c) {
   }
   if (name == "sqrt_safe") return count(x < 0, "arguments are negative");
   if (name == "rsqrt_safe" || name == "log_safe") return count(x <= 0, "arguments are not above zero");
-  if (name == "pow_safe")
-    return count(logical_and(isfinite(x), logical_not(isfinite(pow(x, c.in[1])))), "powers have no finite value");
+  if (name == "pow_safe") return count(logical_and(isfinite(x), logical_not(isfinite(pow(x, c.in[1])))), "powers have no finite value");
   if (name == "sanitize") return is_inexact(x.dtype()) ? count(logical_not(isfinite(x)), "values are NaN or infinite") : Replaced{};
   if (x.size() == 0) return {};
   if (name == "softmax_safe") {
@@ -100,7 +99,8 @@ void MonitorState::check_safe(const Call& c) {
     found = replaced(c);
   }
   if (found.n == 0) return;
-  const std::string text = name.data() + std::string(" replaced values: ") + std::to_string(found.n) + " of " + std::to_string(found.of) + " " + found.why;
+  const std::string text =
+      name.data() + std::string(" replaced values: ") + std::to_string(found.n) + " of " + std::to_string(found.of) + " " + found.why;
   speak(site_of(c), text);
   raise(op_error(ErrorCode::numeric, text)
             .hint("debug mode is on: without it, this op returns its default")

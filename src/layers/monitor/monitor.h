@@ -63,6 +63,9 @@ struct WatchedUpdate {
 /// What samples of a result's values say; taken every few steps.
 struct WatchedValues {
   Numbers kurtosis;  // log2 of mean x^4 / (mean x^2)^2
+  Numbers zeros;     // share of a narrow gradient
+  std::vector<uint8_t> alive;  // units of a relu that were not 0 in one of the last `rows` rows
+  int64_t rows = 0;
   int64_t last_step = -1;
   uint8_t heavy = 0;  // samples in a row far from the median
 };
@@ -227,6 +230,8 @@ struct MonitorState {
   // shadow.cpp
   bool wants_shadow(const Call& c, uint32_t at) const;
   void shadow(const Call& c, const Tensor& out, uint32_t at);
+  void shadow_rows(const Call& c, const Tensor& out, uint32_t at);
+  void judge_shadow(const Call& c, uint32_t at, const struct Drift& d);
   // values.cpp
   /// Whether the values of this call are to be sampled: each place in its turn.
   bool wants_values(uint32_t at) const { return options.foretell && (uint64_t(step) + at) % (kValuesEvery * every) == 0; }
@@ -272,6 +277,8 @@ struct MonitorState {
   void judge_attention(uint32_t site, WatchedArgument& a, double entropy);
   // values.cpp
   void judge_kurtosis(uint32_t site, WatchedValues& v, DType t);
+  void look_at_units(const Tensor& out, uint32_t at, WatchedValues& v);
+  void look_at_zeros(const Tensor& out, uint32_t at, WatchedValues& v);
   // detectors_update.cpp
   bool gradients_are_bad(const Call& c) const;
   void judge_absorbed(uint32_t at, WatchedUpdate& u, double share, double lr, DType t);

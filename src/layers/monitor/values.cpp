@@ -8,10 +8,11 @@
 #include "backend/float_bits.h"
 #include "core/impl.h"
 #include "layers/monitor/monitor.h"
+#include "layers/monitor/suggest.h"
 
 namespace keel {
 
-extern OpDef op_add, op_batch_norm, op_conv2d, op_layer_norm, op_linear, op_matmul, op_mul, op_rms_norm;
+extern OpDef op_add, op_batch_norm, op_conv2d, op_layer_norm, op_linear, op_matmul, op_mul, op_relu, op_rms_norm;
 
 namespace {
 
@@ -24,7 +25,7 @@ std::string number(double v) {
   return text;
 }
 
-/// Calls f(x, k) with parts of whole rows, k values as floats each, some kSamples in all, other rows each time.
+/// Calls f(x, k, column) with parts of whole rows, k values as floats each from that column on, some kSamples in all, other rows each time.
 template <class F>
 void sample_rows(const TensorImpl& y, uint64_t seed, F&& f) {
   const int64_t n = y.spec.shape.numel(), width = std::min(y.spec.shape[-1], kSamples), rows = n / y.spec.shape[-1];
@@ -47,7 +48,7 @@ void sample_rows(const TensorImpl& y, uint64_t seed, F&& f) {
     } else {
       for (int64_t i = 0; i < width; ++i) line[i] = float(read_double(p + i * size, y.spec.dtype));
     }
-    f(line, width);
+    f(line, width, from - row * y.spec.shape[-1]);
   }
 }
 
@@ -61,8 +62,9 @@ bool spreads(const OpDef& op) {
 
 void MonitorState::look_at_values(const Call& c, const Tensor& out, uint32_t at) {
   const TensorImpl& y = impl(out);
-  if (c.scope.phase != Phase::forward || !spreads(c.op) || !is_inexact(y.spec.dtype) || is_complex(y.spec.dtype) ||
-      y.spec.shape.rank() == 0 || y.spec.shape.numel() < kLeast || y.device.type != DeviceType::cpu ||
+  const bool gradient = c.scope.phase == Phase::backward && y.spec.dtype == f16, units = &c.op == &op_relu && y.spec.shape.rank() <= 3;
+  if (!(gradient || (c.scope.phase == Phase::forward && (units || spreads(c.op)))) || !is_inexact(y.spec.dtype) ||
+      is_complex(y.spec.dtype) || y.spec.shape.rank() == 0 || y.spec.shape.numel() < kLeast || y.device.type != DeviceType::cpu ||
       !is_contiguous(y.spec.shape, y.strides))
     return;
   WatchedSite& s = sites[at];
@@ -71,12 +73,14 @@ void MonitorState::look_at_values(const Call& c, const Tensor& out, uint32_t at)
   WatchedValues& v = *s.values;
   if (v.last_step == step) return;  // one call a step stands for all
   v.last_step = step;
+  if (gradient) return look_at_zeros(out, at, v);
+  if (units) return look_at_units(out, at, v);
   // Scaled by the largest magnitude, so that fourth powers neither overflow nor vanish.
   const double high = std::max(magnitude_of(s.results[0].now.max_bits, y.spec.dtype), 1e-300);
   const auto scale = float(1 / high);
   double two[4] = {}, four[4] = {};
   int64_t n = 0;
-  sample_rows(y, uint64_t(step) << 20 ^ at, [&](const float* x, int64_t k) {
+  sample_rows(y, uint64_t(step) << 20 ^ at, [&](const float* x, int64_t k, int64_t) {
     float a[4] = {}, b[4] = {};
     for (int64_t i = 0; i < k; ++i) {
       const float u = x[i] * scale, q = u * u;
@@ -91,7 +95,60 @@ void MonitorState::look_at_values(const Call& c, const Tensor& out, uint32_t at)
   judge_kurtosis(at, v, y.spec.dtype);
 }
 
-/// A few values carry all the weight, unlike before: kurtosis more than three times and three deviations above its median, three times in a row.
+/// Units of a relu that are 0 in every one of the rows that were looked at: no gradient reaches them, nothing wakes them.
+void MonitorState::look_at_units(const Tensor& out, uint32_t at, WatchedValues& v) {
+  constexpr int64_t kRows = 512;
+  const TensorImpl& y = impl(out);
+  const int64_t width = y.spec.shape[-1];
+  if (width > kSamples) return;
+  if (int64_t(v.alive.size()) != width) v.alive.assign(size_t(width), 0), v.rows = 0;
+  sample_rows(y, uint64_t(step) << 20 ^ at, [&](const float* x, int64_t k, int64_t) {
+    for (int64_t i = 0; i < k; ++i) v.alive[size_t(i)] |= x[i] > 0;
+    ++v.rows;
+  });
+  if (v.rows < kRows) return;
+  const auto dead = int64_t(std::count(v.alive.begin(), v.alive.end(), uint8_t(0)));
+  const double share = double(dead) / double(width);
+  const int64_t rows = v.rows;
+  std::fill(v.alive.begin(), v.alive.end(), uint8_t(0)), v.rows = 0;
+  if (share < 0.5) return;
+  Monitor::Finding about;
+  about.severity = dead == width ? Severity::warning : Severity::info, about.value = share;
+  about.suggestion = {"stable_op", 0, "leaky_relu or gelu, which let a gradient through; and a smaller learning rate"};
+  about.text = std::to_string(dead) + " of " + std::to_string(width) + " units of " + sites[at].op->name + " were 0 in all of " +
+               std::to_string(rows) + " sampled rows: they learn nothing" +
+               (dead == width ? ", and neither does what lies before them" : "");
+  warn(Detector::underflow, at, 0, "dead units", std::move(about));
+}
+
+/// Gradients of f16 that turn into zeros, while the largest comes down to the end of the format.
+void MonitorState::look_at_zeros(const Tensor& out, uint32_t at, WatchedValues& v) {
+  const WatchedResult& r = sites[at].results[0];
+  double zeros = 0, n = 0;
+  sample_rows(impl(out), uint64_t(step) << 20 ^ at, [&](const float* x, int64_t k, int64_t) {
+    for (int64_t i = 0; i < k; ++i) zeros += x[i] == 0;
+    n += double(k);
+  });
+  v.zeros.push(zeros / n);
+  float least = 1;
+  for (int k = 1; k < v.zeros.size(); ++k) least = std::min(least, v.zeros.back(k));
+  const bool flushed = v.zeros.size() >= 8 && zeros<n&& double(v.zeros.back())> double(least) + 0.05;
+  v.heavy = flushed ? uint8_t(std::min(v.heavy + 1, 200)) : uint8_t(0);
+  if (v.heavy < 3 || !r.series || r.series->size() < 8) return;
+  float low, most;
+  r.series->range(r.series->size(), low, most);
+  const double high = double(r.series->back().high);
+  if (!(high < -10) || !(double(most) - high >= 2)) return;
+  Monitor::Finding about;
+  // A note: where a softmax or an activation saturates, gradients vanish too, and no scale brings them back.
+  about.severity = Severity::info, about.value = zeros / n;
+  about.suggestion = suggest_loss_scale(DType::f16, most);
+  about.text = number(100 * zeros / n) + " % of the f16 gradients that " + sites[at].op->name + " wrote are 0, unlike before (" +
+               number(100 * double(least)) + " %): they are too small for the format; the largest is " + number(std::exp2(high));
+  warn(Detector::underflow, at, 0, "flushed", std::move(about));
+}
+
+/// A few values carry all the weight, unlike before: kurtosis is above three times its median, and three deviations, three times in a row.
 void MonitorState::judge_kurtosis(uint32_t site, WatchedValues& v, DType t) {
   if (v.kurtosis.size() <= kSettled) return;
   double median, spread;
