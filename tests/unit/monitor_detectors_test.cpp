@@ -62,6 +62,7 @@ TEST(MonitorDetectors, HeadroomOfF32WithAForecast) {
   EXPECT_GE(f.eta, 10);
   EXPECT_NEAR(double(f.step + f.eta), 128.0 / 3, 2) << f.text;
   silent(60, [&](int s) { x* std::exp2(0.5 * s); });
+  silent(60, [&](int s) { x* std::exp2(s < 30 ? 2.0 : s < 40 ? -60.0 : std::min(-60.0 + 7 * (s - 40), 1.0)); });  // comes back
 }
 
 TEST(MonitorDetectors, AMaskIsNoLackOfHeadroom) {

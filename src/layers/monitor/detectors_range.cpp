@@ -253,7 +253,11 @@ void MonitorState::judge_range(uint32_t site, uint8_t output, WatchedResult& r) 
       if (const Trend l = loss_trend(n); l.n && l.slope > 0) own -= l.slope;
     if (own <= 0) continue;
     slope = own, eta = room / own;
-    trend = rising && t.r2 > 0.8 && eta <= 20 && t.change >= 0.05 * n && own > 0.5 * t.slope && (!fp8 || (n > kWindow && t.r2 > 0.9));
+    // What only comes back to where it was before is no growth: gradients of a loss near 0 rise by many bits when one example misses.
+    float before = -INFINITY;
+    for (int k = n; k < h.size(); ++k) before = std::max(before, h.back(k).high);
+    trend = now.high > before && rising && t.r2 > 0.8 && eta <= 20 && t.change >= 0.05 * n && own > 0.5 * t.slope &&
+            (!fp8 || (n > kWindow && t.r2 > 0.9));
   }
   // Near the end for some steps, and not by a constant that fills in for something else.
   bool near =
