@@ -79,22 +79,60 @@ HWY_NOINLINE T exp_sum_and_next(const T* x, T* y, int64_t n, T top_, double& nex
   return sum;
 }
 
+/// For rows of whole W that do not stay in L1 two at a time: the largest element into `top` and sum(exp(x - top)), the terms into `y` where
+/// not null. beside(i) is called for all vectors of the row before, about half of them with either pass, as is what is fetched; it may read
+/// what lies at y + i.
+template <class T, class F>
+HWY_NOINLINE T exp_sum_spread(const T* x, T* y, int64_t n, T& top, RowFlow flow, F beside) {
+  using D = Tag<T>;
+  constexpr int64_t N = hn::MaxLanes(D()), kUnit = kReduceLanes<T> / 2, kLine = 64 / int64_t(sizeof(T));
+  const T* later = x;
+  int64_t column = 0;
+  const auto some = [&]() HWY_ATTR {
+    if (column >= n) return;
+    KEEL_UNROLL for (int64_t k = 0; k < kUnit; k += N) beside(column + k);
+    column += kUnit;
+  };
+  const auto along = [&](int64_t) HWY_ATTR {
+    for (int64_t k = 0; k < kUnit; k += kLine) fetch(later + k, flow);
+    later += kUnit, some();
+  };
+  T sum = 0, none = 0;
+  reduce_two<LargestOf, NoneOf, T>(n, [&](int64_t i, auto load, auto& u, auto& v) HWY_ATTR { u = v = load(x + i); }, along, top, none);
+  for (int k = 0; k < 4; ++k) some();  // so that terms never overtake what is still to be read there
+  const auto shift = hn::Set(D(), top);
+  reduce_two<SumOf, NoneOf, T>(
+      n,
+      [&](int64_t i, auto load, auto& e, auto& v) HWY_ATTR {
+        e = v = math::exp_bounded(D(), hn::Sub(load(x + i), shift));
+        if (y) hn::StoreU(e, D(), y + i);
+      },
+      along, sum, none);
+  return sum;
+}
+template <class T>
+bool spreads(const PendingRow* pending, int64_t n, RowFlow flow) {
+  return pending && pending->y && flow.wide && n % kReduceLanes<T> == 0;
+}
+
 template <class T>
 void softmax(const void* x_, void* y, void* scratch_, int64_t n, RowFlow flow, PendingRow* pending) {
   const T* x = static_cast<const T*>(x_);
   T* scratch = static_cast<T*>(scratch_);
-  const T top = pending && pending->known ? T(pending->first) : reduce_row<LargestOf, T>(x, n);
+  const bool spread = spreads<T>(pending, n, flow);
+  T top = spread ? T(0) : pending && pending->known ? T(pending->first) : reduce_row<LargestOf, T>(x, n);
   if (pending) {
     const Tag<T> d;
     const T* from = static_cast<const T*>(pending->from);
     T* to = static_cast<T*>(pending->y);
     const auto scale = hn::Set(d, T(pending->scale));
     const auto beside = [&](int64_t i) HWY_ATTR { hn::Stream(hn::Mul(hn::LoadU(d, from + i), scale), d, to + i); };
-    const bool known = from && flow.ahead && !flow.wide;  // more than two rows would not stay in L1
+    const bool known = from && flow.ahead && !flow.wide;
     double next = 0;
-    const T sum = known  ? exp_sum_and_next(x, scratch, n, top, next, beside)
-                  : from ? exp_sum_beside(x, scratch, n, top, flow, beside)
-                         : exp_sum(x, scratch, n, top, flow);
+    const T sum = spread  ? exp_sum_spread(x, scratch, n, top, flow, beside)
+                  : known ? exp_sum_and_next(x, scratch, n, top, next, beside)
+                  : from  ? exp_sum_beside(x, scratch, n, top, flow, beside)
+                          : exp_sum(x, scratch, n, top, flow);
     *pending = {scratch, y, 0, T(1) / sum, nullptr, known, next};
     return;
   }
@@ -114,7 +152,8 @@ template <class T>
 void log_softmax(const void* x_, void* y, int64_t n, RowFlow flow, PendingRow* pending) {
   const T* x = static_cast<const T*>(x_);
   const Tag<T> d;
-  const T top = pending && pending->known ? T(pending->first) : reduce_row<LargestOf, T>(x, n);
+  const bool spread = spreads<T>(pending, n, flow);
+  T top = spread ? T(0) : pending && pending->known ? T(pending->first) : reduce_row<LargestOf, T>(x, n);
   T* nowhere = nullptr;
   if (pending) {
     const T* from = static_cast<const T*>(pending->from);
@@ -123,11 +162,12 @@ void log_softmax(const void* x_, void* y, int64_t n, RowFlow flow, PendingRow* p
     const auto beside = [&](int64_t i) HWY_ATTR {
       hn::Stream(hn::Sub(hn::Sub(hn::LoadU(d, from + i), shift), log_sum), d, to + i);
     };
-    const bool known = from && flow.ahead && !flow.wide;  // more than two rows would not stay in L1
+    const bool known = from && flow.ahead && !flow.wide;
     double next = 0;
-    const T sum = known  ? exp_sum_and_next(x, nowhere, n, top, next, beside)
-                  : from ? exp_sum_beside(x, nowhere, n, top, flow, beside)
-                         : exp_sum(x, nowhere, n, top, flow);
+    const T sum = spread  ? exp_sum_spread(x, nowhere, n, top, flow, beside)
+                  : known ? exp_sum_and_next(x, nowhere, n, top, next, beside)
+                  : from  ? exp_sum_beside(x, nowhere, n, top, flow, beside)
+                          : exp_sum(x, nowhere, n, top, flow);
     *pending = {x, y, top, log_of(sum), nullptr, known, next};
     return;
   }
