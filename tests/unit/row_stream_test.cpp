@@ -58,6 +58,7 @@ TEST(RowStream, RowsHaveTheBitsThatTheyHaveAlone) {
       same("layer_norm weight", all[1], some[0]), same("layer_norm bias", all[2], some[1]);
       same("rms_norm weight", grad(Tensors{rms_norm(leaf, weight)}, {leaf, weight}, {}, {g})[1],
            grad(Tensors{rms_norm(x, weight)}, {weight}, {}, {g})[0]);
+      check("relu", [](const Tensor& t, const Tensor&) { return relu(t); });
       check("exp", [](const Tensor& t, const Tensor&) { return exp(t); });
       check("tanh", [](const Tensor& t, const Tensor&) { return tanh(t); });
       check("sigmoid", [](const Tensor& t, const Tensor&) { return sigmoid(t); });

@@ -12,6 +12,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace keel::cpu::HWY_NAMESPACE {
 namespace {
+KEEL_LANES1(Relu, at_least(d, x, hn::Zero(d)))
 KEEL_LANES1(Exp, math::exp(d, x))
 KEEL_LANES1(Log, math::log(d, x))
 KEEL_LANES1(Sin, math::sin(d, x))
@@ -39,6 +40,7 @@ void stream(const void* x_, void* y_, int64_t n, const double* args) {
 
 UnaryLoop unary_stream(UnaryOp op) {
   switch (op) {
+    case UnaryOp::relu: return stream<Relu>;
     case UnaryOp::exp: return stream<Exp>;
     case UnaryOp::log: return stream<Log>;
     case UnaryOp::sin: return stream<Sin>;
