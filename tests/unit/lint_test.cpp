@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "../../apps/keel/models.h"
 #include "keel/keel.h"
 
 namespace keel {
@@ -100,27 +101,8 @@ TEST(Lint, ChangesNoValue) {
   EXPECT_TRUE(array_equal(y, softmax(x * 2)));
 }
 
-struct Mlp : nn::Module<Mlp> {
-  nn::Linear up{16, 32}, down{32, 4};
-  nn::Dropout drop{0.5};
-  static void fields(auto& m, auto&& f) { f("up", m.up)("down", m.down)("drop", m.drop); }
-  Tensor forward(const Tensor& x) const { return down(drop(relu(up(x)))); }
-};
-struct Block : nn::Module<Block> {
-  nn::Conv2d a, b;
-  nn::BatchNorm2d na, nb;
-  explicit Block(int64_t c) : a(c, c, {.kernel = 3, .padding = 1}), b(c, c, {.kernel = 3, .padding = 1}), na(c), nb(c) {}
-  static void fields(auto& m, auto&& f) { f("a", m.a)("b", m.b)("na", m.na)("nb", m.nb); }
-  Tensor forward(const Tensor& x) const { return relu(nb(b(relu(na(a(x))))) + x); }
-};
-struct ResNet : nn::Module<ResNet> {
-  nn::Conv2d stem{3, 8, {.kernel = 3, .padding = 1}};
-  Block one{8}, two{8};
-  nn::Linear head{8, 4};
-  static void fields(auto& m, auto&& f) { f("stem", m.stem)("one", m.one)("two", m.two)("head", m.head); }
-  Tensor forward(const Tensor& x) const { return head(mean(two(one(relu(stem(x)))), {.axis = {2, 3}})); }
-};
-struct GptBlock : nn::Module<GptBlock> {
+/// Attention written out, with a mask of -inf.
+struct Attention : nn::Module<Attention> {
   nn::LayerNorm norm_a{32};
   nn::Linear q{32, 32}, k{32, 32}, v{32, 32}, out{32, 32};
   nn::RMSNorm norm_b{32};
@@ -136,9 +118,9 @@ struct GptBlock : nn::Module<GptBlock> {
     return y + down(gelu(up(norm_b(y))));
   }
 };
-struct Gpt : nn::Module<Gpt> {
+struct Masked : nn::Module<Masked> {
   nn::Embedding table{64, 32};
-  GptBlock block;
+  Attention block;
   nn::Linear head{32, 64};
   static void fields(auto& m, auto&& f) { f("table", m.table)("block", m.block)("head", m.head); }
   Tensor forward(const Tensor& ids) const { return head(block(table(ids))); }
@@ -170,12 +152,16 @@ void silent(Net& net, const Tensor& x, const Tensor& labels) {
 }
 
 TEST(Lint, IsSilentAboutSoundNetworks) {
-  Mlp mlp;
-  silent(mlp, randn({8, 16}), randint(0, 4, {8}));
-  ResNet cnn;
-  silent(cnn, randn({4, 3, 8, 8}), randint(0, 4, {4}));
-  Gpt gpt;
-  silent(gpt, randint(0, 64, {2, 8}), randint(0, 64, {16}));
+  auto mlp = app::mlp();
+  silent(mlp, randn({8, 1, 28, 28}), randint(0, 10, {8}));
+  app::LeNet cnn;
+  silent(cnn, randn({2, 1, 28, 28}), randint(0, 10, {2}));
+  app::ResNet18 deep;
+  silent(deep, randn({2, 3, 32, 32}), randint(0, 10, {2}));
+  app::Gpt gpt({.context = 16, .layers = 2, .width = 32});
+  silent(gpt, randint(0, 65, {2, 16}), randint(0, 65, {32}));
+  Masked masked;
+  silent(masked, randint(0, 64, {2, 8}), randint(0, 64, {16}));
 }
 
 }  // namespace
