@@ -199,6 +199,7 @@ void add_bench(CLI::App& root, Outcome& out) {
   add_bench_monitor(*bench, out);
   add_bench_accuracy(*bench, out);
   add_bench_faults(*bench, out);
+  add_bench_model(*bench, out);
 }
 
 }  // namespace keel::app

@@ -30,5 +30,6 @@ void mnist_rows_of_peers(const std::string& data, bool as_json);
 void add_bench_monitor(CLI::App& bench, Outcome& out);
 void add_bench_accuracy(CLI::App& bench, Outcome& out);
 void add_bench_faults(CLI::App& bench, Outcome& out);
+void add_bench_model(CLI::App& bench, Outcome& out);
 
 }  // namespace keel::app

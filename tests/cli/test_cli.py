@@ -76,7 +76,7 @@ class Case(unittest.TestCase):
         return path
 
 
-VERBS = ["", "train", "train mnist", "train char-gpt", "eval", "predict", "sample", "inspect", "precision", "monitor", "bench", "bench peers", "bench monitor", "bench accuracy", "bench faults", "doctor", "demo", "completion"]
+VERBS = ["", "train", "train mnist", "train char-gpt", "eval", "predict", "sample", "inspect", "precision", "monitor", "bench", "bench peers", "bench monitor", "bench accuracy", "bench faults", "bench model", "doctor", "demo", "completion"]
 
 
 class Help(Case):
@@ -392,6 +392,31 @@ class Bench(Case):
         row = json.loads(self.keel("bench", "monitor", "--json", "--only", "char-GPT", "--rounds", "3", "--seconds", "0.1").out)
         self.assertEqual(row["name"], "monitor char-GPT 4x128 T64 b12 step adamw")
         self.assertTrue(all(isinstance(row[k], float) for k in ("median", "error", "control", "control_error", "off_seconds", "on_seconds")), row)
+
+
+class Models(Case):
+    def row(self, *args):
+        return json.loads(self.keel("bench", "model", *args, "--tiny", "--json", "--seconds", "0.05", "--threads", "1").out)
+
+    def test_every_network_at_a_tiny_size(self):
+        for name, kind, unit, batch in [("gpt2", "training", "tokens/s", 2), ("resnet50", "training", "images/s", 2), ("bert", "forward", "sequences/s", 1)]:
+            for dtype in ("f32", "bf16"):
+                with self.subTest(name=name, dtype=dtype):
+                    r = self.row(name, "--dtype", dtype)
+                    self.assertEqual((r["name"], r["kind"], r["unit"], r["dtype"], r["batch"]), (name, kind, unit, dtype, batch))
+                    self.assertGreaterEqual(r["best"], r["median"])
+                    self.assertGreater(r["median"], 0)
+                    self.assertGreater(r["parameters"], 1000)
+                    self.assertGreater(r["peak_bytes"], 4 * r["parameters"])
+                    if kind == "training":
+                        self.assertTrue(0 <= r["loss"] < 10, r)  # two images are soon known by heart: 0
+
+    def test_choices(self):
+        self.assertEqual(self.row("gpt2", "--dtype", "f16", "--clip", "1", "--batch", "3", "--context", "8")["batch"], 3)
+        self.assertEqual(self.row("resnet50", "--forward", "--small-stem", "--dtype", "f32")["kind"], "forward")
+        self.assertNotIn("loss", self.row("gpt2", "--forward", "--dtype", "f32"))
+        self.refused(USAGE, "bench", "model", "gpt2", "--tiny", "--context", "17", says="16 positions")
+        self.refused(USAGE, "bench", "model", "gpt3", says="gpt3")
 
 
 class Kill(Case):

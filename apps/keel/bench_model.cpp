@@ -1,0 +1,177 @@
+// Training steps and forward passes of whole networks on any device, at the sizes that peers are measured at.
+#include <memory>
+#include <optional>
+
+#include "bench.h"
+#include "large_models.h"
+
+namespace keel::app {
+namespace {
+
+struct ModelOptions {
+  std::string model, device = "cpu", dtype = "bf16";
+  int64_t batch = 0, context = 0, image = 224, threads = 0, per_sample = 1;
+  double seconds = 5, clip = 0;
+  bool tiny = false, forward = false, small_stem = false, monitor = false, as_json = false;
+};
+
+/// What a network is fed with, and how its work is counted.
+struct Work {
+  Tensor x, y;
+  double units = 0;
+  const char* unit = "";
+};
+
+class ModelBench {
+ public:
+  explicit ModelBench(const ModelOptions& o)
+      : o_(o), where_(device(o.device)), low_(o.dtype == "f32" ? DType::none : o.dtype == "f16" ? f16 : bf16) {}
+
+  template <class Net, class Opt>
+  void train(Net& net, Opt&& opt, const Work& w) {
+    optim::GradScaler scaler({.enabled = low_ == f16});
+    Tensor loss;
+    measure(net, w, [&] {
+      opt.zero_grad();
+      {
+        Autocast guard(low_);
+        loss = cross_entropy(net(w.x), w.y);
+      }
+      scaler.scale(loss).backward();
+      if (o_.clip > 0) scaler.unscale_(opt), nn::clip_grad_norm(net.parameters(), o_.clip);
+      scaler.step(opt);
+      scaler.update();
+      loss = loss.detach();
+    });
+    report(net, w, "training", loss.to(cpu_device).item());
+  }
+  template <class Net>
+  void forward(Net& net, const Work& w) {
+    net.eval();
+    if (low_ != DType::none) net.to(low_);
+    NoGrad off;
+    Tensor out;
+    const Tensor x = is_floating(w.x.dtype()) && low_ != DType::none ? w.x.astype(low_) : w.x;
+    measure(net, w, [&] { out = net(x); });
+    report(net, w, "forward", std::nullopt);
+  }
+  Device where() const { return where_; }
+
+ private:
+  template <class Net, class F>
+  void measure(Net&, const Work& w, F step) {
+    std::unique_ptr<Monitor> watch;
+    if (o_.monitor) watch = std::make_unique<Monitor>();
+    const auto sample = [&] {
+      const auto begin = Clock::now();
+      for (int64_t i = 0; i < o_.per_sample; ++i) {
+        if (watch) watch->step();
+        step();
+      }
+      synchronize(where_);
+      return std::chrono::duration<double>(Clock::now() - begin).count() / double(o_.per_sample);
+    };
+    for (int i = 0; i < 3; ++i) sample();  // caches fill
+    reset_peak_memory(where_);
+    const auto end = Clock::now() + std::chrono::duration<double>(o_.seconds);
+    while (Clock::now() < end || rates_.size() < 3) rates_.push_back(w.units / sample());
+    peak_ = memory_stats(where_).peak_in_use;
+    std::sort(rates_.begin(), rates_.end());
+  }
+  template <class Net>
+  void report(const Net& net, const Work& w, const char* kind, std::optional<double> loss) {
+    const double median = quantile(rates_, 0.5), best = rates_.back(), spread = (quantile(rates_, 0.9) - quantile(rates_, 0.1)) / median;
+    const int64_t batch = w.x.shape()[0];
+    if (!o_.as_json) {
+      fmt::print("{} {} on {}, {}, batch {}: median {:.1f} {}, best {:.1f}, spread {:.1f} %, {} samples, peak {:.2f} GiB\n", o_.model, kind,
+                 to_string(where_), o_.dtype, batch, median, w.unit, best, 100 * spread, rates_.size(), double(peak_) / 0x1p30);
+      return;
+    }
+    json j{{"name", o_.model}, {"kind", kind}, {"device", device_text(where_)}, {"dtype", o_.dtype}, {"batch", batch}, {"unit", w.unit},
+           {"median", median}, {"best", best}, {"spread", spread}, {"n", rates_.size()}, {"seconds_a_step", w.units / median},
+           {"parameters", net.num_parameters()}, {"peak_bytes", peak_}, {"tiny", o_.tiny}, {"monitor", o_.monitor}};
+    if (loss) j["loss"] = *loss;
+    fmt::print("{}\n", j.dump());
+  }
+
+  const ModelOptions& o_;
+  Device where_;
+  DType low_;
+  std::vector<double> rates_;
+  int64_t peak_ = 0;
+};
+
+int64_t or_else(int64_t given, int64_t otherwise) { return given > 0 ? given : otherwise; }
+
+void bench_gpt2(const ModelOptions& o, ModelBench& b) {
+  GptConfig c = o.tiny ? tiny_gpt2() : gpt2();
+  const int64_t batch = or_else(o.batch, o.tiny ? 2 : 16), t = or_else(o.context, c.context);
+  if (t > c.context) usage_error(fmt::format("--context {}: this network has {} positions", t, c.context));
+  Gpt net(c);
+  net.to(b.where());
+  const auto ids = [&] { return randint(0, c.vocab, {batch, t}).to(b.where()); };
+  const Work w{ids(), ids(), double(batch * t), "tokens/s"};
+  if (o.forward) return b.forward(net, w);
+  auto [matrices, vectors] = optim::split_by_rank(net.parameters());
+  b.train(net, optim::AdamW({{.params = matrices, .weight_decay = 0.1}, {.params = vectors, .weight_decay = 0.0}}, {.lr = 6e-4}), w);
+}
+
+void bench_resnet50(const ModelOptions& o, ModelBench& b) {
+  ResNetConfig c{.classes = o.image > 64 ? 1000 : 10, .small_images = o.small_stem};
+  int64_t size = o.image;
+  if (o.tiny) c.width = 8, c.classes = 10, size = 32, c.depths[0] = c.depths[1] = c.depths[2] = c.depths[3] = 1;
+  const int64_t batch = or_else(o.batch, o.tiny ? 2 : 128);
+  ResNet50 net(c);
+  net.to(b.where());
+  const Tensor x = randn({batch, 3, size, size}).channels_last();
+  const Work w{x.to(b.where()), randint(0, c.classes, {batch}).to(b.where()), double(batch), "images/s"};
+  if (o.forward) return b.forward(net, w);
+  b.train(net, optim::SGD(net.parameters(), {.lr = 0.1, .momentum = 0.9, .weight_decay = 5e-4}), w);
+}
+
+void bench_bert(const ModelOptions& o, ModelBench& b) {
+  BertConfig c;
+  if (o.tiny) c = {.vocab = 101, .context = 16, .layers = 2, .width = 32, .heads = 4, .inner = 64};
+  const int64_t batch = or_else(o.batch, 1), t = or_else(o.context, o.tiny ? 8 : 128);
+  if (t > c.context) usage_error(fmt::format("--context {}: this network has {} positions", t, c.context));
+  Bert net(c);
+  net.to(b.where());
+  b.forward(net, {randint(0, c.vocab, {batch, t}).to(b.where()), Tensor(), double(batch), "sequences/s"});
+}
+
+int bench_model(const ModelOptions& o) {
+  if (o.threads > 0) set_num_threads(o.threads);
+  manual_seed(0);
+  ModelBench b(o);
+  if (o.model == "gpt2") bench_gpt2(o, b);
+  else if (o.model == "resnet50") bench_resnet50(o, b);
+  else bench_bert(o, b);
+  return kOk;
+}
+
+}  // namespace
+
+void add_bench_model(CLI::App& bench, Outcome& out) {
+  auto o = std::make_shared<ModelOptions>();
+  auto* a = bench.add_subcommand("model", "Training steps, or forward passes, of a whole network: work a second and peak memory");
+  a->add_option("name", o->model, "gpt2 (124M), resnet50, or bert (base, forward only)")->required()->check(CLI::IsMember({"gpt2", "resnet50", "bert"}));
+  a->add_option("--device", o->device, "cpu, cuda, cuda:N or auto")->capture_default_str();
+  a->add_option("--dtype", o->dtype, "Of products: by autocast in training, of the weights in a forward pass")
+      ->check(CLI::IsMember({"bf16", "f16", "f32"}))
+      ->capture_default_str();
+  a->add_option("--batch", o->batch, "Examples a step; 0: 16, 128 or 1 by network")->check(whole(0));
+  a->add_option("--context", o->context, "Tokens an example; 0: 1024 for gpt2, 128 for bert")->check(whole(0));
+  a->add_option("--image", o->image, "Rows and columns of an image")->check(whole(32))->capture_default_str();
+  a->add_flag("--small-stem", o->small_stem, "ResNet's stem for images of 32x32");
+  a->add_option("--clip", o->clip, "Norm that gradients are clipped to; 0: not clipped")->check(CLI::NonNegativeNumber);
+  a->add_flag("--forward", o->forward, "Forward passes without gradients");
+  a->add_flag("--tiny", o->tiny, "A network of the same kind that runs anywhere in a moment");
+  a->add_option("--seconds", o->seconds, "Seconds to measure")->check(positive())->capture_default_str();
+  a->add_option("--steps", o->per_sample, "Steps a sample")->check(whole(1))->capture_default_str();
+  a->add_option("--threads", o->threads, "Threads; 0: all cores")->check(whole(0, 1024));
+  a->add_flag("--monitor", o->monitor, "With the monitor watching");
+  a->add_flag("--json", o->as_json, "One JSON object a line");
+  a->callback([o, &out] { out.code = bench_model(*o); });
+}
+
+}  // namespace keel::app
