@@ -8,6 +8,7 @@
 #include "keel/debug.h"
 #include "keel/error.h"
 #include "keel/io.h"
+#include "keel/lint.h"
 #include "keel/log.h"
 #include "keel/memory.h"
 #include "keel/monitor.h"
