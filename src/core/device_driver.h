@@ -70,7 +70,9 @@ const DeviceDriver* device_driver(DeviceType t);
 const char* device_refusal(DeviceType t);
 
 /// The driver of a device that holds tensors, which is open.
+#pragma GCC visibility push(default)  // the io library uses it too
 const DeviceDriver& driver_of(Device d);
+#pragma GCC visibility pop
 /// The part of a storage from the first to the last element that a view touches, counted from the view's first; [low, high).
 struct ElementSpan {
   int64_t low = 0, high = 0;

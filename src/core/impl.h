@@ -76,8 +76,10 @@ std::string wrong_extents(const Shape& s, DType t);
 /// Raises ValueError where the product of extents, times the element size, overflows int64 or an extent is negative.
 void check_extents(const Shape& s, DType t);
 /// Uninitialised tensor with the given layout; an empty `strides` means row-major.
+#pragma GCC visibility push(default)  // the io library uses it too
 Tensor make_tensor(DType t, const Shape& s, Device d = cpu_device);
 Tensor make_tensor(DType t, const Shape& s, const Strides& st, Device d = cpu_device);
+#pragma GCC visibility pop
 /// Another window on `x`'s storage.
 Tensor make_view(const Tensor& x, const Shape& s, const Strides& st, int64_t offset);
 Tensor make_view(Ref<Storage> storage, DType t, const Shape& s, const Strides& st, int64_t offset);

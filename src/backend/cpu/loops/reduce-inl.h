@@ -291,6 +291,16 @@ HWY_INLINE void reduce_two(int64_t n, F f, Beside beside, T& a, T& b) {
   a = tree_a.result(), b = tree_b.result();
 }
 
+/// Rows that a loop over columns takes at a time: the memory of each is read in order, and few enough for the processor to follow.
+inline constexpr int64_t kRowsAtOnce = 4;
+
+/// Fetches the line of element i of `kRowsAtOnce` rows from `row` on, which need not exist.
+template <class T>
+HWY_INLINE void fetch_rows(const T* x, int64_t row, int64_t stride, int64_t i) {
+  for (int64_t r = row; r < row + kRowsAtOnce; ++r)
+    __builtin_prefetch(reinterpret_cast<const void*>(uintptr_t(x) + uintptr_t(r * stride + i) * sizeof(T)), 0, 3);
+}
+
 /// Fetches what comes `kSoon` after p, which need not exist.
 inline constexpr size_t kSoon = 2048;
 template <class T>

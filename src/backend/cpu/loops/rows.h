@@ -83,5 +83,11 @@ struct RowLoops {
 };
 /// t is f32 or f64.
 RowLoops row_loops(DType t);
+// Its parts, one a file.
+void add_softmax_loops(DType t, RowLoops& r);
+void add_log_softmax_loops(DType t, RowLoops& r);
+void add_softmax_grad_loops(DType t, RowLoops& r);
+void add_norm_loops(DType t, RowLoops& r);
+void add_norm_grad_loops(DType t, RowLoops& r);
 
 }  // namespace keel::cpu

@@ -1,8 +1,6 @@
-// Layer norm and RMS norm of rows, forward and backward: mean and squared deviations in two passes over a row that stays in cache, then one
+// Layer norm and RMS norm of rows, forward: mean and squared deviations in two passes over a row that stays in cache, then one
 // pass that writes. Where results leave past the caches, the last pass over one row goes along with the others over the next, so that reads
 // and writes of memory do not take turns.
-#include <type_traits>
-
 #include "backend/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/loops/rows_norm.cpp"
@@ -10,6 +8,7 @@
 
 #include "backend/cpu/loops/each-inl.h"
 #include "backend/cpu/loops/reduce-inl.h"
+#include "backend/cpu/loops/rows-inl.h"
 #include "backend/cpu/loops/rows.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -41,23 +40,6 @@ void moments(const void* x_, int64_t n, RowFlow flow, void* out_) {
   out[0] = reduce_row<SumOf, T>(x, n) / T(n);
   out[1] = square_deviation(x, n, out[0], flow);
 }
-
-/// A walk over `rows` rows of n columns, `unit` columns a step: all rows of a block of columns, whose vectors of weights stay in L1, then
-/// those of the next.
-struct BlockWalk {
-  static constexpr int64_t kBlock = 512;
-  int64_t n, rows, unit, row = 0, column = 0, first = 0;
-  HWY_INLINE BlockWalk(int64_t n_, int64_t rows_, int64_t unit_) : n(n_), rows(rows_), unit(unit_) {}
-  HWY_INLINE bool more() const { return column < n; }
-  HWY_INLINE void step() {
-    column += unit;
-    if (HWY_LIKELY(column < first + kBlock && column < n)) return;
-    if (++row < rows)
-      column = first;
-    else
-      row = 0, column = first += kBlock;
-  }
-};
 
 /// y = (x - mean) rstd w + b of one vector.
 template <class T, class Load>
@@ -208,115 +190,6 @@ template <class T>
 void rms_norm_flush(const PendingRow& p, const void* w, int64_t n) {
   scale_row(static_cast<const T*>(p.from), static_cast<const T*>(w), static_cast<T*>(p.y), n, T(p.scale), true);
 }
-
-/// The last pass over columns [from, to) of row r: dw and db += the row's share, and dx.
-template <class T, bool centred>
-HWY_INLINE void grad_span(const PendingGrad& p, int64_t r, const T* w, int64_t n, int64_t from, int64_t to, bool stream) {
-  using D = Tag<T>;
-  const T *g = static_cast<const T*>(p.g) + r * n, *x = static_cast<const T*>(p.x) + r * n;
-  T *dx = p.dx ? static_cast<T*>(p.dx) + r * n : nullptr, *dw = static_cast<T*>(p.dweight), *db = static_cast<T*>(p.dbias);
-  const auto mean = hn::Set(D(), centred ? static_cast<const T*>(p.mean)[r] : T(0)), s = hn::Set(D(), static_cast<const T*>(p.rstd)[r]),
-             total = hn::Set(D(), T(p.total[r])), share = hn::Set(D(), T(p.share[r]));
-  const auto one = [&](int64_t i, auto load, auto store) HWY_ATTR {
-    const auto gv = load(g + i), xv = load(x + i), v = hn::Mul(centred ? hn::Sub(xv, mean) : xv, s);
-    if (dw) store(hn::Add(load(dw + i), hn::Mul(gv, v)), dw + i);
-    if (db) store(hn::Add(load(db + i), gv), db + i);
-    if (!dx) return;
-    const auto gw = w ? hn::Mul(gv, load(w + i)) : gv;
-    const auto out = hn::Mul(s, hn::Sub(centred ? hn::Sub(gw, total) : gw, hn::Mul(v, share)));
-    if (stream)
-      hn::Stream(out, D(), dx + i);
-    else
-      store(out, dx + i);
-  };
-  constexpr int64_t N = hn::MaxLanes(D());
-  int64_t i = from;
-  for (; i + N <= to; i += N)
-    one(
-        i, [](const T* at) HWY_ATTR { return hn::LoadU(D(), at); }, [](auto v, T* at) HWY_ATTR { hn::StoreU(v, D(), at); });
-  if (const size_t count = size_t(to - i))
-    one(
-        i, [count](const T* at) HWY_ATTR { return load_n(D(), at, count); },
-        [count](auto v, T* at) HWY_ATTR { store_n(v, D(), at, count); });
-}
-template <class T, bool centred>
-HWY_NOINLINE void grad_rest(const PendingGrad& p, const T* w, int64_t n, BlockWalk at, bool stream) {
-  for (; at.more(); at.step()) grad_span<T, centred>(p, at.row, w, n, at.column, n - at.column < at.unit ? n : at.column + at.unit, stream);
-}
-
-/// The two sums of row r of `own`; beside(i) as in reduce_two.
-template <class T, bool centred, class F>
-HWY_INLINE void grad_sums(PendingGrad& own, int64_t r, const T* w, int64_t n, RowFlow flow, F beside) {
-  using D = Tag<T>;
-  const T *g = static_cast<const T*>(own.g) + r * n, *x = static_cast<const T*>(own.x) + r * n;
-  const auto m = hn::Set(D(), centred ? static_cast<const T*>(own.mean)[r] : T(0)), s = hn::Set(D(), static_cast<const T*>(own.rstd)[r]);
-  T total = 0, share = 0;
-  reduce_two<SumOf, std::conditional_t<centred, SumOf, NoneOf>, T>(
-      n,
-      [&](int64_t i, auto load, auto& shared, auto& gw) HWY_ATTR {
-        fetch(g + i, flow), fetch(x + i, flow);
-        const auto v = load(x + i);
-        gw = w ? hn::Mul(load(g + i), load(w + i)) : load(g + i);
-        shared = hn::Mul(gw, hn::Mul(centred ? hn::Sub(v, m) : v, s));
-      },
-      beside, share, total);
-  own.total[r] = total / T(n), own.share[r] = share / T(n);
-}
-template <class T, bool centred>
-HWY_NOINLINE void grad_sums_beside(PendingGrad& own, const T* w, int64_t n, RowFlow flow, const PendingGrad& p, BlockWalk& at) {
-  for (int64_t r = 0; r < own.rows; ++r)
-    grad_sums<T, centred>(own, r, w, n, flow, [&](int64_t) HWY_ATTR {
-      grad_span<T, centred>(p, at.row, w, n, at.column, at.column + kReduceLanes<T>, true);
-      at.step();
-    });
-}
-template <class T>
-HWY_INLINE BlockWalk grad_walk(int64_t n, int64_t rows) {
-  return BlockWalk(n, rows, kReduceLanes<T>);
-}
-template <class T, bool centred>
-void grad_rows(PendingGrad own, const T* w, int64_t n, RowFlow flow, PendingGrad* pending) {
-  if (pending) {
-    const PendingGrad before = *pending;
-    BlockWalk at = grad_walk<T>(n, before.rows);
-    if (before.rows == own.rows && (own.rows == 1 || n % kReduceLanes<T> == 0)) {
-      grad_sums_beside<T, centred>(own, w, n, flow, before, at);
-    } else {
-      for (int64_t r = 0; r < own.rows; ++r) grad_sums<T, centred>(own, r, w, n, flow, [](int64_t) HWY_ATTR {});
-    }
-    if (before.rows) grad_rest<T, centred>(before, w, n, at, true);
-    *pending = own;
-    return;
-  }
-  for (int64_t r = 0; own.dx && r < own.rows; ++r) grad_sums<T, centred>(own, r, w, n, flow, [](int64_t) HWY_ATTR {});
-  // Past the caches where all rows are aligned.
-  const bool stream =
-      own.dx && flow.stream && n % int64_t(hn::MaxLanes(Tag<T>())) == 0 && until_aligned(static_cast<const T*>(own.dx)) == 0;
-  grad_rest<T, centred>(own, w, n, grad_walk<T>(n, own.rows), stream);
-}
-
-template <class T>
-void norm_grad(const void* g_, const void* x_, int64_t rows, const void* w_, const void* mean_, const void* rstd_, void* dx_, void* dw,
-               void* db, int64_t n, RowFlow flow, PendingGrad* pending) {
-  const T *g = static_cast<const T*>(g_), *x = static_cast<const T*>(x_), *w = static_cast<const T*>(w_),
-          *mean = static_cast<const T*>(mean_), *rstd = static_cast<const T*>(rstd_);
-  T* dx = static_cast<T*>(dx_);
-  if (rows == kGradRows && n >= 2048) {  // short rows stay in L1 one by one
-    const PendingGrad own{rows, g, x, mean, rstd, dx, dw, db, {}, {}};
-    return mean ? grad_rows<T, true>(own, w, n, flow, pending) : grad_rows<T, false>(own, w, n, flow, pending);
-  }
-  if (flow.ahead) flow.ahead = n;
-  for (int64_t r = 0; r < rows; ++r) {
-    const PendingGrad own{1, g + r * n, x + r * n, mean ? mean + r : mean, rstd + r, dx ? dx + r * n : dx, dw, db, {}, {}};
-    mean ? grad_rows<T, true>(own, w, n, flow, pending) : grad_rows<T, false>(own, w, n, flow, pending);
-  }
-}
-template <class T>
-void norm_grad_flush(PendingGrad& p, const void* w_, int64_t n) {
-  const T* w = static_cast<const T*>(w_);
-  p.mean ? grad_rest<T, true>(p, w, n, grad_walk<T>(n, p.rows), true) : grad_rest<T, false>(p, w, n, grad_walk<T>(n, p.rows), true);
-  p.rows = 0;
-}
 }  // namespace
 
 void norm_loops(DType t, RowLoops& r) {
@@ -327,8 +200,6 @@ void norm_loops(DType t, RowLoops& r) {
   r.rms_norm_flush = f ? rms_norm_flush<float> : rms_norm_flush<double>;
   r.layer_norm_rows = f ? layer_norm_rows<float> : layer_norm_rows<double>;
   r.layer_norm_flush = f ? layer_norm_flush<float> : layer_norm_flush<double>;
-  r.norm_grad = f ? norm_grad<float> : norm_grad<double>;
-  r.norm_grad_flush = f ? norm_grad_flush<float> : norm_grad_flush<double>;
 }
 }  // namespace keel::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -336,7 +207,6 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace keel::cpu {
 KEEL_SIMD_EXPORT(norm_loops);
-void add_norm_loops(DType t, RowLoops& r);
 void add_norm_loops(DType t, RowLoops& r) { KEEL_SIMD(norm_loops)(t, r); }
 }  // namespace keel::cpu
 #endif

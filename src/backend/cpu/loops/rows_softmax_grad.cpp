@@ -1,0 +1,102 @@
+// Gradients of softmax, log-softmax and cross entropy of one row: a sum, where there is one, and a pass that writes, which goes along with the
+// next row's sum where results leave past the caches.
+#include "backend/cpu/simd_targets.h"
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backend/cpu/loops/rows_softmax_grad.cpp"
+#include "hwy/foreach_target.h"
+
+#include "backend/cpu/loops/each-inl.h"
+#include "backend/cpu/loops/reduce-inl.h"
+#include "backend/cpu/loops/rows.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace keel::cpu::HWY_NAMESPACE {
+namespace {
+
+// The two gradients: what is summed, and dx of the sum.
+struct OfSoftmax {
+  template <class D>
+  static HWY_INLINE Vec<D> term(D, Vec<D> g, Vec<D> y) {
+    return hn::Mul(g, y);
+  }
+  template <class D>
+  static HWY_INLINE Vec<D> dx(D, Vec<D> g, Vec<D> y, Vec<D> total) {
+    return hn::Mul(y, hn::Sub(g, total));
+  }
+};
+struct OfLogSoftmax {
+  template <class D>
+  static HWY_INLINE Vec<D> term(D, Vec<D> g, Vec<D>) {
+    return g;
+  }
+  template <class D>
+  static HWY_INLINE Vec<D> dx(D d, Vec<D> g, Vec<D> y, Vec<D> total) {
+    return hn::Sub(g, hn::Mul(math::exp(d, y), total));
+  }
+};
+template <class Form, class T, class F>
+HWY_NOINLINE T grad_sum(const T* g, const T* y, int64_t n, RowFlow flow, F beside) {
+  using D = Tag<T>;
+  return reduce_long<SumOf, T>(
+      n,
+      [&](int64_t i) HWY_ATTR {
+        fetch(g + i, flow), fetch(y + i, flow);
+        beside(i);
+        return Form::term(D(), hn::LoadU(D(), g + i), hn::LoadU(D(), y + i));
+      },
+      [&](int64_t i, size_t count) HWY_ATTR { return Form::term(D(), load_n(D(), g + i, count), load_n(D(), y + i, count)); });
+}
+template <class Form, class T>
+HWY_INLINE void grad_out(const T* g, const T* y, T* dx, int64_t n, T total_, bool stream) {
+  using D = Tag<T>;
+  const auto total = hn::Set(D(), total_);
+  each_out(dx, n, stream, [&](int64_t i, auto load) HWY_ATTR { return Form::dx(D(), load(g + i), load(y + i), total); });
+}
+template <class Form, class T>
+void row_grad(const void* g_, const void* y_, void* dx, int64_t n, RowFlow flow, PendingRow* pending) {
+  using D = Tag<T>;
+  const T *g = static_cast<const T*>(g_), *y = static_cast<const T*>(y_);
+  const auto alone = [](int64_t) HWY_ATTR {};
+  if (!pending) return grad_out<Form>(g, y, static_cast<T*>(dx), n, grad_sum<Form>(g, y, n, flow, alone), flow.stream);
+  const T *from = static_cast<const T*>(pending->from), *other = static_cast<const T*>(pending->other);
+  T* to = static_cast<T*>(pending->y);
+  const auto total = hn::Set(D(), T(pending->scale));
+  const auto beside = [&](int64_t i) HWY_ATTR {
+    hn::Stream(Form::dx(D(), hn::LoadU(D(), from + i), hn::LoadU(D(), other + i), total), D(), to + i);
+  };
+  *pending = {g, dx, 0, from ? grad_sum<Form>(g, y, n, flow, beside) : grad_sum<Form>(g, y, n, flow, alone), y, false, 0};
+}
+template <class Form, class T>
+void grad_flush(const PendingRow& p, int64_t n) {
+  grad_out<Form>(static_cast<const T*>(p.from), static_cast<const T*>(p.other), static_cast<T*>(p.y), n, T(p.scale), true);
+}
+
+template <class T>
+void cross_entropy_grad(const void* x_, void* dx_, int64_t n, double lse_, double g_, int64_t target, double peak, double rest_) {
+  const T* x = static_cast<const T*>(x_);
+  T* dx = static_cast<T*>(dx_);
+  const Tag<T> d;
+  const auto lse = hn::Set(d, T(lse_)), g = hn::Set(d, T(g_)), rest = hn::Set(d, T(rest_));
+  const T at = target >= 0 ? hn::GetLane(math::exp(d, hn::Set(d, x[target] - T(lse_)))) : T(0);
+  each_out(dx, n, false, [&](int64_t i, auto load)
+                             HWY_ATTR { return hn::Mul(g, hn::Sub(math::exp(Tag<T>(), hn::Sub(load(x + i), lse)), rest)); });
+  if (target >= 0) dx[target] = T(g_) * (at - T(peak + rest_));
+}
+}  // namespace
+
+template <class T>
+void set_softmax_grad(RowLoops& r) {
+  r.softmax_grad = row_grad<OfSoftmax, T>, r.softmax_grad_flush = grad_flush<OfSoftmax, T>;
+  r.log_softmax_grad = row_grad<OfLogSoftmax, T>, r.log_softmax_grad_flush = grad_flush<OfLogSoftmax, T>;
+  r.cross_entropy_grad = cross_entropy_grad<T>;
+}
+void softmax_grad_loops(DType t, RowLoops& r) { t == DType::f32 ? set_softmax_grad<float>(r) : set_softmax_grad<double>(r); }
+}  // namespace keel::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace keel::cpu {
+KEEL_SIMD_EXPORT(softmax_grad_loops);
+void add_softmax_grad_loops(DType t, RowLoops& r) { KEEL_SIMD(softmax_grad_loops)(t, r); }
+}  // namespace keel::cpu
+#endif
