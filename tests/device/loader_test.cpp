@@ -1,23 +1,10 @@
 // Batches that travel ahead: the same ones in the same order, whatever makes them and wherever a walk ends.
-#include <gtest/gtest.h>
-
-#include <cstdlib>
-
-#include "core/device_driver.h"
-#include "keel/keel.h"
+#include "device/on_device.h"
 
 namespace keel {
 namespace {
 
-class LoaderOnDevice : public ::testing::Test {
- protected:
-  void SetUp() override {
-    const char* name = std::getenv("KEEL_TEST_DEVICE");
-    d = device(name ? name : "auto");
-    if (d == cpu_device) GTEST_SKIP() << device_refusal(DeviceType::cuda);
-  }
-  Device d;
-};
+class LoaderOnDevice : public DeviceTest {};
 
 data::Dataset numbers(int64_t n) {
   return data::Dataset::from_tensors(arange(4 * n, {.dtype = f32}).reshape({n, 4}), arange(n));

@@ -1,26 +1,14 @@
 // Whole networks on another device: they learn as on the CPU, with no call left to the CPU where the device has kernels; and errors that
 // queued work finds.
-#include <gtest/gtest.h>
-
-#include <cstdlib>
-
 #include "backend/kernel.h"
-#include "core/device_driver.h"
-#include "keel/keel.h"
+#include "device/on_device.h"
 #include "op/scope.h"
 
 namespace keel {
 namespace {
 
-class TrainsOnDevice : public ::testing::Test {
+class TrainsOnDevice : public DeviceTest {
  protected:
-  void SetUp() override {
-    const char* name = std::getenv("KEEL_TEST_DEVICE");
-    d = device(name ? name : "auto");
-    if (d == cpu_device) GTEST_SKIP() << device_refusal(DeviceType::cuda);
-  }
-  Device d;
-
   /// Trains `make()` on (x, y) here and there.
   template <class Make>
   void learns_the_same(Make make, const Tensor& x, const Tensor& y, double clip = 0) {

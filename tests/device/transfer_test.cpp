@@ -1,23 +1,10 @@
 // Tensors on another device: copies there and back, views, printing, errors, memory, and a small network that learns the same there.
-#include <gtest/gtest.h>
-
-#include <cstdlib>
-
-#include "core/device_driver.h"
-#include "keel/keel.h"
+#include "device/on_device.h"
 
 namespace keel {
 namespace {
 
-class OnDevice : public ::testing::Test {
- protected:
-  void SetUp() override {
-    const char* name = std::getenv("KEEL_TEST_DEVICE");
-    d = device(name ? name : "auto");
-    if (d == cpu_device) GTEST_SKIP() << device_refusal(DeviceType::cuda);
-  }
-  Device d;
-};
+class OnDevice : public DeviceTest {};
 
 void expect_equal(const Tensor& got, const Tensor& want) {
   ASSERT_EQ(got.shape(), want.shape());

@@ -7,17 +7,13 @@
 #include <random>
 #include <vector>
 
-#include "backend/cpu/isa.h"
 #include "backend/cpu/loops/loops.h"
 #include "keel/numerics/types.h"
+#include "unit/isa_scope.h"
 
 namespace keel::cpu {
 namespace {
 
-struct IsaScope {
-  Isa before = active_isa();
-  ~IsaScope() { set_isa_for_tests(before); }
-};
 const Isa kLevels[] = {Isa::scalar, Isa::avx2, Isa::avx512};
 
 template <class To>

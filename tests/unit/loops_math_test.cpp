@@ -10,18 +10,14 @@
 #include <sstream>
 #include <vector>
 
-#include "backend/cpu/isa.h"
 #include "backend/cpu/loops/loops.h"
 #include "keel/keel.h"
 #include "test_data.h"
+#include "unit/isa_scope.h"
 
 namespace keel::cpu {
 namespace {
 
-struct IsaScope {
-  Isa before = active_isa();
-  ~IsaScope() { set_isa_for_tests(before); }
-};
 std::vector<Isa> levels() {
   std::vector<Isa> all;
   IsaScope restore;

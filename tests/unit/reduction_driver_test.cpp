@@ -9,17 +9,12 @@
 #include <random>
 #include <vector>
 
-#include "backend/cpu/isa.h"
 #include "backend/cpu/reduction.h"
 #include "keel/numerics/types.h"
+#include "unit/isa_scope.h"
 
 namespace keel::cpu {
 namespace {
-
-struct IsaScope {
-  Isa before = active_isa();
-  ~IsaScope() { set_isa_for_tests(before); }
-};
 
 template <class T>
 std::vector<T> reduce(ReduceOp op, DType as, const TensorView& x, const Dims& axes, const Shape& out, DType out_dtype) {

@@ -17,11 +17,6 @@ extern OpDef op_abs, op_add, op_clamp, op_maximum, op_minimum, op_mul, op_neg, o
 
 namespace {
 
-std::string number(double v) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.3g", v);
-  return text;
-}
 std::string power(double log2) { return log2 > -1000 && log2 < 1000 ? number(std::exp2(log2)) : "2^" + number(log2); }
 
 float log2_of(uint64_t bits, DType t) {

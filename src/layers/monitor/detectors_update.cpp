@@ -21,12 +21,6 @@ namespace {
 constexpr double kMatters = 1e-4;        // updates below that share of a weight would be slow in any format
 constexpr int kChunk = 16, kChunks = 4;  // elements of a line, lines of a tensor
 
-std::string number(double v) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.3g", v);
-  return text;
-}
-
 /// How many lists of tensors follow the settings; 0 where the op is not known.
 int lists_of(const Call& c) {
   if (&c.op == &op_sgd_step) return static_cast<const SgdStepParams*>(c.params)->momentum ? 4 : 2;
@@ -40,8 +34,11 @@ int lists_of(const Call& c) {
 
 /// Where the lists begin.
 int first_of(const Call& c) { return c.op.in.size() - 1; }
-/// Whether the caller asks for no step: a gradient scaler saw gradients that overflowed, and will mend it.
-bool left_out(const Call& c) { return lists_of(c) && c.in[1].defined() && c.in[1].item() != 0; }
+/// Whether the caller asks for no step: a gradient scaler saw gradients that overflowed, and will mend it. A word on another device is not
+/// waited for.
+bool left_out(const Call& c) {
+  return lists_of(c) && c.in[1].defined() && c.in[1].device() == cpu_device && c.in[1].item() != 0;
+}
 
 /// Copies the sampled elements of `t`; gives how many.
 int sample(const Tensor& t, float* to) {

@@ -15,12 +15,6 @@ extern OpDef op_abs, op_add, op_cast, op_div, op_exp, op_log, op_log1p, op_log2,
 
 namespace {
 
-std::string number(double v) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.3g", v);
-  return text;
-}
-
 double epsilon_of(const OpDef& op, const void* params) {
   double eps = NAN;
   FieldSink sink{&eps, [](void* to, const FieldInfo& info, void* member) {

@@ -27,7 +27,7 @@ uint64_t now_ns() {
 
 uint64_t mix(const void* p) { return uint64_t(reinterpret_cast<uintptr_t>(p)); }
 
-std::string number(double v) {
+std::string exact_number(double v) {
   char text[32];
   std::snprintf(text, sizeof text, "%.4g", v);
   return text;
@@ -270,8 +270,8 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
         unknown = true, place_of_first_bad(c.in[k], def.name, bad_place);
       const FloatBits f = float_bits(x.spec.dtype);
       if (const uint64_t high = s.max_bits.load(), low = s.min_bits.load(); high < f.inf) {
-        range = "magnitudes " + (low < f.magnitude ? number(magnitude_of(low + 1, x.spec.dtype)) + " to " : std::string()) +
-                number(magnitude_of(high, x.spec.dtype));
+        range = "magnitudes " + (low < f.magnitude ? exact_number(magnitude_of(low + 1, x.spec.dtype)) + " to " : std::string()) +
+                exact_number(magnitude_of(high, x.spec.dtype));
       } else {
         range = has_nan ? "holds NaN" : "holds infinities";
       }
@@ -279,7 +279,7 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
     nan_in |= has_nan, inf_in |= has_inf;
     const std::string role = def.variadic ? std::string(def.name) + "[" + std::to_string(k - (c.op.in.size() - 1)) + "]" : def.name;
     if (!range.empty() && k < 6)
-      inputs += "; " + role + ": " + (x.weak ? number(read_double(x.data, x.spec.dtype)) : to_string(x.spec) + " " + range);
+      inputs += "; " + role + ": " + (x.weak ? exact_number(read_double(x.data, x.spec.dtype)) : to_string(x.spec) + " " + range);
   }
   taint(c, out, i, nans ? TaintedStorages::nan : TaintedStorages::inf);
   if (bad_site == ~uint32_t(0) && !nan_in && !inf_in && any_input) bad_site = site, bad_output = output;

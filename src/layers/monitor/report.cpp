@@ -7,15 +7,10 @@
 #include "keel/debug.h"
 #include "keel/error.h"
 #include "layers/monitor/monitor.h"
+#include "layers/monitor/suggest.h"
 
 namespace keel {
 namespace {
-
-std::string number(double v) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.3g", v);
-  return text;
-}
 
 double largest_finite(DType t) {
   const FloatBits f = float_bits(t);

@@ -9,6 +9,7 @@
 #include "keel/ops/reduce.h"
 #include "keel/ops/softmax.h"
 #include "layers/monitor/monitor.h"
+#include "layers/monitor/suggest.h"
 
 namespace keel {
 
@@ -18,12 +19,6 @@ namespace {
 
 constexpr int kSamples = 8;
 constexpr int64_t kMostTerms = 16384;
-
-std::string number(double v) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.3g", v);
-  return text;
-}
 
 uint64_t scatter(uint64_t x) {
   x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9, x = (x ^ x >> 27) * 0x94d049bb133111eb;

@@ -8,15 +8,11 @@
 #include "layers/monitor/series.h"
 
 namespace keel {
-namespace {
-
 std::string number(double v) {
   char text[32];
   std::snprintf(text, sizeof text, "%.3g", v);
   return text;
 }
-
-}  // namespace
 
 Suggestion suggest_epsilon(const OpDef& op, DType t, double mean) {
   const Format f = format_of(t);

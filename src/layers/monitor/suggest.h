@@ -1,5 +1,7 @@
 #pragma once
 // What to do about a finding: sentences with numbers computed from what was seen.
+#include <string>
+
 #include "keel/monitor.h"
 #include "keel/op.h"
 #include "op/scope.h"
@@ -11,6 +13,8 @@ struct Circumstances {
   float factor = 0;    // log2 of a number of the program's that the op multiplies by
   uint32_t calls = 1;  // of the same place in one step
 };
+/// `v` in three digits, as findings print numbers.
+std::string number(double v);
 /// For a result of `op` that leaves the range of `t`, or a NaN or infinity that it made.
 Suggestion suggest_for(const OpDef& op, DType t, Phase phase, const Circumstances& how = {});
 /// An epsilon for a denominator or argument with that mean magnitude.

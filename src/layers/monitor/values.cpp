@@ -19,12 +19,6 @@ namespace {
 constexpr int64_t kSamples = 1024, kLeast = 256;  // values a sample, and values of a result that is worth one
 constexpr int kWindow = 16, kSettled = 12;        // samples that the newest is compared with, at most and at least
 
-std::string number(double v) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.3g", v);
-  return text;
-}
-
 /// Calls f(x, k, column) with parts of whole rows, k values as floats each from that column on, some kSamples in all, other rows each time.
 template <class F>
 void sample_rows(const TensorImpl& y, uint64_t seed, F&& f) {
@@ -132,7 +126,7 @@ void MonitorState::look_at_zeros(const Tensor& out, uint32_t at, WatchedValues& 
   v.zeros.push(zeros / n);
   float least = 1;
   for (int k = 1; k < v.zeros.size(); ++k) least = std::min(least, v.zeros.back(k));
-  const bool flushed = v.zeros.size() >= 8 && zeros<n&& double(v.zeros.back())> double(least) + 0.05;
+  const bool flushed = v.zeros.size() >= 8 && (zeros < n) && (double(v.zeros.back()) > double(least) + 0.05);
   v.heavy = flushed ? uint8_t(std::min(v.heavy + 1, 200)) : uint8_t(0);
   if (v.heavy < 3 || !r.series || r.series->size() < 8) return;
   float low, most;
