@@ -36,6 +36,13 @@ int processors(int device);
 /// Text for an error code, kept until the thread's next call; null for success.
 const char* text_of(cudaError_t e, const char* doing);
 
+// Copies beside the queue (upload.cpp); DeviceDriver says what they promise.
+void* pin(size_t bytes);
+void unpin(void* p);
+const char* upload(int device, void* to, const void* from, size_t bytes, uint64_t* ticket);
+const char* join(int device, uint64_t ticket);
+const char* await(int device, uint64_t ticket);
+
 // The caching allocator (memory.cpp). Blocks come from segments that are kept; since all work of a device is in one stream, a freed block
 // may be handed out at once for work that comes later.
 void* allocate(int device, size_t bytes, const char* tag);
