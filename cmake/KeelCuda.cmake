@@ -37,6 +37,18 @@ add_library(keel_cuda MODULE ${cuda_sources} ${KEEL_GENERATED}/register_cuda_ker
 target_compile_features(keel_cuda PRIVATE cxx_std_20)
 target_include_directories(keel_cuda PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src ${KEEL_GENERATED})
 target_include_directories(keel_cuda SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+# cuDNN is opened at run time; its header only has to be found. NVIDIA's Python package has both.
+find_path(KEEL_CUDNN_INCLUDE cudnn.h HINTS $ENV{CUDNN_PATH}/include ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+if(NOT KEEL_CUDNN_INCLUDE)
+  # the one in PATH, which may be an environment
+  execute_process(COMMAND python3 -c "import nvidia.cudnn as c; print(list(c.__path__)[0] + '/include')" OUTPUT_VARIABLE cudnn_hint OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+  find_path(KEEL_CUDNN_INCLUDE cudnn.h HINTS ${cudnn_hint})
+endif()
+if(KEEL_CUDNN_INCLUDE)
+  target_include_directories(keel_cuda SYSTEM PRIVATE ${KEEL_CUDNN_INCLUDE})
+else()
+  message(STATUS "cudnn.h was not found: convolution runs by Keel's own kernels")
+endif()
 # No contraction: FMA only where it is written (docs/adr/0007). Diagnostic 20012 is about defaulted functions in our headers, 177 about unused ones.
 target_compile_options(keel_cuda PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -ffp-contract=off> $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 --fmad=false --extended-lambda --diag-suppress=20012,177 -Xcompiler=-fPIC,-fvisibility=hidden>)
 set_target_properties(keel_cuda PROPERTIES CXX_EXTENSIONS OFF CUDA_EXTENSIONS OFF CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON POSITION_INDEPENDENT_CODE ON CUDA_RUNTIME_LIBRARY Static

@@ -1,8 +1,10 @@
 // Convolution and its two gradients. Without groups the windows are laid out as rows and multiplied by cuBLASLt, images in slices that keep
 // the rows within a budget; with groups, where products are small, a thread or a warp makes each result. Results have their channels
 // innermost.
+// Where cuDNN is found and has an engine that keeps our promises, it is given channels-last operands and a weight that was turned to match.
 #include "keel/ops/conv.h"
 
+#include "backend/cuda/cudnn.h"
 #include "backend/cuda/gemm.h"
 #include "backend/cuda/pointwise.cuh"
 
@@ -219,9 +221,65 @@ KernelStatus to_weight(const KernelArgs& a) {
   return multiply(p, a.device, stream(a));
 }
 
+// ---- cuDNN ----
+bool channels_innermost(const TensorView& v) {
+  const int64_t want[4] = {v.dim(1) * v.dim(2) * v.dim(3), 1, v.dim(1) * v.dim(3), v.dim(1)};
+  for (int i = 0; i < 4; ++i)
+    if (v.dim(i) != 1 && v.stride(i) != want[i]) return false;
+  return reinterpret_cast<uintptr_t>(v.data) % 16 == 0;
+}
+/// The plan for a call, or null where our own kernels run it.
+template <class P>
+const ConvolutionPlan* plan_of(const KernelArgs& a, Convolution::Kind kind, const TensorView& x, const TensorView& w, const TensorView& y,
+                               bool bias = false) {
+  if (x.dtype == DType::f64 || x.size() == 0 || y.size() == 0 || w.size() == 0) return nullptr;
+  if ((kind != Convolution::to_input && !channels_innermost(x)) || (kind != Convolution::forward && !channels_innermost(y))) return nullptr;
+  const auto& p = a.get<P>();
+  Convolution c;
+  c.kind = kind, c.dtype = x.dtype, c.groups = p.groups, c.bias = bias;
+  for (int i = 0; i < 4; ++i) c.x[i] = x.dim(i), c.w[i] = w.dim(i), c.y[i] = y.dim(i);
+  for (int i = 0; i < 2; ++i) c.stride[i] = p.stride[i], c.padding[i] = p.padding[i], c.dilation[i] = p.dilation[i];
+  return convolution_plan(c, a.device);
+}
+size_t weight_bytes(const TensorView& w) { return size_t(ceil_div(w.size() * int64_t(size_of(w.dtype)), 256)) * 256; }
+/// weight[o][c][tap] to [o][tap][c], or back.
+template <class T>
+__global__ void __launch_bounds__(kThreads) turn(int64_t total, int64_t channels, int64_t taps, bool back, const T* from, T* to) {
+  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= total) return;
+  const int64_t c = i % channels, tap = i / channels % taps, o = i / channels / taps, plain = (o * channels + c) * taps + tap;
+  if (back)
+    to[plain] = from[i];
+  else
+    to[i] = from[plain];
+}
+void turn_weight(const KernelArgs& a, const TensorView& w, bool back, const void* from, void* to) {
+  const int64_t taps = w.dim(2) * w.dim(3), n = w.size();
+  const auto as = [&](auto bits) {
+    using T = decltype(bits);
+    turn<<<blocks_for(n), kThreads, 0, stream(a)>>>(n, w.dim(1), taps, back, static_cast<const T*>(from), static_cast<T*>(to));
+  };
+  size_of(w.dtype) == 2 ? as(uint16_t()) : as(uint32_t());
+}
+/// Runs a plan with the turned weight at the begin of the workspace.
+KernelStatus run_plan(const KernelArgs& a, const ConvolutionPlan& plan, Convolution::Kind kind, const TensorView& x, const TensorView& w,
+                      const TensorView& y, const void* bias = nullptr) {
+  use(a.device);
+  auto* const turned = static_cast<std::byte*>(a.workspace);
+  if (kind != Convolution::to_weight) turn_weight(a, w, false, w.data, turned);
+  const KernelStatus s = run(plan, x.data, turned, bias, y.data, turned + weight_bytes(w), a.device, stream(a));
+  if (s.code) return s;
+  if (kind == Convolution::to_weight) turn_weight(a, w, true, turned, w.data);
+  return launched();
+}
+
 template <class P, int x, int weight, int y, bool wide = false>
 size_t rows_bytes(const KernelArgs& a) {
   const auto& view = [&](int i) -> const TensorView& { return i < 0 ? a.out[0] : a.in[i]; };
+  constexpr auto kind = x < 0 ? Convolution::to_input : weight < 0 ? Convolution::to_weight : Convolution::forward;
+  const bool bias = kind == Convolution::forward && a.n_in > 2 && a.in[2].present();
+  if (const auto* plan = plan_of<P>(a, kind, view(x), view(weight), view(y), bias))
+    return weight_bytes(view(weight)) + workspace_of(*plan);
   const Conv v(a.get<P>(), view(x), view(weight), view(y));
   const size_t size = size_of(a.in[0].dtype), one = wide ? std::max<size_t>(size, 4) : size;
   return v.groups == 1 ? size_t(v.slice(one) * v.spots() * v.depth()) * one : 0;
@@ -238,6 +296,9 @@ KEEL_CUDA_KERNEL(conv2d) {
       .run([](const KernelArgs& a) -> KernelStatus {
         KernelStatus s;
         if (a.out[0].size() == 0) return s;
+        const bool bias = a.n_in > 2 && a.in[2].present();
+        if (const auto* plan = plan_of<Conv2dParams>(a, Convolution::forward, a.in[0], a.in[1], a.out[0], bias))
+          return run_plan(a, *plan, Convolution::forward, a.in[0], a.in[1], a.out[0], bias ? a.in[2].data : nullptr);
         use(a.device);
         Floats::call(a.in[0].dtype, [&](auto t) { s = forward<decltype(t)>(a); });
         return s;
@@ -252,6 +313,8 @@ KEEL_CUDA_KERNEL(conv2d_backward_input) {
       .run([](const KernelArgs& a) -> KernelStatus {
         KernelStatus s;
         if (a.out[0].size() == 0) return s;
+        if (const auto* plan = plan_of<Conv2dBackwardParams>(a, Convolution::to_input, a.out[0], a.in[1], a.in[0]))
+          return run_plan(a, *plan, Convolution::to_input, a.out[0], a.in[1], a.in[0]);
         use(a.device);
         Floats::call(a.in[0].dtype, [&](auto t) { s = to_input<decltype(t)>(a); });
         return s;
@@ -270,6 +333,8 @@ KEEL_CUDA_KERNEL(conv2d_backward_weight) {
           cudaMemsetAsync(a.out[0].data, 0, size_t(a.out[0].size()) * size_of(a.out[0].dtype), stream(a));
           return launched();
         }
+        if (const auto* plan = plan_of<Conv2dBackwardParams>(a, Convolution::to_weight, a.in[1], a.out[0], a.in[0]))
+          return run_plan(a, *plan, Convolution::to_weight, a.in[1], a.out[0], a.in[0]);
         Floats::call(a.in[0].dtype, [&](auto t) { s = to_weight<decltype(t)>(a); });
         return s;
       });
