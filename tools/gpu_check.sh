@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds Keel with CUDA, runs the device judges, looks for memory errors, and measures; for a machine with an NVIDIA GPU and no network.
-#   tools/gpu_check.sh [--prebuilt FOLDER] [--only build|test|sanitize|bench]
+#   tools/gpu_check.sh [--prebuilt FOLDER] [--only build|test|sanitize|bench|models]
 # Packages that are missing there are taken from .gpu-deps, which `tools/gpu_check.sh --collect` fills where they are installed.
 set -eu
 cd "$(dirname "$0")/.."
@@ -18,6 +18,16 @@ if [ -n "$collect" ]; then
   mkdir -p .gpu-deps/include .gpu-deps/lib
   cp -r /usr/include/hwy /usr/include/gtest .gpu-deps/include/
   cp /usr/lib/*/libgtest.a /usr/lib/*/libgtest_main.a .gpu-deps/lib/
+  # The command line, for whole networks: headers, their CMake packages, zlib.
+  cp -r /usr/include/CLI /usr/include/fmt /usr/include/nlohmann /usr/include/zlib.h .gpu-deps/include/
+  cp /usr/include/zconf.h .gpu-deps/include/ 2>/dev/null || cp /usr/include/*/zconf.h .gpu-deps/include/
+  cp /usr/lib/*/libz.a .gpu-deps/lib/
+  mkdir -p .gpu-deps/share/cmake
+  cp -r /usr/share/cmake/CLI11 /usr/share/cmake/nlohmann_json .gpu-deps/share/cmake/
+  for folder in /usr/lib/*/cmake/fmt; do # its package counts folders to find the library
+    lib=$(dirname "$(dirname "$folder")"); mkdir -p ".gpu-deps${lib#/usr}/cmake"
+    cp -r "$folder" ".gpu-deps${lib#/usr}/cmake/"; cp "$lib"/libfmt.* ".gpu-deps${lib#/usr}/"
+  done
   du -sh .gpu-deps
   exit 0
 fi
@@ -29,8 +39,8 @@ say "machine"
 nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
 if wanted build && [ -z "${prebuilt:-}" ]; then
   say "build"
-  cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DKEEL_CUDA=ON -DKEEL_BUILD_APPS=OFF -DKEEL_BUILD_IO=OFF -DKEEL_BENCH=ON -DCMAKE_PREFIX_PATH="$PWD/.gpu-deps" > /dev/null
-  cmake --build "$build" --target keel_cuda keel_test_device keel_bench_device
+  cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DKEEL_CUDA=ON -DKEEL_BENCH=ON -DCMAKE_PREFIX_PATH="$PWD/.gpu-deps" > /dev/null
+  cmake --build "$build" --target keel_cuda keel_test_device keel_bench_device keel_cli
 fi
 KEEL_BACKEND_PATH=$build
 export KEEL_BACKEND_PATH
@@ -48,6 +58,14 @@ fi
 if wanted bench; then
   say "bandwidth and products"
   "$build/keel_bench_device"
+fi
+if wanted models; then
+  say "whole networks"
+  keel=$build/apps/keel/keel
+  for row in "gpt2 --batch 16 --clip 1" "gpt2 --batch 32 --clip 1" "resnet50 --image 32 --batch 128" "resnet50 --image 32 --batch 512 --small-stem" \
+             "resnet50 --image 224 --batch 128" "bert --steps 20"; do
+    "$keel" bench model $row --device cuda --dtype bf16 --seconds 5 --json || status=1
+  done
 fi
 say "end, status $status"
 exit $status
