@@ -222,17 +222,18 @@ KernelStatus to_weight(const KernelArgs& a) {
 }
 
 // ---- cuDNN ----
+bool aligned(const TensorView& v) { return reinterpret_cast<uintptr_t>(v.data) % 16 == 0; }
 bool channels_innermost(const TensorView& v) {
   const int64_t want[4] = {v.dim(1) * v.dim(2) * v.dim(3), 1, v.dim(1) * v.dim(3), v.dim(1)};
   for (int i = 0; i < 4; ++i)
     if (v.dim(i) != 1 && v.stride(i) != want[i]) return false;
-  return reinterpret_cast<uintptr_t>(v.data) % 16 == 0;
+  return aligned(v);
 }
 /// The plan for a call, or null where our own kernels run it.
 template <class P>
 const ConvolutionPlan* plan_of(const KernelArgs& a, Convolution::Kind kind, const TensorView& x, const TensorView& w, const TensorView& y,
                                bool bias = false) {
-  if (x.dtype == DType::f64 || x.size() == 0 || y.size() == 0 || w.size() == 0) return nullptr;
+  if (x.dtype == DType::f64 || x.size() == 0 || y.size() == 0 || w.size() == 0 || (bias && !aligned(a.in[2]))) return nullptr;
   if ((kind != Convolution::to_input && !channels_innermost(x)) || (kind != Convolution::forward && !channels_innermost(y))) return nullptr;
   const auto& p = a.get<P>();
   Convolution c;
@@ -241,7 +242,9 @@ const ConvolutionPlan* plan_of(const KernelArgs& a, Convolution::Kind kind, cons
   for (int i = 0; i < 2; ++i) c.stride[i] = p.stride[i], c.padding[i] = p.padding[i], c.dilation[i] = p.dilation[i];
   return convolution_plan(c, a.device);
 }
-size_t weight_bytes(const TensorView& w) { return size_t(ceil_div(w.size() * int64_t(size_of(w.dtype)), 256)) * 256; }
+/// Whether cuDNN cannot take a contiguous weight as it lies: channels innermost is another order, or it begins inside a vector.
+bool turns(const TensorView& w) { return (w.dim(1) > 1 && w.dim(2) * w.dim(3) > 1) || !aligned(w); }
+size_t weight_bytes(const TensorView& w) { return turns(w) ? size_t(ceil_div(w.size() * int64_t(size_of(w.dtype)), 256)) * 256 : 0; }
 /// weight[o][c][tap] to [o][tap][c], or back.
 template <class T>
 __global__ void __launch_bounds__(kThreads) turn(int64_t total, int64_t channels, int64_t taps, bool back, const T* from, T* to) {
@@ -261,15 +264,16 @@ void turn_weight(const KernelArgs& a, const TensorView& w, bool back, const void
   };
   size_of(w.dtype) == 2 ? as(uint16_t()) : as(uint32_t());
 }
-/// Runs a plan with the turned weight at the begin of the workspace.
+/// Runs a plan with the turned weight, where it has to be turned, at the begin of the workspace.
 KernelStatus run_plan(const KernelArgs& a, const ConvolutionPlan& plan, Convolution::Kind kind, const TensorView& x, const TensorView& w,
                       const TensorView& y, const void* bias = nullptr) {
   use(a.device);
-  auto* const turned = static_cast<std::byte*>(a.workspace);
-  if (kind != Convolution::to_weight) turn_weight(a, w, false, w.data, turned);
-  const KernelStatus s = run(plan, x.data, turned, bias, y.data, turned + weight_bytes(w), a.device, stream(a));
+  auto* const space = static_cast<std::byte*>(a.workspace);
+  const bool turned = turns(w), written = kind == Convolution::to_weight;
+  if (turned && !written) turn_weight(a, w, false, w.data, space);
+  const KernelStatus s = run(plan, x.data, turned ? space : w.data, bias, y.data, space + weight_bytes(w), a.device, stream(a));
   if (s.code) return s;
-  if (kind == Convolution::to_weight) turn_weight(a, w, true, turned, w.data);
+  if (turned && written) turn_weight(a, w, true, space, w.data);
   return launched();
 }
 

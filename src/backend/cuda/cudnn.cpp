@@ -144,13 +144,13 @@ struct ConvolutionPlan {
 
 namespace {
 
-/// Whether an engine gives the same bits in every run and computes in f32.
-bool keeps_promises(const Descriptor& engine) {
+/// Whether an engine gives the same bits in every run and computes in f32. Tensor cores would round f32 operands to TF32.
+bool keeps_promises(const Descriptor& engine, bool full) {
   cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
   const int64_t n = engine.get(CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE, notes, CUDNN_NUMERICAL_NOTE_TYPE_COUNT);
   for (int64_t i = 0; i < n && i < CUDNN_NUMERICAL_NOTE_TYPE_COUNT; ++i)
     if (notes[i] == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC || notes[i] == CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS ||
-        notes[i] == CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION)
+        notes[i] == CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION || (full && notes[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE))
       return false;
   return true;
 }
@@ -239,7 +239,7 @@ ConvolutionPlan* make_plan(const Convolution& c, cudnnHandle_t handle) {
       Descriptor engine(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
       cudnnBackendDescriptor_t e = engine.raw();
       if (configs[size_t(i)].get(CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, &e, 1) != 1) continue;
-      if (!keeps_promises(engine)) continue;
+      if (!keeps_promises(engine, c.dtype == f32)) continue;
       Descriptor plan(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
       if (!plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, handle)
                .set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR, raw[i])
