@@ -19,7 +19,7 @@ HOME = {
     "op": ["op", "scope", "src/backend/*"],
     "base": ["parallel", "log", "version", "result", "env", "cpu"],
     "core": ["tensor", "dtype", "device", "error", "shape", "scalar", "index", "random", "spec", "literal", "allocator", "memory", "storage", "print", "tensor_of", "generator", "operand", "tensor_api", "state_dict"],
-    "layers": ["autograd", "autocast", "trace", "monitor", "debug", "lint", "guards", "checkpoint", "function"],
+    "layers": ["autograd", "autocast", "trace", "compile", "monitor", "debug", "lint", "guards", "checkpoint", "function"],
     "params": ["ops", "compare"],
     "io": ["io"],
     "nn": ["nn"],

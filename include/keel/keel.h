@@ -3,6 +3,7 @@
 #include "keel/autocast.h"
 #include "keel/autograd.h"
 #include "keel/compare.h"
+#include "keel/compile.h"
 #include "keel/cpu.h"
 #include "keel/data.h"
 #include "keel/debug.h"

@@ -83,21 +83,24 @@ class Trace {
 
 namespace detail {
 Graph trace(const Callback<Tensors(const Tensors&)>& f, const Tensors& inputs);
+/// `f`, which gives a Tensor, Tensors or nothing, as a function that gives Tensors.
+template <class F>
+auto giving_tensors(F f) {
+  return [f = std::move(f)](const Tensors& in) mutable -> Tensors {
+    using R = decltype(f(in));
+    if constexpr (std::is_void_v<R>)
+      return f(in), Tensors();
+    else if constexpr (std::is_convertible_v<R, Tensor>)
+      return {Tensor(f(in))};
+    else
+      return f(in);
+  };
 }
+}  // namespace detail
 /// Runs `f(inputs)`, which gives a Tensor, Tensors or nothing, and records it.
 template <class F>
 requires std::is_invocable_v<F&, const Tensors&> Graph trace(F f, const Tensors& inputs) {
-  return detail::trace(
-      [&f](const Tensors& in) -> Tensors {
-        using R = decltype(f(in));
-        if constexpr (std::is_void_v<R>)
-          return f(in), Tensors();
-        else if constexpr (std::is_convertible_v<R, Tensor>)
-          return {Tensor(f(in))};
-        else
-          return f(in);
-      },
-      inputs);
+  return detail::trace(detail::giving_tensors(std::move(f)), inputs);
 }
 
 }  // namespace keel

@@ -115,13 +115,28 @@ void raise_fault(Device d) {
 }
 }  // namespace
 
+DeviceNotes& device_notes() {
+  thread_local constinit DeviceNotes notes;
+  return notes;
+}
+void DeviceNotes::note(int64_t& count) {
+  if (copies + waits + host_runs == 0) {
+    const Frame* f = scope().frame;
+    while (f && f->up) f = f->up;  // the op that the program called
+    op = f ? f->op : nullptr;
+  }
+  ++count;
+}
+
 void device_copy(Device d, void* to, const void* from, size_t bytes, CopyWay way) {
+  if (way != CopyWay::within) device_notes().note(device_notes().copies);
   if (const char* wrong = driver_of(d).copy(d.index, to, from, bytes, way)) raise(about_call(Error(ErrorCode::device, wrong)));
   if (way == CopyWay::to_host) raise_fault(d);
 }
 
 void synchronize(Device d) {
   if (d.type == DeviceType::cpu) return;
+  device_notes().note(device_notes().waits);
   if (const char* wrong = driver_of(d).synchronize(d.index)) raise(about_call(Error(ErrorCode::device, wrong).op("synchronize")));
   raise_fault(d);
 }

@@ -12,6 +12,8 @@
 
 namespace keel {
 
+struct OpDef;
+
 /// Which way a copy goes.
 enum class CopyWay : int32_t { to_device, to_host, within };
 
@@ -63,7 +65,27 @@ struct DeviceDriver {
   void (*describe)(int device, char* text, size_t room) = nullptr;
   /// Kernels by op name; see backend/device_kernels.h.
   const void* kernels = nullptr;
+  /// From here to `record_end`, what this thread asks of the device is written down and not done; other threads go on as ever. Memory that
+  /// the thread asks for meanwhile is the recording's own: a block that is freed before the end serves again within, and none of it serves
+  /// anybody else until the recording has been forgotten and the block freed. A copy to or from the host and a wait give an error, also at
+  /// the end. All four, or none.
+  const char* (*record_begin)(int device) = nullptr;
+  /// What was written down, to be done by `replay`; without `recording`, or after an error, it is thrown away.
+  const char* (*record_end)(int device, void** recording) = nullptr;
+  const char* (*replay)(int device, void* recording) = nullptr;
+  void (*forget)(int device, void* recording) = nullptr;
 };
+
+/// What the calling thread has asked of devices beside kernels and memory, since it last set this to nothing.
+struct DeviceNotes {
+  int64_t copies = 0;         // to and from the host
+  int64_t waits = 0;
+  int64_t host_runs = 0;      // calls of ops that the CPU served
+  const OpDef* op = nullptr;  // where the first of them came from; null outside of ops
+  bool recording = false;     // inputs that live in host memory come as copies on the device
+  void note(int64_t& count);
+};
+DeviceNotes& device_notes();
 
 /// The driver of a kind of device, opened at the first call; null where it cannot be had: `device_refusal` says why.
 const DeviceDriver* device_driver(DeviceType t);

@@ -258,11 +258,13 @@ struct Engine {
   void add_to_leaf(const Tensor& leaf, GradMeta& m, Tensor g) {
     const std::lock_guard lock(leaf_locks[size_t(reinterpret_cast<uintptr_t>(leaf.impl()) >> 8) % std::size(leaf_locks)]);
     if (!m.grad.defined()) {
-      m.grad = r.create_graph || exclusive(g) ? g : g.clone();
-      if (TraceSink* trace = scope().trace) trace->gradient(trace, leaf, m.grad);
+      Tensor first = r.create_graph || exclusive(g) ? g : g.clone();
+      if (TraceSink* trace = scope().trace) trace->gradient(trace, leaf, first);
+      m.grad = std::move(first);
     } else if (r.create_graph) {
-      m.grad = add(m.grad, g);
-      if (TraceSink* trace = scope().trace) trace->gradient(trace, leaf, m.grad);
+      Tensor sum = add(m.grad, g);
+      if (TraceSink* trace = scope().trace) trace->gradient(trace, leaf, sum);
+      m.grad = std::move(sum);
     } else {
       m.grad.add_(g);
     }

@@ -59,29 +59,25 @@ int64_t Graph::size() const {
   return n;
 }
 
-Tensors Graph::run(const Tensors& inputs) const {
-  const GraphData& g = recorded(data_);
+GraphWalk::GraphWalk(const GraphData& g, const Tensors& inputs) : graph(g), values(g.values.size()) {
   if (inputs.size() != g.inputs.size())
     raise(Error(ErrorCode::value, "the graph takes " + std::to_string(g.inputs.size()) + " inputs, got " + std::to_string(inputs.size()))
               .op("Graph::run"));
-  std::vector<Tensor> values(g.values.size());
-  Generator& generator = default_generator();
   for (size_t i = 0; i < values.size(); ++i) {
     const GraphValue& v = g.values[i];
     if (v.kind == Kind::captured) check_spec(v.spec, v.held, "a tensor that the recorded code used");
     if (v.kind == Kind::captured || v.kind == Kind::number) values[i] = v.held;
-    if (v.kind == Kind::key) values[i] = generator.key();
+    if (v.kind == Kind::key) values[i] = default_generator().key();
   }
   for (int64_t i = 0; i < inputs.size(); ++i) {
     if (!inputs[i].defined()) raise(Error(ErrorCode::value, "input " + std::to_string(i) + " is an empty tensor").op("Graph::run"));
     check_spec(g.values[size_t(g.inputs[i])].spec, inputs[i], "input " + std::to_string(i));
     values[size_t(g.inputs[i])] = inputs[i];
   }
-  if (g.random_blocks) {
-    if (scope().trace)
-      raise(Error(ErrorCode::unsupported, "a graph with random ops cannot be replayed inside a recording").op("Graph::run"));
-    generator.fold(generator.state().offset);
-  }
+}
+
+void GraphWalk::run() {
+  const GraphData& g = graph;
   ScopeGuard guard;
   Scope& s = scope();
   s.grad = false, s.autocast = DType::none;
@@ -97,8 +93,12 @@ Tensors Graph::run(const Tensors& inputs) const {
       specs.push_back(in.back()->defined() ? &impl(*in.back()).spec : &no_spec);
     }
     if (n.kind == GraphNode::Kind::gradient) {
-      Tensor leaf = *in[0];
-      leaf.set_grad(*in[1]);
+      if (collect) {
+        gradients.emplace_back(n.in[0], *in[1]);
+      } else {
+        Tensor leaf = *in[0];
+        leaf.set_grad(*in[1]);
+      }
     } else if (n.kind == GraphNode::Kind::alias) {
       values[size_t(n.out[0])] = alias_of(*in[0]);
     } else {
@@ -117,15 +117,33 @@ Tensors Graph::run(const Tensors& inputs) const {
       c.recording = n.recording;
       Tensors out = run_below_autograd(c);
       s.frame = nullptr;
-      for (int64_t i = 0; i < out.size(); ++i)
+      for (int64_t i = 0; i < out.size(); ++i) {
+        if (home && !stray && out[i].defined() && !impl(out[i]).weak && !(impl(out[i]).device == *home)) stray = n.op;
         if (n.out[i] >= 0 && fresh(n, n.out[i])) values[size_t(n.out[i])] = std::move(out[i]);
+      }
     }
     for (int v : n.last) values[size_t(v)] = Tensor();
   }
-  if (g.random_blocks) generator.fold(g.random_blocks);
+}
+
+Tensors GraphWalk::outputs() const {
   Tensors out;
-  for (int v : g.outputs) out.push_back(v < 0 ? Tensor() : values[size_t(v)]);
+  for (int v : graph.outputs) out.push_back(v < 0 ? Tensor() : values[size_t(v)]);
   return out;
+}
+
+Tensors Graph::run(const Tensors& inputs) const {
+  const GraphData& g = recorded(data_);
+  GraphWalk walk(g, inputs);
+  Generator& generator = default_generator();
+  if (g.random_blocks) {
+    if (scope().trace)
+      raise(Error(ErrorCode::unsupported, "a graph with random ops cannot be replayed inside a recording").op("Graph::run"));
+    generator.fold(generator.state().offset);
+  }
+  walk.run();
+  if (g.random_blocks) generator.fold(g.random_blocks);
+  return walk.outputs();
 }
 
 bool Graph::conflicts(int64_t i, int64_t j) const {

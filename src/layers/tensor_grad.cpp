@@ -31,13 +31,13 @@ Tensor& Tensor::requires_grad_(bool on) {
 Tensor Tensor::grad() const { return p_ && p_->grad ? p_->grad->grad : Tensor(); }
 void Tensor::set_grad(const Tensor& g) {
   if (g.defined() && !(g.shape() == shape())) raise(Error(ErrorCode::shape, "the gradient's shape differs").op("set_grad").arg("x", to_string(p_->spec)).arg("grad", to_string(g.impl()->spec)));
-  grad_meta(*this).grad = g;
   if (TraceSink* trace = scope().trace) trace->gradient(trace, *this, g);
+  grad_meta(*this).grad = g;
 }
 void Tensor::zero_grad() {
   if (!p_ || !p_->grad) return;
-  p_->grad->grad = Tensor();
   if (TraceSink* trace = scope().trace) trace->gradient(trace, *this, Tensor());
+  p_->grad->grad = Tensor();
 }
 void Tensor::backward() const { keel::backward(Tensors{*this}); }
 void Tensor::backward(const Tensor& cotangent, bool retain_graph, bool create_graph) const {

@@ -71,6 +71,7 @@ int Recorder::value_of(const Tensor& t) {
       impl(t).traced = mark(*this, value);
       return value;
     }
+    if (lenient) return trouble = "it uses a view, made outside, of memory that the step makes", -1;
     fail(ErrorCode::unsupported, "an input is a view that was made outside the recording, of memory that the recording makes",
          "make the view inside");
   }
@@ -96,7 +97,7 @@ void Recorder::add_node(GraphNode n) { graph->nodes.push_back(std::move(n)); }
 void Recorder::begin(const Tensors& inputs) {
   if (scope().trace) raise(Error(ErrorCode::unsupported, "a recording is in progress on this thread already").op("Trace"));
   graph = Ref<GraphData>(new GraphData);
-  externals.clear(), memory.clear(), pending.clear();
+  externals.clear(), memory.clear(), pending.clear(), trouble.clear();
   id = next_recording.fetch_add(1, std::memory_order_relaxed);
   Generator& g = default_generator();
   g.fold(g.state().offset);  // offsets count from here, in every replay
@@ -123,7 +124,7 @@ void Recorder::end() {
   scope().trace = nullptr;
   Generator& g = default_generator();
   graph->random_blocks = g.key().is(key) ? g.state().offset : -1;  // -1: seeded anew meanwhile, told by `finish`
-  if (graph->host_reads)
+  if (graph->host_reads && !lenient)
     base::log(LogLevel::warning, "trace",
               std::to_string(graph->host_reads) +
                   " values were read by the host while a trace recorded: what was done with them will not be done again by a replay");
@@ -160,10 +161,13 @@ Graph Recorder::finish(const Tensors& outputs) const {
 Tensors layer::trace(Call& c) {
   auto& r = *static_cast<Recorder*>(c.scope.trace);
   if (r.watch) return r.watch(r, c);
+  if (!r.trouble.empty()) return run_below_trace(c);
   for (const Spec& s : c.out)
-    if (s.shape.unknown())
+    if (s.shape.unknown()) {
+      if (r.lenient) return r.trouble = std::string("the shape of ") + c.op.name + "'s result depends on the data", run_below_trace(c);
       fail(ErrorCode::unsupported, "the result's shape depends on the data, which a recording cannot follow",
            "compute it outside the trace, or use a mask and where");
+    }
   GraphNode n;
   n.op = &c.op, n.recording = c.recording, n.phase = c.scope.phase, n.path = c.scope.path, n.site = c.site;
   n.params = std::make_unique<std::byte[]>(c.op.params.size);
@@ -173,6 +177,7 @@ Tensors layer::trace(Call& c) {
   find_numbers(c, numbers);
   for (int i = 0; i < c.in.size(); ++i) {
     const int v = r.value_of(c.in[i]);
+    if (!r.trouble.empty()) return run_below_trace(c);
     n.in.push_back(v);
     if (i < 2 && v >= 0 && numbers[i].dtype != DType::none) r.graph->values[size_t(v)].given = numbers[i].given;
     if (v < 0 || impl(c.in[i]).weak) continue;
@@ -217,6 +222,7 @@ std::unique_ptr<Recorder> new_recorder() {
   made->wrote = [](TraceSink* s, const TensorImpl& t) { static_cast<Recorder*>(s)->pending.push_back(t.storage.get()); };
   made->gradient = [](TraceSink* s, const Tensor& leaf, const Tensor& grad) {
     auto& r = *static_cast<Recorder*>(s);
+    if (!r.trouble.empty()) return;
     GraphNode n;
     n.kind = GraphNode::Kind::gradient, n.path = scope().path, n.phase = scope().phase;
     n.in.push_back(r.value_of(leaf)), n.in.push_back(r.value_of(grad));

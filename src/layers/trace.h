@@ -61,6 +61,8 @@ struct Recorder : TraceSink {
   Ref<GraphData> graph;
   uint64_t id = 0;  // marks tensors and storages that were made while this one recorded
   bool recording = false;
+  bool lenient = false;   // what cannot be recorded is noted in `trouble` instead of refused; nothing is recorded from there on
+  std::string trouble;
   Tensor key;  // the generator's, when the recording began
   std::unordered_map<const TensorImpl*, int> externals;
   struct Memory {
@@ -78,6 +80,21 @@ struct Recorder : TraceSink {
   GraphAccess access(const Tensor& t, int value);
   void add_node(GraphNode n);
   Graph finish(const Tensors& outputs) const;
+};
+
+/// One walk over the nodes of a graph.
+struct GraphWalk {
+  const GraphData& graph;
+  std::vector<Tensor> values;  // by index; what nodes make comes in and goes after its last use
+  bool collect = false;        // gradients are put into `gradients`, by leaf, instead of into the leaves
+  std::vector<std::pair<int, Tensor>> gradients;
+  const Device* home = nullptr;  // where given: `stray` is the first op that made something elsewhere
+  const OpDef* stray = nullptr;
+
+  /// Finds the values that nodes take from outside; raises where one is not as it was when the graph was recorded.
+  GraphWalk(const GraphData& g, const Tensors& inputs);
+  void run();
+  Tensors outputs() const;
 };
 
 /// One that hears of everything that a recording must know.

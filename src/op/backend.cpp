@@ -170,6 +170,7 @@ Tensors run_kernel(const KernelEntry& k, Call& c, StatSlot* stats, Device d) {
   }
   KernelArgs a;
   a.params = c.params, a.in = in.data(), a.n_in = n_in, a.n_out = n_out;
+  aim(a, d);
   bool unknown = false;
   for (const Spec& s : c.out) unknown |= s.shape.unknown();
   SpecList counted;
@@ -194,7 +195,6 @@ Tensors run_kernel(const KernelEntry& k, Call& c, StatSlot* stats, Device d) {
   a.out = views.data();
   if (stats && k.stats)
     for (int i = 0; i < n_out && i < c.op.out.size(); ++i) a.stats[i] = out[i].defined() ? &stats[i] : nullptr;
-  aim(a, d);
   if (k.late) a.call = remember_call(c);
   const size_t wanted = k.workspace ? k.workspace(a) : 0;
   const Ref<Storage> workspace = wanted ? allocate_storage(wanted, d) : Ref<Storage>();

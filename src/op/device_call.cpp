@@ -86,6 +86,7 @@ Error late_error(const DeviceFault& f) {
 }
 
 Tensors run_on_host(Call& c, StatSlot* stats, Device d) {
+  device_notes().note(device_notes().host_runs);
   SmallVector<Tensor, 10> hosted;
   SmallVector<const Tensor*, 10> in;
   hosted.reserve(c.in.size());  // pointers into it must stay good

@@ -1,4 +1,5 @@
 // The choke point: every op of every backend passes here, in the order normalise, autocast, promote, infer, autograd, trace, monitor, backend.
+#include "core/device_driver.h"
 #include "core/impl.h"
 #include "keel/ops/cast.h"
 #include "op/checks.h"
@@ -39,7 +40,7 @@ void normalise(const OpDef& op, Inputs in) {
     const TensorImpl& t = impl(in[i]);
     if (t.weak) continue;
     if (arg_of(op, i).host) {
-      if (t.device != cpu_device) fail(ErrorCode::device, std::string("'") + arg_of(op, i).name + "' must be in host memory, and is on " + to_string(t.device));
+      if (t.device != cpu_device && !device_notes().recording) fail(ErrorCode::device, std::string("'") + arg_of(op, i).name + "' must be in host memory, and is on " + to_string(t.device));
       continue;
     }
     if (known && t.device != device) fail(ErrorCode::device, "inputs are on different devices (" + to_string(device) + " and " + to_string(t.device) + ")", "x.to(device) moves a tensor; nothing moves by itself");

@@ -1,5 +1,5 @@
-// A device for tests: its memory has addresses that the host cannot read or write, and it has no kernels, so that every op goes through decompositions and the
-// CPU. It stands in for webgpu; built as libkeel_webgpu.so.
+// A device for tests: its memory has addresses that the host cannot read or write, and it has no kernels (but those of kernels.cpp), so that
+// every op goes through decompositions and the CPU. What is freed is overwritten. It stands in for webgpu; built as libkeel_webgpu.so.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "backend/device_kernels.h"
+#include "device/fake/queue.h"
 #include "keel/version.h"
 
 namespace keel {
@@ -18,11 +19,28 @@ namespace {
 
 constexpr size_t kRoom = size_t(1) << 30;
 
+/// What a program asked for while the device recorded, and the memory that it got meanwhile.
+struct Recording {
+  struct Step {
+    void (*run)(void* data);
+    void (*drop)(void* data);
+    void* data;
+  };
+  std::vector<Step> steps;
+  std::multimap<size_t, char*> idle;
+  std::vector<std::pair<size_t, char*>> blocks;
+  size_t live = 0;
+  bool forgotten = false;
+};
+thread_local Recording* recording = nullptr;
+thread_local const char* spoilt = nullptr;  // what ended it
+
 /// One file, mapped twice: `closed` is what tensors see, `open` is what copies use.
 struct Memory {
   std::mutex mutex;
   char *closed = nullptr, *open = nullptr;
   std::multimap<size_t, char*> idle;
+  std::map<char*, Recording*> owners;  // of blocks that recordings handed out
   size_t used = 0;
   MemoryStats stats;
   Memory() {
@@ -33,10 +51,35 @@ struct Memory {
     if (closed == MAP_FAILED || open == MAP_FAILED) std::abort();
   }
   static size_t rounded(size_t n) { return (n + 511) / 512 * 512; }
+  char* take(size_t n) {
+    if (const auto it = idle.find(n); it != idle.end()) {
+      char* p = it->second;
+      idle.erase(it);
+      return p;
+    }
+    if (n > kRoom - used) return nullptr;
+    char* p = closed + used;
+    used += n;
+    return p;
+  }
 };
 Memory& memory() {
   static Memory* const m = new Memory;
   return *m;
+}
+
+/// The address that the host can use for a device address.
+char* opened(const void* p) {
+  Memory& m = memory();
+  const auto* c = static_cast<const char*>(p);
+  if (c < m.closed || c >= m.closed + kRoom) std::abort();
+  return m.open + (c - m.closed);
+}
+/// What was freed is not to be read: neither now nor, while the device records, in any replay.
+void poison(void* p, size_t n) { std::memset(opened(p), 0xee, n); }
+template <class F>
+void keep(F f) {
+  recording->steps.push_back({[](void* data) { (*static_cast<F*>(data))(); }, [](void* data) { delete static_cast<F*>(data); }, new F(f)});
 }
 
 void* allocate(int, size_t bytes, const char*) {
@@ -45,35 +88,79 @@ void* allocate(int, size_t bytes, const char*) {
   const size_t n = Memory::rounded(bytes);
   if (m.stats.limit && m.stats.bytes_in_use + int64_t(n) > m.stats.limit) return nullptr;
   char* p = nullptr;
-  if (const auto it = m.idle.find(n); it != m.idle.end()) {
-    p = it->second;
-    m.idle.erase(it);
-  } else {
-    if (n > kRoom - m.used) return nullptr;
-    p = m.closed + m.used;
-    m.used += n;
+  if (Recording* r = recording) {
+    if (const auto it = r->idle.find(n); it != r->idle.end()) {
+      p = it->second;
+      r->idle.erase(it);
+    } else {
+      if (!(p = m.take(n))) return nullptr;
+      r->blocks.emplace_back(n, p);
+      m.owners[p] = r;
+    }
+    ++r->live;
+  } else if (!(p = m.take(n))) {
+    return nullptr;
   }
   m.stats.bytes_in_use += int64_t(n), ++m.stats.allocations;
   m.stats.peak_in_use = std::max(m.stats.peak_in_use, m.stats.bytes_in_use), m.stats.bytes_reserved = int64_t(m.used);
   return p;
 }
+/// Once nobody holds a block of it.
+void end(Memory& m, Recording* r) {
+  for (const auto& [n, p] : r->blocks) m.owners.erase(p), m.idle.emplace(n, p), poison(p, n);
+  delete r;
+}
 void release(int, void* p, size_t bytes) {
   Memory& m = memory();
   const std::lock_guard lock(m.mutex);
   const size_t n = Memory::rounded(bytes);
-  m.idle.emplace(n, static_cast<char*>(p));
   m.stats.bytes_in_use -= int64_t(n), ++m.stats.frees;
-}
-/// The address that the host can use for a device address.
-char* opened(const void* p) {
-  Memory& m = memory();
-  const auto* c = static_cast<const char*>(p);
-  if (c < m.closed || c >= m.closed + kRoom) std::abort();
-  return m.open + (c - m.closed);
+  const auto owner = m.owners.find(static_cast<char*>(p));
+  if (owner == m.owners.end()) {
+    m.idle.emplace(n, static_cast<char*>(p));
+    if (!recording) poison(p, n);
+    return;
+  }
+  Recording* const r = owner->second;
+  r->idle.emplace(n, static_cast<char*>(p));
+  if (recording == r) keep([p, n] { poison(p, n); });
+  if (--r->live == 0 && r->forgotten) end(m, r);
 }
 const char* copy(int, void* to, const void* from, size_t bytes, CopyWay way) {
+  if (recording) {
+    if (way != CopyWay::within) return spoilt = "a copy between host and device while recording";
+    keep([to, from, bytes] { std::memmove(opened(to), opened(from), bytes); });
+    return nullptr;
+  }
   std::memcpy(way == CopyWay::to_host ? static_cast<char*>(to) : opened(to),
               way == CopyWay::to_device ? static_cast<const char*>(from) : opened(from), bytes);
+  return nullptr;
+}
+
+const char* record_begin(int) {
+  if (recording) return "a recording is in progress";
+  recording = new Recording, spoilt = nullptr;
+  return nullptr;
+}
+void forget(int, void* p) {
+  auto* r = static_cast<Recording*>(p);
+  for (const Recording::Step& s : r->steps) s.drop(s.data);
+  r->steps.clear();
+  Memory& m = memory();
+  const std::lock_guard lock(m.mutex);
+  r->forgotten = true;
+  if (r->live == 0) end(m, r);
+}
+const char* record_end(int, void** to) {
+  Recording* const r = recording;
+  recording = nullptr;
+  if (!r) return "nothing was recorded";
+  if (to && !spoilt) return *to = r, nullptr;
+  forget(0, r);
+  return spoilt;
+}
+const char* replay(int, void* p) {
+  for (const Recording::Step& s : static_cast<Recording*>(p)->steps) s.run(s.data);
   return nullptr;
 }
 
@@ -93,6 +180,7 @@ Uploads& uploads() {
   return *u;
 }
 const char* upload(int, void* to, const void* from, size_t bytes, uint64_t* ticket) {
+  if (recording) return spoilt = "a copy between host and device while recording";
   Uploads& u = uploads();
   const std::lock_guard lock(u.mutex);
   std::memset(opened(to), 0xa5, bytes);
@@ -101,6 +189,7 @@ const char* upload(int, void* to, const void* from, size_t bytes, uint64_t* tick
   return nullptr;
 }
 const char* finish(int, uint64_t ticket) {
+  if (recording) return spoilt = "a wait while recording";
   Uploads& u = uploads();
   const std::lock_guard lock(u.mutex);
   if (ticket == 0 || ticket > u.copies.size()) return "there was no such copy";
@@ -117,10 +206,19 @@ extern "C" __attribute__((visibility("default"))) const keel::DeviceDriver* keel
   static DeviceDriver d;
   d.count = 1, d.build = build_id(), d.name = "webgpu";
   d.allocate = allocate, d.free = release, d.copy = copy;
-  d.synchronize = [](int) -> const char* { return nullptr; };
+  d.synchronize = [](int) -> const char* { return recording ? spoilt = "a wait while recording" : nullptr; };
+  d.record_begin = record_begin, d.record_end = record_end, d.replay = replay, d.forget = forget;
   d.pin = [](size_t bytes) { return std::malloc(bytes); }, d.unpin = [](void* p) { std::free(p); };
   d.upload = upload, d.join = finish, d.await = finish;
-  d.stream = [](int) -> void* { return nullptr; };
+  d.stream = [](int) -> void* {
+    static FakeQueue queue{[](void* p) -> void* {
+                             const auto* c = static_cast<char*>(p);
+                             return c >= memory().closed && c < memory().closed + kRoom ? opened(p) : p;
+                           },
+                           [] { return recording != nullptr; },
+                           [](void (*run)(void*), void (*drop)(void*), void* data) { recording->steps.push_back({run, drop, data}); }};
+    return &queue;
+  };
   d.memory = [](int) {
     const std::lock_guard lock(memory().mutex);
     return memory().stats;

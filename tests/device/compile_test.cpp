@@ -1,0 +1,277 @@
+// Steps captured by a device: what they give, write and draw equals what the same step gives, run as it is.
+#include <cstring>
+#include <memory>
+
+#include "backend/device_kernels.h"
+#include "core/impl.h"
+#include "device/on_device.h"
+#include "op/scope.h"
+
+namespace keel {
+namespace {
+
+void expect_same_bits(const Tensor& got, const Tensor& want, const std::string& what) {
+  ASSERT_EQ(got.defined(), want.defined()) << what;
+  if (!got.defined()) return;
+  ASSERT_EQ(got.shape(), want.shape()) << what;
+  ASSERT_EQ(got.dtype(), want.dtype()) << what;
+  const Tensor a = got.detach().to(cpu_device).contiguous(), b = want.detach().to(cpu_device).contiguous();
+  EXPECT_EQ(std::memcmp(a.impl()->data, b.impl()->data, size_t(a.size()) * size_of(a.dtype())), 0) << what << "\n" << a << "\n" << b;
+}
+uint64_t bits_of(double x) {
+  uint64_t b;
+  std::memcpy(&b, &x, 8);
+  return b;
+}
+
+class CompilesOnDevice : public DeviceTest {
+ protected:
+  void SetUp() override {
+    DeviceTest::SetUp();
+    if (IsSkipped()) return;
+    if (!driver_of(d).record_begin || !static_cast<const DeviceKernels*>(driver_of(d).kernels)->count)
+      GTEST_SKIP() << "the device captures nothing";
+  }
+};
+
+/// A training program with everything that changes from step to step.
+struct Training {
+  struct Net : nn::Module<Net> {
+    nn::Linear a{12, 32}, b{32, 4};
+    nn::Dropout drop{0.3};
+    static void fields(auto& m, auto&& f) { f("a", m.a)("b", m.b)("drop", m.drop); }
+    Tensor forward(const Tensor& x) const { return b(drop(gelu(a(x)))); }
+  };
+  Net net;
+  optim::Optimizer opt;
+  optim::Scheduler schedule;
+  optim::GradScaler scaler{{.init_scale = 512, .growth_interval = 7}};
+  Device d;
+
+  explicit Training(Device where) : d(where) {
+    net.to(d);
+    opt = optim::AdamW(net.parameters(), {.lr = 1e-2, .weight_decay = 0.1});
+    schedule = optim::CosineAnnealing(opt, {.total_steps = 100, .warmup_steps = 5, .min_lr = 1e-4});
+  }
+  Tensor step(const Tensors& in) {
+    opt.zero_grad();
+    const Tensor loss = cross_entropy(net(in[0]), in[1]);
+    scaler.scale(loss).backward();
+    scaler.unscale_(opt);
+    nn::clip_grad_norm(net.parameters(), 0.5);
+    scaler.step(opt);
+    scaler.update();
+    return loss.detach();
+  }
+};
+
+TEST_F(CompilesOnDevice, TrainsToTheSameBits) {
+  manual_seed(1);
+  const Tensor data = randn({100 * 16, 12}).to(d), labels = randint(0, 4, {100 * 16}).to(d);
+  std::vector<uint64_t> losses[2];
+  StateDict weights[2];
+  double scales[2];
+  for (const bool compiled : {false, true}) {
+    manual_seed(7);
+    Training run(d);
+    const Compiled step = compile([&](const Tensors& in) { return run.step(in); });
+    for (int i = 0; i < 100; ++i) {
+      const Tensors batch = {data[{slice(16 * i, 16 * i + 16)}], labels[{slice(16 * i, 16 * i + 16)}]};
+      const Tensor loss = compiled ? step(batch)[0] : run.step(batch);
+      losses[compiled].push_back(bits_of(loss.item()));
+      run.schedule.step();
+      if (i == 50) run.opt.set(0, "weight_decay", 0.05);
+      if (compiled && i > 3) {
+        EXPECT_TRUE(step.captured()) << i << ": " << step.reason();
+      }
+    }
+    if (compiled) {
+      EXPECT_EQ(step.replays(), 97);
+    }
+    scales[compiled] = run.scaler.get_scale();
+    weights[compiled].merge(run.net.state_dict(), "net."), weights[compiled].merge(run.opt.state_dict(), "opt.");
+    weights[compiled].set("random", rand({3}));
+  }
+  EXPECT_EQ(losses[0], losses[1]);
+  EXPECT_EQ(scales[0], scales[1]);
+  for (const StateDict::Entry& e : weights[0]) expect_same_bits(*weights[1].find(e.name), e.tensor, e.name);
+}
+
+TEST_F(CompilesOnDevice, EveryShapeHasItsOwnRecording) {
+  const Tensor w = randn({6, 5}).to(d);
+  const auto f = [&](const Tensors& in) { return tanh(matmul(in[0], w)); };
+  const Compiled g = compile(f);
+  for (int i = 0; i < 6; ++i)
+    for (const int64_t n : {3, 8}) {
+      const Tensor x = randn({n, 6}).to(d);
+      expect_same_bits(g({x})[0], f({x}), std::to_string(n));
+      EXPECT_EQ(g.captured(), i > 2) << i << " " << g.reason();
+    }
+  const Tensor t = randn({6, 3}).to(d).transpose(0, 1);
+  for (int i = 0; i < 5; ++i) expect_same_bits(g({t})[0], f({t}), "transposed");
+  for (int64_t n = 20; n < 32; ++n) {  // more kinds than are kept
+    const Tensor x = randn({n, 6}).to(d);
+    for (int i = 0; i < 4; ++i) expect_same_bits(g({x})[0], f({x}), std::to_string(n));
+    EXPECT_TRUE(g.captured());
+  }
+}
+
+TEST_F(CompilesOnDevice, ResultsStay) {
+  const Compiled g = compile([](const Tensors& in) -> Tensors { return {in[0] * 2, in[0], in[0].transpose(0, 1), in[0] + 1}; });
+  std::vector<Tensors> kept;
+  for (int i = 0; i < 8; ++i) kept.push_back(g({full({2, 3}, double(i), {.device = d})}));
+  EXPECT_TRUE(g.captured()) << g.reason();
+  for (int i = 0; i < 8; ++i) {
+    expect_same_bits(kept[size_t(i)][0], full({2, 3}, 2.0 * i), "twice");
+    expect_same_bits(kept[size_t(i)][1], full({2, 3}, double(i)), "itself");
+    expect_same_bits(kept[size_t(i)][2], full({3, 2}, double(i)), "transposed");
+    expect_same_bits(kept[size_t(i)][3], full({2, 3}, i + 1.0), "plus one");
+  }
+}
+
+TEST_F(CompilesOnDevice, FollowsWeightsThatAreReplaced) {
+  nn::Linear layer(4, 4);
+  layer.to(d);
+  const Compiled g = compile([&](const Tensors& in) { return layer(in[0]).detach(); });
+  const Tensor x = randn({2, 4}).to(d);
+  const auto check = [&](const char* what, int calls) {
+    for (int i = 0; i < calls; ++i) expect_same_bits(g({x})[0], layer(x), what);
+    EXPECT_TRUE(g.captured()) << what << ": " << g.reason();
+  };
+  check("first", 5);
+  nn::Linear other(4, 4);
+  layer.load_state_dict(other.state_dict());
+  check("loaded", 3);
+  layer.to(cpu_device);
+  layer.to(d);
+  check("moved", 4);
+  layer.weight = Tensor(randn({4, 4}).to(d)).requires_grad_();
+  check("another", 4);
+}
+
+TEST_F(CompilesOnDevice, SaysWhyNot) {
+  const Tensor x = randn({4}).to(d);
+  const auto settles = [&](auto f) {
+    const Compiled g = compile(f);
+    for (int i = 0; i < 6; ++i) g({x});
+    EXPECT_FALSE(g.captured());
+    return g.reason();
+  };
+  EXPECT_EQ(settles([](const Tensors& in) { return in[0] * in[0].sum().item(); }), "the host looks at the result of sum");
+  EXPECT_EQ(settles([](const Tensors& in) { return nonzero(in[0]); }), "the shape of nonzero's result depends on the data");
+  EXPECT_EQ(settles([](const Tensors& in) { return Tensor(in[0]).mul_(1); }), "it writes into an input");
+  EXPECT_EQ(settles([](const Tensors& in) { return in[0].to(cpu_device) + 1; }),
+            "transfer copies between " + to_string(d) + " and the host");
+  const Tensor w = randn({4}, {.device = d, .requires_grad = true});
+  EXPECT_EQ(settles([&](const Tensors& in) { return in[0] * w; }),
+            "a result carries a gradient; call backward() inside, or return it detached");
+  if (d.type == DeviceType::cuda) return;
+  EXPECT_EQ(settles([](const Tensors& in) { return cumsum(in[0], {.axis = 0}); }),
+            "cumsum has no kernel on " + to_string(d) + " and runs on the CPU");
+}
+
+/// Control flow that follows values is followed.
+TEST_F(CompilesOnDevice, DecisionsOfTheHostAreMadeAnew) {
+  const Compiled g = compile([](const Tensors& in) { return in[0].sum().item() > 0 ? in[0] * 2 : in[0] * -3; });
+  for (int i = 0; i < 6; ++i) {
+    const double v = i % 2 ? 1 : -1;
+    EXPECT_EQ(g({full({2}, v, {.device = d})})[0].sum().item(), v > 0 ? 4 : 6);
+  }
+}
+
+/// Work of the program between two steps reads and writes what they do.
+TEST_F(CompilesOnDevice, StepsTakeTurnsWithEagerWork) {
+  const auto run = [&](bool compiled) {
+    manual_seed(11);
+    Tensor a = zeros({5}).to(d), b = zeros({5}).to(d);
+    const auto f = [&](const Tensors& in) { return a.add_(in[0] + rand({5}, {.device = d})), b * 2; };
+    const auto h = [&](const Tensors& in) { return b.add_(a * in[0]), a - rand({5}, {.device = d}); };
+    const Compiled cf = compile(f), ch = compile(h);
+    Tensors seen;
+    for (int i = 0; i < 10; ++i) {
+      const Tensor x = full({5}, 0.25 * i, {.device = d});
+      seen.push_back(compiled ? cf({x})[0] : f({x}));
+      a.mul_(0.5), b.sub_(rand({5}, {.device = d}));
+      seen.push_back(compiled ? ch({x})[0] : h({x}));
+      const Tensor temporary = a * b + 1;  // takes and gives back memory in between
+      seen.push_back(temporary);
+    }
+    if (compiled) {
+      EXPECT_TRUE(cf.captured() && ch.captured()) << cf.reason() << ch.reason();
+    }
+    seen.push_back(a), seen.push_back(b);
+    return seen;
+  };
+  const Tensors want = run(false), got = run(true);
+  for (int64_t i = 0; i < want.size(); ++i) expect_same_bits(got[i], want[i], std::to_string(i));
+}
+
+/// Gradients that add up over calls, and those that the program clears outside.
+TEST_F(CompilesOnDevice, GradientsBeginAsTheProgramLeftThem) {
+  const auto run = [&](bool compiled) {
+    manual_seed(4);
+    const Tensor w = randn({3, 3}, {.device = d, .requires_grad = true});
+    const auto f = [&](const Tensors& in) {
+      const Tensor y = square(matmul(in[0], w)).sum();
+      y.backward();
+      return y.detach();
+    };
+    const Compiled g = compile(f);
+    Tensors seen;
+    for (int i = 0; i < 24; ++i) {
+      const Tensor x = randn({2, 3}).to(d);
+      if (i == 9 || i == 15 || i == 20) Tensor(w).zero_grad();
+      seen.push_back(compiled ? g({x})[0] : f({x}));
+      seen.push_back(w.grad().clone());
+    }
+    if (compiled) {
+      EXPECT_GT(g.replays(), 5) << g.reason();
+    }
+    return seen;
+  };
+  const Tensors want = run(false), got = run(true);
+  for (int64_t i = 0; i < want.size(); ++i) expect_same_bits(got[i], want[i], std::to_string(i));
+}
+
+TEST_F(CompilesOnDevice, WatchersSeeEveryOp) {
+  const Tensor x = randn({4}).to(d);
+  const Compiled g = compile([](const Tensors& in) { return exp(in[0]); });
+  for (int i = 0; i < 5; ++i) g({x});
+  EXPECT_TRUE(g.captured());
+  {
+    Monitor m;
+    g({x});
+    EXPECT_FALSE(g.captured());
+    EXPECT_EQ(g.reason(), "a monitor watches");
+  }
+  EXPECT_EQ(trace([&](const Tensors& in) { return g({in[0]}); }, {x}).size(), 1);
+  g({x});
+  EXPECT_TRUE(g.captured());
+}
+
+TEST_F(CompilesOnDevice, MemoryGoesWithTheStep) {
+  synchronize(d);
+  const int64_t before = memory_stats(d).bytes_in_use;
+  {
+    Tensor kept;
+    {
+      const Tensor w = ones({64, 64}, {.device = d}).requires_grad_();
+      auto g = std::make_unique<Compiled>(compile([&](const Tensors& in) {
+        Tensor(w).zero_grad();
+        const Tensor y = matmul(matmul(in[0], w), w).sum();
+        y.backward();
+        return y.detach();
+      }));
+      for (int i = 0; i < 5; ++i) (*g)({ones({8, 64}, {.device = d})});
+      ASSERT_TRUE(g->captured()) << g->reason();
+      g.reset();
+      kept = w.grad();  // memory of the recording that outlives it
+      const Tensor churn = ones({64, 64}, {.device = d}) * 5;
+    }
+    expect_same_bits(kept, full({64, 64}, 2.0 * 8 * 64), "a gradient after the step has gone");
+  }
+  EXPECT_EQ(memory_stats(d).bytes_in_use, before);
+}
+
+}  // namespace
+}  // namespace keel
