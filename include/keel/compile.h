@@ -65,10 +65,10 @@ class Compiled {
 /// `deterministic`. Where a step cannot be captured, `reason` says why and calls go on by running the recording; where the host looked at
 /// values, or the recording would not do what `f` does, by running `f`. So it is while a monitor or another recording is at work.
 ///
-/// Results, gradients and everything the step writes equal those of `f` to the bit. Read anew in each call are the inputs, the tensors that
-/// the step uses from outside, an optimiser's settings (schedules work) and the state of the default generator. Numbers of the program, as
-/// in `x * k`, and decisions of the host are as they were when the step was recorded; hooks are not called. A step is recorded again where a
-/// tensor that it uses was replaced, as load_state_dict() and to() do.
+/// Results, gradients and everything the step writes equal those of `f` to the bit. Read anew in each call are the inputs, the tensors
+/// that the step uses from outside, an optimiser's settings (schedules work) and the state of the default generator. Numbers of the
+/// program, as in `x * k`, and decisions of the host are as they were when the step was recorded; hooks are not called. A step is recorded
+/// again where a tensor that it uses was replaced, as load_state_dict() and to() do.
 ///
 /// Results are the caller's own. `.grad` of a leaf is the same memory after every replay, and results that were computed with gradients are
 /// given without: call backward() inside.

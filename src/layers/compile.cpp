@@ -37,7 +37,9 @@ struct Key {
   DType autocast;
   bool operator==(const Key&) const = default;
 };
-int64_t place_of(const TensorImpl& x) { return x.device.type == DeviceType::cpu ? 0 : int64_t(reinterpret_cast<uintptr_t>(x.data) % kAlign); }
+int64_t place_of(const TensorImpl& x) {
+  return x.device.type == DeviceType::cpu ? 0 : int64_t(reinterpret_cast<uintptr_t>(x.data) % kAlign);
+}
 Key key_of(const Tensors& inputs) {
   const Scope& s = scope();
   Key k{{}, s.grad, s.deterministic, s.oracle, s.autocast};
@@ -62,7 +64,8 @@ Tensor room_like(const TensorImpl& x, Device d) {
   const ElementSpan span(x);
   const auto size = int64_t(size_of(x.spec.dtype)), before = -span.low * size;
   const int64_t pad = ((place_of(x) - before) % kAlign + kAlign) % kAlign / size * size;
-  return make_view(allocate_storage(span.bytes(x.spec.dtype) + size_t(pad), d), x.spec.dtype, x.spec.shape, x.strides, (before + pad) / size);
+  const size_t bytes = span.bytes(x.spec.dtype);
+  return make_view(allocate_storage(bytes ? bytes + size_t(pad) : 0, d), x.spec.dtype, x.spec.shape, x.strides, (before + pad) / size);
 }
 void fill(const Tensor& to, const Tensor& from) {
   const Block a(impl(to)), b(impl(from));
@@ -210,7 +213,7 @@ std::string unlike(const Listener& l, const GraphData& g, const Tensors& out) {
     if (const auto it = r.memory.find(read.storage); it != r.memory.end())
       for (const GraphNode& n : g.nodes)
         for (const GraphAccess& w : n.writes) written |= w.root == it->second.root;
-    if (!read.inside && !written && read.device == cpu_device) continue;  // settings, data that stays: read by the host before they are used
+    if (!read.inside && !written && read.device == cpu_device) continue;  // settings and the like, which no step changes
     const bool known = read.mark >> 32 == r.id && uint32_t(read.mark);
     const GraphNode* n = known ? maker_of(g, int(uint32_t(read.mark)) - 1) : nullptr;
     return n ? std::string("the host looks at the result of ") + n->op->name : "the host looks at a tensor that the step works on";
@@ -225,7 +228,8 @@ std::string unlike(const Listener& l, const GraphData& g, const Tensors& out) {
         return std::string(n.op->name) + " draws from a generator of its own";
   }
   for (const Tensor& t : out)
-    if (t.defined() && impl(t).grad && impl(t).grad->node && !differentiated) return "a result carries a gradient; call backward() inside, or return it detached";
+    if (t.defined() && impl(t).grad && impl(t).grad->node && !differentiated)
+      return "a result carries a gradient; call backward() inside, or return it detached";
   return {};
 }
 

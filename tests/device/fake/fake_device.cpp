@@ -1,4 +1,4 @@
-// A device for tests: its memory has addresses that the host cannot read or write, and it has no kernels (but those of kernels.cpp), so that
+// A device for tests: its memory has addresses that the host cannot read or write, and it has no kernels but those of kernels.cpp, so that
 // every op goes through decompositions and the CPU. What is freed is overwritten. It stands in for webgpu; built as libkeel_webgpu.so.
 #include <sys/mman.h>
 #include <unistd.h>

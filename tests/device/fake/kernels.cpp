@@ -1,5 +1,6 @@
-// Kernels for the fake device, where KEEL_FAKE_KERNELS is set: those of the CPU, on memory that is opened to them. While the device records,
-// a call is kept with its views and parameters, and runs in every replay: what it reads of host memory is what was there when it was kept.
+// Kernels for the fake device, where KEEL_FAKE_KERNELS is set: those of the CPU, on memory that is opened to them. While the device
+// records, a call is kept with its views and parameters, and runs in every replay: what it reads of host memory is what was there when it
+// was kept.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -58,8 +59,8 @@ struct Kept {
       views.push_back(v);
     }
     const auto* p = static_cast<const std::byte*>(a.params);
-    if (s.op->params.size) params.assign(p, p + s.op->params.size);
-    args.params = params.data(), args.in = views.data(), args.out = views.data() + a.n_in;
+    if (p && s.op->params.size) params.assign(p, p + s.op->params.size);
+    args.params = params.empty() ? nullptr : params.data(), args.in = views.data(), args.out = views.data() + a.n_in;
     args.workspace = q.open(a.workspace), args.stream = nullptr, args.device = 0;
   }
 };
@@ -90,10 +91,16 @@ size_t workspace_served(const KernelArgs& a) {
   return k.kernel->workspace(k.args);
 }
 
+struct Functions {
+  KernelFn run[kMost];
+  KernelStatus (*count[kMost])(const KernelArgs&, Shape*);
+  size_t (*workspace[kMost])(const KernelArgs&);
+};
 template <size_t... I>
-void fill(std::array<KernelEntry, kMost>& all, std::index_sequence<I...>) {
-  ((all[I].run = run_served<I>, all[I].count = count_served<I>, all[I].workspace = workspace_served<I>), ...);
+constexpr Functions functions_of(std::index_sequence<I...>) {
+  return {{run_served<I>...}, {count_served<I>...}, {workspace_served<I>...}};
 }
+constexpr Functions functions = functions_of(std::make_index_sequence<kMost>());
 
 class FakeKernels : public ::testing::Environment {
   void SetUp() override {
@@ -102,18 +109,18 @@ class FakeKernels : public ::testing::Environment {
     if (!driver) return;
     static std::array<KernelEntry, kMost> entries;
     static std::vector<DeviceKernel> items;
-    fill(entries, std::make_index_sequence<kMost>());
     for (int64_t i = 0; i < registry().size(); ++i) {
       const OpDef& op = registry().op(i);
       if (std::string_view(op.name) == "cumsum") continue;  // what a device has no kernel for
       for (const KernelEntry* k = cpu_kernels().first(op); k; k = k->next) {
         ASSERT_LT(items.size(), kMost);
-        KernelEntry& e = entries[items.size()];
-        served[items.size()] = {&op, k};
-        KernelEntry mine = *k;
-        mine.run = e.run, mine.count = k->count ? e.count : nullptr, mine.workspace = k->workspace ? e.workspace : nullptr;
-        mine.stats = false, mine.next = nullptr;
-        e = mine;
+        const size_t at = items.size();
+        KernelEntry& e = entries[at];
+        served[at] = {&op, k};
+        e = *k;
+        e.run = functions.run[at], e.count = k->count ? functions.count[at] : nullptr;
+        e.workspace = k->workspace ? functions.workspace[at] : nullptr;
+        e.stats = false, e.next = nullptr;
         items.push_back({op.name, &e});
       }
     }
