@@ -37,6 +37,9 @@ KEEL_CASES(attention) {
       .sample(P{}, {normal({2, 2, 65, 9}), normal({2, 1, 100, 9}), normal({2, 1, 100, 9}), bools({65, 100})}, false)
       .sample(P{.causal = true}, {normal({1, 4, 20, 9}), normal({1, 2, 70, 9}), normal({1, 2, 70, 9}), normal({4, 1, 70})}, false)
       .sample(P{}, {normal({1, 2, 5, 20}), normal({1, 1, 300, 20}), normal({1, 1, 300, 17}), absent()}, false)
+      // Widths that tensor cores take.
+      .sample(P{.causal = true}, {normal({1, 4, 72, 64}), normal({1, 2, 72, 64}), normal({1, 2, 72, 64}), absent()}, false)
+      .sample(P{}, {normal({1, 1, 33, 128}), normal({1, 1, 80, 128}), normal({1, 1, 80, 64}), absent()}, false)
       .tolerance(f32, 1e-5, 1e-5)
       .error(P{}, {normal({2, 2, 3, 4}), normal({2, 2, 5, 3}), normal({2, 2, 5, 3}), absent()}, ErrorCode::shape,
              "q has head width 4, k has 3")

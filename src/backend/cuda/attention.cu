@@ -1,7 +1,8 @@
 // Attention and its gradient by tiles (Dao et al., FlashAttention, 2022): scores never leave the chip, and the gradient makes them again
-// from the logarithm of each row's sum. Products are plain FMA of the compute type.
+// from the logarithm of each row's sum. Products are plain FMA of the compute type. What cuDNN's engines take, on tensor cores, they run.
 #include "keel/ops/attention.h"
 
+#include "backend/cuda/cudnn_attention.h"
 #include "backend/cuda/math.cuh"
 #include "backend/cuda/pointwise.cuh"
 
@@ -311,19 +312,74 @@ const char* refuse_wide(const void*, Specs in) {
   return in[q].shape[3] <= 128 && in[q + 2].shape[3] <= 128 ? nullptr : "heads wider than 128";
 }
 
+// ---- cuDNN ----
+/// Strides as cuDNN takes them: the last one 1, the others whole vectors of 16 bytes; false where they are not, or the memory begins inside
+/// a vector.
+bool vectors(const TensorView& v, AttentionShape::Steps& to) {
+  if (v.stride(3) != 1 || reinterpret_cast<uintptr_t>(v.data) % 16) return false;
+  int64_t dense = v.dim(3);
+  to.of[3] = 1;
+  for (int i = 2; i >= 0; --i) {
+    to.of[i] = v.dim(i) == 1 ? dense : v.stride(i);  // that of one element is never taken
+    if (to.of[i] <= 0 || to.of[i] % 8) return false;
+    dense *= v.dim(i);
+  }
+  return true;
+}
+/// The plan for a call, or null where our own kernels run it: f32 and f64, masks, causal with other keys than queries, widths that are no
+/// multiple of 8, memory that is not in vectors.
+const AttentionPlan* plan_of(const KernelArgs& a, bool backward) {
+  const int q = backward ? 1 : 0, mask = backward ? 6 : 3;
+  const TensorView &vq = a.in[q], &vk = a.in[q + 1], &vv = a.in[q + 2];
+  AttentionShape z;
+  z.dtype = vq.dtype, z.backward = backward, z.causal = a.get<AttentionParams>().causal;
+  z.batch = vq.dim(0), z.heads = vq.dim(1), z.kv_heads = vk.dim(1), z.t = vq.dim(2), z.s = vk.dim(2), z.d = vq.dim(3), z.dv = vv.dim(3);
+  if ((z.dtype != DType::bf16 && z.dtype != DType::f16) || (a.n_in > mask && a.in[mask].present()) || (z.causal && z.t != z.s))
+    return nullptr;
+  if (z.d % 8 || z.dv % 8 || z.batch == 0 || z.heads == 0 || z.t == 0 || z.s <= 1 || z.d == 0 || z.dv == 0) return nullptr;
+  if (!vectors(vq, z.q) || !vectors(vk, z.k) || !vectors(vv, z.v) || !vectors(backward ? a.in[4] : a.out[0], z.y)) return nullptr;
+  if (backward) {
+    if (!vectors(a.in[0], z.g) || !vectors(a.out[0], z.dq) || !vectors(a.out[1], z.dk) || !vectors(a.out[2], z.dv_)) return nullptr;
+    if (reinterpret_cast<uintptr_t>(a.in[5].data) % 16) return nullptr;
+  } else {
+    z.lse = a.n_out > 1 && a.out[1].present();
+  }
+  return attention_plan(z, a.device);
+}
+KernelStatus run_plan(const KernelArgs& a, const AttentionPlan& plan, bool backward) {
+  const int q = backward ? 1 : 0;
+  AttentionOperands o;
+  o.q = a.in[q].data, o.k = a.in[q + 1].data, o.v = a.in[q + 2].data;
+  o.scale = float(a.get<AttentionParams>().factor(a.in[q].dim(3)));
+  if (backward)
+    o.g = a.in[0].data, o.y = a.in[4].data, o.lse = a.in[5].data, o.dq = a.out[0].data, o.dk = a.out[1].data, o.dv = a.out[2].data;
+  else
+    o.y = a.out[0].data, o.lse = a.n_out > 1 && a.out[1].present() ? a.out[1].data : nullptr;
+  use(a.device);
+  return run(plan, o, a.workspace, a.device, stream(a));
+}
+
 }  // namespace
 
 KEEL_CUDA_KERNEL(attention) {
-  k.dtypes(kinds::floating).output(0, Layout::rows).refuses(refuse_wide<0>).run([](const KernelArgs& a) {
-    const Sizes z(a, 0, 3);
-    return with_width(a, z, a.in[0].dtype, [&]<class T, int D>(T, std::integral_constant<int, D>) {
-      using S = Tiles<T, D>;
-      Compute<T>* lse = a.n_out > 1 && a.out[1].present() ? a.out[1].ptr<Compute<T>>() : nullptr;
-      using In = Heads<const T>;
-      launch(forward_kernel<T, D>, dim3(tiles(z.t, S::kTile), unsigned(z.heads), unsigned(z.b)), 3 * S::kMatrix + S::kScores, stream(a), z,
-             In(a.in[0]), In(a.in[1]), In(a.in[2]), Heads<T>(a.out[0]), lse);
-    });
-  });
+  k.dtypes(kinds::floating)
+      .output(0, Layout::rows)
+      .refuses(refuse_wide<0>)
+      .workspace([](const KernelArgs& a) {
+        const AttentionPlan* plan = plan_of(a, false);
+        return plan ? workspace_of(*plan) : 0;
+      })
+      .run([](const KernelArgs& a) {
+        if (const AttentionPlan* plan = plan_of(a, false)) return run_plan(a, *plan, false);
+        const Sizes z(a, 0, 3);
+        return with_width(a, z, a.in[0].dtype, [&]<class T, int D>(T, std::integral_constant<int, D>) {
+          using S = Tiles<T, D>;
+          Compute<T>* lse = a.n_out > 1 && a.out[1].present() ? a.out[1].ptr<Compute<T>>() : nullptr;
+          using In = Heads<const T>;
+          launch(forward_kernel<T, D>, dim3(tiles(z.t, S::kTile), unsigned(z.heads), unsigned(z.b)), 3 * S::kMatrix + S::kScores, stream(a),
+                 z, In(a.in[0]), In(a.in[1]), In(a.in[2]), Heads<T>(a.out[0]), lse);
+        });
+      });
 }
 KEEL_CUDA_KERNEL(attention_backward) {
   k.dtypes(kinds::floating)
@@ -333,8 +389,12 @@ KEEL_CUDA_KERNEL(attention_backward) {
         if (in[5].dtype != (in[1].dtype == f64 ? f64 : f32)) return "lse of another dtype";
         return refuse_wide<1>(p, in);
       })
-      .workspace([](const KernelArgs& a) { return size_t(a.in[1].dim(0) * a.in[1].dim(1) * a.in[1].dim(2)) * 8; })
+      .workspace([](const KernelArgs& a) {
+        if (const AttentionPlan* plan = plan_of(a, true)) return workspace_of(*plan);
+        return size_t(a.in[1].dim(0) * a.in[1].dim(1) * a.in[1].dim(2)) * 8;
+      })
       .run([](const KernelArgs& a) {
+        if (const AttentionPlan* plan = plan_of(a, true)) return run_plan(a, *plan, true);
         const Sizes z(a, 1, 6);
         return with_width(a, z, a.in[1].dtype, [&]<class T, int D>(T, std::integral_constant<int, D>) {
           using S = Tiles<T, D>;
