@@ -54,6 +54,30 @@ void print_load(const Monitor& watch, int steps) {
   fmt::print("    {:.1f} MB of results a step\n", all);
 }
 
+/// A recurrent network of single ops: x and the state go through one product, whose four parts are the gates (Hochreiter and Schmidhuber
+/// 1997, with the forget gate of Gers et al. 2000).
+struct CharLstm : nn::Module<CharLstm> {
+  int64_t hidden;
+  nn::Embedding letters;
+  nn::Linear gates, head;
+  CharLstm(int64_t letters_, int64_t hidden_)
+      : hidden(hidden_), letters(letters_, hidden_), gates(2 * hidden_, 4 * hidden_), head(hidden_, letters_) {}
+  static void fields(auto& m, auto&& f) { f("letters", m.letters)("gates", m.gates)("head", m.head); }
+  Tensor forward(const Tensor& text) const {  // i64[batch, steps] -> f32[batch * steps, letters]
+    const auto [b, t] = text.shape().as<2>();
+    const Tensor x = letters(text);
+    Tensor h = zeros({b, hidden}), c = zeros({b, hidden});
+    Tensors states;
+    for (int64_t i = 0; i < t; ++i) {
+      const Tensors g = chunk(gates(concat({x.index({all, i}), h}, {.axis = 1})), 4, {.axis = 1});
+      c = sigmoid(g[0]) * c + sigmoid(g[1]) * tanh(g[2]);
+      h = sigmoid(g[3]) * tanh(c);
+      states.push_back(h);
+    }
+    return head(stack(states, {.axis = 1})).reshape({b * t, -1});
+  }
+};
+
 /// Blocks of steps in threes: off, X, off, where X is on in every second three and off in the others. A three gives the share by which X
 /// took longer than the mean of its neighbours, so that a drift of the machine cancels; those with X off are the control.
 template <class F>
@@ -116,6 +140,11 @@ int bench_monitor(const CostOptions& o) {
     Gpt net({.tied = false, .gelu = Gelu::none});
     optim::AdamW opt(net.parameters(), {.lr = 1e-3});
     measure(o, "char-GPT 4x128 T64 b12 step adamw", 3, step_of(net, opt, randint(0, 65, {12, 64}), randint(0, 65, {12, 64})));
+  }
+  {
+    CharLstm net(65, 128);
+    optim::AdamW opt(net.parameters(), {.lr = 1e-3});
+    measure(o, "char-LSTM 1x128 T64 b16 step adamw", 3, step_of(net, opt, randint(0, 65, {16, 64}), randint(0, 65, {16 * 64})));
   }
   ResNet18 net;
   optim::SGD opt(net.parameters(), {.lr = 0.1, .momentum = 0.9});

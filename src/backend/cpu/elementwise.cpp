@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backend/cpu/loops/stat_rows.h"
 #include "backend/cpu/loops/unary_stream.h"
 #include "keel/parallel.h"
 
@@ -234,7 +235,7 @@ void run_range(const Job& j, int64_t lo, int64_t hi) {
   }
   if (j.stream) stream_fence();
   for (int k = 0; k < e.n_out; ++k)
-    if (j.slot[k]) j.slot[k]->merge(part[k]);
+    if (j.slot[k]) lo == 0 && hi == p.n ? merge_alone(*j.slot[k], part[k]) : j.slot[k]->merge(part[k]);
 }
 
 }  // namespace

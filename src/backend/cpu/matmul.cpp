@@ -2,6 +2,7 @@
 #include "backend/cpu/gemm/gemm.h"
 #include "backend/cpu/loops/stat_rows.h"
 #include "backend/kernel.h"
+#include "keel/parallel.h"
 
 namespace keel::cpu {
 namespace {
@@ -11,13 +12,14 @@ Elem elem_of(DType t) { return t == f64 ? Elem::f64 : t == bf16 ? Elem::bf16 : t
 struct Watch {
   DType dtype;
   StatSlot* slot;
+  bool alone;  // one thread makes all blocks
 };
 void watch_block(void* context, const GemmBlock& block) {
   const Watch& w = *static_cast<Watch*>(context);
   StatSlot::Part part;  // beginning with what is known, so that most blocks bring nothing new
   part.max_bits = w.slot->max_bits.load(std::memory_order_relaxed), part.min_bits = w.slot->min_bits.load(std::memory_order_relaxed);
   stat_rows(w.dtype, block.c, block.rows, block.cols, block.ldc, part);
-  w.slot->merge(part);
+  w.alone ? merge_alone(*w.slot, part) : w.slot->merge(part);
 }
 
 GemmArgs matmul_args(const KernelArgs& args) {
@@ -55,7 +57,7 @@ GemmArgs linear_args(const KernelArgs& args) {
 }
 
 KernelStatus run(GemmArgs g, const KernelArgs& args) {
-  Watch watch{args.out[0].dtype, args.stats[0]};
+  Watch watch{args.out[0].dtype, args.stats[0], num_threads() == 1};
   if (args.stats[0]) g.epilogue.on_block = watch_block, g.epilogue.context = &watch;
   for (int i = 0; i < g.batch_rank; ++i)
     if (g.batch[i] == 0) return {};

@@ -369,6 +369,39 @@ void MonitorState::begin_step() {
     }
 }
 
+namespace {
+
+/// What the layer knows before the op runs.
+struct Before {
+  uint32_t at;
+  bool update, governed;
+  const Taint* overwritten;
+};
+
+/// Runs the op and books what came back. In a function of its own, so that the result is made where the caller wants it.
+Tensors run_watched(MonitorState& m, Call& c, StatSlot* slots, const Before& b) {
+  float sums[64];
+  const int summed = m.options.foretell && c.op.elementwise ? m.sample_sum(c, sums) : 0;
+  const uint32_t at = b.at;
+  Tensors out = run_backend(c, slots);
+  if (m.debug) [[unlikely]]
+    m.check_safe(c);
+  m.take(c, out, slots, b.overwritten);
+  if (b.update) m.after_update(c, at);
+  if (m.wants_shadow(c, at)) [[unlikely]]
+    m.shadow(c, out[0], at);
+  if (m.wants_values(at)) [[unlikely]]
+    m.look_at_values(c, out[0], at);
+  if (summed) m.judge_sum(c, out[0], at, sums, summed);
+  if (const auto& a = m.sites[at].argument; a && a->kind == WatchedArgument::attends && m.rotation % (8 * m.every) == 0)
+    m.look_at_attention(out[0], *a);
+  if (b.governed)
+    for (int i = 0; i < c.op.out.size(); ++i) m.pass_ns += slots[i].pass_ns;
+  return out;
+}
+
+}  // namespace
+
 Tensors layer::monitor(Call& c) {
   auto& m = *static_cast<MonitorState*>(c.scope.monitor);
   bool watched = false;
@@ -396,23 +429,7 @@ Tensors layer::monitor(Call& c) {
   if (remember)
     for (int i = 0; i < c.in.size() && i < 16; ++i)
       before[i] = c.in[i].defined() && impl(c.in[i]).storage ? m.tainted.find(impl(c.in[i]).storage.get()) : TaintedStorages::clean;
-  float sums[64];
-  const int summed = m.options.foretell && c.op.elementwise ? m.sample_sum(c, sums) : 0;
-  Tensors out = run_backend(c, slots);
-  if (m.debug) [[unlikely]]
-    m.check_safe(c);
-  m.take(c, out, slots, remember ? before : nullptr);
-  if (update) m.after_update(c, at);
-  if (m.wants_shadow(c, at)) [[unlikely]]
-    m.shadow(c, out[0], at);
-  if (m.wants_values(at)) [[unlikely]]
-    m.look_at_values(c, out[0], at);
-  if (summed) m.judge_sum(c, out[0], at, sums, summed);
-  if (const auto& a = m.sites[at].argument; a && a->kind == WatchedArgument::attends && m.rotation % (8 * m.every) == 0)
-    m.look_at_attention(out[0], *a);
-  if (governed)
-    for (int i = 0; i < n; ++i) m.pass_ns += slots[i].pass_ns;
-  return out;
+  return run_watched(m, c, slots, {at, update, governed, remember ? before : nullptr});
 }
 
 }  // namespace keel

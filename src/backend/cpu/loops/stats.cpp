@@ -84,10 +84,12 @@ void scan(const void* y, int64_t rows, int64_t cols, int64_t step, U magnitude, 
   const U* const p = static_cast<const U*>(y);
   if (rows == 0 || cols == 0) return;
   part.count += uint64_t(rows * cols);
+  if (step == cols) cols *= rows, rows = 1;
   U most, least;
-  // Most blocks hold normal numbers only; then u itself has the minimum, for an operation less. A block that begins with a zero has more
-  // of them. And most blocks bring nothing new.
-  bool normal = U(p[0] & magnitude) != 0;
+  // Most blocks hold normal numbers only; then u itself has the minimum, for an operation less. A block that shows a zero at one of a few
+  // places has more of them. And most blocks bring nothing new.
+  bool normal = true;
+  for (int64_t k = 0; k < 4; ++k) normal = normal && U(p[k * cols >> 2] & magnitude) != 0;
   if (normal) {
     const U high_known = part.max_bits < inf ? U(part.max_bits) : U(inf - 1), low_known = part.min_bits < inf ? U(part.min_bits + 1) : inf;
     if (!extremes<false>(p, rows, cols, step, magnitude, inf, high_known, std::max(low_known, min_normal), most, least)) return;
