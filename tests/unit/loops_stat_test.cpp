@@ -93,6 +93,37 @@ TEST(LoopsStat, BlockAgreesWithAPlainCount) {
   }
 }
 
+TEST(LoopsStat, SumsAreWatchedOnTheWay) {
+  IsaScope restore;
+  std::mt19937_64 r(6);
+  for (Isa isa : kLevels) {
+    set_isa_for_tests(isa);
+    for (int round = 0; round < 60; ++round) {
+      StatSlot::Part part, want;
+      for (int block = 0; block < 12; ++block) {
+        const size_t n = 1 + r() % 400;
+        std::vector<float> a(n), b(n), y(n), sum(n);
+        for (size_t i = 0; i < n; ++i) {
+          a[i] = float(int64_t(r() % 2000) - 1000), b[i] = round % 3 ? float(r() % 1000) + 0.5f : float(int64_t(r() % 2000) - 1000);
+          if (round % 5 == 4 && r() % 200 == 0) a[i] = r() % 2 ? NAN : -INFINITY;
+          if (round % 4 == 3 && r() % 200 == 0) a[i] = 1e-40f, b[i] = 0;
+          sum[i] = a[i] + b[i];
+        }
+        float* const to = block % 2 ? a.data() : y.data();
+        add_watched(a.data(), b.data(), to, int64_t(n), part);
+        EXPECT_EQ(std::memcmp(to, sum.data(), n * 4), 0);
+        stat_block(f32, sum.data(), int64_t(n), want);
+        ASSERT_EQ(part.max_bits, want.max_bits);
+        ASSERT_EQ(part.min_bits, want.min_bits);
+        ASSERT_EQ(part.count, want.count);
+        ASSERT_EQ(part.nan, want.nan);
+        ASSERT_EQ(part.inf, want.inf);
+        ASSERT_EQ(part.subnormal, want.subnormal);
+      }
+    }
+  }
+}
+
 TEST(LoopsStream, CopiesAnyAlignmentAndLength) {
   IsaScope restore;
   std::vector<uint8_t> from(1000), to(1000);

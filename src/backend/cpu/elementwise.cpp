@@ -323,6 +323,23 @@ KernelStatus run_unary(const KernelArgs& a, UnaryOp op, const double* args, int6
   return run_elementwise(a, e);
 }
 
+namespace {
+/// Sums of f32, which training takes of gradients at every turn, with statistics on the way; false where that is not all there is to do.
+bool add_and_watch(const KernelArgs& a, int64_t grain) {
+  const TensorView &x = a.in[0], &z = a.in[1], &y = a.out[0];
+  const int64_t n = y.size(), threads = n > grain ? num_threads() : 1;
+  if (n * int64_t(sizeof(float)) > kStreamBytes * threads || !same_layout(x, y) || !same_layout(z, y)) return false;
+  constexpr int64_t kBlock = kBlockBytes / int64_t(sizeof(float));
+  parallel_for(0, n, grain, [&](int64_t lo, int64_t hi) {
+    StatSlot::Part part;
+    for (int64_t i = lo; i < hi; i += kBlock)
+      add_watched(x.ptr<float>() + i, z.ptr<float>() + i, y.ptr<float>() + i, std::min(kBlock, hi - i), part);
+    hi - lo == n ? merge_alone(*a.stats[0], part) : a.stats[0]->merge(part);
+  });
+  return true;
+}
+}  // namespace
+
 KernelStatus run_binary(const KernelArgs& a, BinaryOp op, const double* args, int64_t grain) {
   const DType t = compute_dtype(a.in[0].dtype);
   const TensorView& y = a.out[0];
@@ -331,6 +348,7 @@ KernelStatus run_binary(const KernelArgs& a, BinaryOp op, const double* args, in
     parallel_for(0, y.size(), grain, [&](int64_t, int64_t n) { binary_loop(op, t)(a.in[0].data, a.in[1].data, y.data, n, args); });
     return {};
   }
+  if (a.stats[0] && op == BinaryOp::add && a.in[0].dtype == f32 && y.dtype == f32 && add_and_watch(a, grain)) return {};
   Elementwise e;
   e.form = Elementwise::Form::binary, e.n_in = 2;
   e.in_as[0] = e.in_as[1] = t, e.out_as = a.out[0].dtype == DType::boolean ? DType::boolean : t;

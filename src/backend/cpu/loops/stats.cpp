@@ -135,6 +135,40 @@ void stat_scan(DType t, const void* y, int64_t rows, int64_t cols, int64_t step,
   }
 }
 
+void sum_scan(const float* a, const float* b, float* y, int64_t n, StatSlot::Part& part) {
+  const Tag<float> d;
+  const Tag<uint32_t> du;
+  constexpr int64_t N = hn::MaxLanes(Tag<float>());
+  constexpr int kWays = 4;
+  constexpr uint32_t kMagnitude = 0x7fffffff, kInf = 0x7f800000, kMinNormal = 0x00800000;
+  const auto mask = hn::Set(du, kMagnitude);
+  Vec<Tag<uint32_t>> high[kWays];
+  Vec<Tag<float>> low[kWays];
+  for (int k = 0; k < kWays; ++k) high[k] = hn::Zero(du), low[k] = hn::BitCast(d, hn::Set(du, kInf));
+  const auto add = [&](int64_t i, int k) HWY_ATTR {
+    const auto v = hn::Add(hn::LoadU(d, a + i), hn::LoadU(d, b + i));
+    hn::StoreU(v, d, y + i);
+    const auto u = hn::And(hn::BitCast(du, v), mask);
+    high[k] = hn::Max(high[k], u), low[k] = hn::Min(hn::BitCast(d, u), low[k]);
+  };
+  int64_t i = 0;
+  for (; i + kWays * N <= n; i += kWays * N) {
+    KEEL_UNROLL for (int k = 0; k < kWays; ++k) add(i + k * N, k);
+  }
+  for (; i + N <= n; i += N) add(i, 0);
+  if (i < n) store_n(hn::Add(load_n(d, a + i, size_t(n - i)), load_n(d, b + i, size_t(n - i))), d, y + i, size_t(n - i));
+  const uint32_t high_known = part.max_bits < kInf ? uint32_t(part.max_bits) : kInf - 1,
+                 low_known = part.min_bits < kInf ? std::max(uint32_t(part.min_bits + 1), kMinNormal) : kInf;
+  const auto highest = hn::Max(hn::Max(high[0], high[1]), hn::Max(high[2], high[3]));
+  const auto lowest = hn::BitCast(du, hn::Min(hn::Min(low[0], low[1]), hn::Min(low[2], low[3])));
+  const auto top = hn::Set(du, high_known), bottom = hn::Set(du, low_known);
+  const bool known = hn::AllTrue(du, hn::And(hn::Eq(hn::Max(highest, top), top), hn::Eq(hn::Min(lowest, bottom), bottom)));
+  // What brings something new is looked at once more, and so is the rest that is no whole vector.
+  const int64_t from = known ? i : 0;
+  part.count += uint64_t(from);
+  scan<uint32_t>(y + from, 1, n - from, n - from, kMagnitude, kInf, kMinNormal, true, part);
+}
+
 void stream_bytes(void* to_, const void* from_, size_t bytes, const Ahead& ahead) {
   uint8_t* to = static_cast<uint8_t*>(to_);
   const uint8_t* from = static_cast<const uint8_t*>(from_);
@@ -164,12 +198,16 @@ HWY_AFTER_NAMESPACE();
 #include "hwy/cache_control.h"
 namespace keel::cpu {
 KEEL_SIMD_EXPORT(stat_scan);
+KEEL_SIMD_EXPORT(sum_scan);
 KEEL_SIMD_EXPORT(stream_bytes);
 void stat_block(DType t, const void* y, int64_t n, StatSlot::Part& part) {
   if (n) KEEL_SIMD(stat_scan)(t, y, 1, n, n, part);
 }
 void stat_rows(DType t, const void* y, int64_t rows, int64_t cols, int64_t step, StatSlot::Part& part) {
   if (rows && cols) KEEL_SIMD(stat_scan)(t, y, rows, cols, step, part);
+}
+void add_watched(const float* a, const float* b, float* y, int64_t n, StatSlot::Part& part) {
+  if (n) KEEL_SIMD(sum_scan)(a, b, y, n, part);
 }
 void stream_copy(void* to, const void* from, size_t bytes, const Ahead& ahead) {
   if (bytes) KEEL_SIMD(stream_bytes)(to, from, bytes, ahead);
