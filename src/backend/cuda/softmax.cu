@@ -1,5 +1,5 @@
-// softmax and log_softmax along an axis, and their gradients. Along the last axis a row is read once; along another, a thread takes a
-// column.
+// softmax, softmax_safe and log_softmax along an axis, and gradients. Along the last axis a row is read once; along another, a thread
+// takes a column.
 #include "keel/ops/softmax.h"
 
 #include "backend/cuda/around.cuh"
@@ -10,8 +10,17 @@ using namespace keel::cuda;
 
 namespace {
 
-template <bool logarithm>
+/// `safe`: zeros for a row of -inf.
+template <bool logarithm, bool safe = false>
 struct Forward {
+  template <class C>
+  static __device__ C base_of(C top) {
+    return safe && top == C(-INFINITY) ? C(0) : top;
+  }
+  template <class C>
+  static __device__ C divisor_of(C sum) {
+    return safe && sum == 0 ? C(1) : sum;
+  }
   template <class T, int G, int P>
   struct Kernel : RowForm<G> {
     static __device__ void run(int64_t row, int64_t n, const T* x, T* y) {
@@ -19,9 +28,9 @@ struct Forward {
       const RowOf<T, G, P> r(x, row, n);
       C top = -INFINITY, sum = 0;
       r.each([&](int64_t, C v) { top = MaxOf()(top, v); });
-      top = row_combine<G>(top, C(-INFINITY), MaxOf());
+      top = base_of(row_combine<G>(top, C(-INFINITY), MaxOf()));
       r.each([&](int64_t, C v) { sum += exp_of(v - top); });
-      sum = row_combine<G>(sum, C(0), SumOf());
+      sum = divisor_of(row_combine<G>(sum, C(0), SumOf()));
       const C log_sum = logarithm ? log_of(sum) : C(0);
       r.write(y + row * n, [&](int64_t, C v) { return logarithm ? (v - top) - log_sum : exp_of(v - top) / sum; });
     }
@@ -31,7 +40,9 @@ struct Forward {
     using C = Compute<T>;
     C top = -INFINITY, sum = 0;
     for (int64_t k = 0; k < n; ++k) top = MaxOf()(top, widen(x[at + k * inner]));
+    top = base_of(top);
     for (int64_t k = 0; k < n; ++k) sum += exp_of(widen(x[at + k * inner]) - top);
+    sum = divisor_of(sum);
     const C log_sum = logarithm ? log_of(sum) : C(0);
     for (int64_t k = 0; k < n; ++k) {
       const C v = widen(x[at + k * inner]) - top;
@@ -98,6 +109,7 @@ void define_backward(KernelDef& k) {
 }  // namespace
 
 KEEL_CUDA_KERNEL(softmax) { define_forward<Forward<false>>(k); }
+KEEL_CUDA_KERNEL(softmax_safe) { define_forward<Forward<false, true>>(k); }
 KEEL_CUDA_KERNEL(log_softmax) { define_forward<Forward<true>>(k); }
 KEEL_CUDA_KERNEL(softmax_backward) { define_backward<Backward<false>>(k); }
 KEEL_CUDA_KERNEL(log_softmax_backward) { define_backward<Backward<true>>(k); }
