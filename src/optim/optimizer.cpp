@@ -52,6 +52,8 @@ class Untraced {
   ScopeGuard keep_;
 };
 
+bool is_low(const Tensor& p) { return p.dtype() == f16 || p.dtype() == bf16; }
+
 /// Zeros that lie in memory as the parameter does.
 Tensor state_like(const Tensor& p) {
   Untraced off;
@@ -63,10 +65,10 @@ Tensor state_like(const Tensor& p) {
 
 bool has_gradient(const Tensor& p) { return impl(p).grad && impl(p).grad->grad.defined(); }
 
-/// The state tensor of parameter `i`, made or converted where it does not fit the parameter, which may have been moved or cast.
-const Tensor& fitting(Tensor& t, const Tensor& p) {
+/// The state tensor of a parameter, made or converted where it does not fit the parameter, which may have been moved or cast. A master begins as the parameter is.
+const Tensor& fitting(Tensor& t, const Tensor& p, bool master) {
   Untraced off;
-  if (!t.defined()) t = state_like(p);
+  if (!t.defined()) t = state_like(p), master ? void(t.copy_(p)) : void();
   else if (const TensorImpl& x = impl(p); impl(t).spec.dtype != state_dtype(x.spec.dtype) || impl(t).device != x.device) t = t.to(state_dtype(x.spec.dtype)).to(x.device);
   return t;
 }
@@ -77,29 +79,33 @@ const Tensor& fitting_count(Tensor& t, const Tensor& p) {
   return t;
 }
 
-void step_group(const OptimizerState& s, Group& g, const Tensor& skip, const void* site) {
+/// Steps the parameters of a group that have masters, or those that have none.
+void step_group(const OptimizerState& s, Group& g, bool masters, const Tensor& skip, const void* site) {
   const int64_t n = g.parameters.size();
+  const bool apart = s.flags & detail::kMaster;
+  const auto takes = [&](const Tensor& p) { return has_gradient(p) && (apart && is_low(p)) == masters; };
   SmallVector<const Tensor*, 64> in;
   in.push_back(&g.hyper);
   in.push_back(&skip);
   for (int64_t i = 0; i < n; ++i)
-    if (has_gradient(g.parameters[i])) in.push_back(&g.parameters[i]);
+    if (takes(g.parameters[i])) in.push_back(&g.parameters[i]);
   const int64_t live = in.size() - 2;
   if (!live) return;
   for (int64_t i = 0; i < n; ++i)
-    if (has_gradient(g.parameters[i])) in.push_back(&impl(g.parameters[i]).grad->grad);
+    if (takes(g.parameters[i])) in.push_back(&impl(g.parameters[i]).grad->grad);
   bool counts = s.rule->always_counts;
-  for (int k = 0; k < 3; ++k) {
-    if (!s.uses(k, g)) continue;
-    counts = true;
+  for (int k = 0; k < detail::kStates; ++k) {
+    const bool master = k == detail::kStates - 1;
+    if (master ? !masters : !s.uses(k, g)) continue;
+    counts |= !master;
     for (int64_t i = 0; i < n; ++i)
-      if (has_gradient(g.parameters[i])) in.push_back(&fitting(g.states[k][size_t(i)], g.parameters[i]));
+      if (takes(g.parameters[i])) in.push_back(&fitting(g.states[k][size_t(i)], g.parameters[i], master));
   }
   for (int64_t i = 0; counts && i < n; ++i)
-    if (has_gradient(g.parameters[i])) in.push_back(&fitting_count(g.steps[size_t(i)], g.parameters[i]));
+    if (takes(g.parameters[i])) in.push_back(&fitting_count(g.steps[size_t(i)], g.parameters[i]));
   for (int64_t i = 2; i < in.size(); ++i)
     if (i < 2 + live || i >= 2 + 2 * live) note_write(*in[i], s.rule->name);
-  s.rule->run(Inputs(in.data(), int(in.size())), s.flags, g.values(), site);
+  s.rule->run(Inputs(in.data(), int(in.size())), masters ? s.flags : s.flags & ~uint32_t(detail::kMaster), g.values(), site);
 }
 
 }  // namespace
@@ -161,7 +167,8 @@ void Optimizer::step_with(const Tensor& skip, const void* site) {
   scope_now.grad = false, scope_now.autocast = DType::none, scope_now.phase = Phase::optimiser;
   for (Group& g : s.groups) {
     const Device d = g.parameters[0].device();
-    step_group(s, g, skip.defined() && skip.device() != d ? skip.to(d) : skip, site);
+    const Tensor there = skip.defined() && skip.device() != d ? skip.to(d) : skip;
+    for (const bool masters : {false, true}) step_group(s, g, masters, there, site);
   }
 }
 
@@ -224,7 +231,7 @@ StateDict Optimizer::state_dict() const {
     for (size_t i = 0; i < g.steps.size(); ++i, ++index) {
       const std::string at = "state." + std::to_string(index) + ".";
       if (g.steps[i].defined()) out.set(at + "step", g.steps[i].detach());
-      for (int k = 0; k < 3; ++k)
+      for (int k = 0; k < detail::kStates; ++k)
         if (g.states[k][i].defined()) out.set(at + s.rule->states[k].name, g.states[k][i].detach());
     }
   index = 0;
@@ -256,7 +263,7 @@ void Optimizer::load_state_dict(const StateDict& d) {
     Group* group;
     size_t i;
     const Tensor* step;
-    const Tensor* states[3];
+    const Tensor* states[detail::kStates];
   };
   std::vector<Loaded> loaded;
   std::vector<std::pair<double*, double>> settings;
@@ -276,10 +283,10 @@ void Optimizer::load_state_dict(const StateDict& d) {
       const std::string at = "state." + std::to_string(index) + ".";
       Loaded l{&g, size_t(i), find(at + "step", Shape()), {}};
       bool any = d.contains(at + "step");
-      for (int j = 0; j < 3; ++j)
+      for (int j = 0; j < detail::kStates; ++j)
         if (s.rule->states[j].name) l.states[j] = find(at + s.rule->states[j].name, g.parameters[i].shape()), any |= d.contains(at + s.rule->states[j].name);
-      for (int j = 0; any && j < 3; ++j)
-        if (const Rule::State& r = s.rule->states[j]; r.name && (r.when == 0 || (r.when > 0 && (s.flags & uint32_t(r.when)))) && !d.contains(at + r.name)) wrong.emplace_back("missing", at + r.name);
+      for (int j = 0; any && j < detail::kStates; ++j)
+        if (const Rule::State& r = s.rule->states[j]; r.name && (r.when == 0 || (r.when > 0 && (s.flags & uint32_t(r.when)))) && (r.when != detail::kMaster || is_low(g.parameters[i])) && !d.contains(at + r.name)) wrong.emplace_back("missing", at + r.name);
       if (any && s.rule->always_counts && !d.contains(at + "step")) wrong.emplace_back("missing", at + "step");
       loaded.push_back(l);
     }
@@ -298,7 +305,7 @@ void Optimizer::load_state_dict(const StateDict& d) {
   for (const Loaded& l : loaded) {
     Tensor& step = l.group->steps[l.i];
     bool any = false;
-    for (int j = 0; j < 3; ++j) {
+    for (int j = 0; j < detail::kStates; ++j) {
       Tensor& t = l.group->states[j][l.i];
       t = Tensor();
       if (!l.states[j]) continue;

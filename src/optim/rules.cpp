@@ -13,30 +13,30 @@ namespace detail {
 namespace {
 
 Tensor run_sgd(Inputs in, uint32_t flags, const double* hyper, const void* site) {
-  const SgdStepParams p{.momentum = hyper[1] != 0, .nesterov = bool(flags & kNesterov), .maximize = bool(flags & kMaximize)};
+  const SgdStepParams p{.momentum = hyper[1] != 0, .nesterov = bool(flags & kNesterov), .maximize = bool(flags & kMaximize), .master = bool(flags & kMaster)};
   return dispatch_one(op_sgd_step, &p, in, site);
 }
 Tensor run_adam(Inputs in, uint32_t flags, const double*, const void* site) {
-  const AdamStepParams p{.amsgrad = bool(flags & kAmsgrad), .decoupled = bool(flags & kDecoupled), .maximize = bool(flags & kMaximize)};
+  const AdamStepParams p{.amsgrad = bool(flags & kAmsgrad), .decoupled = bool(flags & kDecoupled), .maximize = bool(flags & kMaximize), .master = bool(flags & kMaster)};
   return dispatch_one(op_adam_step, &p, in, site);
 }
 Tensor run_rmsprop(Inputs in, uint32_t flags, const double* hyper, const void* site) {
-  const RmspropStepParams p{.centered = bool(flags & kCentered), .momentum = hyper[4] != 0, .maximize = bool(flags & kMaximize)};
+  const RmspropStepParams p{.centered = bool(flags & kCentered), .momentum = hyper[4] != 0, .maximize = bool(flags & kMaximize), .master = bool(flags & kMaster)};
   return dispatch_one(op_rmsprop_step, &p, in, site);
 }
 
 }  // namespace
 
 // Settings stand in the order of the op's `hyper`, states in the order of its lists.
-constinit const Rule kSgdRule{"SGD", {"lr", "momentum", "dampening", "weight_decay"}, {{"momentum_buffer", -2}}, false, run_sgd};
-constinit const Rule kAdamRule{"Adam", {"lr", "beta1", "beta2", "eps", "weight_decay"}, {{"exp_avg", 0}, {"exp_avg_sq", 0}, {"max_exp_avg_sq", kAmsgrad}}, true, run_adam};
-constinit const Rule kAdamWRule{"AdamW", {"lr", "beta1", "beta2", "eps", "weight_decay"}, {{"exp_avg", 0}, {"exp_avg_sq", 0}, {"max_exp_avg_sq", kAmsgrad}}, true, run_adam};
-constinit const Rule kRmspropRule{"RMSprop", {"lr", "alpha", "eps", "weight_decay", "momentum"}, {{"square_avg", 0}, {"grad_avg", kCentered}, {"momentum_buffer", -5}}, true, run_rmsprop};
+constinit const Rule kSgdRule{"SGD", {"lr", "momentum", "dampening", "weight_decay"}, {{"momentum_buffer", -2}, {}, {}, {"master", kMaster}}, false, run_sgd};
+constinit const Rule kAdamRule{"Adam", {"lr", "beta1", "beta2", "eps", "weight_decay"}, {{"exp_avg", 0}, {"exp_avg_sq", 0}, {"max_exp_avg_sq", kAmsgrad}, {"master", kMaster}}, true, run_adam};
+constinit const Rule kAdamWRule{"AdamW", {"lr", "beta1", "beta2", "eps", "weight_decay"}, {{"exp_avg", 0}, {"exp_avg_sq", 0}, {"max_exp_avg_sq", kAmsgrad}, {"master", kMaster}}, true, run_adam};
+constinit const Rule kRmspropRule{"RMSprop", {"lr", "alpha", "eps", "weight_decay", "momentum"}, {{"square_avg", 0}, {"grad_avg", kCentered}, {"momentum_buffer", -5}, {"master", kMaster}}, true, run_rmsprop};
 
 namespace {
 template <class O>
 uint32_t flags_of(const O& o) {
-  uint32_t f = o.maximize ? uint32_t(kMaximize) : 0u;
+  uint32_t f = (o.maximize ? uint32_t(kMaximize) : 0u) | (o.master_weights ? uint32_t(kMaster) : 0u);
   if constexpr (requires { o.amsgrad; }) f |= o.amsgrad ? uint32_t(kAmsgrad) : 0u;
   if constexpr (requires { o.nesterov; }) f |= o.nesterov ? uint32_t(kNesterov) : 0u;
   if constexpr (requires { o.centered; }) f |= o.centered ? uint32_t(kCentered) : 0u;

@@ -7,7 +7,9 @@
 
 namespace keel::optim::detail {
 
-enum Flag : uint32_t { kAmsgrad = 1, kDecoupled = 2, kMaximize = 4, kNesterov = 8, kCentered = 16 };
+enum Flag : uint32_t { kAmsgrad = 1, kDecoupled = 2, kMaximize = 4, kNesterov = 8, kCentered = 16, kMaster = 32 };
+/// Tensors of state a parameter, at most; the last place is the master's.
+inline constexpr int kStates = 4;
 
 /// One family of update formulas.
 struct Rule {
@@ -17,7 +19,7 @@ struct Rule {
   struct State {
     const char* name;
     int when;
-  } states[3];
+  } states[kStates];
   bool always_counts;  // steps are counted even where no state needs them
   Tensor (*run)(Inputs in, uint32_t flags, const double* hyper, const void* site);
 
@@ -37,7 +39,7 @@ extern const Rule kSgdRule, kAdamRule, kAdamWRule, kRmspropRule;
 struct Group {
   Tensors parameters;
   Tensor hyper;                   // f64, one entry a setting
-  std::vector<Tensor> states[3];  // one a parameter; undefined before its first step
+  std::vector<Tensor> states[kStates];  // one a parameter; undefined before its first step
   std::vector<Tensor> steps;      // f64, 0-d
   double* values() { return hyper.data<double>(); }
 };
@@ -50,7 +52,7 @@ struct OptimizerState : RefCounted {
   std::vector<std::string> untrained, without_gradient;
   static void destroy(OptimizerState* s);
 
-  /// Whether state `k` is in use in a group.
+  /// Whether state `k` is in use in a group; masters are for 16-bit parameters alone.
   bool uses(int k, Group& g) const {
     const Rule::State& s = rule->states[k];
     return s.name && (s.when == 0 || (s.when > 0 ? bool(flags & uint32_t(s.when)) : g.values()[-1 - s.when] != 0));

@@ -11,8 +11,9 @@ namespace {
 /// A word of the device: f32; the oracle's are f64.
 bool is_word(const Spec& s) { return s.shape.rank() == 0 && (s.dtype == f32 || s.dtype == f64); }
 
-/// Checks `hyper`, `skip` and the lists behind them; `lists` counts them, the last being step counts where `steps` says so. Gives the spec of the first parameter.
-Spec check_lists(Specs in, int hyper, int lists, bool steps) {
+/// Checks `hyper`, `skip` and the lists behind them; `lists` counts them but for masters, the last being step counts where `steps` says so. Gives the spec of the first parameter.
+Spec check_lists(Specs in, int hyper, int lists, bool steps, bool master) {
+  lists += master;
   if (!(in[0].shape == Shape({hyper}) && in[0].dtype == f64))
     fail(ErrorCode::shape, "hyper must be f64[" + std::to_string(hyper) + "]");
   check_shape(!in.has(1) || is_word(in[1]), "skip must be f32[] or f64[]");
@@ -22,6 +23,8 @@ Spec check_lists(Specs in, int hyper, int lists, bool steps) {
   for (int i = 0; i < n; ++i) {
     const Spec& p = in[2 + i];
     const DType state = p.dtype == f64 ? f64 : f32;
+    if (master && p.dtype != f16 && p.dtype != bf16 && p.dtype != f64)  // f64: the oracle's
+      fail(ErrorCode::dtype, "master is for f16 and bf16 parameters; parameter " + std::to_string(i) + " is " + to_string(p), "leave it out: the parameter is its own master");
     for (int k = 1; k < lists; ++k) {
       const Spec& s = in[2 + k * n + i];
       const bool count = steps && k == lists - 1;
@@ -39,17 +42,17 @@ Spec check_lists(Specs in, int hyper, int lists, bool steps) {
 KEEL_OP(sgd_step, SgdStepParams) {
   def.doc("One step of stochastic gradient descent, with momentum.").in("hyper", kinds::floating).alone().host().opt("skip", kinds::floating).alone().variadic("tensors", kinds::floating).alone().written().out("first").alias(2)
       .promote(Promote::none).primitive()
-      .infer([](auto& p, Specs in) { return check_lists(in, 4, p.momentum ? 4 : 2, p.momentum); });
+      .infer([](auto& p, Specs in) { return check_lists(in, 4, p.momentum ? 4 : 2, p.momentum, p.master); });
 }
 KEEL_OP(adam_step, AdamStepParams) {
   def.doc("One step of Adam (Kingma and Ba 2015), AMSGrad (Reddi et al. 2018) or AdamW (Loshchilov and Hutter 2019).").in("hyper", kinds::floating).alone().host().opt("skip", kinds::floating).alone()
       .variadic("tensors", kinds::floating).alone().written().out("first").alias(2).promote(Promote::none).primitive()
-      .infer([](auto& p, Specs in) { return check_lists(in, 5, p.amsgrad ? 6 : 5, true); });
+      .infer([](auto& p, Specs in) { return check_lists(in, 5, p.amsgrad ? 6 : 5, true, p.master); });
 }
 KEEL_OP(rmsprop_step, RmspropStepParams) {
   def.doc("One step of RMSprop, plain or centered (Graves 2013), with momentum.").in("hyper", kinds::floating).alone().host().opt("skip", kinds::floating).alone().variadic("tensors", kinds::floating).alone().written().out("first").alias(2)
       .promote(Promote::none).primitive()
-      .infer([](auto& p, Specs in) { return check_lists(in, 5, 4 + p.centered + p.momentum, true); });
+      .infer([](auto& p, Specs in) { return check_lists(in, 5, 4 + p.centered + p.momentum, true, p.master); });
 }
 KEEL_OP(ema_step, NoParams) {
   def.doc("Moves averages towards values.").in("hyper", kinds::floating).alone().host().variadic("tensors", kinds::floating).alone().written().out("first").alias(1)

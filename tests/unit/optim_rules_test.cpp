@@ -276,6 +276,54 @@ TEST(OptimState, LrIsReadAtTheStep) {
   EXPECT_EQ(p.item(), -0.5);
 }
 
+// ---- masters of 16-bit parameters ----
+
+template <class Make>
+void expect_master_is_the_f32_run(Make make) {
+  for (const DType low : {bf16, f16}) {
+    const Tensor start = (randn({7, 5}) * 0.5).astype(low);
+    Tensor p = leaf(start.clone()), q = leaf(start.astype(f32)), other = leaf(ones({3})), same = leaf(ones({3}));
+    auto opt = make(Tensors{p, other}, true), plain = make(Tensors{q, same}, false);
+    for (int i = 0; i < 6; ++i) {
+      const Tensor g = (randn({7, 5}) * 0.01).astype(low), h = randn({3});
+      p.set_grad(g), q.set_grad(g.astype(f32)), other.set_grad(h), same.set_grad(h);
+      opt.step(), plain.step();
+      ASSERT_TRUE(array_equal(opt.state_dict()["state.0.master"], q)) << name_of(low) << ", step " << i;
+      ASSERT_TRUE(array_equal(p, q.astype(low))) << name_of(low) << ", step " << i;
+      ASSERT_TRUE(array_equal(other, same));
+    }
+    EXPECT_FALSE(opt.state_dict().contains("state.1.master"));  // an f32 parameter is its own
+  }
+}
+TEST(OptimMaster, StepsAsF32DoesAndRoundsOnce) {
+  expect_master_is_the_f32_run([](const Tensors& p, bool m) { return optim::SGD(p, {.lr = 0.01, .weight_decay = 0.1, .master_weights = m}); });
+  expect_master_is_the_f32_run([](const Tensors& p, bool m) { return optim::SGD(p, {.lr = 0.01, .momentum = 0.9, .nesterov = true, .master_weights = m}); });
+  expect_master_is_the_f32_run([](const Tensors& p, bool m) { return optim::AdamW(p, {.lr = 1e-3, .amsgrad = true, .master_weights = m}); });
+  expect_master_is_the_f32_run([](const Tensors& p, bool m) { return optim::RMSprop(p, {.lr = 1e-3, .momentum = 0.5, .centered = true, .master_weights = m}); });
+}
+TEST(OptimMaster, KeepsUpdatesThatThePlainParameterLoses) {
+  Tensor p = leaf(ones({4}, {.dtype = bf16})), q = leaf(ones({4}, {.dtype = bf16}));
+  optim::SGD with({p}, {.lr = 1e-4, .master_weights = true}), without({q}, {.lr = 1e-4});
+  for (int i = 0; i < 1000; ++i) one_step(with, p, ones({4}, {.dtype = bf16})), one_step(without, q, ones({4}, {.dtype = bf16}));
+  EXPECT_NEAR(p[0].astype(f32).item(), 0.9, 0.004);
+  EXPECT_EQ(q[0].astype(f32).item(), 1);  // each update is less than half the distance to the next number
+}
+TEST(OptimMaster, IsPartOfTheState) {
+  const auto make = [](const Tensor& p) { return optim::AdamW({p}, {.lr = 1e-4, .master_weights = true}); };
+  Tensor p = leaf(ones({5}, {.dtype = bf16}));
+  optim::AdamW first = make(p);
+  for (int i = 0; i < 5; ++i) one_step(first, p, ones({5}, {.dtype = bf16}));
+  StateDict saved;
+  for (const auto& [name, t] : first.state_dict()) saved.set(name, t.clone());
+  Tensor q = leaf(p.detach().clone());
+  optim::AdamW second = make(q);
+  second.load_state_dict(saved);
+  for (int i = 0; i < 20; ++i) one_step(first, p, ones({5}, {.dtype = bf16})), one_step(second, q, ones({5}, {.dtype = bf16}));
+  EXPECT_TRUE(array_equal(first.state_dict()["state.0.master"], second.state_dict()["state.0.master"]));
+  saved.erase("state.0.master");
+  EXPECT_THROW(second.load_state_dict(saved), Error);
+}
+
 // ---- the report of the first step ----
 
 struct Two : nn::Module<Two> {

@@ -6,6 +6,7 @@ namespace keel {
 
 // Steps of optimisers over many tensors at once. `hyper` (f64) and the step counts (f64, 0-d, one a parameter) are inputs, not params: a replayed step reads what they hold then. `tensors` is a list of lists, each
 // with one tensor a parameter; all but the gradients are written in place. State is f32 for f16 and bf16 parameters, else of the parameter's dtype, and so is the arithmetic. Each row gives back the first parameter.
+// With `master`, parameters are f16 or bf16 and a list of f32 masters follows the states: the step changes the master, and the parameter becomes it, rounded once. Updates too small for the parameter's dtype add up there.
 // `skip` (f32[], where the tensors are) makes a step of SGD, Adam or RMSprop leave everything as it is where it is not 0: whether to step is decided
 // where the gradients are, and the host waits for nothing.
 
@@ -14,10 +15,12 @@ struct SgdStepParams {
   bool momentum = false;
   bool nesterov = false;
   bool maximize = false;
+  bool master = false;
   static constexpr void fields(auto& p, auto&& f) {
     f("momentum", p.momentum, "whether there are momentum buffers");
     f("nesterov", p.nesterov, "step along the gradient at the point that momentum leads to");
     f("maximize", p.maximize, "climb instead of descend");
+    f("master", p.master, "whether f32 masters of 16-bit parameters are stepped");
   }
 };
 struct AdamStepParams {
@@ -25,10 +28,12 @@ struct AdamStepParams {
   bool amsgrad = false;
   bool decoupled = false;
   bool maximize = false;
+  bool master = false;
   static constexpr void fields(auto& p, auto&& f) {
     f("amsgrad", p.amsgrad, "divide by the largest second moment so far");
     f("decoupled", p.decoupled, "weight decay shrinks the parameter (AdamW) instead of adding to the gradient");
     f("maximize", p.maximize, "climb instead of descend");
+    f("master", p.master, "whether f32 masters of 16-bit parameters are stepped");
   }
 };
 struct RmspropStepParams {
@@ -36,10 +41,12 @@ struct RmspropStepParams {
   bool centered = false;
   bool momentum = false;
   bool maximize = false;
+  bool master = false;
   static constexpr void fields(auto& p, auto&& f) {
     f("centered", p.centered, "divide by the deviation instead of the root mean square");
     f("momentum", p.momentum, "whether there are momentum buffers");
     f("maximize", p.maximize, "climb instead of descend");
+    f("master", p.master, "whether f32 masters of 16-bit parameters are stepped");
   }
 };
 struct UpdateScaleParams {
@@ -59,11 +66,11 @@ struct ClipNormParams {
   static constexpr void fields(auto& q, auto&& f) { f("p", q.p, "order of the norm, or infinity"); }
 };
 
-/// hyper {lr, momentum, dampening, weight_decay}; lists: parameters, gradients, and with momentum buffers and step counts.
+/// hyper {lr, momentum, dampening, weight_decay}; lists: parameters, gradients, with momentum buffers, with master masters, with momentum step counts.
 Tensor sgd_step(const Tensor& hyper, const Tensors& tensors, const SgdStepParams& p = {}, const Tensor& skip = {});
-/// hyper {lr, beta1, beta2, eps, weight_decay}; lists: parameters, gradients, first moments, second moments, with amsgrad largest second moments, step counts.
+/// hyper {lr, beta1, beta2, eps, weight_decay}; lists: parameters, gradients, first moments, second moments, with amsgrad largest second moments, with master masters, step counts.
 Tensor adam_step(const Tensor& hyper, const Tensors& tensors, const AdamStepParams& p = {}, const Tensor& skip = {});
-/// hyper {lr, alpha, eps, weight_decay, momentum}; lists: parameters, gradients, mean squares, if centered mean gradients, with momentum buffers, step counts.
+/// hyper {lr, alpha, eps, weight_decay, momentum}; lists: parameters, gradients, mean squares, if centered mean gradients, with momentum buffers, with master masters, step counts.
 Tensor rmsprop_step(const Tensor& hyper, const Tensors& tensors, const RmspropStepParams& p = {}, const Tensor& skip = {});
 /// hyper {decay}; lists: averages, values. average += (1 - decay) (value - average).
 Tensor ema_step(const Tensor& hyper, const Tensors& tensors);

@@ -5,7 +5,8 @@
 
 #pragma GCC visibility push(default)
 // The optimisers. Each takes parameters, or groups of them with settings of their own: `AdamW opt({{.params = matrices, .weight_decay = 0.1}, {.params = vectors}}, {.lr = 1e-3})`. Arithmetic follows PyTorch's,
-// operation by operation; state is f32 for f16 and bf16 parameters.
+// operation by operation; state is f32 for f16 and bf16 parameters. With `master_weights` each f16 or bf16 parameter also has an f32 master, which is what the step changes: the parameter is the master, rounded once, so that
+// updates too small for 16 bits are not lost (Micikevicius et al. 2018). It is part of the state, as "state.0.master"; f32 and f64 parameters have none.
 namespace keel::optim {
 
 struct SGDOptions {
@@ -16,6 +17,7 @@ struct SGDOptions {
   double weight_decay = 0;
   bool nesterov = false;
   bool maximize = false;
+  bool master_weights = false;
 };
 /// g += weight_decay p; b = momentum b + (1 - dampening) g, or g at first; p -= lr b. With `nesterov` p -= lr (g + momentum b).
 class SGD : public Optimizer {
@@ -46,6 +48,7 @@ struct AdamOptions {
   double weight_decay = 0;
   bool amsgrad = false;
   bool maximize = false;
+  bool master_weights = false;
 };
 /// Kingma and Ba 2015; `amsgrad` as Reddi et al. 2018. Weight decay adds to the gradient.
 class Adam : public Optimizer {
@@ -76,6 +79,7 @@ struct AdamWOptions {
   double weight_decay = 1e-2;
   bool amsgrad = false;
   bool maximize = false;
+  bool master_weights = false;
 };
 /// Adam whose weight decay shrinks parameters by lr * weight_decay, apart from the gradient (Loshchilov and Hutter 2019).
 class AdamW : public Optimizer {
@@ -100,6 +104,7 @@ struct RMSpropOptions {
   double momentum = 0;
   bool centered = false;
   bool maximize = false;
+  bool master_weights = false;
 };
 /// Divides the gradient by the root of its mean square (Hinton's lecture 6e); `centered`: by its deviation (Graves 2013).
 class RMSprop : public Optimizer {

@@ -62,8 +62,9 @@ void stage_out(const TensorView& v, int64_t lo, int64_t hi, const T* buffer) {
   for (int64_t i = lo; i < hi; ++i) write_scalar(p + offset_of(v, i) * size, v.dtype, Scalar(double(buffer[i - lo])));
 }
 
+/// `low`, where there is one, becomes what list 0 becomes.
 template <class T>
-void run_staged(StepRule rule, DType t, const TensorView* const* list, int lists, int64_t lo, int64_t hi, const StepScalars& s) {
+void run_staged(StepRule rule, DType t, const TensorView* const* list, int lists, const TensorView* low, int64_t lo, int64_t hi, const StepScalars& s) {
   alignas(64) T buffer[kMaxLists][kStage];
   const StepLoop loop = step_loop(rule, t);
   for (; lo < hi; lo += kStage) {
@@ -73,17 +74,20 @@ void run_staged(StepRule rule, DType t, const TensorView* const* list, int lists
     loop(p, end - lo, s);
     for (int k = 0; k < lists; ++k)
       if (k != 1) stage_out(*list[k], lo, end, buffer[k]);
+    if (low) stage_out(*low, lo, end, buffer[0]);
   }
 }
 
-/// Runs `rule` on every tensor. `scalars(k)` makes what tensor k needs.
+/// Runs `rule` on every tensor. `scalars(k)` makes what tensor k needs. With `master` a list of masters stands behind the others and is stepped in place of the first.
 template <class F>
-void run_rule(StepRule rule, const TensorView* first, int64_t count, int lists, F scalars) {
+void run_rule(StepRule rule, const TensorView* first, int64_t count, int lists, F scalars, bool master = false) {
   each_block(first, count, [&](int64_t k, int64_t lo, int64_t hi, int64_t) {
     const TensorView* list[kMaxLists];
     for (int i = 0; i < lists; ++i) list[i] = &first[i * count + k];
+    const TensorView* const low = master ? list[0] : nullptr;
+    if (master) list[0] = &first[lists * count + k];
     const DType t = list[0]->dtype == f64 ? f64 : f32;
-    bool direct = is_dense(list[0]->shape(), list[0]->strides());
+    bool direct = !master && is_dense(list[0]->shape(), list[0]->strides());
     for (int i = 0; i < lists; ++i) direct &= list[i]->dtype == t && same_layout(*list[i], *list[0]);
     const StepScalars s = scalars(k);
     if (direct) {
@@ -91,9 +95,9 @@ void run_rule(StepRule rule, const TensorView* first, int64_t count, int lists, 
       for (int i = 0; i < lists; ++i) p[i] = list[i]->ptr<std::byte>() + lo * int64_t(size_of(t));
       step_loop(rule, t)(p, hi - lo, s);
     } else if (t == f64) {
-      run_staged<double>(rule, t, list, lists, lo, hi, s);
+      run_staged<double>(rule, t, list, lists, low, lo, hi, s);
     } else {
-      run_staged<float>(rule, t, list, lists, lo, hi, s);
+      run_staged<float>(rule, t, list, lists, low, lo, hi, s);
     }
   });
 }
@@ -113,13 +117,13 @@ KEEL_CPU_KERNEL(sgd_step) {
   k.input(0, Layout::contiguous).run([](const KernelArgs& a) -> KernelStatus {
     if (skipped(a)) return {};
     const auto& p = a.get<SgdStepParams>();
-    const int lists = p.momentum ? 4 : 2;
+    const int lists = (p.momentum ? 4 : 2) + p.master;
     const int64_t n = (a.n_in - 2) / lists;
     const double *h = a.in[0].ptr<double>(), lr = h[0], momentum = h[1], dampening = h[2], decay = h[3];
-    const TensorView *first = a.in + 2, *steps = first + 3 * n;
+    const TensorView *first = a.in + 2, *steps = first + (lists - 1) * n;
     run_rule(p.momentum ? StepRule::sgd_momentum : StepRule::sgd, first, n, p.momentum ? 3 : 2, [&](int64_t i) {
       return StepScalars{{-lr, decay, p.maximize ? -1.0 : 1.0, momentum, 1 - dampening}, decay != 0, p.momentum && count_of(steps[i]) == 0, p.nesterov};
-    });
+    }, p.master);
     for (int64_t i = 0; p.momentum && i < n; ++i) count_of(steps[i]) += 1;
     return {};
   });
@@ -129,14 +133,14 @@ KEEL_CPU_KERNEL(adam_step) {
   k.input(0, Layout::contiguous).run([](const KernelArgs& a) -> KernelStatus {
     if (skipped(a)) return {};
     const auto& p = a.get<AdamStepParams>();
-    const int lists = p.amsgrad ? 6 : 5;
+    const int lists = (p.amsgrad ? 6 : 5) + p.master;
     const int64_t n = (a.n_in - 2) / lists;
     const double *h = a.in[0].ptr<double>(), lr = h[0], beta1 = h[1], beta2 = h[2], eps = h[3], decay = h[4];
     const TensorView *first = a.in + 2, *steps = first + (lists - 1) * n;
-    run_rule(p.amsgrad ? StepRule::amsgrad : StepRule::adam, first, n, lists - 1, [&](int64_t i) {
+    run_rule(p.amsgrad ? StepRule::amsgrad : StepRule::adam, first, n, lists - 1 - p.master, [&](int64_t i) {
       const double step = count_of(steps[i]) + 1, c1 = 1 - std::pow(beta1, step), c2 = 1 - std::pow(beta2, step);
       return StepScalars{{-(lr / c1), p.decoupled ? 0 : decay, p.maximize ? -1.0 : 1.0, 1 - beta1, beta2, 1 - beta2, std::sqrt(c2), eps, p.decoupled ? 1 - lr * decay : 1}, !p.decoupled && decay != 0};
-    });
+    }, p.master);
     for (int64_t i = 0; i < n; ++i) count_of(steps[i]) += 1;
     return {};
   });
@@ -146,12 +150,12 @@ KEEL_CPU_KERNEL(rmsprop_step) {
   k.input(0, Layout::contiguous).run([](const KernelArgs& a) -> KernelStatus {
     if (skipped(a)) return {};
     const auto& p = a.get<RmspropStepParams>();
-    const int lists = 4 + p.centered + p.momentum;
+    const int lists = 4 + p.centered + p.momentum + p.master;
     const int64_t n = (a.n_in - 2) / lists;
     const double *h = a.in[0].ptr<double>(), lr = h[0], alpha = h[1], eps = h[2], decay = h[3], momentum = h[4];
     const TensorView *first = a.in + 2, *steps = first + (lists - 1) * n;
     const StepRule rule = p.centered ? p.momentum ? StepRule::rmsprop_centered_momentum : StepRule::rmsprop_centered : p.momentum ? StepRule::rmsprop_momentum : StepRule::rmsprop;
-    run_rule(rule, first, n, lists - 1, [&](int64_t) { return StepScalars{{-lr, decay, p.maximize ? -1.0 : 1.0, alpha, 1 - alpha, eps, momentum}, decay != 0}; });
+    run_rule(rule, first, n, lists - 1 - p.master, [&](int64_t) { return StepScalars{{-lr, decay, p.maximize ? -1.0 : 1.0, alpha, 1 - alpha, eps, momentum}, decay != 0}; }, p.master);
     for (int64_t i = 0; i < n; ++i) count_of(steps[i]) += 1;
     return {};
   });

@@ -10,9 +10,10 @@ using namespace keel::cuda;
 
 namespace {
 
-constexpr int kMost = 40, kLists = 5, kChunk = 4096;
+constexpr int kMost = 40, kLists = 6, kLow = 5, kChunk = 4096;
 
-/// What one launch works on: list k of tensor i at p[k][i]; tensor i owns the chunks from begin[i] on.
+/// What one launch works on: list k of tensor i at p[k][i]; tensor i owns the chunks from begin[i] on. Where parameters have masters, list 0
+/// is the masters and list kLow the parameters; else that one is null.
 struct Batch {
   void* p[kLists][kMost];
   double* step[kMost];
@@ -104,19 +105,22 @@ struct Ema {  // lists: the average, the parameter
   __device__ void operator()(C* x) const { x[0] = decay * x[0] + share * x[1]; }
 };
 
-/// T: the parameters' and gradients' type; the rest is of the type that computes.
+/// T: the parameters' and gradients' type; the rest, masters too, is of the type that computes.
 template <class T, class Rule>
 __device__ __forceinline__ void step_one(const Rule& rule, void* const (&p)[kLists], const int64_t (&at)[kLists], int lists) {
   using C = Compute<T>;
   C x[kLists];
-  x[0] = widen(static_cast<const T*>(p[0])[at[0]]), x[1] = widen(static_cast<const T*>(p[1])[at[1]]);
+  const bool master = p[kLow] != nullptr;
+  x[0] = master ? static_cast<const C*>(p[0])[at[0]] : C(widen(static_cast<const T*>(p[0])[at[0]]));
+  x[1] = widen(static_cast<const T*>(p[1])[at[1]]);
 #pragma unroll
-  for (int k = 2; k < kLists; ++k)
+  for (int k = 2; k < kLow; ++k)
     if (k < lists) x[k] = static_cast<const C*>(p[k])[at[k]];
   rule(x);
-  static_cast<T*>(p[0])[at[0]] = narrow<T>(x[0]);
+  if (master) static_cast<C*>(p[0])[at[0]] = x[0];
+  static_cast<T*>(p[master ? kLow : 0])[at[master ? kLow : 0]] = narrow<T>(x[0]);
 #pragma unroll
-  for (int k = 2; k < kLists; ++k)
+  for (int k = 2; k < kLow; ++k)
     if (k < lists) static_cast<C*>(p[k])[at[k]] = x[k];
 }
 template <class T, class Rule>
@@ -129,7 +133,7 @@ __global__ void __launch_bounds__(kThreads) step_kernel(Batch b, Rule rule, int 
 #pragma unroll
   for (int k = 0; k < kLists; ++k) p[k] = b.p[k][i];
   const int64_t from = int64_t(blockIdx.x - b.begin[i]) * kChunk, to = from + kChunk < b.size[i] ? from + kChunk : b.size[i];
-  for (int64_t e = from + threadIdx.x; e < to; e += kThreads) step_one<T>(rule, p, {e, e, e, e, e}, lists);
+  for (int64_t e = from + threadIdx.x; e < to; e += kThreads) step_one<T>(rule, p, {e, e, e, e, e, e}, lists);
 }
 /// One tensor whose lists lie in different orders or with gaps.
 template <class T, class Rule>
@@ -159,23 +163,26 @@ bool alike(const TensorView* first, int64_t n, int64_t i, int lists) {
   return true;
 }
 
-/// Runs `rule_of(C())` on `lists` lists of `n` tensors, the first being a.in[from]; step counts are list `counts`, or none where it is
-/// negative. Where there are two inputs before the lists, the second is the word that asks for no step.
+/// Runs `rule_of(C())` on `lists` lists of `n` tensors, the first being a.in[from]; with `master` the next one holds masters; step counts
+/// are the list behind, or none where `counts` says so. Where there are two inputs before the lists, the second is the word that asks for no step.
 template <class F>
-KernelStatus run_steps(const KernelArgs& a, int from, int64_t n, int lists, int counts, F rule_of) {
+KernelStatus run_steps(const KernelArgs& a, int from, int lists, bool master, bool counts, F rule_of) {
   use(a.device);
+  const int all = lists + master;
+  const int64_t n = (a.n_in - from) / (all + counts);
   const TensorView* const first = a.in + from;
   const float* const skip = from > 1 && a.in[1].present() ? a.in[1].ptr<float>() : nullptr;
   for (int64_t i = 0; i < n;) {
     Batch b{};
     const DType t = first[i].dtype;
-    const bool dense = alike(first, n, i, lists);
+    const bool dense = alike(first, n, i, all);
     const int64_t at0 = i;
     b.skip = skip;
-    for (; i < n && b.count < (dense ? kMost : 1) && first[i].dtype == t && (!dense || alike(first, n, i, lists)); ++i) {
+    for (; i < n && b.count < (dense ? kMost : 1) && first[i].dtype == t && (!dense || alike(first, n, i, all)); ++i) {
       const int at = b.count++;
       for (int k = 0; k < lists; ++k) b.p[k][at] = first[k * n + i].data;
-      b.step[at] = counts < 0 ? nullptr : first[counts * n + i].ptr<double>();
+      if (master) b.p[kLow][at] = b.p[0][at], b.p[0][at] = first[lists * n + i].data;
+      b.step[at] = counts ? first[all * n + i].ptr<double>() : nullptr;
       b.size[at] = first[i].size();
       b.begin[at + 1] = b.begin[at] + uint32_t(ceil_div(b.size[at], kChunk));
     }
@@ -186,10 +193,11 @@ KernelStatus run_steps(const KernelArgs& a, int from, int64_t n, int lists, int 
         if (dense) return void(step_kernel<T><<<b.begin[b.count], kThreads, 0, stream(a)>>>(b, rule, lists));
         const TensorView* views[kLists];
         for (int k = 0; k < kLists; ++k) views[k] = &first[(k < lists ? k : 0) * n + at0];
+        if (master) views[kLow] = views[0], views[0] = &first[lists * n + at0];
         step_strided<T><<<unsigned(ceil_div(b.size[0], kThreads)), kThreads, 0, stream(a)>>>(
             b, DeviceWalk<kLists>(Walk<kLists>(views), b.size[0]), rule, lists);
       });
-    if (counts >= 0) count_kernel<<<1, 64, 0, stream(a)>>>(b);
+    if (counts) count_kernel<<<1, 64, 0, stream(a)>>>(b);
   }
   return launched();
 }
@@ -313,7 +321,7 @@ KEEL_CUDA_KERNEL(adam_step) {
     const auto& p = a.get<AdamStepParams>();
     const int lists = p.amsgrad ? 5 : 4;
     const double *h = a.in[0].ptr<double>(), lr = h[0], beta1 = h[1], beta2 = h[2], eps = h[3], decay = h[4];
-    return run_steps(a, 2, (a.n_in - 2) / (lists + 1), lists, lists, [&](auto c) {
+    return run_steps(a, 2, lists, p.master, true, [&](auto c) {
       using C = decltype(c);
       return Adam<C>{lr,       beta1,        beta2,     decay,      eps, C(p.maximize ? -1 : 1), lerp<C>(1 - beta1),
                      C(beta2), C(1 - beta2), p.amsgrad, p.decoupled};
@@ -324,7 +332,7 @@ KEEL_CUDA_KERNEL(sgd_step) {
   step_def(k).refuses(refuse_wide_word).run([](const KernelArgs& a) {
     const auto& p = a.get<SgdStepParams>();
     const double *h = a.in[0].ptr<double>(), lr = h[0], momentum = h[1], dampening = h[2], decay = h[3];
-    return run_steps(a, 2, (a.n_in - 2) / (p.momentum ? 4 : 2), p.momentum ? 3 : 2, p.momentum ? 3 : -1, [&](auto c) {
+    return run_steps(a, 2, p.momentum ? 3 : 2, p.master, p.momentum, [&](auto c) {
       using C = decltype(c);
       return Sgd<C>{C(-lr), C(decay), C(p.maximize ? -1 : 1), C(momentum), C(1 - dampening), p.momentum, p.nesterov};
     });
@@ -335,7 +343,7 @@ KEEL_CUDA_KERNEL(rmsprop_step) {
     const auto& p = a.get<RmspropStepParams>();
     const int lists = 3 + p.centered + p.momentum;
     const double *h = a.in[0].ptr<double>(), lr = h[0], alpha = h[1], eps = h[2], decay = h[3], momentum = h[4];
-    return run_steps(a, 2, (a.n_in - 2) / (lists + 1), lists, lists, [&](auto c) {
+    return run_steps(a, 2, lists, p.master, true, [&](auto c) {
       using C = decltype(c);
       return Rmsprop<C>{C(lr), C(alpha), C(eps), C(decay), C(p.maximize ? -1 : 1), C(momentum), p.centered, p.momentum};
     });
@@ -344,7 +352,7 @@ KEEL_CUDA_KERNEL(rmsprop_step) {
 KEEL_CUDA_KERNEL(ema_step) {
   step_def(k).run([](const KernelArgs& a) {
     const double decay = *a.in[0].ptr<double>();
-    return run_steps(a, 1, (a.n_in - 1) / 2, 2, -1, [&](auto c) {
+    return run_steps(a, 1, 2, false, false, [&](auto c) {
       using C = decltype(c);
       return Ema<C>{C(decay), C(1 - decay)};
     });

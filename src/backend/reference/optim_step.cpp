@@ -10,19 +10,23 @@ using namespace keel::reference;
 namespace {
 
 /// Calls f(x, t) for every element of every tensor: x[k] is its value in list k, t the step that is being taken. Then writes back and counts the step.
-/// The lists begin behind `before` inputs, of which the second, where there are two, asks for no step where it is not 0.
+/// The lists begin behind `before` inputs, of which the second, where there are two, asks for no step where it is not 0. With `master` a list of
+/// masters stands behind the values, in whose place the first list gets what they become.
 template <class F>
-void each(const KernelArgs& a, int before, int lists, bool steps, F f) {
+void each(const KernelArgs& a, int before, int lists, bool steps, F f, bool master = false) {
+  lists += master;
   if (before == 2 && a.in[1].present() && read_double(a.in[1].data, a.in[1].dtype) != 0) return;
   const TensorView* const in = a.in + before;
-  const int n = (a.n_in - before) / lists, values = lists - steps;
+  const int n = (a.n_in - before) / lists, values = lists - steps - master;
   for (int i = 0; i < n; ++i) {
     const TensorView* count = steps ? &in[(lists - 1) * n + i] : nullptr;
     const double t = count ? *count->ptr<double>() + 1 : 1;
     each_index(in[i].shape(), [&](const int64_t* at) {
       double x[6];
       for (int k = 0; k < values; ++k) x[k] = get(in[k * n + i], at, in[i].rank());
+      if (master) x[0] = get(in[values * n + i], at, in[i].rank());
       f(x, t);
+      if (master) put(in[values * n + i], at, Scalar(x[0]));
       for (int k = 0; k < values; ++k)
         if (k != 1) put(in[k * n + i], at, Scalar(x[k]));
     });
@@ -44,7 +48,7 @@ KEEL_REFERENCE_KERNEL(sgd_step) {
         g = p.nesterov ? g + h[1] * x[2] : x[2];
       }
       x[0] -= h[0] * g;
-    });
+    }, p.master);
     return {};
   });
 }
@@ -61,7 +65,7 @@ KEEL_REFERENCE_KERNEL(adam_step) {
       double second = x[3];
       if (p.amsgrad) second = x[4] = x[3] > x[4] || std::isnan(x[3]) ? x[3] : x[4];
       x[0] -= lr * (x[2] / (1 - std::pow(b1, t))) / (std::sqrt(second / (1 - std::pow(b2, t))) + eps);
-    });
+    }, p.master);
     return {};
   });
 }
@@ -78,7 +82,7 @@ KEEL_REFERENCE_KERNEL(rmsprop_step) {
       double step = g / (std::sqrt(square) + h[2]);
       if (p.momentum) step = x[3 + p.centered] = h[4] * x[3 + p.centered] + step;
       x[0] -= h[0] * step;
-    });
+    }, p.master);
     return {};
   });
 }

@@ -23,15 +23,31 @@ constexpr int kChunk = 16, kChunks = 4;  // elements of a line, lines of a tenso
 
 /// How many lists of tensors follow the settings; 0 where the op is not known.
 int lists_of(const Call& c) {
-  if (&c.op == &op_sgd_step) return static_cast<const SgdStepParams*>(c.params)->momentum ? 4 : 2;
-  if (&c.op == &op_adam_step) return static_cast<const AdamStepParams*>(c.params)->amsgrad ? 6 : 5;
+  if (&c.op == &op_sgd_step) {
+    const auto& p = *static_cast<const SgdStepParams*>(c.params);
+    return (p.momentum ? 4 : 2) + p.master;
+  }
+  if (&c.op == &op_adam_step) {
+    const auto& p = *static_cast<const AdamStepParams*>(c.params);
+    return (p.amsgrad ? 6 : 5) + p.master;
+  }
   if (&c.op == &op_rmsprop_step) {
     const auto& p = *static_cast<const RmspropStepParams*>(c.params);
-    return 4 + p.centered + p.momentum;
+    return 4 + p.centered + p.momentum + p.master;
   }
   return 0;
 }
 
+/// Which list holds the weights that the step moves: the masters, where there are any.
+int weights_of(const Call& c) {
+  const int lists = lists_of(c);
+  if (&c.op == &op_sgd_step) {
+    const auto& p = *static_cast<const SgdStepParams*>(c.params);
+    return p.master ? lists - 1 - p.momentum : 0;
+  }
+  const bool master = &c.op == &op_adam_step ? static_cast<const AdamStepParams*>(c.params)->master : static_cast<const RmspropStepParams*>(c.params)->master;
+  return master ? lists - 2 : 0;
+}
 /// Where the lists begin.
 int first_of(const Call& c) { return c.op.in.size() - 1; }
 /// Whether the caller asks for no step: a gradient scaler saw gradients that overflowed, and will mend it. A word on another device is not
@@ -99,7 +115,8 @@ bool MonitorState::before_update(const Call& c, uint32_t at) {
   std::vector<float>& before = sites[at].update->before;
   const int begin = first_of(c), n = (c.in.size() - begin) / lists;
   before.resize(size_t(n) * kChunk * kChunks);
-  for (int i = 0; i < n; ++i) sample(c.in[begin + i], before.data() + size_t(i) * kChunk * kChunks);
+  const int weights = begin + weights_of(c) * n;
+  for (int i = 0; i < n; ++i) sample(c.in[weights + i], before.data() + size_t(i) * kChunk * kChunks);
   return false;
 }
 
@@ -110,12 +127,13 @@ void MonitorState::after_update(const Call& c, uint32_t at) {
   const int begin = first_of(c), n = (c.in.size() - begin) / lists;
   const auto* settings = reinterpret_cast<const double*>(impl(c.in[0]).data);
   const bool adam = &c.op == &op_adam_step;
-  const bool state = lists > 2;
+  const bool state = lists > 3 || (lists > 2 && weights_of(c) == 0);
+  const int weights = begin + weights_of(c) * n;
   double gradient = 0, moved = 0, ratio = 0, ratio_n = 0, due = 0, absorbed = 0, floored = 0, live = 0, narrow = 0;
   DType dtype = DType::none;
   for (int i = 0; i < n; ++i) {
     float w[kChunk * kChunks], g[kChunk * kChunks], m[kChunk * kChunks], v[kChunk * kChunks];
-    const Tensor& p = c.in[begin + i];
+    const Tensor& p = c.in[weights + i];
     const int k = sample(p, w);
     if (k == 0 || sample(c.in[begin + n + i], g) != k) continue;
     const float* old = u.before.data() + size_t(i) * kChunk * kChunks;
