@@ -12,7 +12,7 @@ struct ModelOptions {
   std::string model, device = "cpu", dtype = "bf16";
   int64_t batch = 0, context = 0, image = 224, threads = 0, per_sample = 1;
   double seconds = 5, clip = 0;
-  bool tiny = false, forward = false, small_stem = false, monitor = false, as_json = false;
+  bool tiny = false, forward = false, small_stem = false, monitor = false, as_json = false, autocast = false;
 };
 
 /// What a network is fed with, and how its work is counted.
@@ -30,12 +30,14 @@ class ModelBench {
   template <class Net, class Opt>
   void train(Net& net, Opt&& opt, const Work& w) {
     optim::GradScaler scaler({.enabled = low_ == f16});
+    const bool cast = o_.autocast && low_ != DType::none;
+    const Tensor x = !cast && low_ != DType::none && is_floating(w.x.dtype()) ? w.x.astype(low_) : w.x;
     Tensor loss;
     measure(net, w, [&] {
       opt.zero_grad();
       {
-        Autocast guard(low_);
-        loss = cross_entropy(net(w.x), w.y);
+        Autocast guard(cast ? low_ : DType::none, cast);
+        loss = cross_entropy(net(x), w.y);
       }
       scaler.scale(loss).backward();
       if (o_.clip > 0) scaler.unscale_(opt), nn::clip_grad_norm(net.parameters(), o_.clip);
@@ -56,6 +58,13 @@ class ModelBench {
     report(net, w, "forward", std::nullopt);
   }
   Device where() const { return where_; }
+  /// Before the optimiser takes its parameters: low weights, whose masters the optimiser holds, unless autocast lowers the ops.
+  template <class Net>
+  bool lower(Net& net) const {
+    const bool masters = low_ != DType::none && !o_.autocast;
+    if (masters) net.to(low_);
+    return masters;
+  }
 
  private:
   template <class Net, class F>
@@ -89,7 +98,7 @@ class ModelBench {
     }
     json j{{"name", o_.model}, {"kind", kind}, {"device", device_text(where_)}, {"dtype", o_.dtype}, {"batch", batch}, {"unit", w.unit},
            {"median", median}, {"best", best}, {"spread", spread}, {"n", rates_.size()}, {"seconds_a_step", w.units / median},
-           {"parameters", net.num_parameters()}, {"peak_bytes", peak_}, {"tiny", o_.tiny}, {"monitor", o_.monitor}};
+           {"parameters", net.num_parameters()}, {"peak_bytes", peak_}, {"tiny", o_.tiny}, {"monitor", o_.monitor}, {"autocast", o_.autocast}};
     if (loss) j["loss"] = *loss;
     fmt::print("{}\n", j.dump());
   }
@@ -112,8 +121,9 @@ void bench_gpt2(const ModelOptions& o, ModelBench& b) {
   const auto ids = [&] { return randint(0, c.vocab, {batch, t}).to(b.where()); };
   const Work w{ids(), ids(), double(batch * t), "tokens/s"};
   if (o.forward) return b.forward(net, w);
+  const bool masters = b.lower(net);
   auto [matrices, vectors] = optim::split_by_rank(net.parameters());
-  b.train(net, optim::AdamW({{.params = matrices, .weight_decay = 0.1}, {.params = vectors, .weight_decay = 0.0}}, {.lr = 6e-4}), w);
+  b.train(net, optim::AdamW({{.params = matrices, .weight_decay = 0.1}, {.params = vectors, .weight_decay = 0.0}}, {.lr = 6e-4, .master_weights = masters}), w);
 }
 
 void bench_resnet50(const ModelOptions& o, ModelBench& b) {
@@ -126,7 +136,8 @@ void bench_resnet50(const ModelOptions& o, ModelBench& b) {
   const Tensor x = randn({batch, 3, size, size}).channels_last();
   const Work w{x.to(b.where()), randint(0, c.classes, {batch}).to(b.where()), double(batch), "images/s"};
   if (o.forward) return b.forward(net, w);
-  b.train(net, optim::SGD(net.parameters(), {.lr = 0.1, .momentum = 0.9, .weight_decay = 5e-4}), w);
+  const bool masters = b.lower(net);
+  b.train(net, optim::SGD(net.parameters(), {.lr = 0.1, .momentum = 0.9, .weight_decay = 5e-4, .master_weights = masters}), w);
 }
 
 void bench_bert(const ModelOptions& o, ModelBench& b) {
@@ -156,7 +167,7 @@ void add_bench_model(CLI::App& bench, Outcome& out) {
   auto* a = bench.add_subcommand("model", "Training steps, or forward passes, of a whole network: work a second and peak memory");
   a->add_option("name", o->model, "gpt2 (124M), resnet50, or bert (base, forward only)")->required()->check(CLI::IsMember({"gpt2", "resnet50", "bert"}));
   a->add_option("--device", o->device, "cpu, cuda, cuda:N or auto")->capture_default_str();
-  a->add_option("--dtype", o->dtype, "Of products: by autocast in training, of the weights in a forward pass")
+  a->add_option("--dtype", o->dtype, "Of weights and activations; in training the optimiser holds f32 masters of 16-bit weights")
       ->check(CLI::IsMember({"bf16", "f16", "f32"}))
       ->capture_default_str();
   a->add_option("--batch", o->batch, "Examples a step; 0: 16, 128 or 1 by network")->check(whole(0));
@@ -164,6 +175,7 @@ void add_bench_model(CLI::App& bench, Outcome& out) {
   a->add_option("--image", o->image, "Rows and columns of an image")->check(whole(32))->capture_default_str();
   a->add_flag("--small-stem", o->small_stem, "ResNet's stem for images of 32x32");
   a->add_option("--clip", o->clip, "Norm that gradients are clipped to; 0: not clipped")->check(CLI::NonNegativeNumber);
+  a->add_flag("--autocast", o->autocast, "f32 weights, and products of --dtype by autocast, instead of masters");
   a->add_flag("--forward", o->forward, "Forward passes without gradients");
   a->add_flag("--tiny", o->tiny, "A network of the same kind that runs anywhere in a moment");
   a->add_option("--seconds", o->seconds, "Seconds to measure")->check(positive())->capture_default_str();

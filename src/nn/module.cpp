@@ -87,12 +87,12 @@ template <class Convert>
 void convert_all(const ModuleBase& m, Convert convert) {
   NoGrad off;
   Seen seen;
-  auto each = [&](PartKind, Tensor& t) {
+  auto each = [&](PartKind kind, Tensor& t) {
     if (!seen.add(t)) return;
     const Tensor grad = t.grad();
-    if (Tensor moved = convert(t); moved.defined()) replace_storage(t, moved);
+    if (Tensor moved = convert(t, kind); moved.defined()) replace_storage(t, moved);
     if (grad.defined())
-      if (Tensor moved = convert(grad); moved.defined()) t.set_grad(moved);
+      if (Tensor moved = convert(grad, kind); moved.defined()) t.set_grad(moved);
   };
   each_tensor_unnamed(m, each);
 }
@@ -252,7 +252,7 @@ std::vector<NamedTensor> ModuleBase::named_buffers() const {
   Seen seen;
   std::string prefix;
   auto each = [&](const std::string& name, PartKind kind, Tensor& t) {
-    if (kind == PartKind::buffer && seen.add(t)) out.push_back({name, t});
+    if ((kind == PartKind::buffer || kind == PartKind::statistic) && seen.add(t)) out.push_back({name, t});
   };
   each_tensor(*this, prefix, each);
   return out;
@@ -310,11 +310,14 @@ void ModuleBase::requires_grad_(bool on) {
 }
 
 void ModuleBase::to(Device d) {
-  convert_all(*this, [&](const Tensor& t) { return t.device() == d ? Tensor() : t.to(d); });
+  convert_all(*this, [&](const Tensor& t, PartKind) { return t.device() == d ? Tensor() : t.to(d); });
 }
 void ModuleBase::to(DType t) {
   if (!is_inexact(t)) raise(Error(ErrorCode::dtype, std::string("a module's parameters cannot become ") + name_of(t)).op("to").hint("a floating dtype, such as f32 or bf16"));
-  convert_all(*this, [&](const Tensor& x) { return x.dtype() == t || !is_inexact(x.dtype()) || is_complex(x.dtype()) != is_complex(t) ? Tensor() : x.to(t); });
+  convert_all(*this, [&](const Tensor& x, PartKind kind) {
+    const DType to = kind == PartKind::statistic && size_of(t) < size_of(f32) ? f32 : t;
+    return x.dtype() == to || !is_inexact(x.dtype()) || is_complex(x.dtype()) != is_complex(to) ? Tensor() : x.to(to);
+  });
 }
 
 void detail::unshare(ModuleBase& m) {

@@ -8,6 +8,7 @@
 #include "keel/ops/elementwise.h"
 #include "keel/ops/norm.h"
 #include "nn/layers.h"
+#include "op/scope.h"
 
 namespace keel::nn {
 namespace {
@@ -71,6 +72,11 @@ Tensor detail::BatchNormState::normalise(const Tensor& x, bool training) const {
   if (training && running_mean.defined()) {
     NoGrad off;
     Tensor mean = running_mean, var = running_var, batches = num_batches_tracked;
+    if (!options.cumulative && mean.dtype() == r.mean.dtype() && var.dtype() == mean.dtype()) {
+      for (const Tensor* t : {&mean, &var, &batches}) note_write(*t, "batch_norm_update");
+      batch_norm_update(mean, var, batches, r.mean, r.var, {.momentum = options.momentum, .count = count});
+      return r.y;
+    }
     batches.add_(1);
     const Tensor batch_mean = r.mean.detach(), batch_var = r.var.detach() * (double(count) / double(count - 1));  // unbiased
     if (options.cumulative) {

@@ -399,6 +399,38 @@ KEEL_OP(batch_norm_eval, BatchNormParams) {
       });
 }
 
+KEEL_OP(batch_norm_update, BatchNormUpdateParams) {
+  def.doc("Running statistics after one more batch, in place.")
+      .in("mean", kinds::floating)
+      .alone()
+      .written()
+      .in("var", kinds::floating)
+      .alone()
+      .written()
+      .in("batches", kinds::integer)
+      .alone()
+      .written()
+      .in("batch_mean", kinds::floating)
+      .alone()
+      .in("batch_var", kinds::floating)
+      .alone()
+      .out("first")
+      .alias(0)
+      .promote(Promote::none)
+      .primitive()
+      .infer([](auto& p, Specs in) {
+        check_value(p.momentum >= 0 && p.momentum <= 1, "momentum", "between 0 and 1", p.momentum);
+        check_value(p.count >= 2, "count", "at least 2", double(p.count));
+        check_shape(in[0].shape.rank() == 1, "mean must be of rank 1, one a channel");
+        for (int i : {1, 3, 4}) {
+          check_same_shape(in[0], in[i], "the statistics");
+          if (in[i].dtype != in[0].dtype) fail(ErrorCode::dtype, "statistics must be of one dtype");
+        }
+        check_shape(in[2] == Spec{i64, Shape()}, "batches must be i64[]");
+        return in[0];
+      });
+}
+
 BatchNormResult batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const BatchNormParams& p) {
   Tensors t = call_all(op_batch_norm, p, x, weight, bias);
   return {t[0], t[1], t[2]};
@@ -406,6 +438,10 @@ BatchNormResult batch_norm(const Tensor& x, const Tensor& weight, const Tensor& 
 Tensor batch_norm_eval(const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& weight, const Tensor& bias,
                        const BatchNormParams& p) {
   return call(op_batch_norm_eval, p, x, mean, var, weight, bias);
+}
+Tensor batch_norm_update(const Tensor& mean, const Tensor& var, const Tensor& batches, const Tensor& batch_mean, const Tensor& batch_var,
+                         const BatchNormUpdateParams& p) {
+  return call(op_batch_norm_update, p, mean, var, batches, batch_mean, batch_var);
 }
 
 namespace {

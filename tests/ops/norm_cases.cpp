@@ -110,6 +110,17 @@ KEEL_CASES(batch_norm) {
       .tolerance(bf16, 3e-2, 6e-2)
       .error(BatchNormParams{}, {normal({4, 3}), normal({4}), normal({3}), absent(), absent()}, ErrorCode::shape,
              "mean must have shape [3]");
+  const Arg seen = values({}, {7}, i64);
+  c.op("batch_norm_update")
+      .only(set_of(f32, f64))
+      .no_gradient("running statistics are not differentiated")
+      .sample(BatchNormUpdateParams{.count = 8}, {normal({5}), between({5}, 0, 2), seen, normal({5}), between({5}, 0, 2)})
+      .sample(BatchNormUpdateParams{.momentum = 0.5, .count = 2}, {normal({300}), between({300}, 0, 2), seen, normal({300}), between({300}, 0, 2)})
+      .sample(BatchNormUpdateParams{}, {normal({0}), normal({0}), seen, normal({0}), normal({0})})
+      .error(BatchNormUpdateParams{.count = 1}, {normal({2}), normal({2}), seen, normal({2}), normal({2})}, ErrorCode::value, "count must be at least 2")
+      .error(BatchNormUpdateParams{.momentum = 2}, {normal({2}), normal({2}), seen, normal({2}), normal({2})}, ErrorCode::value, "momentum must be between 0 and 1")
+      .error(BatchNormUpdateParams{}, {normal({2}), normal({2}), seen, normal({3}), normal({2})}, ErrorCode::shape, "the statistics")
+      .error(BatchNormUpdateParams{}, {normal({2}), normal({2}), values({1}, {7}, i64), normal({2}), normal({2})}, ErrorCode::shape, "batches must be i64[]");
 }
 
 KEEL_CASES(embedding) {

@@ -4,6 +4,7 @@
 #include <optional>
 #include <thread>
 
+#include "backend/kernel.h"
 #include "core/scope.h"
 #include "keel/keel.h"
 
@@ -394,6 +395,32 @@ TEST(Module, EvaluationIsSafeInManyThreads) {
     });
   for (auto& t : threads) t.join();
   EXPECT_EQ(wrong, 0);
+}
+
+TEST(Norms, RunningStatisticsMoveAsPyTorchsDo) {
+  nn::BatchNorm2d norm(3, {.momentum = 0.25});
+  const Tensor x = randn({4, 3, 2, 5}) * 2 + 1;
+  norm(x), norm(x);
+  const Tensor mean = x.mean({.axis = {0, 2, 3}}), var = x.var({.axis = {0, 2, 3}, .correction = 1});
+  const double kept = 0.75 * 0.75;
+  EXPECT_TRUE(allclose(norm.running_mean, mean * (1 - kept), {.rel = 1e-5, .abs = 1e-6}));
+  EXPECT_TRUE(allclose(norm.running_var, var * (1 - kept) + kept, {.rel = 1e-5, .abs = 1e-6}));
+  EXPECT_EQ(norm.num_batches_tracked.item<int64_t>(), 2);
+}
+TEST(Norms, StatisticsStayF32InAModuleOf16Bits) {
+  nn::BatchNorm2d norm(3);
+  norm.to(bf16);
+  EXPECT_EQ(norm.weight.dtype(), bf16);
+  EXPECT_EQ(norm.running_var.dtype(), f32);
+  EXPECT_EQ(norm.named_buffers().size(), 3u);
+  const int64_t before = fallback_calls();
+  const Tensor x = randn({4, 3, 2, 5}).astype(bf16);
+  EXPECT_EQ(norm(x).dtype(), bf16);
+  norm.eval();
+  EXPECT_EQ(norm(x).dtype(), bf16);
+  EXPECT_EQ(fallback_calls(), before);
+  norm.to(f64);
+  EXPECT_EQ(norm.running_mean.dtype(), f64);
 }
 
 TEST(Containers, AnyModuleIsAValue) {

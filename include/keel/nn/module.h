@@ -30,6 +30,14 @@ class Weight : public Tensor {
   Weight(const Tensor& t);
 };
 
+/// A buffer that is gathered over many steps, such as a running mean. Where its module is cast to 16 bits it stays f32: a small share added to a
+/// 16-bit number would be rounded off.
+class Statistic : public Tensor {
+ public:
+  Statistic() = default;
+  Statistic(const Tensor& t) : Tensor(t) {}
+};
+
 /// A parameter or buffer with its path in the module.
 struct NamedTensor {
   std::string name;
@@ -57,10 +65,10 @@ using ForwardHook = Callback<void(const Tensors& inputs, Tensors& outputs)>;
 
 namespace detail {
 
-/// What `fields` is given: sees each part once. A part is a Weight (parameter), a Tensor (buffer), a module, or an optional one of these.
+/// What `fields` is given: sees each part once. A part is a Weight (parameter), a Tensor or Statistic (buffer), a module, or an optional one of these.
 class PartVisitor {
  public:
-  enum class Kind : uint8_t { weight, buffer, module };
+  enum class Kind : uint8_t { weight, buffer, statistic, module };
   /// `part` is a Tensor*, or a ModuleBase* where `kind` is module. `name` lives as long as the call.
   using Fn = void (*)(PartVisitor& self, const char* name, Kind kind, void* part);
   explicit PartVisitor(Fn on) : on_(on) {}
@@ -68,6 +76,7 @@ class PartVisitor {
   PartVisitor& operator()(const char* name, T& part) {
     if constexpr (std::is_base_of_v<ModuleBase, T>) on_(*this, name, Kind::module, static_cast<ModuleBase*>(&part));
     else if constexpr (std::is_base_of_v<Weight, T>) on_(*this, name, Kind::weight, static_cast<Tensor*>(&part));
+    else if constexpr (std::is_base_of_v<Statistic, T>) on_(*this, name, Kind::statistic, static_cast<Tensor*>(&part));
     else if constexpr (std::is_base_of_v<Tensor, T>) on_(*this, name, Kind::buffer, static_cast<Tensor*>(&part));
     else if constexpr (requires { part.module(); part.defined(); }) {
       if (part.defined()) on_(*this, name, Kind::module, &part.module());
@@ -177,7 +186,7 @@ class ModuleBase {
   }
   /// Moves parameters and buffers. They stay the same parameters, so ties and optimisers survive.
   void to(Device d);
-  /// Casts floating parameters and buffers, and their gradients.
+  /// Casts floating parameters and buffers, and their gradients; a Statistic is never cast below f32.
   void to(DType t);
   void zero_grad();
   /// Freezes (`false`) or unfreezes all parameters. A frozen parameter costs no gradient and saves nothing for it.

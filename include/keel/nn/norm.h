@@ -60,7 +60,7 @@ struct BatchNormState {
   Tensor normalise(const Tensor& x, bool training) const;
 
   Weight weight, bias;
-  Tensor running_mean, running_var;  // the variance is unbiased
+  Statistic running_mean, running_var;  // the variance is unbiased
   Tensor num_batches_tracked;        // i64, 0-d
   BatchNormOptions options;
   int64_t channels;

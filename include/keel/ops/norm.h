@@ -57,10 +57,23 @@ struct BatchNormBackwardParams {
     f("need_bias", p.need_bias, "whether dbias is wanted");
   }
 };
+struct BatchNormUpdateParams {
+  [[no_unique_address]] ByName by_name = ByName();
+  double momentum = 0.1;
+  int64_t count = 2;
+  static constexpr void fields(auto& p, auto&& f) {
+    f("momentum", p.momentum, "share of the batch");
+    f("count", p.count, "values a channel in the batch, at least 2");
+  }
+};
 /// Training form: normalises x [n, c, ...] per channel by the batch's own mean and biased variance; weight and bias [c] may be undefined.
 BatchNormResult batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const BatchNormParams& p = {});
 /// Evaluation form: by the given mean and variance.
 Tensor batch_norm_eval(const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& weight, const Tensor& bias, const BatchNormParams& p = {});
+/// Moves running statistics towards those of a batch, in place: mean = (1 - momentum) mean + momentum batch_mean; var likewise, with the batch's
+/// variance made unbiased by count / (count - 1); and counts the batch. Statistics f32[c] or f64[c], all of one dtype; `batches` i64[]. Gives `mean`.
+Tensor batch_norm_update(const Tensor& mean, const Tensor& var, const Tensor& batches, const Tensor& batch_mean, const Tensor& batch_var,
+                         const BatchNormUpdateParams& p = {});
 
 }  // namespace keel
 #pragma GCC visibility pop

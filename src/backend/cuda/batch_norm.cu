@@ -194,6 +194,24 @@ KernelStatus backward(const KernelArgs& a) {
   return pointwise<T, T, T, C, C, C, C, C>(b, Gradient<T>());
 }
 
+/// A row of numbers with gaps.
+template <class C>
+struct Spaced {
+  C* p;
+  int64_t step;
+  explicit Spaced(const TensorView& v) : p(v.ptr<C>()), step(v.stride(0)) {}
+  __device__ C& operator[](int64_t i) const { return p[i * step]; }
+};
+template <class C>
+__global__ void __launch_bounds__(kThreads) update_kernel(int64_t channels, C keep, C share, C unbiased, Spaced<C> mean, Spaced<C> var,
+                                                          int64_t* batches, Spaced<C> batch_mean, Spaced<C> batch_var) {
+  const int64_t c = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (c == 0) ++*batches;
+  if (c >= channels) return;
+  mean[c] = mean[c] * keep + batch_mean[c] * share;
+  var[c] = var[c] * keep + batch_var[c] * unbiased * share;
+}
+
 DType statistics_of(DType t) { return t == f64 ? f64 : f32; }
 KernelDef& channel_def(KernelDef& k, int x) {
   for (int i = 0; i < 10; ++i) k.input(i, i <= x ? Layout::strided : Layout::contiguous);
@@ -269,4 +287,19 @@ KEEL_CUDA_KERNEL(batch_norm_backward) {
         Floats::call(a.in[1].dtype, [&](auto t) { s = backward<decltype(t)>(a); });
         return s;
       });
+}
+KEEL_CUDA_KERNEL(batch_norm_update) {
+  k.dtypes(set_of(DType::f32, DType::f64)).run([](const KernelArgs& a) {
+    const auto& p = a.get<BatchNormUpdateParams>();
+    const int64_t c = a.in[0].dim(0);
+    use(a.device);
+    const auto run = [&](auto t) {
+      using C = decltype(t);
+      const auto row = [&](int i) { return Spaced<C>(a.in[i]); };
+      update_kernel<C><<<unsigned(ceil_div(c + 1, kThreads)), kThreads, 0, stream(a)>>>(
+          c, C(1 - p.momentum), C(p.momentum), C(double(p.count) / double(p.count - 1)), row(0), row(1), a.in[2].ptr<int64_t>(), row(3), row(4));
+    };
+    a.in[0].dtype == DType::f64 ? run(double()) : run(float());
+    return launched();
+  });
 }
