@@ -59,7 +59,7 @@ Tensor scatter_slice(const Tensor& g, const Shape& shape, const SliceParams& at)
   return slice_backward(g, {.shape = shape, .start = at.start, .stop = at.stop, .step = at.step});
 }
 
-Tensor max_pool2d_backward(const Tensor& g, const Tensor& indices, const ShapeParams& p);
+Tensor max_pool2d_backward(const Tensor& g, const Tensor& indices, const MaxPool2dBackwardParams& p);
 Tensor max_pool2d_pick(const Tensor& x, const Tensor& indices);
 Tensor avg_pool2d_backward(const Tensor& g, const Pool2dBackwardParams& p);
 
@@ -79,9 +79,11 @@ KEEL_OP(max_pool2d, Pool2dParams) {
         return out;
       })
       .saves(Out{1})
-      .vjp([](auto&, const VjpArgs& a) -> Tensors { return {max_pool2d_backward(a.g[0], a.out[1], {.shape = a.in_specs[0].shape})}; });
+      .vjp([](auto& p, const VjpArgs& a) -> Tensors {
+        return {max_pool2d_backward(a.g[0], a.out[1], {.shape = a.in_specs[0].shape, .kernel = p.kernel, .stride = p.stride, .padding = p.padding})};
+      });
 }
-KEEL_OP(max_pool2d_backward, ShapeParams) {
+KEEL_OP(max_pool2d_backward, MaxPool2dBackwardParams) {
   def.doc("Zeros of `shape` with g added at the indices of its plane, in order.")
       .in("g", kinds::floating)
       .in("indices", set_of(i32))
@@ -205,7 +207,7 @@ Tensor max_pool2d(const Tensor& x, const Pool2dParams& p) { return call(op_max_p
 Tensor avg_pool2d(const Tensor& x, const Pool2dParams& p) { return call(op_avg_pool2d, p, x); }
 Tensor adaptive_avg_pool2d(const Tensor& x, const AdaptivePool2dParams& p) { return call(op_adaptive_avg_pool2d, p, x); }
 namespace {
-Tensor max_pool2d_backward(const Tensor& g, const Tensor& indices, const ShapeParams& p) {
+Tensor max_pool2d_backward(const Tensor& g, const Tensor& indices, const MaxPool2dBackwardParams& p) {
   return call(op_max_pool2d_backward, p, g, indices);
 }
 Tensor max_pool2d_pick(const Tensor& x, const Tensor& indices) { return call(op_max_pool2d_pick, NoParams{}, x, indices); }

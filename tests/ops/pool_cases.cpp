@@ -27,13 +27,14 @@ KEEL_CASES(pool) {
         .error(Pool2dParams{.stride = -1}, {normal({1, 1, 4, 8})}, ErrorCode::value, "stride must be positive");
   c.op("max_pool2d").only(set_of(i32, i64, u8, u64)).sample(Pool2dParams{}, {integers({1, 2, 4, 6}, -9, 9, DType::none)});
   c.op("max_pool2d_backward")
-      .sample(ShapeParams{.shape = {2, 1, 3, 4}}, {normal({2, 1, 2, 3}), integers({2, 1, 2, 3}, 0, 12, i32)})
-      .sample(ShapeParams{.shape = {0, 1, 3, 4}}, {normal({0, 1, 2, 3}), integers({0, 1, 2, 3}, 0, 12, i32)})
-      .sample(ShapeParams{.shape = {3, 19, 17, 23}}, {normal({3, 19, 8, 11}), integers({3, 19, 8, 11}, 0, 391, i32)}, false)
+      .sample(MaxPool2dBackwardParams{.shape = {2, 1, 3, 4}}, {normal({2, 1, 2, 3}), integers({2, 1, 2, 3}, 0, 12, i32)})
+      .sample(MaxPool2dBackwardParams{.shape = {0, 1, 3, 4}}, {normal({0, 1, 2, 3}), integers({0, 1, 2, 3}, 0, 12, i32)})
+      .sample(MaxPool2dBackwardParams{.shape = {3, 19, 17, 23}}, {normal({3, 19, 8, 11}), integers({3, 19, 8, 11}, 0, 391, i32)}, false)
+      .sample(MaxPool2dBackwardParams{.shape = {1, 2, 4, 5}, .kernel = 2, .stride = 2, .padding = {0, 1}}, {normal({1, 2, 2, 3}), values({1, 2, 2, 3}, {0, 6, 4, 10, 17, 14, 5, 2, 9, 15, 11, 19}, i32)})
       .tolerance(f32, 2e-6, 2e-6)
-      .error(ShapeParams{.shape = {1, 1, 2, 2}}, {normal({1, 1, 1, 1}), integers({1, 1, 1, 1}, 4, 5, i32)}, ErrorCode::index,
+      .error(MaxPool2dBackwardParams{.shape = {1, 1, 2, 2}}, {normal({1, 1, 1, 1}), integers({1, 1, 1, 1}, 4, 5, i32)}, ErrorCode::index,
              "index 4 is out of range [0, 3]")
-      .error(ShapeParams{.shape = {1, 2, 2, 2}}, {normal({1, 1, 1, 1}), integers({1, 1, 1, 1}, 0, 1, i32)}, ErrorCode::shape,
+      .error(MaxPool2dBackwardParams{.shape = {1, 2, 2, 2}}, {normal({1, 1, 1, 1}), integers({1, 1, 1, 1}, 0, 1, i32)}, ErrorCode::shape,
              "does not belong");
   c.op("max_pool2d_pick")
       .sample({normal({2, 1, 3, 4}), integers({2, 1, 2, 3}, 0, 12, i32)})

@@ -34,6 +34,19 @@ struct Pool2dBackwardParams {
     f("padding", p.padding, "border on each side");
   }
 };
+struct MaxPool2dBackwardParams {
+  [[no_unique_address]] ByName by_name = ByName();
+  Shape shape = {};
+  Pair kernel = 0;
+  Pair stride = 0;
+  Pair padding = 0;
+  static constexpr void fields(auto& p, auto&& f) {
+    f("shape", p.shape, "extents of the input of the pool");
+    f("kernel", p.kernel, "extent of the window that each index lies in, rows and columns; 0: they may lie anywhere");
+    f("stride", p.stride, "step of the window; 0 stands for the kernel's extent");
+    f("padding", p.padding, "border on each side");
+  }
+};
 /// Largest element of each window of x [n, c, h, w]; NaN wins. The gradient goes to the first largest.
 Tensor max_pool2d(const Tensor& x, const Pool2dParams& p = {});
 /// Mean of each window, padding counted.

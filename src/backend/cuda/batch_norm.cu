@@ -1,5 +1,7 @@
 // batch_norm over x [n, c, ...] in any layout, training, evaluation and backward: statistics by the driver of reductions, the rest
-// elementwise with operands of one value a channel.
+// elementwise with operands of one value a channel. Rows of channels without gaps, which convolution gives, have kernels of their own
+// (batch_norm_rows.cuh).
+#include "backend/cuda/batch_norm_rows.cuh"
 #include "backend/cuda/math.cuh"
 #include "backend/cuda/reduction.cuh"
 #include "keel/ops/norm.h"
@@ -66,11 +68,40 @@ struct Apply {
     return narrow<T>((widen(x) - mean) * rstd * widen(weight) + widen(bias));
   }
 };
+/// Whether all of `v` are rows of channels, as kernels of 16-byte vectors take them.
+template <class T>
+bool in_rows(std::initializer_list<const TensorView*> v) {
+  if constexpr (std::is_same_v<T, double>) return false;
+  for (const TensorView* x : v)
+    if (!channel_rows::fits<T>(*x)) return false;
+  return true;
+}
+template <class T>
+channel_rows::Cut rows_of(const TensorView& x, int device) {
+  return channel_rows::Cut::of<T>(x.size() / x.dim(1), x.dim(1), processors(device));
+}
+template <class T>
+const channel_rows::Pack<T>* packs(const TensorView& v) {
+  return static_cast<const channel_rows::Pack<T>*>(v.data);
+}
+template <class T>
+channel_rows::Pack<T>* packs_to(const TensorView& v) {
+  return static_cast<channel_rows::Pack<T>*>(v.data);
+}
+
 /// y = (x - mean) rstd weight + bias.
 template <class T>
 KernelStatus apply(const KernelArgs& a, const void* mean, const void* rstd, int weight) {
   using C = Compute<T>;
   const TensorView& x = a.in[0];
+  if constexpr (!std::is_same_v<T, double>)
+    if (in_rows<T>({&x, &a.out[0]})) {
+      const auto given = [&](int i) { return i < a.n_in && a.in[i].present() ? a.in[i].ptr<T>() : nullptr; };
+      const auto c = rows_of<T>(x, a.device);
+      channel_rows::apply<T><<<c.grid, c.block, 0, stream(a)>>>(c, packs<T>(x), static_cast<const float*>(mean), static_cast<const float*>(rstd),
+                                                               given(weight), given(weight + 1), packs_to<T>(a.out[0]));
+      return launched();
+    }
   const Channels by(x.rank(), x.dim(1));
   Number<T> one{narrow<T>(C(1)), {}, {}}, zero{narrow<T>(C(0)), {}, {}};
   const bool weighted = weight < a.n_in && a.in[weight].present(), moved = weight + 1 < a.n_in && a.in[weight + 1].present();
@@ -141,9 +172,19 @@ struct Gradient {
   }
 };
 
+/// Parts that sums over rows of channels have; 0 where they are made another way.
+int64_t row_parts(const TensorView& x, int device) {
+  int64_t parts = 0;
+  Floats::call(x.dtype, [&](auto t) {
+    using T = decltype(t);
+    if constexpr (!std::is_same_v<T, double>)
+      if (in_rows<T>({&x})) parts = rows_of<T>(x, device).parts();
+  });
+  return parts;
+}
 struct Backward {
   Walk<2> w;
-  int64_t channels, extent = 1, parts, share;
+  int64_t channels, extent = 1, parts, share, space;
   bool tiled;
   explicit Backward(const TensorView& g, const TensorView& x, int device) : channels(x.dim(1)) {
     for (int i = x.rank() - 1; i >= 0; --i) {
@@ -155,8 +196,9 @@ struct Backward {
     const int64_t blocks = tiled ? ceil_div(channels, 32) : channels;
     parts = std::max<int64_t>(1, std::min(ceil_div(4 * processors(device), std::max<int64_t>(blocks, 1)), extent / (tiled ? 64 : 2048)));
     share = ceil_div(extent, parts);
+    space = std::max(parts, row_parts(x, device));
   }
-  size_t bytes() const { return round_up(size_t(parts * channels) * sizeof(Pair<double>)) + 3 * round_up(size_t(channels) * 8); }
+  size_t bytes() const { return round_up(size_t(space * channels) * sizeof(Pair<double>)) + 3 * round_up(size_t(channels) * 8); }
 };
 template <class T>
 KernelStatus backward(const KernelArgs& a) {
@@ -167,7 +209,7 @@ KernelStatus backward(const KernelArgs& a) {
   const cudaStream_t s = stream(a);
   auto* space = static_cast<char*>(a.workspace);
   auto* parts = reinterpret_cast<Pair<double>*>(space);
-  space += round_up(size_t(v.parts * v.channels) * sizeof(Pair<double>));
+  space += round_up(size_t(v.space * v.channels) * sizeof(Pair<double>));
   const auto take = [&] {
     auto* at = reinterpret_cast<C*>(space);
     space += round_up(size_t(v.channels) * 8);
@@ -175,17 +217,31 @@ KernelStatus backward(const KernelArgs& a) {
   };
   C *scale = take(), *mean_g = take(), *mean_product = take();
   const C *mean = a.in[2].ptr<C>(), *rstd = a.in[3].ptr<C>();
+  const bool rows = in_rows<T>({&g, &x});
+  int64_t count = v.parts;
+  if constexpr (!std::is_same_v<T, double>)
+    if (rows) {
+      const auto c = rows_of<T>(x, a.device);
+      count = c.parts();
+      channel_rows::gradient_sums<T><<<c.grid, c.block, 0, s>>>(c, packs<T>(g), packs<T>(x), mean, rstd, reinterpret_cast<channel_rows::Sums<double>*>(parts));
+    }
   const DeviceWalk<2> w(v.w, v.extent);
   const auto sums = [&]<bool tiled>(std::bool_constant<tiled>) {
     const dim3 grid(unsigned(tiled ? ceil_div(v.channels, 32) : v.channels), unsigned(v.parts));
     gradient_parts<T, tiled>
         <<<grid, kThreads, 0, s>>>(v.channels, v.extent, v.share, w, g.stride(1), x.stride(1), g.ptr<T>(), x.ptr<T>(), mean, rstd, parts);
   };
-  v.tiled ? sums(std::true_type()) : sums(std::false_type());
+  if (!rows) v.tiled ? sums(std::true_type()) : sums(std::false_type());
   gradient_sums<T><<<unsigned(ceil_div(v.channels, kThreads / 32)), kThreads, 0, s>>>(
-      v.channels, v.parts, double(v.extent), parts, rstd, a.n_in > 4 && a.in[4].present() ? a.in[4].ptr<T>() : nullptr,
+      v.channels, count, double(v.extent), parts, rstd, a.n_in > 4 && a.in[4].present() ? a.in[4].ptr<T>() : nullptr,
       p.need_weight ? a.out[1].ptr<T>() : nullptr, p.need_bias ? a.out[2].ptr<T>() : nullptr, scale, mean_g, mean_product);
   if (!p.need_x) return launched();
+  if constexpr (!std::is_same_v<T, double>)
+    if (rows && in_rows<T>({&a.out[0]})) {
+      const auto c = rows_of<T>(x, a.device);
+      channel_rows::gradient<T><<<c.grid, c.block, 0, s>>>(c, packs<T>(g), packs<T>(x), mean, rstd, scale, mean_g, mean_product, packs_to<T>(a.out[0]));
+      return launched();
+    }
   const Channels by(x.rank(), v.channels);
   const DType t = dtype_of<C>;
   const TensorView in[7] = {g, x, by.view(mean, t), by.view(rstd, t), by.view(scale, t), by.view(mean_g, t), by.view(mean_product, t)};
@@ -224,7 +280,9 @@ KEEL_CUDA_KERNEL(batch_norm) {
   channel_def(k, 0)
       .refuses([](const void*, Specs in) -> const char* { return in[0].shape.numel() == 0 ? "no elements" : nullptr; })
       .workspace([](const KernelArgs& a) {
-        return 3 * round_up(size_t(a.in[0].dim(1)) * 16) + reduction_workspace(a, all_but_channels(a.in[0].rank()), 24);
+        const int64_t parts = row_parts(a.in[0], a.device);
+        return 3 * round_up(size_t(a.in[0].dim(1)) * 16) +
+               (parts ? size_t(parts * a.in[0].dim(1)) * sizeof(channel_rows::Sums<double>) : reduction_workspace(a, all_but_channels(a.in[0].rank()), 24));
       })
       .run([](const KernelArgs& a) {
         const TensorView& x = a.in[0];
@@ -239,6 +297,16 @@ KEEL_CUDA_KERNEL(batch_norm) {
           const size_t one = round_up(size_t(c) * 16);
           auto* moments = reinterpret_cast<Out*>(space);
           auto* rstd = reinterpret_cast<C*>(space + one);
+          if constexpr (!std::is_same_v<T, double>)
+            if (in_rows<T>({&x})) {
+              const auto cut = rows_of<T>(x, a.device);
+              auto* parts = reinterpret_cast<channel_rows::Sums<double>*>(space + 3 * one);
+              channel_rows::moments<T><<<cut.grid, cut.block, 0, stream(a)>>>(cut, packs<T>(x), parts);
+              channel_rows::finish_moments<T><<<unsigned(ceil_div(c, channel_rows::kBlock / 32)), channel_rows::kBlock, 0, stream(a)>>>(
+                  cut, a.get<BatchNormParams>().eps, x.ptr<T>(), parts, a.out[1].ptr<float>(), a.out[2].ptr<float>(), reinterpret_cast<float*>(rstd));
+              s = apply<T>(a, a.out[1].data, rstd, 1);
+              return;
+            }
           const Channels by(x.rank(), c);
           TensorView out[1] = {by.view(moments, f32)};
           KernelArgs b = a;

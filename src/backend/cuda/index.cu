@@ -2,6 +2,7 @@
 // element twice, the last one writes, and additions are made in the order of the indices: entries are sorted by the element that they name,
 // and one thread adds those of one element. So results do not depend on timing.
 #include "keel/ops/index.h"
+#include "keel/ops/pool.h"
 
 #include "backend/cuda/copy.h"
 #include "backend/cuda/fault.cuh"
@@ -481,6 +482,7 @@ KEEL_CUDA_KERNEL(embedding_backward) {
 KEEL_CUDA_KERNEL(max_pool2d_backward) {
   k.late()
       .dtypes(kinds::floating)
+      .refuses([](const void* p, Specs) { return static_cast<const MaxPool2dBackwardParams*>(p)->kernel[0] ? "the windows are known" : nullptr; })
       .inputs(Layout::contiguous)
       .workspace([](const KernelArgs& a) { return sum_bytes(a, a.in[1].size()); })
       .run([](const KernelArgs& a) -> KernelStatus {

@@ -18,7 +18,7 @@ constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace keel::cuda
 
-/// A CUDA kernel of op `NAME`; the body fills `k`. Found by the build.
+/// A CUDA kernel of op `NAME`, or of OP where the name is OP__WHICH; the body fills `k`. Found by the build.
 #define KEEL_CUDA_KERNEL(NAME)                     \
   namespace keel::cuda {                           \
   static KernelEntry entry_##NAME;                 \

@@ -1,5 +1,5 @@
-// Pools over windows of images in either order of channels. A thread makes one result, in the order of the result's memory; averages'
-// gradients are gathered by the elements that get them, the maxima's come through sorted additions (index.cu).
+// Pools over windows of images in either order of channels. A thread makes one result, in the order of the result's memory; gradients are
+// gathered by the elements that get them. Maxima whose windows are not known come through sorted additions (index.cu).
 #include "keel/ops/pool.h"
 
 #include "backend/cuda/fault.cuh"
@@ -70,8 +70,10 @@ __global__ void __launch_bounds__(kThreads)
   if (index) index[places.offset(at[0], at[1], at[2], at[3])] = int32_t(best_at);
 }
 
+/// With `index` an element gets g of the windows that point at it, else its share of all that cover it.
 template <class T>
-__global__ void __launch_bounds__(kThreads) average_gradient(int64_t n, Window w, Images from, Images to, const T* g, T* dx) {
+__global__ void __launch_bounds__(kThreads)
+    pool_gradient(int64_t n, Window w, Images from, Images to, const T* g, const int32_t* index, Images places, T* dx) {
   using C = Compute<T>;
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= n) return;
@@ -86,9 +88,11 @@ __global__ void __launch_bounds__(kThreads) average_gradient(int64_t n, Window w
     high[k] = p / w.step[k] + 1 < from.extent[2 + k] ? p / w.step[k] + 1 : from.extent[2 + k];
   }
   C sum = 0;
+  const int64_t here = at[2] * to.extent[3] + at[3];
   for (int64_t r = low[0]; r < high[0]; ++r)
-    for (int64_t c = low[1]; c < high[1]; ++c) sum += widen(g[from.offset(at[0], at[1], r, c)]);
-  dx[to.offset(at[0], at[1], at[2], at[3])] = narrow<T>(sum / C(w.kernel[0] * w.kernel[1]));
+    for (int64_t c = low[1]; c < high[1]; ++c)
+      if (!index || index[places.offset(at[0], at[1], r, c)] == here) sum += widen(g[from.offset(at[0], at[1], r, c)]);
+  dx[to.offset(at[0], at[1], at[2], at[3])] = narrow<T>(index ? sum : sum / C(w.kernel[0] * w.kernel[1]));
 }
 
 template <class T>
@@ -120,6 +124,19 @@ KernelStatus pool(const KernelArgs& a) {
   return launched();
 }
 
+KernelStatus gradient(const KernelArgs& a, const Window& w, const TensorView* index) {
+  const TensorView &g = a.in[0], &dx = a.out[0];
+  const int64_t n = dx.size();
+  if (n == 0) return {};
+  use(a.device);
+  Floats::call(g.dtype, [&](auto t) {
+    using T = decltype(t);
+    pool_gradient<T><<<blocks_for(n), kThreads, 0, stream(a)>>>(n, w, Images(g), Images(dx), g.ptr<T>(),
+                                                                index ? index->ptr<int32_t>() : nullptr, Images(index ? *index : g), dx.ptr<T>());
+  });
+  return launched();
+}
+
 }  // namespace
 
 KEEL_CUDA_KERNEL(max_pool2d) {
@@ -131,17 +148,13 @@ KEEL_CUDA_KERNEL(avg_pool2d) {
   });
 }
 KEEL_CUDA_KERNEL(avg_pool2d_backward) {
-  k.dtypes(kinds::floating).inputs(Layout::strided).outputs(Layout::like_inputs).run([](const KernelArgs& a) -> KernelStatus {
-    const TensorView &g = a.in[0], &dx = a.out[0];
-    const int64_t n = dx.size();
-    if (n == 0) return {};
-    use(a.device);
-    Floats::call(g.dtype, [&](auto t) {
-      using T = decltype(t);
-      average_gradient<T><<<blocks_for(n), kThreads, 0, stream(a)>>>(n, Window(a.get<Pool2dBackwardParams>()), Images(g), Images(dx),
-                                                                     g.ptr<T>(), dx.ptr<T>());
-    });
-    return launched();
+  k.dtypes(kinds::floating).inputs(Layout::strided).outputs(Layout::like_inputs).run([](const KernelArgs& a) {
+    return gradient(a, Window(a.get<Pool2dBackwardParams>()), nullptr);
+  });
+}
+KEEL_CUDA_KERNEL(max_pool2d_backward__windows) {
+  k.dtypes(kinds::floating).inputs(Layout::strided).outputs(Layout::like_inputs).run([](const KernelArgs& a) {
+    return gradient(a, Window(a.get<MaxPool2dBackwardParams>()), &a.in[1]);
   });
 }
 KEEL_CUDA_KERNEL(max_pool2d_pick) {

@@ -1,0 +1,216 @@
+#pragma once
+// batch_norm where channels are innermost: memory is rows of channels without gaps. A thread owns as many neighbouring channels as 16 bytes
+// hold and goes down the rows, so that what belongs to a channel stays in registers and every access is a whole vector. Sums run in f32 over
+// at most kRun rows of a thread and in f64 beyond; moments are those of deviations from the first row. All orders are fixed.
+// Traffic: statistics read x once; forward reads x and writes y; sums of the gradient read g and x; the gradient reads both and writes dx.
+#include "backend/cuda/kernel.h"
+#include "backend/cuda/scalar.cuh"
+
+namespace keel::cuda::channel_rows {
+
+inline constexpr int kBlock = 256, kRun = 16, kAhead = 4;
+
+template <class T>
+inline constexpr int kWide = 16 / int(sizeof(T));
+template <class T>
+struct alignas(16) Pack {
+  T v[kWide<T>];
+};
+template <class C>
+struct Sums {
+  C first, second;
+};
+
+/// How rows and channels are cut into blocks of kBlock threads.
+struct Cut {
+  int64_t rows, channels, share;  // share: rows of a block
+  dim3 grid, block;
+  int64_t parts() const { return grid.y; }
+  template <class T>
+  static Cut of(int64_t rows, int64_t channels, int processors) {
+    int groups = 32;
+    while (channels / kWide<T> % groups) groups /= 2;
+    Cut c{rows, channels, 0, dim3(unsigned(channels / kWide<T> / groups)), dim3(unsigned(groups), unsigned(kBlock / groups))};
+    const int64_t at_once = int64_t(c.block.y) * kAhead;
+    const int64_t parts = std::max<int64_t>(1, std::min(ceil_div(4 * processors, int64_t(c.grid.x)), ceil_div(rows, at_once)));
+    c.share = ceil_div(ceil_div(rows, parts), at_once) * at_once;
+    c.grid.y = unsigned(ceil_div(rows, c.share));
+    return c;
+  }
+};
+/// Whether `v` [n, c, ...] is rows of channels that vectors of T divide.
+template <class T>
+bool fits(const TensorView& v) {
+  const int64_t c = v.dim(1);
+  if (c % kWide<T> || reinterpret_cast<uintptr_t>(v.data) % 16) return false;
+  int64_t step = c;
+  for (int i = v.rank() - 1; i >= 0; --i) {
+    if (i == 1) continue;
+    if (v.dim(i) != 1 && v.stride(i) != step) return false;
+    step *= v.dim(i);
+  }
+  return v.stride(1) == 1;
+}
+
+/// Calls f(row) for the rows of this thread, kAhead of which the caller may load together: load(k, row), then use(k).
+template <class Load, class Use>
+__device__ __forceinline__ void each_row(int64_t rows, int64_t share, Load load, Use use) {
+  const int64_t from = int64_t(blockIdx.y) * share, to = from + share < rows ? from + share : rows;
+  for (int64_t r = from + threadIdx.y; r < to; r += int64_t(blockDim.y) * kAhead) {
+#pragma unroll
+    for (int k = 0; k < kAhead; ++k)
+      if (const int64_t row = r + k * int64_t(blockDim.y); row < to) load(k, row);
+#pragma unroll
+    for (int k = 0; k < kAhead; ++k)
+      if (const int64_t row = r + k * int64_t(blockDim.y); row < to) use(k, row);
+  }
+}
+
+/// Adds pairs of f32 into f64, kRun at a time.
+template <int n>
+struct Accumulator {
+  float a[n] = {}, b[n] = {};
+  double first[n] = {}, second[n] = {};
+  int count = 0;
+  __device__ __forceinline__ void flush() {
+#pragma unroll
+    for (int i = 0; i < n; ++i) first[i] += double(a[i]), second[i] += double(b[i]), a[i] = b[i] = 0;
+    count = 0;
+  }
+  __device__ __forceinline__ void counted() {
+    if (++count == kRun) flush();
+  }
+  /// Sums over the block's rows, in order; the block's channels' sums go to parts.
+  __device__ __forceinline__ void write(int64_t channels, Sums<double>* parts) {
+    flush();
+    __shared__ double all[2 * n][kBlock];
+    const int groups = int(blockDim.x), lanes = int(blockDim.y), me = int(threadIdx.y) * groups + int(threadIdx.x);
+#pragma unroll
+    for (int i = 0; i < n; ++i) all[i][me] = first[i], all[n + i][me] = second[i];
+    __syncthreads();
+    for (int s = me; s < 2 * n * groups; s += kBlock) {
+      const int i = s / groups, group = s % groups;
+      double sum = 0;
+      for (int k = 0; k < lanes; ++k) sum += all[i][k * groups + group];
+      Sums<double>& to = parts[blockIdx.y * channels + (int64_t(blockIdx.x) * groups + group) * n + i % n];
+      (i < n ? to.first : to.second) = sum;
+    }
+  }
+};
+
+/// Where deviations are counted from: the channel's first value, unless that is not finite.
+template <class T>
+__device__ __forceinline__ float origin(T v) {
+  const float x = widen(v);
+  return isfinite(x) ? x : 0.0f;
+}
+
+template <class T>
+__global__ void __launch_bounds__(kBlock) moments(Cut c, const Pack<T>* x, Sums<double>* parts) {
+  constexpr int n = kWide<T>;
+  const int64_t width = c.channels / n, at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  float from[n];
+  const Pack<T> head = x[at];
+#pragma unroll
+  for (int i = 0; i < n; ++i) from[i] = origin(head.v[i]);
+  Accumulator<n> sum;
+  Pack<T> p[kAhead];
+  each_row(
+      c.rows, c.share, [&](int k, int64_t row) { p[k] = x[row * width + at]; },
+      [&](int k, int64_t) {
+#pragma unroll
+        for (int i = 0; i < n; ++i) {
+          const float d = float(widen(p[k].v[i])) - from[i];
+          sum.a[i] += d, sum.b[i] += d * d;
+        }
+        sum.counted();
+      });
+  sum.write(c.channels, parts);
+}
+/// A warp a channel.
+template <class T>
+__global__ void __launch_bounds__(kBlock)
+    finish_moments(Cut c, double eps, const T* x, const Sums<double>* parts, float* mean, float* var, float* rstd) {
+  const int64_t at = int64_t(blockIdx.x) * (kBlock / 32) + threadIdx.x / 32;
+  if (at >= c.channels) return;
+  Sums<double> sum{0, 0};
+  const int64_t n = (c.rows + c.share - 1) / c.share;
+  for (int64_t k = threadIdx.x % 32; k < n; k += 32) sum.first += parts[k * c.channels + at].first, sum.second += parts[k * c.channels + at].second;
+#pragma unroll
+  for (int d = 16; d; d >>= 1) sum.first += __shfl_down_sync(~0u, sum.first, d), sum.second += __shfl_down_sync(~0u, sum.second, d);
+  if (threadIdx.x % 32) return;
+  const double off = sum.first / double(c.rows), v = sum.second / double(c.rows) - off * off;
+  mean[at] = float(double(origin(x[at])) + off), var[at] = float(v < 0 ? 0 : v);
+  rstd[at] = 1.0f / __fsqrt_rn(var[at] + float(eps));
+}
+
+/// y = (x - mean) rstd weight + bias.
+template <class T>
+__global__ void __launch_bounds__(kBlock)
+    apply(Cut c, const Pack<T>* x, const float* mean, const float* rstd, const T* weight, const T* bias, Pack<T>* y) {
+  constexpr int n = kWide<T>;
+  const int64_t width = c.channels / n, at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  float m[n], r[n], w[n], b[n];
+#pragma unroll
+  for (int i = 0; i < n; ++i) {
+    const int64_t channel = at * n + i;
+    m[i] = mean[channel], r[i] = rstd[channel];
+    w[i] = weight ? float(widen(weight[channel])) : 1.0f, b[i] = bias ? float(widen(bias[channel])) : 0.0f;
+  }
+  Pack<T> p[kAhead];
+  each_row(
+      c.rows, c.share, [&](int k, int64_t row) { p[k] = x[row * width + at]; },
+      [&](int k, int64_t row) {
+#pragma unroll
+        for (int i = 0; i < n; ++i) p[k].v[i] = narrow<T>((float(widen(p[k].v[i])) - m[i]) * r[i] * w[i] + b[i]);
+        y[row * width + at] = p[k];
+      });
+}
+
+/// Sums of g and of g (x - mean) rstd.
+template <class T>
+__global__ void __launch_bounds__(kBlock)
+    gradient_sums(Cut c, const Pack<T>* g, const Pack<T>* x, const float* mean, const float* rstd, Sums<double>* parts) {
+  constexpr int n = kWide<T>;
+  const int64_t width = c.channels / n, at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  float m[n], r[n];
+#pragma unroll
+  for (int i = 0; i < n; ++i) m[i] = mean[at * n + i], r[i] = rstd[at * n + i];
+  Accumulator<n> sum;
+  Pack<T> p[kAhead], q[kAhead];
+  each_row(
+      c.rows, c.share, [&](int k, int64_t row) { p[k] = g[row * width + at], q[k] = x[row * width + at]; },
+      [&](int k, int64_t) {
+#pragma unroll
+        for (int i = 0; i < n; ++i) {
+          const float v = widen(p[k].v[i]);
+          sum.a[i] += v, sum.b[i] += v * ((float(widen(q[k].v[i])) - m[i]) * r[i]);
+        }
+        sum.counted();
+      });
+  sum.write(c.channels, parts);
+}
+/// dx = scale ((g - mean_g) - (x - mean) rstd mean_product).
+template <class T>
+__global__ void __launch_bounds__(kBlock) gradient(Cut c, const Pack<T>* g, const Pack<T>* x, const float* mean, const float* rstd,
+                                                   const float* scale, const float* mean_g, const float* mean_product, Pack<T>* dx) {
+  constexpr int n = kWide<T>;
+  const int64_t width = c.channels / n, at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  float m[n], r[n], s[n], a[n], b[n];
+#pragma unroll
+  for (int i = 0; i < n; ++i) {
+    const int64_t channel = at * n + i;
+    m[i] = mean[channel], r[i] = rstd[channel], s[i] = scale[channel], a[i] = mean_g[channel], b[i] = mean_product[channel];
+  }
+  Pack<T> p[kAhead], q[kAhead];
+  each_row(
+      c.rows, c.share, [&](int k, int64_t row) { p[k] = g[row * width + at], q[k] = x[row * width + at]; },
+      [&](int k, int64_t row) {
+#pragma unroll
+        for (int i = 0; i < n; ++i)
+          p[k].v[i] = narrow<T>(s[i] * ((float(widen(p[k].v[i])) - a[i]) - (float(widen(q[k].v[i])) - m[i]) * r[i] * b[i]));
+        dx[row * width + at] = p[k];
+      });
+}
+
+}  // namespace keel::cuda::channel_rows
