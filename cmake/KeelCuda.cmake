@@ -25,11 +25,12 @@ file(CONFIGURE OUTPUT ${KEEL_GENERATED}/register_cuda_kernels.cpp @ONLY CONTENT 
 #include \"backend/device_kernels.h\"
 namespace keel::cuda {
 @declarations@const DeviceKernels& kernels();
-void observe(int device, const TensorView& x, StatSlot& slot);
+const char* observe(int device, int n, const TensorView* x, BoardSlot* const* to);
+const char* forbid(int device, const BoardSlot* board, int n, const uint32_t* slots, const float* also, float* word);
 const DeviceKernels& kernels() {
   static const DeviceKernel items[] = {
 @entries@  };
-  static const DeviceKernels list{items, int32_t(sizeof items / sizeof *items), observe};
+  static const DeviceKernels list{items, int32_t(sizeof items / sizeof *items), observe, forbid};
   return list;
 }
 }  // namespace keel::cuda

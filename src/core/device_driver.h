@@ -50,6 +50,11 @@ struct DeviceDriver {
   const char* (*join)(int device, uint64_t ticket) = nullptr;
   /// Waits until it has been made.
   const char* (*await)(int device, uint64_t ticket) = nullptr;
+  /// Queues a copy of device memory to pinned memory, and after it the clearing of that device memory to zero bytes; both, or none. Tickets
+  /// count up from 1.
+  const char* (*collect)(int device, void* to, void* from, size_t bytes, uint64_t* ticket) = nullptr;
+  /// Whether that copy has been made; with `wait` only once it has.
+  const char* (*collected)(int device, uint64_t ticket, bool wait, bool* made) = nullptr;
   /// Waits for all queued work; the text is the first error of that work.
   const char* (*synchronize)(int device) = nullptr;
   /// After all queued work was waited for: takes the first fault that it reported; false where there is none. May be null.

@@ -213,7 +213,8 @@ struct Engine {
       ScopeGuard guard;
       scope().grad = false, scope().autocast = DType::none, scope().path = first.path;
       // What the pieces hold was seen when they were made; only where it is broken must the monitor learn where it went.
-      if (scope().monitor && static_cast<MonitorState*>(scope().monitor)->tainted.empty()) scope().monitor = nullptr;
+      // Of a device's it is not known yet whether they are.
+      if (scope().monitor && impl(sum).device == cpu_device && static_cast<MonitorState*>(scope().monitor)->tainted.empty()) scope().monitor = nullptr;
       for (const Piece& p : pieces) slice_view(sum, p.place()).copy_(p.g);
       b.tasks[size_t(task)].grads[0] = sum;
       return;

@@ -33,6 +33,13 @@ const KernelTable& library_kernels(DeviceType t) {
 
 bool has_kernel(const OpDef& op, DeviceType t) { return op.view || (!scope().oracle && kernels_on(t).first(op) != nullptr); }
 
+Device device_of(const Call& c) {
+  for (int i = 0; i < c.in.size(); ++i)
+    if (c.in[i].defined() && !impl(c.in[i]).weak && !c.op.in[std::min(i, c.op.in.size() - 1)].host) return impl(c.in[i]).device;
+  if (c.op.params.device_offset >= 0) return *reinterpret_cast<const Device*>(static_cast<const char*>(c.params) + c.op.params.device_offset);
+  return cpu_device;
+}
+
 namespace {
 
 std::atomic<uint32_t> fallbacks[KernelTable::kMaxOps];  // calls without a kernel, by op
@@ -115,13 +122,6 @@ Strides strides_for(Layout l, const Spec& s, Inputs in) {
   return contiguous_strides(s.shape);
 }
 
-Device device_of(const Call& c) {
-  for (int i = 0; i < c.in.size(); ++i)
-    if (c.in[i].defined() && !impl(c.in[i]).weak && !c.op.in[std::min(i, c.op.in.size() - 1)].host) return impl(c.in[i]).device;
-  if (c.op.params.device_offset >= 0) return *reinterpret_cast<const Device*>(static_cast<const char*>(c.params) + c.op.params.device_offset);
-  return cpu_device;
-}
-
 const KernelEntry* find_kernel(const KernelTable& table, Call& c) {
   const DType t = c.in.size() && c.in[0].defined() ? c.specs[0].dtype : c.out[0].dtype;
   for (const KernelEntry* k = table.first(c.op); k; k = k->next)
@@ -132,9 +132,28 @@ const KernelEntry* find_kernel(const KernelTable& table, Call& c) {
 [[gnu::cold, gnu::noinline, noreturn]] void raise_status(const KernelStatus& s) { raise(about_call(status_error(s))); }
 
 /// Statistics of results whose kernel took none; results beyond the last declared output share its slot.
-void watch_outputs(Call& c, const Tensors& out, StatSlot* stats) {
-  for (int i = 0; i < out.size(); ++i)
-    if (out[i].defined()) observe(out[i], stats[std::min(i, c.op.out.size() - 1)]);
+void watch_outputs(Call& c, const Tensors& out, Watch watch, Device d) {
+  const int last = c.op.out.size() - 1;
+  if (!watch.board) {
+    for (int i = 0; i < out.size(); ++i)
+      if (out[i].defined()) observe(out[i], watch.host[std::min(i, last)]);
+    return;
+  }
+  constexpr int kMost = 8;
+  TensorView views[kMost];
+  BoardSlot* to[kMost];
+  int n = 0;
+  const auto pass = [&] {
+    if (const char* wrong = n ? static_cast<const DeviceKernels*>(driver_of(d).kernels)->observe(d.index, n, views, to) : nullptr)
+      raise(about_call(Error(ErrorCode::device, wrong)));
+    n = 0;
+  };
+  for (int i = 0; i < out.size(); ++i) {
+    if (!out[i].defined() || !on_boards(impl(out[i]).spec.dtype)) continue;
+    views[n] = view_of(out[i]), to[n++] = watch.board + std::min(i, last);
+    if (n == kMost) pass();
+  }
+  pass();
 }
 
 const OutDef& out_of(const OpDef& op, int i) { return op.out[std::min(i, op.out.size() - 1)]; }
@@ -150,7 +169,7 @@ const OutDef& out_of(const OpDef& op, int i) { return op.out[std::min(i, op.out.
 }
 
 /// Gives `k` the layouts that it demands and runs it on `d`, where all tensors of the call live.
-Tensors run_kernel(const KernelEntry& k, Call& c, StatSlot* stats, Device d) {
+Tensors run_kernel(const KernelEntry& k, Call& c, Watch watch, Device d) {
   const int n_in = c.in.size(), n_out = int(c.out.size());
   SmallVector<TensorView, 10> in;
   SmallVector<Tensor, 2> copies;
@@ -193,14 +212,15 @@ Tensors run_kernel(const KernelEntry& k, Call& c, StatSlot* stats, Device d) {
     views.push_back(view_of(out[i]));
   }
   a.out = views.data();
-  if (stats && k.stats)
-    for (int i = 0; i < n_out && i < c.op.out.size(); ++i) a.stats[i] = out[i].defined() ? &stats[i] : nullptr;
+  if (watch && k.stats)
+    for (int i = 0; i < n_out && i < c.op.out.size(); ++i)
+      a.stats[i] = !out[i].defined() ? nullptr : watch.board ? reinterpret_cast<StatSlot*>(watch.board + i) : watch.host + i;
   if (k.late) a.call = remember_call(c);
   const size_t wanted = k.workspace ? k.workspace(a) : 0;
   const Ref<Storage> workspace = wanted ? allocate_storage(wanted, d) : Ref<Storage>();
   a.workspace = wanted ? workspace->data : nullptr;
   if (KernelStatus s = k.run(a); s.code) raise_status(s);
-  if (stats && !k.stats) watch_outputs(c, out, stats);
+  if (watch && !k.stats) watch_outputs(c, out, watch, d);
   if (c.into && !out[0].is(*c.into)) Tensor(*c.into).copy_(out[0]);
   return out;
 }
@@ -229,8 +249,6 @@ std::vector<FallbackCount> fallback_report() {
 void observe(const Tensor& t, StatSlot& slot) {
   const TensorImpl& x = impl(t);
   if (x.device.type == DeviceType::cpu || x.weak) return cpu::stat_pass(view_of(t), slot);
-  const auto& device = *static_cast<const DeviceKernels*>(driver_of(x.device).kernels);
-  if (device.observe) return device.observe(x.device.index, view_of(t), slot);
   cpu::stat_pass(view_of(on_host(t)), slot);
 }
 
@@ -268,7 +286,7 @@ void own_results(const Call& c, Tensors& out) {
 }
 
 /// A call that device `d` has no kernel for.
-[[gnu::noinline]] Tensors run_fallback(Call& c, StatSlot* stats, Device d) {
+[[gnu::noinline]] Tensors run_fallback(Call& c, Watch watch, Device d) {
   Tensors out;
   if (c.op.decompose) {
     if (c.op.fallback == Fallback::refuse && c.out[0].shape.numel() * int64_t(size_of(c.out[0].dtype)) > c.op.refuse_above)
@@ -282,15 +300,15 @@ void own_results(const Call& c, Tensors& out) {
     if (c.into) Tensor(*c.into).copy_(out[0]);
   } else if (d.type != DeviceType::cpu) {
     if (!c.scope.oracle) note_fallback(c, kernels_on(d.type), "the CPU, with copies there and back,");
-    return run_on_host(c, stats, d);
+    out = run_on_host(c, d);
   } else if (const KernelEntry* k = find_kernel(detail::reference_table, c)) {
     if (!c.scope.oracle) note_fallback(c, kernels_on(d.type), "the slow reference");
-    out = run_kernel(*k, c, nullptr, d);
+    out = run_kernel(*k, c, {}, d);
   } else {
     const DType t = c.in.size() ? c.in[0].dtype() : c.out[0].dtype;
     fail(ErrorCode::unsupported, std::string("has no kernel for ") + name_of(t) + " on " + to_string(d));
   }
-  if (stats) watch_outputs(c, out, stats);
+  if (watch) watch_outputs(c, out, watch, d);
   return out;
 }
 
@@ -302,16 +320,16 @@ Tensors run_view(Call& c) {
   return {make_view(dense, c.out[0].shape, v.strides, v.offset)};
 }
 
-[[gnu::always_inline]] inline Tensors run_there(Device d, Call& c, StatSlot* stats) {
+[[gnu::always_inline]] inline Tensors run_there(Device d, Call& c, Watch watch) {
   const bool oracle = c.scope.oracle;
-  if (const KernelEntry* k = oracle && c.op.is_primitive && d == cpu_device ? find_kernel(detail::reference_table, c) : nullptr) return run_kernel(*k, c, nullptr, d);
-  if (const KernelEntry* k = oracle && c.op.decompose ? nullptr : find_kernel(kernels_on(d.type), c)) return run_kernel(*k, c, stats, d);
-  return run_fallback(c, stats, d);
+  if (const KernelEntry* k = oracle && c.op.is_primitive && d == cpu_device ? find_kernel(detail::reference_table, c) : nullptr) return run_kernel(*k, c, {}, d);
+  if (const KernelEntry* k = oracle && c.op.decompose ? nullptr : find_kernel(kernels_on(d.type), c)) return run_kernel(*k, c, watch, d);
+  return run_fallback(c, watch, d);
 }
 
 }  // namespace
 
-Tensors run_backend_on(Device d, Call& c, StatSlot* stats) { return run_there(d, c, stats); }
-Tensors run_backend(Call& c, StatSlot* stats) { return c.op.view ? run_view(c) : run_there(device_of(c), c, stats); }
+Tensors run_backend_on(Device d, Call& c, Watch watch) { return run_there(d, c, watch); }
+Tensors run_backend(Call& c, StatSlot* stats) { return c.op.view ? run_view(c) : run_there(device_of(c), c, {stats}); }
 
 }  // namespace keel

@@ -85,7 +85,7 @@ Error late_error(const DeviceFault& f) {
   return e;
 }
 
-Tensors run_on_host(Call& c, StatSlot* stats, Device d) {
+Tensors run_on_host(Call& c, Device d) {
   device_notes().note(device_notes().host_runs);
   SmallVector<Tensor, 10> hosted;
   SmallVector<const Tensor*, 10> in;
@@ -95,7 +95,7 @@ Tensors run_on_host(Call& c, StatSlot* stats, Device d) {
     in.push_back(&hosted.back());
   }
   Call host{c.op, c.params, Inputs(in.data(), int(in.size())), c.specs, c.out, c.site, c.scope, nullptr, c.recording};
-  const Tensors made = run_backend_on(cpu_device, host, stats);
+  const Tensors made = run_backend_on(cpu_device, host, {});
   for (int i = 0; i < c.in.size(); ++i) {
     if (!c.op.in[std::min(i, c.op.in.size() - 1)].written || !c.in[i].defined()) continue;
     const TensorImpl &from = impl(hosted[size_t(i)]), &to = impl(c.in[i]);

@@ -13,9 +13,17 @@ Error status_error(const KernelStatus& s);
 /// Keeps what an error found later must say of `c`: the number that late_error finds it by.
 uint64_t remember_call(const Call& c);
 
+/// Who watches a call: slots, one a declared output. Those of the host are filled when the call returns, those of a device's board by queued work.
+struct Watch {
+  StatSlot* host = nullptr;
+  BoardSlot* board = nullptr;
+  explicit operator bool() const { return host || board; }
+};
+/// Where a call runs.
+Device device_of(const Call& c);
 /// The kernel of `d`, or what stands in for it.
-Tensors run_backend_on(Device d, Call& c, StatSlot* stats);
+Tensors run_backend_on(Device d, Call& c, Watch watch);
 /// Serves a call on `d` by the CPU: inputs are copied there, results back.
-Tensors run_on_host(Call& c, StatSlot* stats, Device d);
+Tensors run_on_host(Call& c, Device d);
 
 }  // namespace keel

@@ -293,6 +293,7 @@ Result Trainer::run(data::Loader& batches, data::Loader* held_out, const FitOpti
   session.charts(step_losses_, history_);
   model_.train(was_training);
   r.epochs = history_, r.steps = steps_;
+  if (session.monitor) (void)session.monitor->findings();  // waits for what a device has not told yet
   session.hear(o);
   r.faults = session.faults, r.warnings = session.warnings;
   if (session.monitor) r.monitor_report = session.monitor->report();

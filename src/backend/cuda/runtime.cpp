@@ -143,6 +143,7 @@ extern "C" __attribute__((visibility("default"))) const keel::DeviceDriver* keel
     d.allocate = cuda::allocate, d.free = cuda::release;
     d.copy = cuda::copy, d.synchronize = cuda::synchronize, d.fault = cuda::fault;
     d.pin = cuda::pin, d.unpin = cuda::unpin, d.upload = cuda::upload, d.join = cuda::join, d.await = cuda::await;
+    d.collect = cuda::collect, d.collected = cuda::collected;
     d.stream = [](int device) -> void* { return cuda::stream_of(device); };
     d.memory = cuda::memory_of, d.reset_peak = cuda::reset_peak, d.set_limit = cuda::set_limit;
     d.release_cached = cuda::release_cached, d.memory_report = cuda::memory_report;

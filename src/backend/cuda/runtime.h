@@ -43,6 +43,10 @@ const char* upload(int device, void* to, const void* from, size_t bytes, uint64_
 const char* join(int device, uint64_t ticket);
 const char* await(int device, uint64_t ticket);
 
+// Copies of a board of statistics to the host (board.cpp).
+const char* collect(int device, void* to, void* from, size_t bytes, uint64_t* ticket);
+const char* collected(int device, uint64_t ticket, bool wait, bool* made);
+
 // The caching allocator (memory.cpp). Blocks come from segments that are kept; since all work of a device is in one stream, a freed block
 // may be handed out at once for work that comes later.
 void* allocate(int device, size_t bytes, const char* tag);

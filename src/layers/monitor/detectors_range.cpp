@@ -60,6 +60,7 @@ Suggestion MonitorState::suggestion(uint32_t site, int output) const {
 }
 
 void MonitorState::root(const Tensor& t) {
+  if (root_on_device(t)) return;
   backward_ran = true;
   if (const Written* w = known(t)) {
     loss_site = w->site, loss_output = w->output;
@@ -93,7 +94,7 @@ void MonitorState::look_at_argument(const Call& c, WatchedSite& s, uint32_t at) 
     StatSlot slot;
     while (n * int64_t(size_of(a.dtype)) / slot.every > 65536) slot.every *= 2;
     slot.rotation = rotation;
-    observe(t, slot);
+    look(t, slot);
     low = slot.min_bits.load(), high = slot.max_bits.load();
   }
   a.min_bits = std::min(a.min_bits, low);

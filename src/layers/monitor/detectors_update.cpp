@@ -81,11 +81,16 @@ bool MonitorState::is_update(const OpDef& op) {
   return op.out[0].alias_of >= 0 && op.in[op.in.size() - 1].variadic && &op != &op_ema_step && std::string_view(op.name).ends_with("_step");
 }
 
+void MonitorState::gradients_of(const Call& c, int& first, int& end) {
+  const int lists = lists_of(c), begin = first_of(c), given = c.in.size() - begin;
+  first = lists ? begin + given / lists : begin, end = lists ? begin + 2 * (given / lists) : c.in.size();
+}
+
 /// Whether a gradient that the update would use holds a NaN or infinity.
 bool MonitorState::gradients_are_bad(const Call& c) const {
   if (step_nan + step_inf == 0) return false;  // nothing broke in this step
-  const int lists = lists_of(c), begin = first_of(c), given = c.in.size() - begin;
-  const int first = lists ? begin + given / lists : begin, end = lists ? begin + 2 * (given / lists) : c.in.size();
+  int first, end;
+  gradients_of(c, first, end);
   for (int i = first; i < end; ++i) {
     const Tensor& g = c.in[i];
     const uint64_t inf = float_bits(impl(g).spec.dtype).inf;

@@ -12,10 +12,11 @@
 #include "keel/error.h"
 #include "layers/monitor/suggest.h"
 #include "op/checks.h"
+#include "op/device_call.h"
 
 namespace keel {
 
-extern OpDef op_cast, op_softmax;
+extern OpDef op_cast, op_softmax, op_transfer;
 
 namespace {
 
@@ -241,6 +242,21 @@ void MonitorState::taint(const Call& c, const Tensors& out, int i, Taint kind) {
   }
 }
 
+Taint MonitorState::worst_of(const Call& c) const {
+  Taint worst = TaintedStorages::clean;
+  const bool lists = c.op.in.size() && c.op.in[c.op.in.size() - 1].variadic && c.op.in[c.op.in.size() - 1].written;
+  if (!lists || tainted.empty()) return worst;
+  for (int i = 0; i < c.in.size(); ++i)
+    if (c.in[i].defined() && impl(c.in[i]).storage) worst = std::max(worst, tainted.find(impl(c.in[i]).storage.get()));
+  return worst;
+}
+
+void MonitorState::spread(const Call& c, Taint worst) {
+  if (worst == TaintedStorages::clean) return;
+  for (int i = c.op.in.size() - 1; i < c.in.size(); ++i)
+    if (c.in[i].defined() && impl(c.in[i]).storage) tainted.set(impl(c.in[i]).storage.get(), worst);
+}
+
 /// Decides whether an op made the NaN or infinity that its result holds, or passed on what an input held. Rare, so it may look at every
 /// input.
 void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t site, uint8_t output, const StatSlot& slot,
@@ -264,7 +280,7 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
       has_nan = seen == TaintedStorages::nan, has_inf = seen == TaintedStorages::inf;
     } else {
       StatSlot s;
-      observe(c.in[k], s);
+      look(c.in[k], s);
       has_nan = s.nan.load() > 0, has_inf = s.inf.load() > 0;
       if ((has_nan || has_inf) && seen == TaintedStorages::clean && x.storage)
         unknown = true, place_of_first_bad(c.in[k], def.name, bad_place);
@@ -337,12 +353,14 @@ void MonitorState::add_found(const Call& c, uint32_t site, uint8_t output, const
     write_findings();
   }
   if (info || (!debug && (options.break_on == BreakOn::never || (options.break_on == BreakOn::nan && kind == kInf)))) return;
+  if (quiet) return void(raise_fault = found_index.at(key) + 1);
   const Monitor::Finding f = finding(found[found_index.at(key)]);
   if (debug) speak(site, f.text);
   raise(op_error(ErrorCode::numeric, f.text).note("site: " + f.site).note("step: " + std::to_string(step) + ", " + f.phase));
 }
 
 void MonitorState::begin_step() {
+  if (boards) end_device_step();
   judge_step();
   write_step();
   if (options.budget > 0) {
@@ -357,6 +375,7 @@ void MonitorState::begin_step() {
   ++step, ++rotation, last_site = 0;
   step_ops = step_nan = step_inf = step_subnormal = 0, step_largest = 0;
   bad_site = ~uint32_t(0), backward_ran = updated = jump_seen = false;
+  if (boards) settle(false, true);
   if (!std::exchange(raise_pending, false)) return;
   for (size_t i = found.size(); i-- > 0;)
     if (found[i].about.severity == Severity::warning) {
@@ -383,10 +402,12 @@ Tensors run_watched(MonitorState& m, Call& c, StatSlot* slots, const Before& b) 
   float sums[64];
   const int summed = m.options.foretell && c.op.elementwise ? m.sample_sum(c, sums) : 0;
   const uint32_t at = b.at;
+  const Taint worst = m.tainted.empty() ? TaintedStorages::clean : m.worst_of(c);
   Tensors out = run_backend(c, slots);
   if (m.debug) [[unlikely]]
     m.check_safe(c);
   m.take(c, out, slots, b.overwritten);
+  m.spread(c, worst);
   if (b.update) m.after_update(c, at);
   if (m.wants_shadow(c, at)) [[unlikely]]
     m.shadow(c, out[0], at);
@@ -408,6 +429,7 @@ Tensors layer::monitor(Call& c) {
   if (!c.op.view)
     for (const Spec& s : c.out) watched |= is_inexact(s.dtype);
   if (!watched) return run_backend(c, nullptr);
+  if (&c.op == &op_transfer) return m.transfer(c);
   const int n = c.op.out.size();
   alignas(StatSlot) std::byte room[4 * sizeof(StatSlot)];
   auto* slots = reinterpret_cast<StatSlot*>(room);
@@ -417,6 +439,8 @@ Tensors layer::monitor(Call& c) {
     for (int i = 0; i < n; ++i) slots[i].timed = true, slots[i].every = m.every, slots[i].rotation = m.rotation;
   const size_t places = m.sites.size();
   const uint32_t at = m.site_of(c);
+  if (const Device d = device_of(c); d != cpu_device) [[unlikely]]
+    if (m.has_board(d)) return m.watch_on_device(c, d, at, m.sites.size() != places);
   if (m.sites.size() != places && m.options.foretell) [[unlikely]]
     m.lint_call(c, at);
   if (m.sites[at].argument) [[unlikely]]

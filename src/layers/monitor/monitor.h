@@ -206,6 +206,27 @@ struct MonitorState {
   uint32_t skips = 0;                        // steps in a row that went bad and wrote no weight
   std::vector<uint32_t> pending;             // findings of narrow gradients: faults only if an update uses them
 
+  // device_board.cpp: results on devices, whose statistics come later
+  std::shared_ptr<struct DeviceBoards> boards;  // null until there is one
+  bool quiet = false;                           // a fault is not raised now
+  size_t raise_fault = 0;                       // one of `found`, counted from 1, that could not be raised
+  bool has_board(Device d);
+  /// Runs a call on `d`, which has a board, and notes what is to be booked once its statistics are there.
+  Tensors watch_on_device(Call& c, Device d, uint32_t at, bool first);
+  /// Moves a tensor between devices: it keeps its values, and what is known of them.
+  Tensors transfer(Call& c);
+  /// True: `t` is on a device, and will be noted as the root in its turn.
+  bool root_on_device(const Tensor& t);
+  void end_device_step();
+  /// Books what has arrived, in the order of the program; with `wait` everything that was queued. What break_on asks for is raised where
+  /// `may_raise`, else by the next call that may.
+  void settle(bool wait, bool may_raise = false);
+  bool undecided_on_device(size_t i) const;
+  /// The statistics of an input: of a device's tensor what is known of it, without waiting.
+  void look(const Tensor& t, StatSlot& slot) const;
+  /// Which inputs of an optimiser's step are gradients; [first, end).
+  static void gradients_of(const Call& c, int& first, int& end);
+
   uint32_t site_of(const Call& c);
   /// What is known of `x` if a watched op wrote it last and saw all of it; null: nothing.
   const Written* known(const Tensor& x) const;
@@ -243,6 +264,9 @@ struct MonitorState {
   void look_at_attention(const Tensor& out, WatchedArgument& a) const;
   void take(const Call& c, const Tensors& out, const StatSlot* slots, const TaintedStorages::Kind* overwritten);
   void begin_step();
+  /// What is broken among the inputs breaks the lists of tensors that an op writes: they have no statistics of their own.
+  TaintedStorages::Kind worst_of(const Call& c) const;
+  void spread(const Call& c, TaintedStorages::Kind worst);
 
   /// What to do about a result that left its range, or is about to.
   Suggestion suggestion(uint32_t site, int output) const;
@@ -257,12 +281,15 @@ struct MonitorState {
   void check_safe(const Call& c);
   void write_begin();
   /// Whether it is still open if finding `i` is a fault: an update that uses the values would make it one.
-  bool undecided(size_t i) const { return std::find(pending.begin(), pending.end(), uint32_t(i)) != pending.end(); }
+  bool undecided(size_t i) const {
+    return std::find(pending.begin(), pending.end(), uint32_t(i)) != pending.end() || (boards && undecided_on_device(i));
+  }
   void write_findings();
   void write_step();
   void write_end();
 
  private:
+  friend struct DeviceBoards;
   void write_series();
   void announce(uint32_t site, int output);
   void grow_index();

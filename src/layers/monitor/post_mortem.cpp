@@ -57,6 +57,7 @@ double value_of(uint64_t bits, DType t, bool nan) { return bits < float_bits(t).
 }  // namespace
 
 std::vector<Monitor::Finding> Monitor::news() {
+  state_->settle(false);
   std::vector<Finding> out;
   for (; state_->told < state_->found.size() && !state_->undecided(state_->told); ++state_->told)
     out.push_back(state_->finding(state_->found[state_->told]));
@@ -83,6 +84,7 @@ std::string to_string(const Monitor::Finding& f) {
 }
 
 Monitor::PostMortem Monitor::post_mortem() const {
+  state_->settle(true);
   const MonitorState& m = *state_;
   PostMortem out;
   const Generator::State g = default_generator().state();

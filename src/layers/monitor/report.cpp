@@ -144,18 +144,30 @@ Monitor::~Monitor() {
   Scope& s = scope();
   if (s.monitor == state_) s.monitor = state_->above;
   if (state_->debug && !s.monitor) set_debug_mode(true);
+  state_->settle(true);
   delete state_;
 }
 void Monitor::step() { state_->begin_step(); }
 int64_t Monitor::current_step() const { return state_->step; }
 std::vector<Monitor::Finding> Monitor::findings() const {
+  state_->settle(true);
   return state_->found_with(Severity::fault);
 }
-std::vector<Monitor::Finding> Monitor::warnings() const { return state_->found_with(Severity::warning); }
-std::vector<Monitor::Finding> Monitor::notes() const { return state_->found_with(Severity::info); }
+std::vector<Monitor::Finding> Monitor::warnings() const {
+  state_->settle(true);
+  return state_->found_with(Severity::warning);
+}
+std::vector<Monitor::Finding> Monitor::notes() const {
+  state_->settle(true);
+  return state_->found_with(Severity::info);
+}
 void Monitor::epoch(int64_t number) { state_->epoch = number; }
-int64_t Monitor::blocked_steps() const { return state_->blocked; }
+int64_t Monitor::blocked_steps() const {
+  state_->settle(true);
+  return state_->blocked;
+}
 std::vector<Monitor::Statistic> Monitor::statistics() const {
+  state_->settle(true);
   std::vector<Statistic> out;
   for (WatchedSite& s : state_->sites)
     for (int i = 0; i < s.op->out.size(); ++i)
@@ -163,12 +175,14 @@ std::vector<Monitor::Statistic> Monitor::statistics() const {
   return out;
 }
 std::vector<Monitor::Record> Monitor::history() const {
+  state_->settle(true);
   std::vector<Record> out;
   const uint64_t n = std::min<uint64_t>(state_->rows, MonitorState::kRing);
   for (uint64_t i = state_->rows - n; i < state_->rows; ++i) out.push_back(state_->record(state_->ring[i % MonitorState::kRing]));
   return out;
 }
 std::string Monitor::report() const {
+  state_->settle(true);
   state_->fold_touched();
   return state_->report();
 }

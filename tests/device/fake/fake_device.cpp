@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "backend/device_kernels.h"
+#include "backend/float_bits.h"
 #include "device/fake/queue.h"
 #include "keel/version.h"
 
@@ -197,12 +198,83 @@ const char* finish(int, uint64_t ticket) {
   return nullptr;
 }
 
+// ---- boards ----
+
+/// Copies of boards are delivered as late as can be: when somebody waits, or asks for the third time. Until then what is read there makes no sense.
+struct Collections {
+  struct Copy {
+    void* to;
+    std::vector<char> bytes;
+    int asked = 0;
+  };
+  std::mutex mutex;
+  std::vector<Copy> copies;
+  size_t made = 0;
+};
+Collections& collections() {
+  static Collections* const c = new Collections;
+  return *c;
+}
+const char* collect(int, void* to, void* from, size_t bytes, uint64_t* ticket) {
+  Collections& c = collections();
+  const std::lock_guard lock(c.mutex);
+  char* const p = opened(from);
+  c.copies.push_back({to, std::vector<char>(p, p + bytes)});
+  std::memset(p, 0, bytes);
+  std::memset(to, 0xa5, bytes);
+  *ticket = c.copies.size();
+  return nullptr;
+}
+const char* collected(int, uint64_t ticket, bool wait, bool* made) {
+  Collections& c = collections();
+  const std::lock_guard lock(c.mutex);
+  if (ticket == 0 || ticket > c.copies.size()) return "there was no such copy";
+  if (wait || ++c.copies[ticket - 1].asked >= 3)
+    for (; c.made < ticket; ++c.made) {
+      auto& copy = c.copies[c.made];
+      std::memcpy(copy.to, copy.bytes.data(), copy.bytes.size());
+      copy.bytes = {};
+    }
+  *made = c.made >= ticket;
+  return nullptr;
+}
+/// Boards are no part of recordings.
+const char* observe(int, int n, const TensorView* x, BoardSlot* const* to) {
+  if (recording) return spoilt = "statistics while recording";
+  for (int t = 0; t < n; ++t) {
+    const TensorView& v = x[t];
+    if (!on_boards(v.dtype)) return "boards take no such dtype";
+    BoardSlot& slot = *reinterpret_cast<BoardSlot*>(opened(to[t]));
+    const FloatBits f = float_bits(v.dtype);
+    const auto size = int64_t(size_of(v.dtype));
+    for (int64_t i = 0; i < v.size(); ++i) {
+      int64_t rest = i, at = 0;
+      for (int k = v.rank() - 1; k >= 0; --k) at += rest % v.dim(k) * v.stride(k), rest /= v.dim(k);
+      uint64_t u = 0;
+      std::memcpy(&u, opened(static_cast<char*>(v.data) + at * size), size_t(size));
+      u &= f.magnitude;
+      slot.max_bits = std::max(slot.max_bits, u), slot.low_bits = std::max(slot.low_bits, ~(u - 1));
+      slot.nan += u > f.inf, slot.inf += u == f.inf, slot.subnormal += u - 1 < f.min_normal - 1;
+    }
+  }
+  return nullptr;
+}
+const char* forbid(int, const BoardSlot* board, int n, const uint32_t* slots, const float* also, float* word) {
+  if (recording) return spoilt = "statistics while recording";
+  const auto* b = reinterpret_cast<const BoardSlot*>(opened(board));
+  bool bad = also && *reinterpret_cast<const float*>(opened(also)) != 0;
+  for (int i = 0; i < n; ++i) bad |= b[slots[i]].nan + b[slots[i]].inf > 0;
+  *reinterpret_cast<float*>(opened(word)) = bad ? 1 : 0;
+  return nullptr;
+}
+
 }  // namespace
 }  // namespace keel
 
 extern "C" __attribute__((visibility("default"))) const keel::DeviceDriver* keel_webgpu_driver() {
   using namespace keel;
   static DeviceKernels none;
+  none.observe = observe, none.forbid = forbid;
   static DeviceDriver d;
   d.count = 1, d.build = build_id(), d.name = "webgpu";
   d.allocate = allocate, d.free = release, d.copy = copy;
@@ -219,6 +291,7 @@ extern "C" __attribute__((visibility("default"))) const keel::DeviceDriver* keel
                            [](void (*run)(void*), void (*drop)(void*), void* data) { recording->steps.push_back({run, drop, data}); }};
     return &queue;
   };
+  d.collect = collect, d.collected = collected;
   d.memory = [](int) {
     const std::lock_guard lock(memory().mutex);
     return memory().stats;

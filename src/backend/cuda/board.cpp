@@ -1,0 +1,47 @@
+// What a board of statistics has gathered goes to the host in the queue; an event says that it has arrived.
+#include <mutex>
+
+#include "backend/cuda/runtime.h"
+
+namespace keel::cuda {
+namespace {
+
+constexpr uint64_t kKept = 64;  // tickets that are told apart; an older one waits for a younger
+
+struct Arrivals {
+  std::mutex mutex;
+  cudaEvent_t made[kKept] = {};
+  uint64_t tickets = 0;
+};
+Arrivals& arrivals(int device) {
+  static Arrivals* const all = new Arrivals[kMaxDevices];
+  return all[device];
+}
+
+}  // namespace
+
+const char* collect(int device, void* to, void* from, size_t bytes, uint64_t* ticket) {
+  if (const cudaError_t e = ready(device)) return text_of(e, "setting up the device");
+  const cudaStream_t s = stream_of(device);
+  Arrivals& a = arrivals(device);
+  const std::lock_guard lock(a.mutex);
+  cudaEvent_t& event = a.made[(a.tickets + 1) % kKept];
+  cudaError_t e = event ? cudaSuccess : cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
+  if (e == cudaSuccess) e = cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, s);
+  if (e == cudaSuccess) e = cudaMemsetAsync(from, 0, bytes, s);
+  if (e == cudaSuccess) e = cudaEventRecord(event, s);
+  if (e == cudaSuccess) *ticket = ++a.tickets;
+  return text_of(e, "collecting statistics");
+}
+
+const char* collected(int device, uint64_t ticket, bool wait, bool* made) {
+  if (const cudaError_t e = ready(device)) return text_of(e, "setting up the device");
+  const cudaEvent_t event = arrivals(device).made[ticket % kKept];
+  const cudaError_t e = wait ? cudaEventSynchronize(event) : cudaEventQuery(event);
+  *made = e == cudaSuccess;
+  if (e != cudaErrorNotReady) return text_of(e, "waiting for statistics");
+  cudaGetLastError();
+  return nullptr;
+}
+
+}  // namespace keel::cuda

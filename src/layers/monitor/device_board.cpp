@@ -1,0 +1,634 @@
+// Results on a device: kernels add their statistics to the slots of a board in the device's memory, and nobody waits. What the host knows
+// of a call (its place, its operands) goes into a queue; at the end of a step the board is copied to pinned memory and cleared, both by
+// queued work, and when the copy has arrived the queue is booked in the order of the program by the code that serves the CPU. That code
+// sees stand-ins of tensors: the same shapes and the same identity of memory, but no memory.
+#include <cstring>
+#include <deque>
+#include <utility>
+
+#include "backend/float_bits.h"
+#include "core/impl.h"
+#include "keel/error.h"
+#include "keel/ops/cast.h"
+#include "layers/monitor/monitor.h"
+#include "op/checks.h"
+#include "op/device_call.h"
+
+namespace keel {
+namespace {
+
+using Taint = TaintedStorages::Kind;
+constexpr uint32_t kSlots = 16384;    // of a board
+constexpr size_t kMostUnderWay = 8;   // copies of boards
+constexpr size_t kMostKnown = 65536;  // storages
+constexpr char kLookedAt[] = "";      // the writer of memory that came from outside and has been looked at; a name without letters
+
+[[noreturn]] void raise_device(const char* wrong) { raise(about_call(Error(ErrorCode::device, wrong)).note("while watching its results")); }
+
+const ArgDef& arg_of(const OpDef& op, int i) { return op.in[std::min(i, op.in.size() - 1)]; }
+
+/// Tensors whose statistics a board takes.
+bool counts(const Tensor& t, Device d) {
+  if (!t.defined()) return false;
+  const TensorImpl& x = impl(t);
+  return !x.weak && x.device == d && x.storage && on_boards(x.spec.dtype) && x.spec.shape.numel() > 0;
+}
+
+}  // namespace
+
+struct DeviceBoards {
+  /// A tensor of a call: a stand-in, with what its storage said when the call returned.
+  struct Operand {
+    Tensor t;
+    const char* writer = "";
+    size_t bytes = 0;
+    uint32_t version = 0;
+    int32_t slot = -1;   // where this very operand was looked at
+    bool fresh = false;  // and nobody had seen its memory before
+  };
+  struct Event {
+    enum Kind : uint8_t { call, update, root, end } kind = call;
+    bool first = false, recording = false, into = false, into_weight = false, guarded = false;
+    int64_t step = 0, epoch = 0;
+    int32_t board = -1;  // -1: it needs no numbers
+    uint64_t part = 0;
+    uint32_t site = 0, slot = 0;
+    const OpDef *op = nullptr, *outer = nullptr;
+    std::unique_ptr<std::byte[]> params;
+    SmallVector<Operand, 4> in;
+    SmallVector<Operand, 2> out;
+    uint64_t count[4] = {};
+    std::vector<uint32_t> gradients;  // slots
+  };
+  /// One filling of a board, on its way to the host.
+  struct Part {
+    uint64_t id = 0, ticket = 0;
+    BoardSlot* slots = nullptr;  // pinned
+    bool arrived = false;
+  };
+  struct Board {
+    Device d;
+    const DeviceDriver* driver = nullptr;
+    const DeviceKernels* kernels = nullptr;
+    BoardSlot* slots = nullptr;  // on the device; the same address as long as the monitor lives
+    uint32_t used = 0;
+    uint64_t part = 1;
+    std::deque<Part> under_way;
+    std::vector<BoardSlot*> spare;
+  };
+  /// What is known of a storage while calls are made.
+  struct Known {
+    Ref<Storage> stand_in;
+    const char* writer = nullptr;
+    uint32_t version = 0, slot = 0;
+    uint64_t part = 0;  // 0: no slot of its own
+    int64_t offset = 0, elements = 0;
+    DType dtype = DType::none;
+    bool is(const Storage& s) const { return writer == s.writer && version == s.version.load(std::memory_order_relaxed); }
+    bool covers(const TensorImpl& x) const { return offset == x.offset && elements == x.spec.shape.numel() && dtype == x.spec.dtype; }
+  };
+  /// Memory that no watched op wrote, when it was looked at.
+  struct Outside {
+    Ref<Storage> stand_in;
+    StatSlot::Part seen;
+    int64_t offset = 0;
+    uint32_t version = 0;
+  };
+  /// What a MonitorState keeps of the running step, for the step that is being booked.
+  struct Late {
+    int64_t step = 0, epoch = 0, step_ops = 0, step_nan = 0, step_inf = 0, step_subnormal = 0;
+    double step_largest = 0;
+    uint32_t last_site = 0, bad_site = ~uint32_t(0), skips = 0;
+    uint8_t bad_output = 0;
+    bool backward_ran = false, updated = false, jump_seen = false;
+    std::vector<uint32_t> touched, touched_arguments, pending;
+    void exchange(MonitorState& m) {
+      std::swap(step, m.step), std::swap(epoch, m.epoch), std::swap(step_ops, m.step_ops), std::swap(step_nan, m.step_nan);
+      std::swap(step_inf, m.step_inf), std::swap(step_subnormal, m.step_subnormal), std::swap(step_largest, m.step_largest);
+      std::swap(last_site, m.last_site), std::swap(bad_site, m.bad_site), std::swap(skips, m.skips), std::swap(bad_output, m.bad_output);
+      std::swap(backward_ran, m.backward_ran), std::swap(updated, m.updated), std::swap(jump_seen, m.jump_seen);
+      touched.swap(m.touched), touched_arguments.swap(m.touched_arguments), pending.swap(m.pending);
+    }
+  };
+
+  std::vector<std::unique_ptr<Board>> boards;
+  std::deque<Event> queue;
+  std::unordered_map<const Storage*, Known> known;
+  std::unordered_map<const Storage*, Outside> outside;  // by stand-in
+  Late late;
+  bool step_open = false;      // something was queued since the last end of a step
+  const Event* now = nullptr;  // being booked
+  const Part* numbers = nullptr;
+
+  ~DeviceBoards();
+  int board_of(Device d);
+  void watch(MonitorState& m, Call& c, int at_board, uint32_t at, bool first, Tensors& out);
+  void look(const MonitorState& m, const Tensor& t, StatSlot& slot) const;
+  const char* flush(Board& b, bool& full);
+  void make_room(MonitorState& m, Board& b, size_t slots);
+  const char* book_arrived(MonitorState& m, bool wait);
+  void book(MonitorState& m, Event& e);
+  Operand operand(const Tensor& t, Device d);
+  Tensor guard(Call& c, Board& b, Event& e);
+  void watch_weights(const Call& c, Board& b, Event& e);
+  void pass(Board& b, const Tensor& t, uint32_t slot);
+  StatSlot::Part part_of(uint32_t slot, uint64_t count) const {
+    const BoardSlot& s = numbers->slots[slot];
+    return {.max_bits = s.max_bits, .min_bits = ~s.low_bits, .count = count, .nan = s.nan, .inf = s.inf, .subnormal = s.subnormal};
+  }
+  void recycle();
+};
+
+DeviceBoards::~DeviceBoards() {
+  for (const auto& b : boards) {
+    bool made;
+    // The device must not write to memory that is gone.
+    if (!b->under_way.empty()) b->driver->collected(b->d.index, b->under_way.back().ticket, true, &made);
+    for (const Part& p : b->under_way) b->driver->unpin(p.slots);
+    for (BoardSlot* s : b->spare) b->driver->unpin(s);
+    b->driver->free(b->d.index, b->slots, kSlots * sizeof(BoardSlot));
+  }
+}
+
+/// The board of `d`; -1 where it has none.
+int DeviceBoards::board_of(Device d) {
+  for (size_t i = 0; i < boards.size(); ++i)
+    if (boards[i]->d == d) return int(i);
+  auto b = std::make_unique<Board>();
+  b->d = d, b->driver = &driver_of(d), b->kernels = static_cast<const DeviceKernels*>(b->driver->kernels);
+  if (!b->kernels->observe || !b->kernels->forbid || !b->driver->collect || !b->driver->collected || !b->driver->pin) return -1;
+  b->slots = static_cast<BoardSlot*>(b->driver->allocate(d.index, kSlots * sizeof(BoardSlot), "monitor"));
+  if (!b->slots) raise(Error(ErrorCode::memory, "no room on " + to_string(d) + " for what the monitor gathers").op("Monitor"));
+  const std::vector<BoardSlot> empty(kSlots);
+  boards.push_back(std::move(b));
+  Board& made = *boards.back();
+  if (const char* wrong = made.driver->copy(d.index, made.slots, empty.data(), kSlots * sizeof(BoardSlot), CopyWay::to_device))
+    raise_device(wrong);
+  return int(boards.size() - 1);
+}
+
+// ---- while calls are made ----
+
+DeviceBoards::Operand DeviceBoards::operand(const Tensor& t, Device d) {
+  if (!t.defined()) return {};
+  const TensorImpl& x = impl(t);
+  if (x.weak || x.device != d || !x.storage) return {.t = t};
+  Storage& s = *x.storage;
+  Known& k = known[&s];
+  if (!k.stand_in || k.stand_in->bytes != s.bytes || k.stand_in->data != s.data) {
+    k = {};
+    k.stand_in = borrow_storage(s.data, s.bytes, false, nullptr, nullptr);  // an address to tell it by; nobody reads there
+    k.stand_in->device = d;
+  }
+  return {.t = make_view(k.stand_in, x.spec.dtype, x.spec.shape, x.strides, x.offset),
+          .writer = s.writer,
+          .bytes = s.bytes,
+          .version = s.version.load(std::memory_order_relaxed)};
+}
+
+void DeviceBoards::pass(Board& b, const Tensor& t, uint32_t slot) {
+  const TensorImpl& x = impl(t);
+  const TensorView view{x.data, x.spec.dtype, &x.spec.shape, &x.strides, false};
+  BoardSlot* const to = b.slots + slot;
+  if (const char* wrong = b.kernels->observe(b.d.index, 1, &view, &to)) raise_device(wrong);
+}
+
+/// Sends the board's numbers off.
+const char* DeviceBoards::flush(Board& b, bool& full) {
+  full = b.used && b.under_way.size() >= kMostUnderWay;
+  if (!b.used || full) return nullptr;
+  if (b.spare.empty()) b.spare.push_back(static_cast<BoardSlot*>(b.driver->pin(kSlots * sizeof(BoardSlot))));
+  if (!b.spare.back()) return b.spare.pop_back(), "no pinned memory for what the monitor gathers";
+  Part p{.id = b.part, .slots = b.spare.back()};
+  if (const char* wrong = b.driver->collect(b.d.index, p.slots, b.slots, b.used * sizeof(BoardSlot), &p.ticket)) return wrong;
+  b.spare.pop_back();
+  b.under_way.push_back(p);
+  b.used = 0, ++b.part;
+  return nullptr;
+}
+
+void DeviceBoards::make_room(MonitorState& m, Board& b, size_t slots) {
+  if (b.used + slots <= kSlots) return;
+  m.settle(false);
+  bool full;
+  if (const char* wrong = flush(b, full)) raise_device(wrong);
+  if (!full) return;
+  m.settle(true);  // a program that never calls step(), far ahead of its device
+}
+
+/// A word on the device: whether the gradients of an update are to be left unused.
+Tensor DeviceBoards::guard(Call& c, Board& b, Event& e) {
+  int first, end;
+  MonitorState::gradients_of(c, first, end);
+  const uint32_t rest = b.used++;  // for all that have no slot on the board now
+  e.gradients.push_back(rest);
+  for (int i = first; i < end; ++i) {
+    if (!counts(c.in[i], b.d)) continue;
+    const TensorImpl& x = impl(c.in[i]);
+    const auto it = known.find(x.storage.get());
+    if (it != known.end() && it->second.is(*x.storage) && it->second.part == b.part && it->second.covers(x))
+      e.gradients.push_back(it->second.slot);
+    else
+      pass(b, c.in[i], rest);
+  }
+  Tensor also = c.in.has(1) ? c.in[1] : Tensor();
+  if (also.defined() && also.dtype() != f32) {
+    const ScopeGuard keep;
+    scope().monitor = nullptr, scope().trace = nullptr, scope().grad = false;
+    also = cast(also, f32);
+  }
+  const Tensor word = make_tensor(f32, Shape(), b.d);
+  const float* const other = also.defined() ? reinterpret_cast<const float*>(impl(also).data) : nullptr;
+  if (const char* wrong = b.kernels->forbid(b.d.index, b.slots, int(e.gradients.size()), e.gradients.data(), other,
+                                            reinterpret_cast<float*>(impl(word).data)))
+    raise_device(wrong);
+  return word;
+}
+
+/// The row's result is the first weight; an update that leaves the format may begin with any.
+void DeviceBoards::watch_weights(const Call& c, Board& b, Event& e) {
+  int first, end;
+  MonitorState::gradients_of(c, first, end);
+  const int begin = 2 * first - end;
+  if (begin != c.op.in.size() - 1) return;  // no step whose lists are known
+  const DType dtype = impl(c.in[begin]).spec.dtype;
+  constexpr int kMost = 64;
+  TensorView views[kMost];
+  BoardSlot* to[kMost];
+  int n = 0;
+  for (int i = begin + 1; i < first; ++i) {
+    if (counts(c.in[i], b.d) && impl(c.in[i]).spec.dtype == dtype) {
+      const TensorImpl& x = impl(c.in[i]);
+      views[n] = {x.data, x.spec.dtype, &x.spec.shape, &x.strides, false}, to[n++] = b.slots + e.slot;
+      e.count[0] += uint64_t(x.spec.shape.numel());
+    }
+    if (n < kMost && (n == 0 || i + 1 < first)) continue;
+    if (const char* wrong = b.kernels->observe(b.d.index, n, views, to)) raise_device(wrong);
+    n = 0;
+  }
+}
+
+void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bool first, Tensors& out) {
+  Board& b = *boards[size_t(at_board)];
+  const OpDef& op = c.op;
+  const ArgDef& last = op.in.size() ? op.in[op.in.size() - 1] : arg_of(op, 0);
+  const bool lists = op.in.size() && last.variadic && last.written;  // many tensors that others have seen
+  const int declared = op.out.size(), singles = lists ? std::min(op.in.size() - 1, c.in.size()) : c.in.size();
+  make_room(m, b, size_t(declared + singles + 1));
+  if (known.size() > kMostKnown) known.clear(), outside.clear();
+  step_open = true;
+
+  Event e;
+  e.step = m.step, e.epoch = m.epoch, e.board = at_board, e.part = b.part, e.site = at, e.op = &op, e.first = first,
+  e.recording = c.recording;
+  const Frame* outer = c.scope.frame;
+  while (outer && outer->up) outer = outer->up;
+  e.outer = outer ? outer->op : nullptr;
+  if (first) {  // the rules that look at a call once
+    e.params = std::make_unique<std::byte[]>(op.params.size);
+    std::memcpy(e.params.get(), c.params, op.params.size);
+  }
+  const bool update = c.scope.phase == Phase::optimiser && MonitorState::is_update(op);
+  if (update) e.kind = Event::update;
+  if (c.into) {
+    const GradMeta* const g = impl(*c.into).grad;
+    e.into = true, e.into_weight = g && g->requires_grad;
+  }
+
+  const WatchedArgument* const argument = m.sites[at].argument.get();
+  for (int i = 0; i < c.in.size(); ++i) {
+    Operand o = operand(c.in[i], b.d);
+    if (i < singles && counts(c.in[i], b.d)) {
+      const TensorImpl& x = impl(c.in[i]);
+      Storage& s = *x.storage;
+      Known& k = known[&s];
+      // What the call writes into has a new version already.
+      const bool mine = arg_of(op, i).written || (c.into && impl(*c.into).storage.get() == &s);
+      const bool seen = k.writer && (k.is(s) || (mine && k.version + 1 == s.version.load(std::memory_order_relaxed)));
+      if (!seen || (argument && argument->input == i && !k.covers(x))) {
+        o.slot = int32_t(b.used++);
+        pass(b, c.in[i], uint32_t(o.slot));
+        if ((o.fresh = !seen)) {
+          if (!*s.writer && s.version.load(std::memory_order_relaxed) == 0)
+            s.writer = kLookedAt;  // other memory that comes to lie here has another
+          k.writer = s.writer, k.version = s.version.load(std::memory_order_relaxed), k.part = b.part, k.slot = uint32_t(o.slot);
+          k.offset = x.offset, k.elements = x.spec.shape.numel(), k.dtype = x.spec.dtype;
+          o.writer = s.writer;
+        }
+      }
+    }
+    e.in.push_back(std::move(o));
+  }
+
+  Tensor word;
+  if (update && m.options.protect && singles >= 2 && !std::strcmp(op.in[1].name, "skip")) word = guard(c, b, e), e.guarded = true;
+  e.slot = b.used, b.used += uint32_t(declared);
+  const Watch watch{.board = b.slots + e.slot};
+  const ScopeGuard keep;
+  if (c.into) c.scope.monitor = nullptr;  // a result that is copied into its place is no other op's
+  if (word.defined()) {
+    SmallVector<const Tensor*, 16> in(c.in.data(), c.in.data() + c.in.size());
+    SmallVector<const Spec*, 16> specs;
+    in[1] = &word;
+    for (int i = 0; i < c.specs.size(); ++i) specs.push_back(i == 1 ? &impl(word).spec : &c.specs[i]);
+    Call guarded{op,     c.params,   Inputs(in.data(), int(in.size())), Specs(specs.data(), int(specs.size())), c.out, c.site, c.scope,
+                 c.into, c.recording};
+    out = run_backend_on(b.d, guarded, watch);
+  } else {
+    out = run_backend_on(b.d, c, watch);
+  }
+
+  if (update) watch_weights(c, b, e);
+  // What has been written is known by now, whether it has a slot or not.
+  for (int i = 0; i < c.in.size(); ++i) {
+    if (!arg_of(op, i).written || !counts(c.in[i], b.d)) continue;
+    Storage& s = *impl(c.in[i]).storage;
+    Known& k = known[&s];
+    k.writer = s.writer, k.version = s.version.load(std::memory_order_relaxed), k.part = 0;
+  }
+  for (int i = 0; i < out.size(); ++i) {
+    const Tensor& made = i == 0 && c.into ? *c.into : out[i];
+    const bool watched = counts(out[i], b.d) && counts(made, b.d);
+    if (watched && !*impl(made).storage->writer) impl(made).storage->writer = op.name;
+    Operand o = operand(made, b.d);
+    if (watched) {
+      const TensorImpl& y = impl(made);
+      Known& k = known[y.storage.get()];
+      k.writer = o.writer, k.version = o.version, k.offset = y.offset, k.elements = y.spec.shape.numel(), k.dtype = y.spec.dtype;
+      const bool own = i < declared && (i + 1 < declared || out.size() <= declared) && y.spec.dtype == impl(out[i]).spec.dtype;
+      k.slot = e.slot + uint32_t(i), k.part = own ? b.part : 0;
+      e.count[std::min(i, declared - 1)] += uint64_t(k.elements);
+    }
+    e.out.push_back(std::move(o));
+  }
+  queue.push_back(std::move(e));
+}
+
+bool MonitorState::has_board(Device d) {
+  if (!boards) boards = std::make_shared<DeviceBoards>();
+  return boards->board_of(d) >= 0;
+}
+
+Tensors MonitorState::watch_on_device(Call& c, Device d, uint32_t at, bool first) {
+  Tensors out;
+  boards->watch(*this, c, boards->board_of(d), at, first, out);
+  if (debug) settle(true, true);  // the op is to raise; debug mode may wait
+  return out;
+}
+
+Tensors MonitorState::transfer(Call& c) {
+  Tensors out = run_backend(c, nullptr);
+  const TensorImpl &from = impl(c.in[0]), &to = impl(out[0]);
+  if (!from.storage || !to.storage || !is_inexact(to.spec.dtype)) return out;
+  Taint kind = tainted.find(from.storage.get());
+  if (to.device == cpu_device) {
+    StatSlot s;
+    observe(out[0], s);
+    if (!boards || s.nan.load() + s.inf.load() == 0) return out;
+    settle(true);  // it has arrived: the copy waited
+    if (const auto it = boards->known.find(from.storage.get()); it != boards->known.end() && it->second.is(*from.storage))
+      kind = tainted.find(it->second.stand_in.get());
+    if (kind != TaintedStorages::clean) tainted.set(to.storage.get(), kind);
+  } else if (kind != TaintedStorages::clean && boards) {
+    boards->operand(out[0], to.device);
+    DeviceBoards::Known& k = boards->known[to.storage.get()];
+    if (!*to.storage->writer) to.storage->writer = kLookedAt;
+    k.writer = to.storage->writer, k.version = to.storage->version.load(std::memory_order_relaxed), k.part = 0;
+    tainted.set(k.stand_in.get(), kind);
+  }
+  return out;
+}
+
+bool MonitorState::root_on_device(const Tensor& t) {
+  const Device d = impl(t).device;
+  if (!boards || boards->now || d == cpu_device) return false;
+  DeviceBoards::Event e;
+  e.kind = DeviceBoards::Event::root, e.step = step, e.epoch = epoch;
+  e.in.push_back(boards->operand(t, d));
+  boards->queue.push_back(std::move(e));
+  return boards->step_open = true;
+}
+
+void MonitorState::end_device_step() {
+  if (!boards->step_open) return;
+  boards->step_open = false;
+  for (const auto& b : boards->boards) {
+    bool full;
+    const char* wrong = boards->flush(*b, full);
+    if (!wrong && full) {  // the host is many steps ahead
+      bool made;
+      wrong = b->driver->collected(b->d.index, b->under_way.front().ticket, true, &made);
+      settle(false);
+      if (!wrong) wrong = boards->flush(*b, full);
+    }
+    if (wrong) raise_device(wrong);
+  }
+  DeviceBoards::Event e;
+  e.kind = DeviceBoards::Event::end, e.step = step, e.epoch = epoch;
+  boards->queue.push_back(std::move(e));
+}
+
+// ---- when numbers have arrived ----
+
+/// Parts that nobody will ask for again.
+void DeviceBoards::recycle() {
+  for (size_t i = 0; i < boards.size(); ++i) {
+    Board& b = *boards[i];
+    uint64_t needed = b.part;
+    for (const Event& e : queue)
+      if (e.board == int(i)) {
+        needed = e.part;
+        break;
+      }
+    while (!b.under_way.empty() && b.under_way.front().arrived && b.under_way.front().id < needed)
+      b.spare.push_back(b.under_way.front().slots), b.under_way.pop_front();
+  }
+}
+
+const char* DeviceBoards::book_arrived(MonitorState& m, bool wait) {
+  if (now) return nullptr;
+  while (!queue.empty()) {
+    Event& e = queue.front();
+    numbers = nullptr;
+    if (e.board >= 0) {
+      Board& b = *boards[size_t(e.board)];
+      for (Part& p : b.under_way) {
+        if (p.id != e.part) continue;
+        if (!p.arrived)
+          if (const char* wrong = b.driver->collected(b.d.index, p.ticket, wait, &p.arrived)) return wrong;
+        if (p.arrived) numbers = &p;
+      }
+      if (!numbers) break;
+    }
+    Event booked = std::move(e);
+    queue.pop_front();
+    book(m, booked);
+    if (queue.empty() || queue.front().board != booked.board || queue.front().part != booked.part) recycle();
+  }
+  recycle();
+  return nullptr;
+}
+
+void MonitorState::settle(bool wait, bool may_raise) {
+  if (!boards || boards->now) return;
+  const char* wrong = nullptr;
+  const bool before = std::exchange(quiet, true);
+  if (wait)
+    for (const auto& b : boards->boards) {
+      bool full = true;
+      for (int i = 0; i < 2 && full && !wrong; ++i)
+        if (wrong = boards->flush(*b, full); full && !wrong) wrong = boards->book_arrived(*this, true);
+    }
+  if (!wrong) wrong = boards->book_arrived(*this, wait);
+  quiet = before;
+  if (wrong) {  // the device is broken: there are no numbers to wait for
+    boards->queue.clear();
+    if (may_raise) raise_device(wrong);
+    return;
+  }
+  if (wait) {
+    boards->late.exchange(*this);
+    fold_touched();
+    boards->late.exchange(*this);
+  }
+  if (!may_raise) return;
+  if (const size_t i = std::exchange(raise_fault, 0)) {
+    const Monitor::Finding f = finding(found[i - 1]);
+    raise(Error(ErrorCode::numeric, f.text)
+              .op(f.op.c_str())
+              .path(f.path.c_str())
+              .note("site: " + f.site)
+              .note("step: " + std::to_string(f.step) + ", " + f.phase));
+  }
+}
+
+bool MonitorState::undecided_on_device(size_t i) const {
+  const auto& p = boards->late.pending;
+  return std::find(p.begin(), p.end(), uint32_t(i)) != p.end();
+}
+
+void MonitorState::look(const Tensor& t, StatSlot& slot) const {
+  const TensorImpl& x = impl(t);
+  if (x.weak || x.device == cpu_device || !boards || !boards->now) return observe(t, slot);
+  boards->look(*this, t, slot);
+}
+
+void DeviceBoards::look(const MonitorState& m, const Tensor& t, StatSlot& slot) const {
+  const TensorImpl& x = impl(t);
+  for (const Operand& o : now->in)
+    if (o.slot >= 0 && o.t.is(t)) return slot.merge(part_of(uint32_t(o.slot), uint64_t(x.spec.shape.numel())));
+  const FloatBits f = float_bits(x.spec.dtype);
+  if (const Taint kind = m.tainted.find(x.storage.get()); kind != TaintedStorages::clean) {
+    const bool nan = kind == TaintedStorages::nan;
+    return slot.merge({.max_bits = f.inf + nan, .count = 1, .nan = nan, .inf = !nan});
+  }
+  const auto it = outside.find(x.storage.get());
+  if (it != outside.end() && it->second.version == x.storage->version.load(std::memory_order_relaxed)) {
+    StatSlot::Part p = it->second.seen;
+    if (it->second.offset != x.offset || p.count != uint64_t(x.spec.shape.numel())) p.max_bits = 0, p.min_bits = ~uint64_t(0);
+    return slot.merge(p);  // of another part only whether it is broken
+  }
+  if (const Written* w = m.known(t)) slot.merge({.max_bits = w->max_bits, .min_bits = w->min_bits, .count = w->elements});
+}
+
+/// Books one call as if it had just run.
+void DeviceBoards::book(MonitorState& m, Event& e) {
+  struct Turn {
+    DeviceBoards& b;
+    MonitorState& m;
+    ScopeGuard keep;
+    Turn(DeviceBoards& boards, MonitorState& state, const Event& e) : b(boards), m(state) {
+      b.late.exchange(m), m.step = e.step, m.epoch = e.epoch, b.now = &e;
+    }
+    ~Turn() { b.late.exchange(m), b.now = nullptr; }
+  } turn(*this, m, e);
+  const auto restore = [](const Operand& o) {
+    if (!o.t.defined() || !impl(o.t).storage || !*o.writer) return;
+    Storage& s = *impl(o.t).storage;
+    s.version.store(o.version, std::memory_order_relaxed), s.writer = o.writer;
+  };
+  for (const Operand& o : e.in)
+    if (o.t.defined() && impl(o.t).device != cpu_device) restore(o);
+  if (e.kind == Event::root) return m.root(e.in[0].t);
+  if (e.kind == Event::end) {
+    m.judge_step();
+    m.write_step();
+    m.step_ops = m.step_nan = m.step_inf = m.step_subnormal = 0, m.step_largest = 0;
+    m.bad_site = ~uint32_t(0), m.backward_ran = m.updated = m.jump_seen = false;
+    return;
+  }
+
+  const WatchedSite& site = m.sites[e.site];
+  const int declared = e.op->out.size();
+  SmallVector<const Tensor*, 16> in;
+  SmallVector<const Spec*, 16> specs;
+  SpecList made;
+  Tensors out;
+  constexpr Spec absent{};
+  for (const Operand& o : e.in) {
+    in.push_back(&o.t), specs.push_back(o.t.defined() ? &impl(o.t).spec : &absent);
+    if (o.slot < 0) continue;
+    const TensorImpl& x = impl(o.t);
+    if (o.fresh) m.tainted.set(x.storage.get(), TaintedStorages::clean);
+    outside[x.storage.get()] = {x.storage, part_of(uint32_t(o.slot), uint64_t(x.spec.shape.numel())), x.offset, o.version};
+  }
+  for (const Operand& o : e.out) made.push_back(o.t.defined() ? impl(o.t).spec : Spec{}), out.push_back(o.t);
+  Scope& s = scope();
+  const Frame above{e.outer, nullptr, nullptr, 0, site.site, nullptr};
+  const Frame frame{e.op, e.params.get(), in.data(), int(in.size()), site.site, e.outer && e.outer != e.op ? &above : nullptr};
+  s.phase = site.phase, s.path = site.path, s.frame = &frame, s.monitor = nullptr, s.trace = nullptr;
+  Call c{*e.op,
+         e.params.get(),
+         Inputs(in.data(), int(in.size())),
+         Specs(specs.data(), int(specs.size())),
+         made,
+         site.site,
+         s,
+         e.into ? &out[0] : nullptr,
+         e.recording};
+
+  if (e.first && m.options.foretell) m.lint_call(c, e.site);
+  if (m.sites[e.site].argument) m.look_at_argument(c, m.sites[e.site], e.site);
+  if (e.kind == Event::update) {
+    if (e.op->in.size() > 1 && !std::strcmp(e.op->in[1].name, "skip") && c.in.has(1)) {
+      StatSlot word;
+      m.look(c.in[1], word);
+      if (word.max_bits.load() > 0) return;  // a gradient scaler left this step out
+    }
+    bool bad = false;
+    for (const uint32_t g : e.gradients) bad |= numbers->slots[g].nan + numbers->slots[g].inf > 0;
+    if (bad) {
+      for (const uint32_t i : m.pending) m.found[i].about.severity = Severity::fault;
+      m.pending.clear();
+      if (m.blocked_step != m.step) ++m.blocked, m.blocked_step = m.step;
+      return;
+    }
+    m.note_update();
+  }
+  Taint before[16];
+  const bool overwrites = !m.tainted.empty() || e.into || e.op->out[0].alias_of >= 0;
+  if (overwrites)
+    for (int i = 0; i < c.in.size() && i < 16; ++i)
+      before[i] = c.in[i].defined() && impl(c.in[i]).storage ? m.tainted.find(impl(c.in[i]).storage.get()) : TaintedStorages::clean;
+  Taint worst = m.worst_of(c);
+  alignas(StatSlot) std::byte room[4 * sizeof(StatSlot)];
+  auto* slots = reinterpret_cast<StatSlot*>(room);
+  for (int i = 0; i < declared; ++i) {
+    new (slots + i) StatSlot;
+    if (e.count[i]) slots[i].merge(part_of(e.slot + uint32_t(i), e.count[i]));
+    if (e.into_weight && e.count[i] && !m.pending.empty() &&
+        numbers->slots[e.slot + uint32_t(i)].nan + numbers->slots[e.slot + uint32_t(i)].inf)
+      m.note_update();
+  }
+  for (const Operand& o : e.out) {
+    restore(o);
+    if (o.t.defined() && impl(o.t).storage) outside.erase(impl(o.t).storage.get());
+  }
+  m.last_site = e.site;
+  m.take(c, out, slots, overwrites ? before : nullptr);
+  if (e.kind == Event::update && e.count[0] && slots[0].max_bits.load() >= float_bits(made[0].dtype).inf)
+    worst = std::max(worst, slots[0].nan.load() ? TaintedStorages::nan : TaintedStorages::inf);
+  m.spread(c, worst);
+}
+
+}  // namespace keel

@@ -1,0 +1,345 @@
+// The monitor on another device: the same findings as on the CPU, the same bits as without it, and no wait for the device.
+#include <cmath>
+#include <limits>
+
+#include "device/on_device.h"
+
+namespace keel {
+namespace {
+
+constexpr double kInf = std::numeric_limits<double>::infinity(), kNan = std::numeric_limits<double>::quiet_NaN();
+
+/// Counts what makes the host wait for the device, while it lives.
+struct Waits {
+  explicit Waits(Device d) : driver(const_cast<DeviceDriver*>(&driver_of(d))), before(*driver) {
+    count = 0, was = &before;
+    driver->copy = [](int i, void* to, const void* from, size_t n, CopyWay way) {
+      return count += way == CopyWay::to_host, was->copy(i, to, from, n, way);
+    };
+    driver->synchronize = [](int i) { return ++count, was->synchronize(i); };
+    driver->collected = [](int i, uint64_t ticket, bool wait, bool* made) { return count += wait, was->collected(i, ticket, wait, made); };
+  }
+  ~Waits() { *driver = before; }
+  DeviceDriver* driver;
+  DeviceDriver before;
+  static inline int count;
+  static inline const DeviceDriver* was;
+};
+
+class MonitorOnDevice : public DeviceTest {
+ protected:
+  static std::string line(const Monitor::Finding& f) {
+    return "step " + std::to_string(f.step) + ", " + f.phase + ": " + f.detector + " " + f.kind + " by " + f.op + " in '" + f.path + "', " +
+           std::to_string(f.elements) + " values, " + std::to_string(f.count) + " times";
+  }
+  static std::string all(const Monitor& m) {
+    std::string text;
+    for (const auto& f : m.findings()) text += "fault, " + line(f) + "\n";
+    for (const auto& f : m.warnings()) text += "warning, " + line(f) + "\n";
+    return text;
+  }
+  /// What a monitor says of `steps` calls of body(device, step), here and there.
+  template <class F>
+  std::string same(int steps, F&& body, const MonitorOptions& o = {}) {
+    const auto run = [&](Device where) {
+      manual_seed(11);
+      Monitor m(o);
+      for (int s = 1; s <= steps; ++s) {
+        m.step();
+        body(where, s);
+      }
+      m.step();
+      return all(m);
+    };
+    const std::string here = run(cpu_device), there = run(d);
+    EXPECT_EQ(there, here);
+    return there;
+  }
+};
+
+struct Ratio : nn::Module<Ratio> {
+  nn::Linear top{4, 4}, bottom{4, 4};
+  static void fields(auto& m, auto&& f) { f("top", m.top)("bottom", m.bottom); }
+  Tensor forward(const Tensor& x) const { return top(x) / relu(bottom(x)); }
+};
+struct Net : nn::Module<Net> {
+  nn::Linear up{8, 16}, down{16, 3};
+  nn::LayerNorm norm{16};
+  static void fields(auto& m, auto&& f) { f("up", m.up)("norm", m.norm)("down", m.down); }
+  Tensor forward(const Tensor& x) const { return down(relu(norm(up(x)))); }
+};
+
+TEST_F(MonitorOnDevice, StatisticsAreExact) {
+  for (const DType t : {f32, f64, f16, bf16})
+    for (const int64_t n : {1, 7, 64, 1000, 4099, 100003}) {
+      manual_seed(n);
+      Tensor x = randn({n}, {.dtype = f64}) * exp(4 * randn({n}, {.dtype = f64}));
+      if (n > 10)
+        x[{2}] = 0, x[{5}] = kNan, x[{n - 1}] = -kInf,
+        x[{n / 2}] = 3 * std::exp2(t == f16    ? -24
+                                   : t == bf16 ? -133
+                                   : t == f32  ? -149
+                                               : -1074);
+      const auto seen = [&](Device where) {
+        const Tensor here = x.to(t).to(where), rows = here.expand({3, n});
+        Monitor m;
+        m.step();
+        neg(here), neg(here[{slice(0, n, 2)}]), neg(rows), sum(here), here.clone();
+        if (n > 1) neg(here[{slice(1, n)}]), neg(here[{slice(1, n)}].flip({0}));
+        if (n == 1000)
+          neg(here.reshape({10, 100}).transpose(0, 1)), softmax(here.reshape({10, 100})),
+              add(here.reshape({10, 100}), here[{slice(0, 100)}]);
+        return m.statistics();
+      };
+      const auto here = seen(cpu_device), there = seen(d);
+      ASSERT_EQ(here.size(), there.size());
+      for (size_t i = 0; i < here.size(); ++i) {
+        const auto &a = here[i], &b = there[i];
+        SCOPED_TRACE(a.op + " of " + name_of(t) + " " + std::to_string(n) + ", number " + std::to_string(i));
+        EXPECT_EQ(a.op, b.op);
+        EXPECT_EQ(a.elements, b.elements);
+        EXPECT_EQ(a.nan, b.nan);
+        EXPECT_EQ(a.inf, b.inf);
+        EXPECT_EQ(a.subnormal, b.subnormal);
+        if (a.op == "sum" || a.op == "softmax") continue;  // rounded in another order
+        EXPECT_EQ(a.largest, b.largest);
+        EXPECT_EQ(a.smallest, b.smallest);
+      }
+    }
+}
+
+TEST_F(MonitorOnDevice, NamesTheOpThatMadeIt) {
+  const std::string said = same(3, [](Device where, int s) {
+    static Ratio net;
+    if (s == 1) manual_seed(0), net = Ratio(), net.to(where);
+    sum(square(net(randn({8, 4}).to(where)))).backward();
+  });
+  EXPECT_EQ(said.find("fault, step 1, forward: nonfinite inf by div in 'Ratio'"), 0u) << said;
+  // One value, in the middle of a run: what comes after only passes it on.
+  const std::string planted = same(8,
+                                   [](Device where, int s) {
+                                     const Tensor x = (randn({4, 8}) + 4).to(where), y = exp(x * 0.1), z = log(s == 5 ? y - y : y);
+                                     softmax(z * 2 + z);
+                                   },
+                                   {.foretell = false});
+  EXPECT_EQ(planted,
+            "fault, step 5, forward: nonfinite inf by log in '', 32 values, 1 times\nfault, step 5, forward: nonfinite nan by softmax in "
+            "'', 32 values, 1 times\n");
+  // In the backward phase: the slope of a root at 0.
+  const std::string slope = same(3,
+                                 [](Device where, int s) {
+                                   Tensor w = ones({8}).to(where);
+                                   w.requires_grad_();
+                                   sum(sqrt(w * (s == 2 ? 0.0 : 1.0)) * 3).backward();
+                                 },
+                                 {.foretell = false});
+  EXPECT_NE(slope.find("fault, step 2, backward: nonfinite"), std::string::npos) << slope;
+}
+
+TEST_F(MonitorOnDevice, BadInputs) {
+  const std::string said = same(4,
+                                [](Device where, int s) {
+                                  Tensor x = randn({4, 8});
+                                  if (s == 3) x.data<float>()[10] = float(kNan);
+                                  const Tensor there = x.to(where);
+                                  relu(there * 2), relu(there + 1);
+                                },
+                                {.foretell = false});
+  EXPECT_EQ(said,
+            "fault, step 3, forward: bad input nan input by mul in '', 1 values, 1 times\nfault, step 3, forward: bad input nan input by "
+            "add in '', 1 values, 1 times\n");
+}
+
+TEST_F(MonitorOnDevice, Foretells) {
+  const auto f = [&](Device where) {
+    const Tensor x = ones({8}).to(where), b = (rand({64}) + 0.5).to(where);
+    Monitor m;
+    for (int s = 1; s <= 60; ++s) {
+      m.step();
+      x* std::exp2(1.5 * s) * std::exp2(1.5 * s);
+      reciprocal(b * std::exp2(-1.7 * s));
+    }
+    m.step();
+    std::string text;
+    for (const auto& w : m.warnings()) text += line(w) + ", eta " + std::to_string(w.eta) + "\n";
+    return all(m) + text;
+  };
+  manual_seed(1);
+  const std::string here = f(cpu_device);
+  manual_seed(1);
+  const std::string there = f(d);
+  EXPECT_EQ(here, there);
+  EXPECT_NE(there.find("headroom"), std::string::npos) << there;
+  EXPECT_NE(there.find("denominator"), std::string::npos) << there;
+}
+
+/// A training that goes wrong by its learning rate says so in the same words.
+TEST_F(MonitorOnDevice, FindingsOfATraining) {
+  for (const double lr : {0.05, 1e3}) {
+    const std::string said = same(9, [lr](Device where, int s) {
+      static std::unique_ptr<Net> net;
+      static optim::Optimizer opt;
+      static Tensor x, y;
+      if (s == 1)
+        net = std::make_unique<Net>(), x = randn({16, 8}).to(where), y = randn({16, 3}).to(where), net->to(where),
+        opt = optim::SGD(net->parameters(), {.lr = lr});
+      opt.zero_grad();
+      mean(square((*net)(x)-y)).backward();
+      opt.step();
+    });
+    EXPECT_EQ(said.empty(), lr < 1) << said;
+  }
+}
+
+/// An update that leaves the format is to blame itself, whichever weight it is.
+TEST_F(MonitorOnDevice, UpdatesThatOverflow) {
+  Tensor v = ones({4}).to(d), w = ones({8}).to(d);
+  v.requires_grad_(), w.requires_grad_();
+  optim::SGD opt({v, w}, {.lr = 1e30});
+  Monitor m;
+  for (int s = 1; s <= 2; ++s) {
+    m.step();
+    opt.zero_grad();
+    sum(v * 1e-30 + 0).backward();
+    sum(w * (s == 2 ? 1e20 : 0.0)).backward();
+    opt.step();
+    w * 2.0;
+  }
+  ASSERT_EQ(m.findings().size(), 1u) << all(m);
+  EXPECT_EQ(line(m.findings()[0]), "step 2, optimiser: nonfinite inf by sgd_step in '', 8 values, 1 times");
+}
+
+TEST_F(MonitorOnDevice, SameBitsAndNoWaits) {
+  const auto train = [&](bool watched, bool protect, int& waits) {
+    manual_seed(7);
+    Net net;
+    net.to(d);
+    optim::AdamW opt(net.parameters(), {.lr = 1e-2});
+    const Tensor x = randn({16, 8}).to(d), y = randint(0, 3, {16}).to(d);
+    std::unique_ptr<Monitor> m;
+    if (watched) m = std::make_unique<Monitor>(MonitorOptions{.protect = protect});
+    Tensor loss;
+    const Waits counter(d);
+    for (int s = 0; s < 12; ++s) {
+      if (m) m->step();
+      opt.zero_grad();
+      loss = cross_entropy(net(x), y);
+      loss.backward();
+      nn::clip_grad_norm(net.parameters(), 1.0);
+      opt.step();
+    }
+    waits = Waits::count;
+    if (m) {
+      EXPECT_TRUE(m->findings().empty()) << to_string(m->findings()[0]);
+      EXPECT_GT(Waits::count, waits);  // whoever asks waits
+      EXPECT_EQ(m->statistics()[0].last_step, 12);
+    }
+    std::vector<Tensor> out{loss.detach().to(cpu_device)};
+    for (const Tensor& p : net.parameters()) out.push_back(p.detach().to(cpu_device));
+    return out;
+  };
+  int off = 0, on = 0, guarded = 0;
+  const auto a = train(false, false, off), b = train(true, false, on), c = train(true, true, guarded);
+  for (size_t i = 0; i < a.size(); ++i) {
+    EXPECT_TRUE(array_equal(a[i], b[i])) << i;
+    EXPECT_TRUE(array_equal(a[i], c[i])) << i;
+  }
+  EXPECT_EQ(on, off);
+  // A device that leaves optimisers to the CPU fetches the word for it, once a step.
+  EXPECT_LE(guarded, d.type == DeviceType::cuda ? off : off + 12);
+}
+
+TEST_F(MonitorOnDevice, ProtectsWeights) {
+  for (const int kind : {0, 1, 2}) {
+    Tensor w = ones({8}).to(d), v = ones({8}).to(d);
+    w.requires_grad_(), v.requires_grad_();
+    optim::Optimizer opt = kind == 0   ? optim::Optimizer(optim::SGD({w, v}, {.lr = 0.1, .momentum = 0.9}))
+                           : kind == 1 ? optim::Optimizer(optim::Adam({w, v}, {.lr = 0.1}))
+                                       : optim::Optimizer(optim::RMSprop({w, v}, {.lr = 0.1}));
+    Monitor m({.protect = true});
+    for (int s = 1; s <= 6; ++s) {
+      m.step();
+      const Tensor before = w.detach().clone();
+      Tensor x = ones({8});
+      if (s == 3) x[{2}] = 0;
+      sum(log(x.to(d) * w) + square(v)).backward();
+      if (s == 5) Tensor(v.grad()).fill_(kNan);
+      opt.step();
+      opt.zero_grad();
+      EXPECT_EQ(array_equal(before.to(cpu_device), w.detach().to(cpu_device)), s == 3 || s == 5) << s;
+    }
+    EXPECT_EQ(m.blocked_steps(), 2);
+    ASSERT_FALSE(m.findings().empty());
+    EXPECT_EQ(m.findings()[0].op, "log");
+    EXPECT_EQ(m.findings()[0].step, 3);
+    EXPECT_TRUE(isfinite(w.detach().to(cpu_device)).all().item<bool>());
+    EXPECT_TRUE(isfinite(v.detach().to(cpu_device)).all().item<bool>());
+  }
+}
+
+TEST_F(MonitorOnDevice, BreaksWhenTheNumbersArrive) {
+  const Tensor x = zeros({8}).to(d);
+  for (const BreakOn on : {BreakOn::nonfinite, BreakOn::nan}) {
+    Monitor m({.break_on = on});
+    int64_t at = 0;
+    try {
+      for (int s = 1; s <= 12; ++s) {
+        m.step();
+        at = s;
+        if (s == 4) x / x;
+      }
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), ErrorCode::numeric);
+      EXPECT_EQ(e.op(), "div");
+      EXPECT_NE(std::string(e.what()).find("step: 4, forward"), std::string::npos) << e.what();
+    }
+    EXPECT_GE(at, 4);
+    EXPECT_LE(at, 8);
+    ASSERT_EQ(m.findings().size(), 1u);
+  }
+  set_debug_mode(true);  // waits, and raises in the op
+  EXPECT_THROW(x / x, Error);
+  set_debug_mode(false);
+}
+
+TEST_F(MonitorOnDevice, MoreResultsThanABoardHolds) {
+  const Tensor x = ones({3}).to(d);
+  Monitor m;  // no step() at all
+  for (int i = 0; i < 30000; ++i) x*(i == 20000 ? kNan : 2.0);
+  const auto s = m.statistics();
+  ASSERT_EQ(s.size(), 1u);
+  EXPECT_EQ(s[0].calls, 30000);
+  EXPECT_EQ(s[0].nan, 3);
+  EXPECT_EQ(s[0].elements, 90000);
+  EXPECT_EQ(m.history().size(), 4096u);
+}
+
+TEST_F(MonitorOnDevice, LossScalesAreNoFaults) {
+  for (const bool scaled : {true, false}) {
+    manual_seed(2);
+    Net net;
+    net.to(d);
+    optim::SGD opt(net.parameters(), {.lr = 1e-3});
+    optim::GradScaler scaler({.init_scale = 65536.0 * 32768});
+    const Tensor x = (randn({16, 8}) * 30).to(d);
+    Monitor m;
+    for (int s = 0; s < 8; ++s) {
+      m.step();
+      opt.zero_grad();
+      Tensor loss;
+      {
+        Autocast low(f16);
+        loss = mean(square(net(x)));
+      }
+      if (scaled)
+        scaler.scale(loss).backward(), scaler.step(opt), scaler.update();
+      else
+        (loss * 65536.0 * 32768).backward(), opt.step();
+    }
+    m.step();
+    EXPECT_EQ(m.findings().empty(), scaled) << all(m);
+  }
+}
+
+}  // namespace
+}  // namespace keel
