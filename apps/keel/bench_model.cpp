@@ -12,7 +12,7 @@ struct ModelOptions {
   std::string model, device = "cpu", dtype = "bf16";
   int64_t batch = 0, context = 0, image = 224, threads = 0, per_sample = 1;
   double seconds = 5, clip = 0;
-  bool tiny = false, forward = false, small_stem = false, monitor = false, as_json = false, autocast = false;
+  bool tiny = false, forward = false, small_stem = false, monitor = false, compile = false, as_json = false, autocast = false;
 };
 
 /// What a network is fed with, and how its work is counted.
@@ -31,19 +31,20 @@ class ModelBench {
   void train(Net& net, Opt&& opt, const Work& w) {
     optim::GradScaler scaler({.enabled = low_ == f16});
     const bool cast = o_.autocast && low_ != DType::none;
-    const Tensor x = !cast && low_ != DType::none && is_floating(w.x.dtype()) ? w.x.astype(low_) : w.x;
-    Tensor loss;
-    measure(net, w, [&] {
+    Work at = w;
+    if (!cast && low_ != DType::none && is_floating(w.x.dtype())) at.x = w.x.astype(low_);
+    const Tensor loss = measure(at, [&](const Tensors& in) {
       opt.zero_grad();
+      Tensor loss;
       {
         Autocast guard(cast ? low_ : DType::none, cast);
-        loss = cross_entropy(net(x), w.y);
+        loss = cross_entropy(net(in[0]), in[1]);
       }
       scaler.scale(loss).backward();
       if (o_.clip > 0) scaler.unscale_(opt), nn::clip_grad_norm(net.parameters(), o_.clip);
       scaler.step(opt);
       scaler.update();
-      loss = loss.detach();
+      return loss.detach();
     });
     report(net, w, "training", loss.to(cpu_device).item());
   }
@@ -52,9 +53,9 @@ class ModelBench {
     net.eval();
     if (low_ != DType::none) net.to(low_);
     NoGrad off;
-    Tensor out;
-    const Tensor x = is_floating(w.x.dtype()) && low_ != DType::none ? w.x.astype(low_) : w.x;
-    measure(net, w, [&] { out = net(x); });
+    Work at = w;
+    if (is_floating(w.x.dtype()) && low_ != DType::none) at.x = w.x.astype(low_);
+    measure(at, [&](const Tensors& in) { return net(in[0]); });
     report(net, w, "forward", std::nullopt);
   }
   Device where() const { return where_; }
@@ -67,25 +68,31 @@ class ModelBench {
   }
 
  private:
-  template <class Net, class F>
-  void measure(Net&, const Work& w, F step) {
+  /// Gives what the last step gave.
+  template <class F>
+  Tensor measure(const Work& w, F step) {
     std::unique_ptr<Monitor> watch;
     if (o_.monitor) watch = std::make_unique<Monitor>();
+    const Compiled compiled = compile(step);
+    const Tensors in = w.y.defined() ? Tensors{w.x, w.y} : Tensors{w.x};
+    Tensor last;
     const auto sample = [&] {
       const auto begin = Clock::now();
       for (int64_t i = 0; i < o_.per_sample; ++i) {
         if (watch) watch->step();
-        step();
+        last = o_.compile ? compiled(in)[0] : step(in);
       }
       synchronize(where_);
       return std::chrono::duration<double>(Clock::now() - begin).count() / double(o_.per_sample);
     };
-    for (int i = 0; i < 3; ++i) sample();  // caches fill
+    for (int i = 0; i < (o_.compile ? 6 : 3); ++i) sample();  // caches fill
+    if (o_.compile && !compiled.captured()) fmt::print(stderr, "not captured: {}\n", compiled.reason());
     reset_peak_memory(where_);
     const auto end = Clock::now() + std::chrono::duration<double>(o_.seconds);
     while (Clock::now() < end || rates_.size() < 3) rates_.push_back(w.units / sample());
     peak_ = memory_stats(where_).peak_in_use;
     std::sort(rates_.begin(), rates_.end());
+    return last;
   }
   template <class Net>
   void report(const Net& net, const Work& w, const char* kind, std::optional<double> loss) {
@@ -98,7 +105,8 @@ class ModelBench {
     }
     json j{{"name", o_.model}, {"kind", kind}, {"device", device_text(where_)}, {"dtype", o_.dtype}, {"batch", batch}, {"unit", w.unit},
            {"median", median}, {"best", best}, {"spread", spread}, {"n", rates_.size()}, {"seconds_a_step", w.units / median},
-           {"parameters", net.num_parameters()}, {"peak_bytes", peak_}, {"tiny", o_.tiny}, {"monitor", o_.monitor}, {"autocast", o_.autocast}};
+           {"parameters", net.num_parameters()}, {"peak_bytes", peak_}, {"tiny", o_.tiny}, {"monitor", o_.monitor},
+           {"autocast", o_.autocast}, {"compile", o_.compile}};
     if (loss) j["loss"] = *loss;
     fmt::print("{}\n", j.dump());
   }
@@ -182,6 +190,7 @@ void add_bench_model(CLI::App& bench, Outcome& out) {
   a->add_option("--steps", o->per_sample, "Steps a sample")->check(whole(1))->capture_default_str();
   a->add_option("--threads", o->threads, "Threads; 0: all cores")->check(whole(0, 1024));
   a->add_flag("--monitor", o->monitor, "With the monitor watching");
+  a->add_flag("--compile", o->compile, "Steps captured by the device and replayed");
   a->add_flag("--json", o->as_json, "One JSON object a line");
   a->callback([o, &out] { out.code = bench_model(*o); });
 }

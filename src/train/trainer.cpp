@@ -13,9 +13,11 @@
 #include <memory>
 #include <optional>
 
+#include "base/log.h"
 #include "core/impl.h"
 #include "keel/io/svg_chart.h"
 #include "keel/autograd.h"
+#include "keel/compile.h"
 #include "keel/error.h"
 #include "keel/io/checkpoint.h"
 #include "keel/io/file.h"
@@ -82,6 +84,8 @@ struct Trainer::Session {
   std::optional<io::EventWriter> events;
   std::unique_ptr<Monitor> monitor;
   int64_t faults = 0, warnings = 0, blocked = 0;
+  Compiled step;
+  int64_t compiled_steps = 0;
   std::vector<Monitor::Finding> replayed;  // what computing blocked steps again said, to be passed on
   const int unwinding = std::uncaught_exceptions();
 
@@ -188,7 +192,29 @@ Monitor::Finding Trainer::replay(const Tensor& x, const Tensor& y, const Generat
   return f;
 }
 
+/// What a step does to the weights; gives the loss. Gradients are cleared before and after.
+Tensor Trainer::update(const Tensors& batch, const FitOptions& o) {
+  const Tensor loss = loss_(forward_(batch[0]), batch[1]);
+  loss.backward();
+  if (o.clip_norm > 0) nn::clip_grad_norm(optimizer_.parameters(), o.clip_norm);
+  if (o.clip_value > 0) nn::clip_grad_value(optimizer_.parameters(), o.clip_value);
+  optimizer_.step();
+  optimizer_.zero_grad();
+  return loss.detach();
+}
+
+double Trainer::compiled_step(const data::Batch& b, const FitOptions& o, Session& session) {
+  if (session.compiled_steps == 0) session.step = compile([this, &o](const Tensors& batch) { return update(batch, o); });
+  const Tensor loss = session.step({b.x, b.y})[0];
+  if (++session.compiled_steps == 6 && !session.step.captured())
+    base::log(LogLevel::info, "train", "steps are not captured: " + session.step.reason());
+  if (schedule_.defined() && !o.schedule_by_epoch) schedule_.step();
+  ++steps_;
+  return loss.item();
+}
+
 double Trainer::step(data::Batch b, const FitOptions& o, bool last_of_group, Session& session) {
+  if (o.compile && o.accumulate == 1 && !session.monitor) return compiled_step(b, o, session);
   const bool guarded = session.monitor && o.monitor.options().protect && o.accumulate == 1;
   const Generator::State before = guarded ? default_generator().state() : Generator::State{};
   const Tensor &x = b.x, &y = b.y;

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <string>
 
 #include "keel/keel.h"
@@ -133,6 +134,27 @@ TEST(Trainer, ResumesWithTheSameBits) {
   for (const auto& [name, t] : a) EXPECT_TRUE(array_equal(t, b[name])) << name;
   struct stat s {};
   EXPECT_EQ(stat((other + "/loss.svg").c_str(), &s), 0);
+}
+
+TEST(Trainer, CompiledStepsGiveTheSameBits) {
+  const auto fit = [](bool compiled) {
+    manual_seed(3);
+    nn::Sequential net(nn::Linear(3, 16), nn::Dropout(0.1), nn::ReLU(), nn::Linear(16, 4));
+    optim::AdamW opt(net.parameters(), {.lr = 1e-2});
+    const Tensor x = randn({90, 3});
+    data::Loader batches(data::Dataset::from_tensors(x, argmax(matmul(x, randn({3, 4})), {.axis = 1})), {.batch_size = 16, .shuffle = true});
+    train::Trainer trainer(net, opt, [](const Tensor& out, const Tensor& y) { return cross_entropy(out, y); });
+    const train::Result r = trainer.fit(batches, {.epochs = 4,
+                                                  .progress = false,
+                                                  .schedule = optim::CosineAnnealing(opt, {.total_steps = 24}),
+                                                  .clip_norm = 0.5,
+                                                  .compile = compiled});
+    EXPECT_EQ(r.steps, 24);
+    std::string text = to_string(net.state_dict().begin()->tensor);
+    for (const train::EpochResult& e : r.epochs) text += " " + std::to_string(std::bit_cast<uint64_t>(e.train_loss));
+    return text + to_string(rand({2}));
+  };
+  EXPECT_EQ(fit(true), fit(false));
 }
 
 TEST(Trainer, StopsEarlyAndAccumulates) {

@@ -62,6 +62,8 @@ struct FitOptions {
   double clip_value = 0;              // 0: off
   int64_t accumulate = 1;             // batches a step
   int64_t patience = 0;               // epochs without a better held-out loss before stopping; 0: never stop early
+  bool compile = false;               // steps are recorded, and captured where the device can (keel/compile.h): the same bits, less of the
+                                      // host; not while a monitor watches, nor with `accumulate`
   int64_t checkpoint_steps = 0;       // also checkpoint every so many steps; 0: at epochs' ends only
   Callback<void(const EpochResult&)> on_epoch = {};
   Callback<bool(int64_t step, double loss)> on_step = {};  // false stops the run
@@ -116,6 +118,8 @@ class Trainer {
   struct Session;
   Result run(data::Loader& batches, data::Loader* held_out, const FitOptions& o);
   double step(data::Batch b, const FitOptions& o, bool last_of_group, Session& session);
+  Tensor update(const Tensors& batch, const FitOptions& o);
+  double compiled_step(const data::Batch& b, const FitOptions& o, Session& session);
   Monitor::Finding replay(const Tensor& x, const Tensor& y, const Generator::State& before, int64_t step);
 };
 

@@ -17,10 +17,12 @@ namespace {
 constexpr size_t kUnit = 512, kSmall = size_t(1) << 20, kSmallSegment = size_t(2) << 20, kMiddle = size_t(10) << 20,
                  kMiddleSegment = size_t(20) << 20;
 
+struct Home;
 struct Block {
   char* p;
   size_t bytes;
   bool small, free = true;
+  Home* home = nullptr;  // whose segment it is in
   Block *before = nullptr, *after = nullptr;  // neighbours in the segment
   const char* tag = nullptr;
 };
@@ -28,22 +30,30 @@ struct BySize {
   bool operator()(const Block* a, const Block* b) const { return a->bytes != b->bytes ? a->bytes < b->bytes : a->p < b->p; }
 };
 
+/// Who blocks are handed out to: everybody, or a recording, whose blocks go round among its own work alone.
+struct Home {
+  std::set<Block*, BySize> idle[2];  // [small]
+};
 struct Pool {
   std::mutex mutex;
-  std::set<Block*, BySize> idle[2];  // [small]
+  Home common;
   std::unordered_map<void*, Block*> live;
   MemoryStats stats;
 
-  Block* take_idle(size_t bytes, bool small);
-  Block* new_segment(int device, size_t bytes, bool small);
+  Block* take_idle(Home& home, size_t bytes, bool small);
+  Block* new_segment(int device, Home& home, size_t bytes, bool small);
   int64_t drop_idle_segments(int device);
 };
+thread_local Home* arena = nullptr;  // of this thread's recording
+thread_local int arena_device = -1;
+
 Pool& pool(int device) {
   static Pool* const all = new Pool[kMaxDevices];  // never destroyed: tensors may be freed while the program ends
   return all[device];
 }
 
-Block* Pool::take_idle(size_t bytes, bool small) {
+Block* Pool::take_idle(Home& home, size_t bytes, bool small) {
+  auto& idle = home.idle;
   Block want{nullptr, bytes, small};
   const auto it = idle[small].lower_bound(&want);
   if (it == idle[small].end()) return nullptr;
@@ -54,7 +64,7 @@ Block* Pool::take_idle(size_t bytes, bool small) {
   return b;
 }
 
-Block* Pool::new_segment(int device, size_t bytes, bool small) {
+Block* Pool::new_segment(int device, Home& home, size_t bytes, bool small) {
   const size_t size = small             ? kSmallSegment
                       : bytes < kMiddle ? kMiddleSegment
                                         : (bytes + kSmallSegment - 1) / kSmallSegment * kSmallSegment;
@@ -67,20 +77,20 @@ Block* Pool::new_segment(int device, size_t bytes, bool small) {
     if (!fits() || cudaMalloc(&p, size) != cudaSuccess) return cudaGetLastError(), nullptr;
   }
   stats.bytes_reserved += int64_t(size);
-  return new Block{static_cast<char*>(p), size, small};
+  return new Block{static_cast<char*>(p), size, small, true, &home};
 }
 
 int64_t Pool::drop_idle_segments(int device) {
   int64_t dropped = 0;
   bool waited = false;
-  for (auto& set : idle)
+  for (auto& set : common.idle)
     for (auto it = set.begin(); it != set.end();) {
       Block* b = *it;
       if (b->before || b->after) {
         ++it;
         continue;
       }
-      if (!waited) cudaStreamSynchronize(stream_of(device)), waited = true;
+      if (!waited) cudaStreamSynchronize(queue_of(device)), waited = true;
       cudaFree(b->p);
       dropped += int64_t(b->bytes);
       it = set.erase(it);
@@ -98,17 +108,18 @@ void* allocate(int device, size_t bytes, const char* tag) {
   const bool small = rounded <= kSmall;
   Pool& pool = cuda::pool(device);
   const std::lock_guard lock(pool.mutex);
-  Block* b = pool.take_idle(rounded, small);
+  Home& home = arena && arena_device == device ? *arena : pool.common;
+  Block* b = pool.take_idle(home, rounded, small);
   if (b)
     ++pool.stats.cache_hits;
-  else if (!(b = pool.new_segment(device, rounded, small)))
+  else if (!(b = pool.new_segment(device, home, rounded, small)))
     return nullptr;
   if (const size_t rest = b->bytes - rounded; rest >= (small ? kUnit : kSmall)) {
-    Block* r = new Block{b->p + rounded, rest, small};
+    Block* r = new Block{b->p + rounded, rest, small, true, &home};
     r->before = b, r->after = b->after;
     if (b->after) b->after->before = r;
     b->after = r, b->bytes = rounded;
-    pool.idle[small].insert(r);
+    home.idle[small].insert(r);
   }
   b->free = false, b->tag = tag;
   pool.live.emplace(b->p, b);
@@ -129,20 +140,37 @@ void release(int device, void* p, size_t) {
   ++pool.stats.frees;
   pool.stats.bytes_in_use -= int64_t(b->bytes);
   b->free = true;
+  auto& idle = b->home->idle[b->small];
   if (Block* n = b->after; n && n->free) {
-    pool.idle[b->small].erase(n);
+    idle.erase(n);
     b->bytes += n->bytes, b->after = n->after;
     if (n->after) n->after->before = b;
     delete n;
   }
   if (Block* n = b->before; n && n->free) {
-    pool.idle[b->small].erase(n);
+    idle.erase(n);
     n->bytes += b->bytes, n->after = b->after;
     if (b->after) b->after->before = n;
     delete b;
     b = n;
   }
-  pool.idle[b->small].insert(b);
+  idle.insert(b);
+}
+
+void* open_arena(int device) {
+  arena = new Home, arena_device = device;
+  return arena;
+}
+void close_arena() { arena = nullptr, arena_device = -1; }
+void forget_arena(int device, void* p) {
+  auto* const home = static_cast<Home*>(p);
+  Pool& pool = cuda::pool(device);
+  const std::lock_guard lock(pool.mutex);
+  for (const bool small : {false, true})
+    for (Block* b : home->idle[small]) b->home = &pool.common, pool.common.idle[small].insert(b);
+  for (auto& [address, b] : pool.live)
+    if (b->home == home) b->home = &pool.common;
+  delete home;
 }
 
 MemoryStats memory_of(int device) {

@@ -24,6 +24,21 @@ struct Batch {
   __device__ bool stays() const { return skip && *skip != 0; }
 };
 
+/// Numbers of a row's first input: their values when the kernel is called, or, for a call that is recorded, where they will be. What
+/// follows from them is computed on the device in either case.
+struct Settings {
+  double value[5] = {};
+  const double* at = nullptr;
+  explicit Settings(const TensorView& v) {
+    const auto* p = v.ptr<double>();
+    if (!v.on_host)
+      at = p;
+    else
+      for (int64_t i = 0; i < v.size() && i < 5; ++i) value[i] = p[i];
+  }
+  __device__ double operator[](int i) const { return at ? at[i] : value[i]; }
+};
+
 /// a + w (b - a), from the nearer end.
 template <class C>
 struct Lerp {
@@ -35,26 +50,28 @@ struct Lerp {
   }
 };
 template <class C>
-Lerp<C> lerp(double w) {
+__device__ Lerp<C> lerp(double w) {
   return {C(w) < C(0.5) ? C(w) : C(1) - C(w), C(w) < C(0.5)};
 }
 
 template <class C>
 struct Adam {  // lists: p, g, m, v; with amsgrad the largest v
-  double lr, beta1, beta2, decay, epsilon;
-  C sign;
-  Lerp<C> first;
-  C old_square, new_square;
-  bool amsgrad, decoupled;
-  C rate, eps, shrink;  // of the tensor at hand, which has its own count of steps
+  Settings hyper;  // lr, beta1, beta2, eps, weight decay
+  bool maximize, amsgrad, decoupled;
+  Lerp<C> first = {};
+  C sign = 1, decay = 0, old_square = 0, new_square = 0;
+  C rate = 0, eps = 0, shrink = 1;  // of the tensor at hand, which has its own count of steps
   __device__ void begin(double steps_before) {
+    const double lr = hyper[0], beta1 = hyper[1], beta2 = hyper[2], epsilon = hyper[3], wd = hyper[4];
     const double step = steps_before + 1, c1 = 1 - pow(beta1, step), root = sqrt(1 - pow(beta2, step));
-    rate = C(-(lr / c1) * root), eps = C(epsilon * root), shrink = C(decoupled ? 1 - lr * decay : 1);
+    first = lerp<C>(1 - beta1), sign = maximize ? -1 : 1, old_square = C(beta2), new_square = C(1 - beta2);
+    decay = decoupled ? C(0) : C(wd);
+    rate = C(-(lr / c1) * root), eps = C(epsilon * root), shrink = C(decoupled ? 1 - lr * wd : 1);
   }
   __device__ void operator()(C* x) const {
     x[0] = x[0] * shrink;
     C g = x[1] * sign;
-    if (!decoupled && decay != 0) g = g + C(decay) * x[0];
+    if (decay != 0) g = g + decay * x[0];
     x[2] = first(x[2], g);
     x[3] = x[3] * old_square + (new_square * g) * g;
     C v = x[3];
@@ -65,9 +82,13 @@ struct Adam {  // lists: p, g, m, v; with amsgrad the largest v
 
 template <class C>
 struct Sgd {  // lists: p, g; with momentum the buffer
-  C rate, decay, sign, momentum, share;
-  bool with_momentum, nesterov, fresh = false;
-  __device__ void begin(double steps_before) { fresh = steps_before == 0; }
+  Settings hyper;  // lr, momentum, dampening, weight decay
+  bool maximize, with_momentum, nesterov, fresh = false;
+  C rate = 0, decay = 0, sign = 1, momentum = 0, share = 1;
+  __device__ void begin(double steps_before) {
+    fresh = steps_before == 0;
+    rate = C(-hyper[0]), momentum = C(hyper[1]), share = C(1 - hyper[2]), decay = C(hyper[3]), sign = maximize ? -1 : 1;
+  }
   __device__ void operator()(C* x) const {
     C g = x[1] * sign;
     if (decay != 0) g = g + decay * x[0];
@@ -81,9 +102,12 @@ struct Sgd {  // lists: p, g; with momentum the buffer
 
 template <class C>
 struct Rmsprop {  // lists: p, g, squares; with `centered` means; with momentum the buffer
-  C rate, alpha, eps, decay, sign, momentum;
-  bool centered, with_momentum;
-  __device__ void begin(double) {}
+  Settings hyper;  // lr, alpha, eps, weight decay, momentum
+  bool maximize, centered, with_momentum;
+  C rate = 0, alpha = 0, eps = 0, decay = 0, sign = 1, momentum = 0;
+  __device__ void begin(double) {
+    rate = C(hyper[0]), alpha = C(hyper[1]), eps = C(hyper[2]), decay = C(hyper[3]), momentum = C(hyper[4]), sign = maximize ? -1 : 1;
+  }
   __device__ void operator()(C* x) const {
     C g = x[1] * sign;
     if (decay != 0) g = g + decay * x[0];
@@ -100,8 +124,9 @@ struct Rmsprop {  // lists: p, g, squares; with `centered` means; with momentum 
 };
 template <class C>
 struct Ema {  // lists: the average, the parameter
-  C decay, share;
-  __device__ void begin(double) {}
+  Settings hyper;  // decay
+  C decay = 0, share = 0;
+  __device__ void begin(double) { decay = C(hyper[0]), share = C(1 - hyper[0]); }
   __device__ void operator()(C* x) const { x[0] = decay * x[0] + share * x[1]; }
 };
 
@@ -239,7 +264,7 @@ __global__ void __launch_bounds__(kThreads) power_sums(Batch b, DeviceWalk<1> w,
   if (threadIdx.x == 0) parts[blockIdx.x] = sum;
 }
 __global__ void __launch_bounds__(kThreads)
-    clip_factor(int64_t n, const double* parts, double order, double limit, void* norm, DType t, double* factor) {
+    clip_factor(int64_t n, const double* parts, double order, Settings limit, void* norm, DType t, double* factor) {
   double sum = 0;
   for (int64_t i = threadIdx.x; i < n; i += kThreads) sum = joined(order, sum, parts[i]);
   sum = block_joined(order, sum);
@@ -253,8 +278,8 @@ __global__ void __launch_bounds__(kThreads)
     *static_cast<half*>(norm) = __double2half(v);
   else
     *static_cast<bfloat*>(norm) = __double2bfloat16(v);
-  const double by = limit / (v + 1e-6);
-  *factor = by >= 1 || isinf(limit) ? 1 : by;
+  const double by = limit[0] / (v + 1e-6);
+  *factor = by >= 1 || isinf(limit[0]) ? 1 : by;
 }
 template <class T>
 __global__ void __launch_bounds__(kThreads) scale_kernel(Batch b, DeviceWalk<1> w, bool dense, const double* factor) {
@@ -319,43 +344,27 @@ const char* refuse_wide_word(const void*, Specs in) { return in.has(1) && in[1].
 KEEL_CUDA_KERNEL(adam_step) {
   step_def(k).refuses(refuse_wide_word).run([](const KernelArgs& a) {
     const auto& p = a.get<AdamStepParams>();
-    const int lists = p.amsgrad ? 5 : 4;
-    const double *h = a.in[0].ptr<double>(), lr = h[0], beta1 = h[1], beta2 = h[2], eps = h[3], decay = h[4];
-    return run_steps(a, 2, lists, p.master, true, [&](auto c) {
-      using C = decltype(c);
-      return Adam<C>{lr,       beta1,        beta2,     decay,      eps, C(p.maximize ? -1 : 1), lerp<C>(1 - beta1),
-                     C(beta2), C(1 - beta2), p.amsgrad, p.decoupled};
-    });
+    return run_steps(a, 2, p.amsgrad ? 5 : 4, p.master, true,
+                     [&](auto c) { return Adam<decltype(c)>{Settings(a.in[0]), p.maximize, p.amsgrad, p.decoupled}; });
   });
 }
 KEEL_CUDA_KERNEL(sgd_step) {
   step_def(k).refuses(refuse_wide_word).run([](const KernelArgs& a) {
     const auto& p = a.get<SgdStepParams>();
-    const double *h = a.in[0].ptr<double>(), lr = h[0], momentum = h[1], dampening = h[2], decay = h[3];
-    return run_steps(a, 2, p.momentum ? 3 : 2, p.master, p.momentum, [&](auto c) {
-      using C = decltype(c);
-      return Sgd<C>{C(-lr), C(decay), C(p.maximize ? -1 : 1), C(momentum), C(1 - dampening), p.momentum, p.nesterov};
-    });
+    return run_steps(a, 2, p.momentum ? 3 : 2, p.master, p.momentum,
+                     [&](auto c) { return Sgd<decltype(c)>{Settings(a.in[0]), p.maximize, p.momentum, p.nesterov}; });
   });
 }
 KEEL_CUDA_KERNEL(rmsprop_step) {
   step_def(k).refuses(refuse_wide_word).run([](const KernelArgs& a) {
     const auto& p = a.get<RmspropStepParams>();
-    const int lists = 3 + p.centered + p.momentum;
-    const double *h = a.in[0].ptr<double>(), lr = h[0], alpha = h[1], eps = h[2], decay = h[3], momentum = h[4];
-    return run_steps(a, 2, lists, p.master, true, [&](auto c) {
-      using C = decltype(c);
-      return Rmsprop<C>{C(lr), C(alpha), C(eps), C(decay), C(p.maximize ? -1 : 1), C(momentum), p.centered, p.momentum};
-    });
+    return run_steps(a, 2, 3 + p.centered + p.momentum, p.master, true,
+                     [&](auto c) { return Rmsprop<decltype(c)>{Settings(a.in[0]), p.maximize, p.centered, p.momentum}; });
   });
 }
 KEEL_CUDA_KERNEL(ema_step) {
   step_def(k).run([](const KernelArgs& a) {
-    const double decay = *a.in[0].ptr<double>();
-    return run_steps(a, 1, 2, false, false, [&](auto c) {
-      using C = decltype(c);
-      return Ema<C>{C(decay), C(1 - decay)};
-    });
+    return run_steps(a, 1, 2, false, false, [&](auto c) { return Ema<decltype(c)>{Settings(a.in[0])}; });
   });
 }
 KEEL_CUDA_KERNEL(clip_norm) {
@@ -366,7 +375,8 @@ KEEL_CUDA_KERNEL(clip_norm) {
         return size_t(chunks) * 8;
       })
       .run([](const KernelArgs& a) {
-        const double p = a.get<ClipNormParams>().p, order = std::isinf(p) ? 0 : p, limit = *a.in[0].ptr<double>();
+        const double p = a.get<ClipNormParams>().p, order = std::isinf(p) ? 0 : p;
+        const Settings limit(a.in[0]);
         auto* factor = static_cast<double*>(a.workspace);
         int64_t parts = 0;
         use(a.device);

@@ -53,6 +53,7 @@ DeviceState& state(int device) {
 
 const char* copy(int device, void* to, const void* from, size_t bytes, CopyWay way) {
   if (const cudaError_t e = ready(device)) return text_of(e, "setting up the device");
+  if (way != CopyWay::within && spoils(device, "a copy between host and device")) return "a copy between host and device while recording";
   const cudaStream_t s = stream_of(device);
   const cudaMemcpyKind kind = way == CopyWay::to_host     ? cudaMemcpyDeviceToHost
                               : way == CopyWay::to_device ? cudaMemcpyHostToDevice
@@ -64,7 +65,8 @@ const char* copy(int device, void* to, const void* from, size_t bytes, CopyWay w
 
 const char* synchronize(int device) {
   if (const cudaError_t e = ready(device)) return text_of(e, "setting up the device");
-  return text_of(cudaStreamSynchronize(stream_of(device)), "waiting for the device");
+  if (spoils(device, "a wait for the device")) return "a wait for the device while recording";
+  return text_of(cudaStreamSynchronize(queue_of(device)), "waiting for the device");
 }
 
 bool fault(int device, DeviceFault* to) {
@@ -118,7 +120,7 @@ cudaError_t ready(int device) {
 }
 void use(int device) { ready(device); }  // where it fails, so does the launch that follows
 FaultBoard* faults_of(int device) { return state(device).board; }
-cudaStream_t stream_of(int device) { return state(device).stream; }
+cudaStream_t queue_of(int device) { return state(device).stream; }
 int processors(int device) { return state(device).properties.multiProcessorCount; }
 
 const char* text_of(cudaError_t e, const char* doing) {
@@ -144,6 +146,7 @@ extern "C" __attribute__((visibility("default"))) const keel::DeviceDriver* keel
     d.copy = cuda::copy, d.synchronize = cuda::synchronize, d.fault = cuda::fault;
     d.pin = cuda::pin, d.unpin = cuda::unpin, d.upload = cuda::upload, d.join = cuda::join, d.await = cuda::await;
     d.collect = cuda::collect, d.collected = cuda::collected;
+    d.record_begin = cuda::record_begin, d.record_end = cuda::record_end, d.replay = cuda::replay, d.forget = cuda::forget;
     d.stream = [](int device) -> void* { return cuda::stream_of(device); };
     d.memory = cuda::memory_of, d.reset_peak = cuda::reset_peak, d.set_limit = cuda::set_limit;
     d.release_cached = cuda::release_cached, d.memory_report = cuda::memory_report;

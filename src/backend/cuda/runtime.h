@@ -16,6 +16,8 @@ cudaError_t ready(int device);
 /// The same where the error shows in the call that follows.
 void use(int device);
 /// The stream that all work of `device` goes into.
+cudaStream_t queue_of(int device);
+/// The stream that this thread's work goes into: that one, or, while the thread records, the recording's.
 cudaStream_t stream_of(int device);
 /// Where queued work reports what it finds wrong: `best` is the least call and position so far, `lock` guards `found`, in host memory.
 struct FaultBoard {
@@ -36,6 +38,14 @@ int processors(int device);
 /// Text for an error code, kept until the thread's next call; null for success.
 const char* text_of(cudaError_t e, const char* doing);
 
+// Recordings (record.cpp); DeviceDriver says what they promise.
+const char* record_begin(int device);
+const char* record_end(int device, void** recording);
+const char* replay(int device, void* recording);
+void forget(int device, void* recording);
+/// Whether this thread records work of `device`; if so, the recording is spoilt, and `what` says by what.
+bool spoils(int device, const char* what);
+
 // Copies beside the queue (upload.cpp); DeviceDriver says what they promise.
 void* pin(size_t bytes);
 void unpin(void* p);
@@ -55,6 +65,10 @@ MemoryStats memory_of(int device);
 void reset_peak(int device);
 void set_limit(int device, int64_t bytes);
 int64_t release_cached(int device);
+/// From here to `close_arena`, this thread gets memory that goes round within it alone; after `forget_arena` it is everybody's.
+void* open_arena(int device);
+void close_arena();
+void forget_arena(int device, void* arena);
 void memory_report(int device, size_t wanted, char* text, size_t room);
 
 }  // namespace keel::cuda

@@ -38,11 +38,12 @@ void* pin(size_t bytes) {
 void unpin(void* p) { cudaFreeHost(p); }
 
 const char* upload(int device, void* to, const void* from, size_t bytes, uint64_t* ticket) {
+  if (spoils(device, "a copy between host and device")) return "a copy between host and device while recording";
   Lane* const l = lane(device);
   if (!l) return text_of(cudaGetLastError(), "setting up a second queue");
   const std::lock_guard lock(l->mutex);
   use(device);
-  cudaError_t e = cudaEventRecord(l->queued, stream_of(device));
+  cudaError_t e = cudaEventRecord(l->queued, queue_of(device));
   if (e == cudaSuccess) e = cudaStreamWaitEvent(l->stream, l->queued, 0);
   if (e == cudaSuccess) e = cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, l->stream);
   if (e == cudaSuccess) e = cudaEventRecord(l->made[(l->tickets + 1) % kKept], l->stream);
@@ -50,12 +51,14 @@ const char* upload(int device, void* to, const void* from, size_t bytes, uint64_
   return text_of(e, "copying to the device");
 }
 const char* join(int device, uint64_t ticket) {
+  if (spoils(device, "a wait for a copy")) return "a wait for a copy while recording";
   Lane* const l = lane(device);
   if (!l) return text_of(cudaGetLastError(), "setting up a second queue");
   use(device);
-  return text_of(cudaStreamWaitEvent(stream_of(device), l->made[ticket % kKept], 0), "waiting for a copy");
+  return text_of(cudaStreamWaitEvent(queue_of(device), l->made[ticket % kKept], 0), "waiting for a copy");
 }
 const char* await(int device, uint64_t ticket) {
+  if (spoils(device, "a wait for a copy")) return "a wait for a copy while recording";
   Lane* const l = lane(device);
   if (!l) return text_of(cudaGetLastError(), "setting up a second queue");
   use(device);
