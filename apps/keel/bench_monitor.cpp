@@ -11,29 +11,32 @@ namespace keel::app {
 namespace {
 
 struct CostOptions {
-  std::string only;
+  std::string only, device = "cpu";
+  Device where = cpu_device;
   int64_t rounds = 40, threads = 0;
   double seconds = 20;
   bool as_json = false, sites = false;
 };
 
-/// With one thread the processor's time of this process, which other programs do not lengthen; with more the time on the wall.
-double now_seconds() {
+/// With one thread the processor's time of this process, which other programs do not lengthen; with more, or on a device once it has done
+/// its work, the time on the wall.
+double now_seconds(Device where) {
   timespec t{};
-  clock_gettime(num_threads() == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+  synchronize(where);
+  clock_gettime(num_threads() == 1 && where == cpu_device ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
   return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
 }
 
 /// Of steps after a first one, in which a monitor gets to know the program.
 template <class F>
-double seconds_of(int steps, Monitor* watch, F&& step) {
+double seconds_of(Device where, int steps, Monitor* watch, F&& step) {
   double begin = 0;
   for (int i = 0; i <= steps; ++i) {
-    if (i == 1) begin = now_seconds();
+    if (i == 1) begin = now_seconds(where);
     if (watch) watch->step();
     step();
   }
-  return now_seconds() - begin;
+  return now_seconds(where) - begin;
 }
 
 /// What the monitor looked at in a step, by op and phase: where its time goes.
@@ -46,7 +49,8 @@ void print_load(const Monitor& watch, int steps) {
   std::vector<std::pair<double, std::string>> lines;
   double all = 0;
   for (const auto& [name, l] : load) {
-    lines.emplace_back(l.second / steps, fmt::format("{:<40} {:>6.1f} results {:>9.3f} MB", name, double(l.first) / steps, l.second / steps));
+    lines.emplace_back(l.second / steps,
+                       fmt::format("{:<40} {:>6.1f} results {:>9.3f} MB", name, double(l.first) / steps, l.second / steps));
     all += l.second / steps;
   }
   std::sort(lines.rbegin(), lines.rend());
@@ -83,17 +87,18 @@ struct CharLstm : nn::Module<CharLstm> {
 template <class F>
 void measure(const CostOptions& o, const std::string& name, int steps, F&& step) {
   if (!o.only.empty() && name.find(o.only) == std::string::npos) return;
+  if (o.where != cpu_device) steps *= 20;  // short ones
   for (int i = 0; i < 2; ++i) step();
   std::vector<double> cost, control, off, on;
   const auto end = Clock::now() + std::chrono::duration<double>(o.seconds);
-  double before = seconds_of(steps, nullptr, step);
+  double before = seconds_of(o.where, steps, nullptr, step);
   for (int64_t i = 0; i < 2 * o.rounds && (Clock::now() < end || i < 6); ++i) {
     std::unique_ptr<Monitor> watch;
     if (i % 2) watch = std::make_unique<Monitor>();
-    const double middle = seconds_of(steps, watch.get(), step);
+    const double middle = seconds_of(o.where, steps, watch.get(), step);
     if (watch && o.sites && i == 1) print_load(*watch, steps + 1);
     watch.reset();
-    const double after = seconds_of(steps, nullptr, step);
+    const double after = seconds_of(o.where, steps, nullptr, step);
     (i % 2 ? cost : control).push_back(2 * middle / (before + after) - 1);
     off.push_back(after / steps);
     if (i % 2) on.push_back(middle / steps);
@@ -131,24 +136,32 @@ void measure(const CostOptions& o, const std::string& name, int steps, F&& step)
   std::fflush(stdout);
 }
 
-int bench_monitor(const CostOptions& o) {
+int bench_monitor(CostOptions& o) {
+  o.where = device(o.device);
   if (o.threads > 0) set_num_threads(o.threads);
   if (!o.as_json)
-    fmt::print("{}, {}, {} threads; what the monitor adds to a training step\n", cpu_info().name, cpu_info().isa, num_threads());
+    fmt::print("{}, {}, {} threads; what the monitor adds to a training step on {}\n", cpu_info().name, cpu_info().isa, num_threads(),
+               to_string(o.where));
   manual_seed(0);
   {
     Gpt net({.tied = false, .gelu = Gelu::none});
+    net.to(o.where);
     optim::AdamW opt(net.parameters(), {.lr = 1e-3});
-    measure(o, "char-GPT 4x128 T64 b12 step adamw", 3, step_of(net, opt, randint(0, 65, {12, 64}), randint(0, 65, {12, 64})));
+    measure(o, "char-GPT 4x128 T64 b12 step adamw", 3,
+            step_of(net, opt, randint(0, 65, {12, 64}).to(o.where), randint(0, 65, {12, 64}).to(o.where)));
   }
   {
     CharLstm net(65, 128);
+    net.to(o.where);
     optim::AdamW opt(net.parameters(), {.lr = 1e-3});
-    measure(o, "char-LSTM 1x128 T64 b16 step adamw", 3, step_of(net, opt, randint(0, 65, {16, 64}), randint(0, 65, {16 * 64})));
+    measure(o, "char-LSTM 1x128 T64 b16 step adamw", 3,
+            step_of(net, opt, randint(0, 65, {16, 64}).to(o.where), randint(0, 65, {16 * 64}).to(o.where)));
   }
   ResNet18 net;
+  net.to(o.where);
   optim::SGD opt(net.parameters(), {.lr = 0.1, .momentum = 0.9});
-  measure(o, "ResNet-18 CIFAR step b32 sgd nhwc", 1, step_of(net, opt, randn({32, 3, 32, 32}).channels_last(), randint(0, 10, {32})));
+  measure(o, "ResNet-18 CIFAR step b32 sgd nhwc", 1,
+          step_of(net, opt, randn({32, 3, 32, 32}).to(o.where).channels_last(), randint(0, 10, {32}).to(o.where)));
   return kOk;
 }
 
@@ -162,6 +175,7 @@ void add_bench_monitor(CLI::App& bench, Outcome& out) {
   a->add_option("--rounds", o->rounds, "Most pairs a row")->check(whole(1))->capture_default_str();
   a->add_option("--seconds", o->seconds, "Most seconds a row")->check(positive())->capture_default_str();
   a->add_option("--threads", o->threads, "Threads; 0: all cores")->check(whole(0, 1024));
+  a->add_option("--device", o->device, "Where the networks are: cpu, cuda, cuda:N")->capture_default_str();
   a->add_flag("--sites", o->sites, "Also print what the monitor looks at in a step, by op");
   a->add_flag("--json", o->as_json, "One JSON object a line");
   a->callback([o, &out] { out.code = bench_monitor(*o); });
