@@ -127,7 +127,6 @@ KEEL_OP(cross_entropy, CrossEntropyParams) {
       .alone()
       .out("loss")
       .aux("lse")
-      .cast(Cast::fp32)
       .risk(Risk::exp_range)
       .infer([](auto& p, Specs in) {
         check_classes(in[0], p.axis, "logits");
@@ -140,8 +139,8 @@ KEEL_OP(cross_entropy, CrossEntropyParams) {
           check_class_target(in[0], in[1], p.axis, "logits");
         }
         const Shape rows = without_axis(in[0], p.axis);
-        SpecList out;
-        out.push_back({in[0].dtype, p.reduction == Reduction::none ? rows : Shape()});
+        SpecList out;  // Logits of 16 bits are read as they are; sums of them are none.
+        out.push_back({accumulate_dtype(in[0].dtype), p.reduction == Reduction::none ? rows : Shape()});
         out.push_back({accumulate_dtype(in[0].dtype), rows});
         return out;
       })
@@ -150,7 +149,7 @@ KEEL_OP(cross_entropy, CrossEntropyParams) {
         const double classes = double(x.shape()[axis_of(impl(x).spec, p.axis)]);
         if (is_floating(in[1].dtype())) {
           const Tensor loss = neg(sum(mul(smoothed(acc(in[1]), p.label_smoothing, int64_t(classes)), log_probs), {.axis = p.axis}));
-          return {like(reduce(loss, p.reduction), in[0]), lse};
+          return {reduce(loss, p.reduction), lse};
         }
         const Tensor target = cast(in[1], i64), counted = not_equal(target, p.ignore_index);
         Tensor loss = nll_loss(log_probs, target, {.axis = p.axis, .ignore_index = p.ignore_index, .reduction = Reduction::none});
@@ -158,7 +157,7 @@ KEEL_OP(cross_entropy, CrossEntropyParams) {
           const Tensor even = where(counted, neg(sum(log_probs, {.axis = p.axis})), 0);
           loss = add(mul(loss, 1 - p.label_smoothing), mul(even, p.label_smoothing / classes));
         }
-        return {like(reduce_counted(loss, counted, p.reduction), in[0]), lse};
+        return {reduce_counted(loss, counted, p.reduction), lse};
       })
       .saves(In{0}, In{1}, Out{1})
       .vjp([](auto& p, const VjpArgs& a) -> Tensors {
@@ -182,6 +181,7 @@ KEEL_OP(cross_entropy, CrossEntropyParams) {
 KEEL_OP(cross_entropy_backward, CrossEntropyParams) {
   def.doc("The row's gradient times (softmax(logits) - target), from lse = logsumexp(logits) and class indices.")
       .in("g", kinds::floating)
+      .alone()
       .in("logits", kinds::floating)
       .in("target", kPlaces)
       .alone()

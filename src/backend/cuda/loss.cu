@@ -173,7 +173,8 @@ struct ClassGradient {
   template <class T, int G, int P>
   struct Kernel : RowForm<G> {
     using C = Compute<T>;
-    static __device__ void run(int64_t row, int64_t n, const T* x, const T* g, bool each, const double* counted, Targets targets,
+    template <class Own>
+    static __device__ void run(int64_t row, int64_t n, const T* x, const Own* g, bool each, const double* counted, Targets targets,
                                Smoothing s, const C* lse, T* dx) {
       const RowOf<T, G, P> r(x, row, n);
       const int64_t t = targets.of(row);
@@ -181,9 +182,9 @@ struct ClassGradient {
       r.write(dx + row * n, [&](int64_t i, C v) { return t < 0 ? C(0) : one(v, l, by, i == t, s.share, n); });
     }
   };
-  template <class T, class C>
-  static __device__ void column(int64_t row, int64_t at, int64_t n, int64_t step, const T* x, const T* g, bool each, const double* counted,
-                                Targets targets, Smoothing s, const C* lse, T* dx) {
+  template <class T, class Own, class C>
+  static __device__ void column(int64_t row, int64_t at, int64_t n, int64_t step, const T* x, const Own* g, bool each,
+                                const double* counted, Targets targets, Smoothing s, const C* lse, T* dx) {
     const int64_t t = targets.of(row);
     const C by = scale<C>(row, g, each, counted), l = lse[row];
     for (int64_t k = 0; k < n; ++k) dx[at + k * step] = narrow<T>(t < 0 ? C(0) : one(widen(x[at + k * step]), l, by, k == t, s.share, n));
@@ -294,11 +295,11 @@ KEEL_CUDA_KERNEL(cross_entropy) {
           if (is_floating(target.dtype)) {
             const T* probabilities = target.ptr<T>();
             s = around<ByProbability, T>(a, v, aligned16(x) && aligned16(target), logits, probabilities, smoothing, losses, lse);
-            if (!s.code) s = reduce_losses<T>(a, p.reduction, v.rows(), losses, nullptr, count);
+            if (!s.code) s = reduce_losses<C>(a, p.reduction, v.rows(), losses, nullptr, count);
           } else {
             const Targets targets(a, target, p.ignore_index, v.n);
             s = around<ByClass, T>(a, v, aligned16(x), logits, targets, smoothing, losses, lse);
-            if (!s.code) s = reduce_losses<T>(a, p.reduction, v.rows(), losses, &targets, count);
+            if (!s.code) s = reduce_losses<C>(a, p.reduction, v.rows(), losses, &targets, count);
           }
         });
         return s;
@@ -309,8 +310,9 @@ KEEL_CUDA_KERNEL(cross_entropy_backward) {
       .dtypes(kinds::floating)
       .inputs(Layout::contiguous)
       .refuses([](const void*, Specs in) -> const char* {
-        if (in[0].dtype != in[1].dtype) return "a gradient of another dtype";
-        return in[3].dtype == (in[1].dtype == f64 ? f64 : f32) ? nullptr : "lse of another dtype";
+        const DType wide = in[1].dtype == f64 ? f64 : f32;
+        if (in[0].dtype != wide && in[0].dtype != in[1].dtype) return "a gradient of another dtype";
+        return in[3].dtype == wide ? nullptr : "lse of another dtype";
       })
       .workspace([](const KernelArgs&) -> size_t { return 8; })
       .run([](const KernelArgs& a) {
@@ -324,10 +326,13 @@ KEEL_CUDA_KERNEL(cross_entropy_backward) {
           using C = Compute<T>;
           const Targets targets(a, a.in[2], p.ignore_index, v.n);
           const double* counted = counted_targets(a, p.reduction, targets, v.rows());
-          const T *logits = x.ptr<T>(), *g = a.in[0].ptr<T>();
+          const T* logits = x.ptr<T>();
           const C* lse = a.in[3].ptr<C>();
-          s = around<ClassGradient, T>(a, v, aligned16(x) && aligned16(a.out[0]), logits, g, p.reduction == Reduction::none, counted,
-                                       targets, Smoothing{p.label_smoothing}, lse, a.out[0].ptr<T>());
+          const auto go = [&](const auto* g) {
+            s = around<ClassGradient, T>(a, v, aligned16(x) && aligned16(a.out[0]), logits, g, p.reduction == Reduction::none, counted,
+                                         targets, Smoothing{p.label_smoothing}, lse, a.out[0].ptr<T>());
+          };
+          a.in[0].dtype == x.dtype ? go(static_cast<const T*>(a.in[0].ptr<T>())) : go(static_cast<const C*>(a.in[0].ptr<C>()));
         });
         return s;
       });
