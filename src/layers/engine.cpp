@@ -7,6 +7,7 @@
 #include "base/threads.h"
 #include "keel/error.h"
 #include "keel/ops/cast.h"
+#include "keel/ops/combine.h"
 #include "keel/ops/creation.h"
 #include "keel/ops/elementwise.h"
 #include "keel/ops/reduce.h"
@@ -196,7 +197,7 @@ struct Engine {
   }
   /// Keeps the gradient of a slice until the whole's is wanted: slices that share out a tensor are written once, side by side.
   bool keep_slice(Node& n, int task, const Tensor& g) {
-    if (n.op != &op_slice_view || n.released || !plain() || task < 0 || !b.tasks[size_t(task)].needed) return false;
+    if (n.op != &op_slice_view || n.released || r.create_graph || task < 0 || !b.tasks[size_t(task)].needed) return false;
     Task& t = b.tasks[size_t(task)];
     if (t.grads.size() != 1 || t.grads[0].defined()) return false;
     t.pieces.push_back({Ref<NodeBase>(&n), g});
@@ -207,8 +208,23 @@ struct Engine {
     b.tasks[size_t(task)].pieces.clear();
     Node& first = *static_cast<Node*>(pieces[0].node.get());
     const Spec& whole = first.in_specs[0];
-    if (axis_of(pieces, whole.shape) >= 0) {
-      const Strides order = is_dense(whole.shape, first.in_strides) ? first.in_strides : contiguous_strides(whole.shape);
+    const int axis = axis_of(pieces, whole.shape);
+    const Strides order = is_dense(whole.shape, first.in_strides) ? first.in_strides : contiguous_strides(whole.shape);
+    if (axis >= 0 && scope().trace) {  // by ops, which can be recorded: axes in the order of memory, side by side, and back
+      ScopeGuard guard;
+      scope().grad = false, scope().autocast = DType::none, scope().path = first.path;
+      const int rank = whole.shape.rank();
+      Axes there, back;
+      for (int i = 0; i < rank; ++i) there.push_back(i);
+      std::stable_sort(there.begin(), there.end(), [&](int64_t x, int64_t y) { return order[int(x)] > order[int(y)]; });
+      back.resize(rank);
+      for (int i = 0; i < rank; ++i) back[int(there[i])] = i;
+      Tensors parts;
+      for (const Piece& p : pieces) parts.push_back(permute(p.g, there));
+      b.tasks[size_t(task)].grads[0] = permute(concat(parts, {.axis = int(back[axis])}), back);
+      return;
+    }
+    if (axis >= 0) {
       const Tensor sum = make_tensor(whole.dtype, whole.shape, order, impl(pieces[0].g).device);
       ScopeGuard guard;
       scope().grad = false, scope().autocast = DType::none, scope().path = first.path;
