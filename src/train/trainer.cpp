@@ -12,6 +12,7 @@
 #include <exception>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "base/log.h"
 #include "core/impl.h"
@@ -85,7 +86,9 @@ struct Trainer::Session {
   std::unique_ptr<Monitor> monitor;
   int64_t faults = 0, warnings = 0, blocked = 0;
   Compiled step;
-  int64_t compiled_steps = 0;
+  bool compiled = false, told = false;
+  Shape batch_shape;
+  int64_t alike = 0;  // steps on batches of that shape, one after the other
   std::vector<Monitor::Finding> replayed;  // what computing blocked steps again said, to be passed on
   const int unwinding = std::uncaught_exceptions();
 
@@ -204,9 +207,11 @@ Tensor Trainer::update(const Tensors& batch, const FitOptions& o) {
 }
 
 double Trainer::compiled_step(const data::Batch& b, const FitOptions& o, Session& session) {
-  if (session.compiled_steps == 0) session.step = compile([this, &o](const Tensors& batch) { return update(batch, o); });
+  if (!std::exchange(session.compiled, true)) session.step = compile([this, &o](const Tensors& batch) { return update(batch, o); });
   const Tensor loss = session.step({b.x, b.y})[0];
-  if (++session.compiled_steps == 6 && !session.step.captured())
+  session.alike = b.x.shape() == session.batch_shape ? session.alike + 1 : 1;
+  session.batch_shape = b.x.shape();
+  if (session.alike >= 5 && !session.step.captured() && !std::exchange(session.told, true))
     base::log(LogLevel::info, "train", "steps are not captured: " + session.step.reason());
   if (schedule_.defined() && !o.schedule_by_epoch) schedule_.step();
   ++steps_;
