@@ -9,6 +9,7 @@ from ._errors import (
 )
 from ._functions import debug_mode, enable_grad, no_grad
 from ._keel import *
+from ._lint import LintFinding, Suggestion, lint
 from ._precision import PrecisionProfile, PrecisionReport, analyze_precision, precision_profile
 from ._random import rand, randn, randn_like
 

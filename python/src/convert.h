@@ -47,6 +47,7 @@ void bind_errors(nb::module_& m);
 void bind_tensor(nb::module_& m, nb::class_<Tensor>& c);
 void bind_functions(nb::module_& m);
 void bind_precision(nb::module_& m);
+void bind_lint(nb::module_& m);
 /// Every registered op, as a function of `m` and a method of `c`; and `registry()`, which tells the rows.
 void bind_ops(nb::module_& m, nb::class_<Tensor>& c);
 

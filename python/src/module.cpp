@@ -56,5 +56,6 @@ NB_MODULE(_keel, m) {
   bind_tensor(m, c);
   bind_functions(m);
   bind_precision(m);
+  bind_lint(m);
   bind_ops(m, c);  // last: what has a spelling of its own keeps it
 }

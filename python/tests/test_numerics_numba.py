@@ -70,3 +70,41 @@ def test_in_compiled_functions_and_on_numbers():
     assert kb.div_safe(1.0, 0.0, 7.0) == 7 and math.isnan(kb.div_safe(1.0, 0.0)) and kb.div_safe(1, 4) == 0.25
     with pytest.raises(ValueError, match="zero_tol must be non-negative"):
         kb.div_safe(1.0, 1.0, 0.0, -1.0)
+
+
+ROWS = [
+    [[0, 0, 0], [1, 2, 3], [-4, 5, 0]],
+    [[1e-30, 2e-30, 0], [3e30, 4e30, 1], [1e-12, 0, 0]],
+    [[-INF, -INF, -INF], [-INF, 1, 2], [NAN, 1, 2], [INF, 1, 2], [INF, NAN, 1]],
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("name", ["norm_safe", "normalize_safe", "softmax_safe"])
+def test_rows_as_numpy(name, dtype):
+    mine, theirs = getattr(kb, name), getattr(kn, name)
+    for rows in ROWS[: 1 if dtype is np.int64 else 3]:
+        x = np.array(rows, dtype)
+        for y in (x, x.T, np.stack([x, x[::-1]]), x[:, ::2], x[0]):
+            for axis in range(-y.ndim, y.ndim):
+                got, want = mine(y, axis), theirs(y, axis=axis)
+                assert np.shape(got) == np.shape(want)
+                assert y.ndim == 1 and name == "norm_safe" or got.dtype == want.dtype
+                np.testing.assert_allclose(got, want, rtol=4 * np.finfo(want.dtype).eps, atol=0)
+        if name == "norm_safe":
+            np.testing.assert_allclose(mine(x), theirs(x), rtol=4 * np.finfo(theirs(x).dtype).eps)
+
+
+def test_rows_in_compiled_functions():
+    @numba.njit
+    def all_of(x):
+        return kb.norm_safe(x), kb.norm_safe(x, 1), kb.normalize_safe(x, 1, 1e-6), kb.softmax_safe(x)
+
+    x = np.array([[3.0, 4.0], [0.0, 0.0]])
+    whole, each, unit, share = all_of(x)
+    assert whole == 5 and each.tolist() == [5, 0] and unit.tolist() == [[0.6, 0.8], [0, 0]] and share[1].tolist() == [0.5, 0.5]
+    assert kb.norm_safe(np.ones((0, 3)), 0).tolist() == [0, 0, 0] and kb.softmax_safe(np.ones((2, 0))).shape == (2, 0)
+    with pytest.raises(ValueError, match="axis is out of range"):
+        kb.softmax_safe(x, 2)
+    with pytest.raises(ValueError, match="eps must be positive"):
+        kb.normalize_safe(x, 0, -1.0)

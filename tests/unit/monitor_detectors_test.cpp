@@ -451,6 +451,15 @@ TEST(MonitorDetectors, ShadowOfSumsAndNorms) {
     for (const auto& f : m.warnings()) spoke |= f.op == op && f.detector == "lost bits" && f.lost_ulps < 200;
     EXPECT_TRUE(spoke) << op;
   }
+  {  // squares that overflow within a norm: its result is 0, though what goes in and out is finite
+    Monitor m({.shadow_every = 1});
+    m.step();
+    layer_norm(x, w, b), layer_norm(x * 1e20, w, b);
+    m.step();
+    ASSERT_TRUE(said(m.warnings(), "lost bits"));
+    EXPECT_EQ(said(m.warnings(), "lost bits")->suggestion.kind, "stable_op");
+    EXPECT_EQ(m.warnings().size(), 1u);
+  }
   // Rows whose mean is a hundred thousand deviations from 0 have few digits left after a norm.
   Monitor m({.shadow_every = 1});
   m.step();

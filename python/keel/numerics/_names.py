@@ -8,7 +8,7 @@ NEAR = ("all_near", "any_near", "count_near", "fraction_near", "near", "near_zer
 SOFT = ("soft_clamp", "soft_compare", "soft_near", "soft_relu")
 ULPS = ("ulp_diff", "ulp_next", "ulp_of", "ulp_prev", "ulp_within")
 ROWS = ("norm_safe", "normalize_safe", "softmax_safe")
-"""Functions of whole rows along an axis; Numba's form does not have them."""
+"""Functions of whole rows along an axis."""
 
 ELEMENTS = (*SAFE, *SNAP, *NEAR, *SOFT, *ULPS)
 FUNCTIONS = (*ELEMENTS, *ROWS)

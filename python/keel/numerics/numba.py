@@ -3,7 +3,8 @@ broadcasting).
 
 float32 and float64; integers count as float64. Arguments as in `keel.numerics.numpy`, but all by position or name, without `out` and
 `where`,
-and default and tolerances are numbers: default NaN, tolerances NaN for those of the dtype.
+and default and tolerances are numbers: default NaN, tolerances NaN for those of the dtype. Functions of rows take arrays and an axis, and
+compute in float64.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ from typing import Any
 
 from ._errors import missing
 from ._formats import FORMATS
-from ._names import ELEMENTS
+from ._names import FUNCTIONS
 
 try:
     import numba as nb
     import numpy as np
+    from numba.cpython.unsafe.tuple import tuple_setitem
     from numba.extending import overload
+    from numba.np.unsafe.ndarray import to_fixed_tuple
 except ImportError as e:
     raise missing("Numba", "numba", e) from None
 
-__all__ = list(ELEMENTS)
+__all__ = list(FUNCTIONS)
 
 NAN, INF = math.nan, math.inf
 _NAN_ULPS = 2**63 - 1
@@ -466,3 +469,138 @@ def ulp_diff(a, b):  # type: ignore[no-untyped-def]
 def ulp_within(a, b, max_ulps=4):  # type: ignore[no-untyped-def]
     """Where a == b, or both are finite and at most max_ulps steps apart."""
     return _within(a, b, max_ulps)
+
+
+# Rows along an axis: `count` lines of `width` elements that lie `step` apart. Of line k the first is number k // step * width * step + k %
+# step, in row-major order.
+@_njit
+def _lines(x, axis):  # type: ignore[no-untyped-def]
+    if axis < -x.ndim or axis >= x.ndim:
+        raise ValueError("axis is out of range")
+    step = 1
+    for k in range(axis % x.ndim + 1, x.ndim):
+        step *= x.shape[k]
+    return x.shape[axis % x.ndim], step
+
+
+@_njit
+def _line_norm(flat, first, width, step):  # type: ignore[no-untyped-def]
+    """The root of the sum of squares, which are scaled by the largest."""
+    top = 0.0
+    for i in range(width):
+        size = abs(np.float64(flat[first + i * step]))
+        if not size <= top:
+            top = size
+            if size != size:
+                return NAN
+    if top == 0 or top == INF:
+        return top
+    total = 0.0
+    for i in range(width):
+        total += (np.float64(flat[first + i * step]) / top) ** 2
+    return math.sqrt(total) * top
+
+
+def _norm_of(x: Any, axis: Any) -> Any:
+    raise NotImplementedError
+
+
+@overload(_norm_of)
+def _norm_of_overload(x: Any, axis: Any) -> Any:
+    if not isinstance(x, nb.types.Array):
+        return None
+    none = axis is None or isinstance(axis, nb.types.NoneType) or (isinstance(axis, nb.types.Omitted) and axis.value is None)
+    if none or x.ndim == 0:
+
+        def whole(x: Any, axis: Any) -> Any:
+            return _to(_line_norm(np.ascontiguousarray(x).reshape(-1), 0, x.size, 1), x, x)
+
+        return whole
+    if x.ndim == 1:
+
+        def line(x: Any, axis: Any) -> Any:
+            width, step = _lines(x, axis)
+            return _to(_line_norm(x, 0, width, step), x, x)
+
+        return line
+    number = np.float32 if _bits_of(x) == 32 else np.float64
+    rest = x.ndim - 1
+
+    def lines(x: Any, axis: Any) -> Any:
+        width, step = _lines(x, axis)
+        flat, before = np.ascontiguousarray(x).reshape(-1), axis % x.ndim
+        count = 1
+        shape = to_fixed_tuple(np.array(x.shape)[:-1].copy(), rest)
+        for k in range(rest):
+            extent = x.shape[k if k < before else k + 1]
+            count *= extent
+            shape = tuple_setitem(shape, k, extent)
+        y = np.empty(count, number)
+        for k in range(count):
+            y[k] = number(_line_norm(flat, k // step * width * step + k % step, width, step))
+        return y.reshape(shape)
+
+    return lines
+
+
+def _like(x: Any) -> Any:
+    """Memory for a result of the shape of x, in row-major order."""
+    raise NotImplementedError
+
+
+@overload(_like)
+def _like_overload(x: Any) -> Any:
+    number = np.float32 if _bits_of(x) == 32 else np.float64
+
+    def like(x: Any) -> Any:
+        return np.empty(x.shape, number)
+
+    return like
+
+
+@_njit
+def norm_safe(x, axis=None):  # type: ignore[no-untyped-def]
+    """sqrt(sum of x^2) over an axis (all if not given), without overflow or underflow on the way; NaN where the row holds one."""
+    return _norm_of(x, axis)
+
+
+@_njit
+def normalize_safe(x, axis=-1, eps=1e-12):  # type: ignore[no-untyped-def]
+    """x / max(norm, eps) along an axis: vectors of length 1, and 0 for 0."""
+    if not eps > 0:
+        raise ValueError("eps must be positive")
+    y = _like(x)
+    width, step = _lines(x, axis)
+    flat, out = np.ascontiguousarray(x).reshape(-1), y.reshape(-1)
+    for k in range(out.size // max(width, 1)):
+        first = k // step * width * step + k % step
+        norm = _line_norm(flat, first, width, step)
+        length = eps if norm <= eps else norm
+        for i in range(first, first + width * step, step):
+            out[i] = flat[i] / length
+    return y
+
+
+@_njit
+def softmax_safe(x, axis=-1):  # type: ignore[no-untyped-def]
+    """softmax along an axis, with zeros for a row that is -inf throughout (fully masked)."""
+    y = _like(x)
+    width, step = _lines(x, axis)
+    flat, out = np.ascontiguousarray(x).reshape(-1), y.reshape(-1)
+    for k in range(out.size // max(width, 1)):
+        first = k // step * width * step + k % step
+        last = first + width * step
+        top, bad = -INF, False
+        for i in range(first, last, step):
+            bad = bad or flat[i] != flat[i] or flat[i] == INF
+            top = max(top, np.float64(flat[i]))
+        total = 0.0
+        if not bad and top > -INF:
+            for i in range(first, last, step):
+                total += math.exp(np.float64(flat[i]) - top)
+        for i in range(first, last, step):
+            if bad:
+                out[i] = NAN
+            else:
+                out[i] = math.exp(np.float64(flat[i]) - top) / total if top > -INF else 0.0
+    return y

@@ -73,7 +73,9 @@ int64_t row_width(const Call& c, const TensorImpl& x) {
 /// The worst of some values that were computed twice.
 struct Drift {
   double ulps = 0, got = 0, exact = 0;
-  double offset = 0;  // how many deviations the mean of a normalised row is from 0
+  double offset = 0;   // how many deviations the mean of a normalised row is from 0
+  double squares = 0;  // the largest sum of squares of a normalised row,
+  double most = 0;     // and the largest magnitude that was seen in one
   int looked = 0;
   DType dtype = DType::none;
   /// `scale`: the magnitude that rounding is measured by.
@@ -153,7 +155,7 @@ void MonitorState::shadow_rows(const Call& c, const Tensor& out, uint32_t at) {
     for (int64_t i = 0; i < width; ++i) {
       const double v = value(x, from + i);
       if (norm)
-        squares += (v - mean) * (v - mean);
+        squares += (v - mean) * (v - mean), d.most = std::max(d.most, std::abs(v));
       else if (most > -INFINITY)
         parts += std::exp(v - most);
     }
@@ -161,7 +163,7 @@ void MonitorState::shadow_rows(const Call& c, const Tensor& out, uint32_t at) {
     const double inverse = norm ? 1 / std::sqrt(squares + static_cast<const LayerNormParams*>(c.params)->eps) : 0;
     // A row without variance is what epsilon is for, and one that is masked throughout has no softmax.
     if (norm ? std::sqrt(squares) * inverse < 0.5 : !(parts > 0)) continue;
-    if (norm) d.offset = std::max(d.offset, std::abs(mean) / std::sqrt(squares));
+    if (norm) d.offset = std::max(d.offset, std::abs(mean) / std::sqrt(squares)), d.squares = std::max(d.squares, squares * double(width));
     for (int k = 0; k < kSamples / 2; ++k) {
       const int64_t i = int64_t(scatter(r + uint64_t(k)) % uint64_t(width));
       const double v = value(x, from + i);
@@ -186,7 +188,11 @@ void MonitorState::judge_shadow(const Call& c, uint32_t at, const Drift& d) {
   if (!(d.ulps > options.max_ulp_drift)) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.lost_ulps = d.ulps, about.value = d.got;
-  if (d.offset > 100)
+  if (d.dtype != DType::f64 && d.squares > std::exp2(128))
+    about.suggestion = {"stable_op", 0,
+                        "bound what comes into this norm: it adds up squares in f32, which overflow from magnitudes of " +
+                            number(std::sqrt(std::exp2(128) / d.squares) * d.most) + " on, and what it multiplies by is then 0"};
+  else if (d.offset > 100)
     about.suggestion = {
         "stable_op", 0,
         "take a constant off before this norm, or have a norm earlier: the mean of its rows is " + number(d.offset) + " deviations from 0"};
