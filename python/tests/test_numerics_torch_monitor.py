@@ -143,6 +143,67 @@ def test_gradient_norms():
     assert "growth" in {f.detector for f in grown.findings}
 
 
+@pytest.mark.parametrize("told", [False, True])
+def test_a_loss_that_grows(told):
+    class WithLoss(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.criterion = nn.Linear(4, 1), nn.MSELoss()
+
+        def forward(self, x):
+            y = self.layer(x)
+            return y if told else {"loss": self.criterion(y, x[:, :1])}
+
+    def losses(rate):
+        torch.manual_seed(0)
+        model = WithLoss()
+        optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+        with kt.monitor(model, optimizer=optimizer, read_every=5, cost=None) as m:
+            x = torch.randn(64, 4)
+            for _ in range(20):
+                optimizer.zero_grad()
+                y = model(x)
+                loss = (y - x[:, :1]).square().mean() if told else y["loss"]
+                if told:
+                    m.loss(loss)
+                loss.backward()
+                optimizer.step()
+        return [f for f in m.findings if f.detector == "growth" and f.op == "loss"]
+
+    (f,) = losses(2.0)
+    assert f.severity == "warning" and f.step < 12 and "learning rate" in f.suggestion and 0 < f.eta < 200
+    assert losses(0.1) == []
+
+
+@pytest.mark.parametrize("gain, spoken", [(1e30, ["nonfinite", "loss_scale"]), (1.0, [])])
+def test_a_loss_scale_that_falls(gain, spoken):
+    model = model_of(lambda x: x * gain * gain)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1000)
+    with kt.monitor(model, optimizer=optimizer, read_every=5, cost=None, scaler=scaler) as m:
+        for step in range(12):
+            torch.manual_seed(step)
+            optimizer.zero_grad()
+            # The repaired twin overflows now and then: how a scaler finds its scale.
+            loss = model(torch.randn(8, 4)).square().mean() * (1 if spoken or step not in (0, 1, 2, 6) else math.inf)
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+    assert [f.detector for f in m.findings] == spoken, m.report()
+    if spoken:
+        assert (m.findings[0].path, m.findings[1].path, m.findings[1].phase) == ("1", "1", "forward")
+        with pytest.raises(kt.InstabilityError, match="fell four times"), kt.monitor(
+            model, optimizer=optimizer, scaler=scaler, break_on_instability=True
+        ):
+            for _ in range(8):
+                optimizer.zero_grad()
+                scaler.scale(model(torch.randn(8, 4)).square().mean()).backward()
+                scaler.step(optimizer)
+                scaler.update()
+    else:
+        assert m.steps == 8 and scaler.get_scale() == 64
+
+
 def test_absorbed_updates():
     torch.manual_seed(1)
 

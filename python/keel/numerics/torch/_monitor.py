@@ -78,6 +78,7 @@ class Monitor:
         cost: float | None,
         break_on_instability: bool,
         on_finding: Callable[[Finding], None] | None,
+        scaler: Any,
     ) -> None:
         self.findings: list[Finding] = []
         self.steps = 0
@@ -107,9 +108,14 @@ class Monitor:
         self._seen: dict[tuple[str, str, str], Finding] = {}
         self._handles: list[Any] = []
         self._poisoned: Finding | None = None
+        self._scaler, self._scale, self._skips, self._passed = scaler, 0.0, 0, False
+        self._losses: deque[tuple[int, float]] = deque(maxlen=_HISTORY)
 
     # Life
     def __enter__(self) -> Monitor:
+        if self._scaler is not None and self._scaler.is_enabled():
+            self._scale = self._scaler.get_scale()
+            self._handles.append(self._model.register_forward_pre_hook(lambda *_: self._before_pass()))
         for path, module in self._model.named_modules():
             if next(module.children(), None) is None:
                 if getattr(module, "inplace", False):  # what it overwrites has to be looked at before
@@ -118,6 +124,8 @@ class Monitor:
             if isinstance(module, _NORMS):
                 self._lint_norm(path, module)
                 self._handles.append(module.register_forward_pre_hook(self._norm_hook(path)))
+            if module is self._model or isinstance(module, nn.modules.loss._Loss):
+                self._handles.append(module.register_forward_hook(lambda m, a, output: self._loss_hook(output)))
             if isinstance(module, nn.Softmax):
                 self._handles.append(module.register_forward_hook(self._entropy_hook(path)))
         if not self.steps:
@@ -140,6 +148,7 @@ class Monitor:
     def step(self) -> None:
         """Ends a step: called by the optimizer's hook, or by the program where the monitor was given no optimizer."""
         start = _clock()
+        self._passed, self._skips = False, 0
         self._after_update()
         self._end_step()
         self.steps += 1
@@ -169,6 +178,14 @@ class Monitor:
                 self._level = min(self._level + (2 if self.share > 1.5 * self._cost else 1), len(_LEVELS) - 1)
             elif self.share < self._cost / 4 and self._level > 0:
                 self._level -= 1
+
+    def loss(self, value: Tensor) -> None:
+        """Tells the step's loss where no module gives it: `growth` looks at it."""
+        row = self._row("", "loss", "forward", "loss", torch.float32)
+        if all(row is not known for known in self._step_rows):
+            self._flush()
+            self._step_rows.append(row)
+            self._step_values.append(value.detach().float().reshape(1))
 
     def report(self) -> str:
         """All findings, one a line."""
@@ -261,6 +278,25 @@ class Monitor:
             self._spent += _clock() - start
 
         return hook
+
+    def _loss_hook(self, output: Any) -> None:
+        """A model, or a loss module, that gives one number, or has one under the name of a loss."""
+        if not isinstance(output, Tensor):
+            output = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", None)
+        if isinstance(output, Tensor) and output.numel() == 1 and output.is_floating_point() and output.requires_grad:
+            start = _clock()
+            self.loss(output)
+            self._spent += _clock() - start
+
+    def _before_pass(self) -> None:
+        """Where the scaler took no step after the pass before and lowered its scale, that is how it finds one; not four times in a row."""
+        if self._passed:
+            scale = float(self._scaler.get_scale())
+            if scale < self._scale:
+                self._skips += 1
+                self._judge_scale(scale)
+            self._scale = scale
+        self._passed = True
 
     def _entropy_hook(self, path: str) -> Any:
         """How sure the rows of a softmax of rank 3 or more are (attention): their mean entropy over the possible one, every 8th step."""
@@ -419,6 +455,8 @@ class Monitor:
                 self._judge_absorbed(step, row, v)
             elif row.role == "adam":
                 self._judge_adam(step, v)
+            elif row.role == "loss":
+                self._judge_loss(step, v)
             elif math.isfinite(v) and row.role != "parameter":
                 row.history.append((step, v))
                 if row.role == "denominator":
@@ -516,6 +554,41 @@ class Monitor:
             text = f"gradient norm {v:.3g} grew by {2 ** (sum(rises) / len(rises)):.2g} a step for {len(rises)} steps"
             eta = (127 - math.log2(v)) / (sum(rises) / len(rises))
             self._find(Finding("warning", "growth", step, "", "parameters", "update", text, "a smaller learning rate", eta))
+
+    def _judge_loss(self, step: int, v: float) -> None:
+        """D4: a loss that grows seven times in a row by more than half a bit."""
+        if not math.isfinite(v):
+            return
+        self._losses.append((step, v))
+        last = [x for _, x in list(self._losses)[-8:]]
+        if len(last) < 8 or min(last) <= 0 or any(b < a * math.sqrt(2) for a, b in zip(last, last[1:])):
+            return
+        bits = math.log2(last[-1] / last[0]) / 7
+        text = f"the loss {v:.3g} grew by {2**bits:.2g} a step for 7 steps"
+        hint = "a smaller learning rate, or gradient clipping"
+        self._find(Finding("warning", "growth", step, "", "loss", "forward", text, hint, (127 - math.log2(v)) / bits))
+
+    def _judge_scale(self, scale: float) -> None:
+        """D12: a loss scale that falls without a step between. The passes whose step was left out are not looked at, but for the last."""
+        self._flush()
+        rows, values, parents = self._step_rows, self._step_values, self._parents
+        self._step_rows, self._step_values, self._parents = [], [], []
+        self._known.clear()
+        if self._skips != 4:
+            return
+        path, op, phase = "", "backward", "backward"
+        if rows:
+            numbers = torch.cat([v.to(values[-1].device) for v in values]).tolist()
+            bad = {id(row) for row, v in zip(rows, numbers) if not math.isfinite(v) and row.role in ("in", "out", "grad")}
+            if bad:
+                self._blame(self.steps, rows, dict(zip(map(id, rows), numbers)), parents, bad)
+            if self._poisoned is not None:
+                path, op, phase = self._poisoned.path, self._poisoned.op, self._poisoned.phase
+        text = f"the loss scale fell four times in a row, to {scale:g}, and no step was taken: something overflows at any scale"
+        hint = "what overflows in bfloat16 or float32, or a smaller gain there"
+        finding = self._find(Finding("warning", "loss_scale", self.steps, path, op, phase, text, hint))
+        if self._break:
+            raise InstabilityError(finding)
 
     def _judge_absorbed(self, step: int, row: _Row, share: float) -> None:
         """D7: weights whose update is smaller than half of their last digit."""
@@ -626,15 +699,19 @@ def monitor(
     cost: float | None = 0.04,
     break_on_instability: bool = False,
     on_finding: Callable[[Finding], None] | None = None,
+    scaler: Any = None,
 ) -> Monitor:
     """A context in which every module of `model` is watched: its output, the gradient of that, norm layers' variances, the update.
 
     The largest magnitude of each stays on the device and is read every `read_every` steps. Detectors: `nonfinite` (which module made the
     first NaN or infinity, or between which modules the program did), `headroom` (will overflow its dtype, with steps left), `jump`,
-    `underflow` (float16 gradients), `denominator` (variances of norm layers), `growth` and `gradient_norm`, `adam` (gradients that the
-    second moment does not know), `attention_entropy` (of nn.Softmax), `absorption` (updates too small for 16-bit weights); before the first
-    step `epsilon` (one that its dtype does not have) and `uninitialised` (parameters). With `optimizer` each of its steps ends one here,
-    else call `step()`.
+    `underflow` (float16 gradients), `denominator` (variances of norm layers), `growth` (of gradients and loss) and `gradient_norm`, `adam`
+    (gradients that the second moment does not know), `attention_entropy` (of nn.Softmax), `absorption` (updates too small for 16-bit
+    weights), `loss_scale` (it falls four times without a step between); before the first step `epsilon` (one that its dtype does not have)
+    and `uninitialised` (parameters). With `optimizer` each of its steps ends one here, else call `step()`.
+
+    The loss is seen where `model`, or a loss module in it, returns it (one number, or `loss` of a dict or an output); elsewhere
+    `Monitor.loss(value)` tells it. `scaler`, a torch.amp.GradScaler: passes whose step it leaves out are no faults.
 
     `cost` is the share of a step's time that watching may take, by the host's clock: it begins with every 16th kilobyte of large tensors,
     then goes down to every 16th step, or up to everything. Gradients of parameters are always looked at in
@@ -648,4 +725,4 @@ def monitor(
     >>> m.findings[0].detector
     'nonfinite'
     """
-    return Monitor(model, optimizer, read_every, cost, break_on_instability, on_finding)
+    return Monitor(model, optimizer, read_every, cost, break_on_instability, on_finding, scaler)
