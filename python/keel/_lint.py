@@ -32,15 +32,16 @@ class LintFinding:
 
     def __str__(self) -> str:
         where = f"{self.op} in {self.path}" if self.path else self.op
-        return f"{self.severity}: {self.rule} at {where}: {self.text}" + (f"; to do: {self.suggestion.text}" if self.suggestion.text else "")
+        advice = f"; to do: {self.suggestion.text}" if self.suggestion.text else ""
+        return f"{self.severity}: {self.rule} at {where}: {self.text}{advice}"
 
 
 def lint(f) -> list[LintFinding]:
     """Runs `f()` once, as usual, while its ops are recorded, and judges them by how they are put together: logarithms of softmax, roots and
     quotients of what may be 0, exponentials that nothing bounds, numbers that their dtype rounds to 0 or infinity. No value is looked at.
 
-    One entry a place and rule, in order of appearance; what the backward pass does is not judged. UnsupportedError inside another recording,
-    and for an op whose result's shape depends on data; what f raises comes through.
+    One entry a place and rule, in order of appearance; what the backward pass does is not judged. UnsupportedError inside another
+    recording, and for an op whose result's shape depends on data; what f raises comes through.
 
     >>> x = keel.randn((4, 8))
     >>> [f.rule for f in lint(lambda: keel.log(keel.softmax(x)))]

@@ -10,8 +10,8 @@ void bind_lint(nb::module_& m) {
       [](nb::callable f) {
         nb::list found;
         for (const LintFinding& x : lint([&] { f(); }))
-          found.append(nb::make_tuple(x.severity == Severity::warning ? "warning" : "info", x.rule, x.op, x.path, x.site, x.phase, x.text, x.value,
-                                      nb::make_tuple(x.suggestion.kind, x.suggestion.value, x.suggestion.text), x.count));
+          found.append(nb::make_tuple(x.severity == Severity::warning ? "warning" : "info", x.rule, x.op, x.path, x.site, x.phase, x.text,
+                                      x.value, nb::make_tuple(x.suggestion.kind, x.suggestion.value, x.suggestion.text), x.count));
         return found;
       },
       nb::sig("def _lint(f: typing.Callable[[], object], /) -> list[tuple]"));
