@@ -99,18 +99,10 @@ KernelStatus forward(const KernelArgs& a) {
     std::byte* own = scratch + size_t(task) * 2 * one;
     RowFlow row_flow = flow;
     PendingRow pending, *const later = defers ? &pending : nullptr;
-    PendingNorm several;
-    int64_t i = lo;
-    for (const int64_t many = kGradRows; !rms && defers && flow.wide && r.n % 64 == 0 && i + many <= hi; i += many) {
-      row_flow.ahead = i + 2 * many <= hi ? flow.ahead * many : 0;
-      f.layer_norm_rows(x.read(i, own), w, b, y.target(i, own), r.n, p.eps, element(mean, i), element(rstd, i), row_flow, several);
-    }
-    if (several.x) f.layer_norm_rows(nullptr, w, b, nullptr, r.n, p.eps, nullptr, nullptr, {}, several);
-    row_flow = flow;
-    for (; i < hi; ++i) {
+    for (int64_t i = lo; i < hi; ++i) {
       const void* from = x.read(i, own);
       void* to = y.target(i, own + one);
-      if (i + 1 == hi) row_flow.ahead = 0;
+      if ((hi - i) * r.n <= flow.ahead) row_flow.ahead = 0;
       if (rms)
         f.rms_norm(from, w, to, r.n, p.eps, element(rstd, i), row_flow, later);
       else
@@ -149,6 +141,7 @@ KernelStatus backward(const KernelArgs& a, const Places& at) {
   const bool need_bias = at.dbias > 0 && p.need_bias;
   const RowView g(a.in[0], r), x(a.in[1], r);
   const RowFlow flow = flow_of(a.in[1], r, g.in_place() && x.in_place(), a.stats[0]);
+  const int64_t ahead = flow.ahead ? 4096 / int64_t(size_of(a.in[1].dtype)) : 0;  // near: every line is read once from memory
   const bool stream = p.need_x && streams(a.out[0], r);
   const RowView dx(p.need_x ? a.out[0] : a.in[1], r, stream && !flow.stream);
   const RowLoops f = row_loops(as);
@@ -168,7 +161,7 @@ KernelStatus backward(const KernelArgs& a, const Places& at) {
         many = g.in_place() && x.in_place() ? std::min(kGradRows, end - i) : 1;
         const void *gv = g.read(i, own), *xv = x.read(i, own + one);
         RowFlow row_flow = flow;
-        row_flow.ahead = i + 2 * many <= r.count() ? flow.ahead * many : 0;
+        row_flow.ahead = (r.count() - i - many) * r.n >= ahead ? ahead : 0;
         f.norm_grad(gv, xv, many, w, at.mean < 0 ? nullptr : element(a.in[at.mean], i), element(a.in[at.rstd], i),
                     p.need_x ? dx.target(i, own + 2 * one) : nullptr, p.need_weight ? dw : nullptr, need_bias ? db : nullptr, r.n,
                     row_flow, defers ? &pending : nullptr);

@@ -56,8 +56,9 @@ inline bool streams(const TensorView& y, const Rows& rows) {
 inline RowFlow flow_of(const TensorView& y, const Rows& rows, bool in_place, bool stats) {
   RowFlow f;
   f.stream = streams(y, rows) && !stats;
-  f.wide = rows.n * int64_t(size_of(y.dtype)) > 8192;
-  f.ahead = in_place && y.size() * int64_t(size_of(y.dtype)) > l2_bytes() ? rows.n : 0;
+  f.wide = true;
+  const int64_t row = rows.n * int64_t(size_of(y.dtype));
+  f.ahead = in_place && y.size() * int64_t(size_of(y.dtype)) > l2_bytes() ? (row + 16383) / row * rows.n : 0;
   return f;
 }
 

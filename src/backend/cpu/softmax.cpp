@@ -48,7 +48,7 @@ KernelStatus run_rows(const KernelArgs& a, F f, void (*flush)(const PendingRow&,
     for (int64_t i = lo; i < hi; ++i) {
       const void* from = x.read(i, in);
       const void* other = a.n_in > 1 ? z.read(i, second) : nullptr;
-      own.ahead = i + 1 < hi ? distance : 0;
+      own.ahead = (hi - i) * r.n > distance ? distance : 0;
       f(from, other, y.target(i, out), out, r.n, own, defers ? &pending : nullptr);
       const void* made = y.write(i, out);
       if (a.stats[0]) stat_block(a.out[0].dtype, made, r.n, part);

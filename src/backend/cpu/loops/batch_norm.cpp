@@ -17,10 +17,10 @@ const T* as(const void* p) {
   return static_cast<const T*>(p);
 }
 
-/// Fetches what comes 2 KiB after p, which need not exist.
+/// Fetches what comes 4 KiB after p, which need not exist, to L2.
 template <class T>
 HWY_INLINE void fetch_after(const T* p, bool stream) {
-  if (stream) __builtin_prefetch(reinterpret_cast<const void*>(uintptr_t(p) + 2048), 0, 3);
+  if (stream) __builtin_prefetch(reinterpret_cast<const void*>(uintptr_t(p) + 4096), 0, 2);
 }
 
 template <class T>
@@ -89,7 +89,7 @@ void grad_rows(const void* g_, const void* x_, void* dx_, int64_t rows, int64_t 
   T* dx = static_cast<T*>(dx_);
   for (int64_t k = 0; k < rows; ++k, g += width, x += width, dx += width)
     each_out(dx, width, stream, [&](int64_t i, auto load) HWY_ATTR {
-      fetch_after(x + i, stream), fetch_after(g + i, stream);
+      if (stream) fetch_soon(x + i), fetch_soon(g + i);
       const auto normal = hn::Mul(hn::Sub(load(x + i), load(m + i)), load(r + i));
       return hn::Mul(load(s + i), hn::Sub(hn::Sub(load(g + i), load(mg + i)), hn::Mul(normal, load(mgn + i))));
     });

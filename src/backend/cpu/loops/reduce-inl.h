@@ -159,7 +159,9 @@ HWY_INLINE T reduce_lanes(int64_t n, At at, TailAt tail) {
   while (i < full) {
     const int64_t end = full - i < 16 * W ? full : i + 16 * W;
     const bool whole = end - i == 16 * W;
-    for (; i < end; i += W) { KEEL_UNROLL for (int k = 0; k < L::K; ++k) low.v[k] = M::step(d, low.v[k], at(i + k * L::N)); }
+    L own = low;
+    for (; i < end; i += W) { KEEL_UNROLL for (int k = 0; k < L::K; ++k) own.v[k] = M::step(d, own.v[k], at(i + k * L::N)); }
+    low = own;
     if (deep && whole) {
       high.join(low);
       low.clear();
@@ -231,7 +233,7 @@ struct NoneOf : SumOf {
   }
 };
 /// Two reductions in one pass over a block, each in the order of reduce_lanes: f(i, load, u, v) makes what A and B take in, with load(p) a
-/// whole vector or the masked rest; beside(i) is called once for every W elements.
+/// whole vector or the masked rest; beside(i) is called for every W / 2 elements of whole W.
 template <class A, class B, class T, class F, class Beside>
 HWY_INLINE void reduce_two_lanes(int64_t n, F f, Beside beside, T& out_a, T& out_b) {
   using D = Tag<T>;
@@ -249,14 +251,19 @@ HWY_INLINE void reduce_two_lanes(int64_t n, F f, Beside beside, T& out_a, T& out
   while (i < full) {
     const int64_t end = full - i < 16 * W ? full : i + 16 * W;
     const bool filled = end - i == 16 * W;
+    LA own_a = a;
+    LB own_b = b;
     for (; i < end; i += W) {
-      KEEL_UNROLL for (int k = 0; k < LA::K; ++k) {
-        Vec<D> u, v;
-        f(i + k * LA::N, whole, u, v);
-        a.v[k] = A::step(d, a.v[k], u), b.v[k] = B::step(d, b.v[k], v);
+      KEEL_UNROLL for (int half = 0; half < LA::K; half += LA::K / 2) {
+        KEEL_UNROLL for (int k = half; k < half + LA::K / 2; ++k) {
+          Vec<D> u, v;
+          f(i + k * LA::N, whole, u, v);
+          own_a.v[k] = A::step(d, own_a.v[k], u), own_b.v[k] = B::step(d, own_b.v[k], v);
+        }
+        beside(i + half * LA::N);
       }
-      beside(i);
     }
+    a = own_a, b = own_b;
     if (deep && filled) high_a.join(a), high_b.join(b), a.clear(), b.clear();
   }
   for (int k = 0; k < LA::K && i < n; ++k, i += LA::N) {

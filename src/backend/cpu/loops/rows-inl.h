@@ -1,4 +1,4 @@
-// What norms of rows and their gradients share.
+// What softmax and norms of rows and their gradients share.
 #if defined(KEEL_CPU_LOOPS_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef KEEL_CPU_LOOPS_ROWS_INL_H_
 #undef KEEL_CPU_LOOPS_ROWS_INL_H_
@@ -6,7 +6,7 @@
 #define KEEL_CPU_LOOPS_ROWS_INL_H_
 #endif
 
-#include "backend/cpu/loops/elementwise-inl.h"
+#include "backend/cpu/loops/reduce-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace keel::cpu::HWY_NAMESPACE {
@@ -26,6 +26,33 @@ struct BlockWalk {
     else
       row = 0, column = first += kBlock;
   }
+};
+
+/// What goes along with the two passes of reduce_two over a row, half of it with either: one(i) for the vectors of the row before, and a
+/// later row, which is fetched. A line a call, so that neither loads nor stores of memory come in bursts. n is a multiple of kUnit.
+template <class T, class F>
+class Along {
+ public:
+  static constexpr int64_t kUnit = 64 / int64_t(sizeof(T));
+  HWY_INLINE Along(const T* x, int64_t n, RowFlow flow, F one) : later_(x), n_(n), flow_(flow), one_(one) {}
+  HWY_INLINE void next() {
+    fetch(later_, flow_), later_ += kUnit;
+    some();
+  }
+  HWY_INLINE void some() {
+    if (column_ >= n_) return;
+    KEEL_UNROLL for (int64_t k = 0; k < kUnit; k += int64_t(hn::MaxLanes(Tag<T>()))) one_(column_ + k);
+    column_ += kUnit;
+  }
+  HWY_INLINE void rest() {
+    while (column_ < n_) some();
+  }
+
+ private:
+  const T* later_;
+  int64_t n_, column_ = 0;
+  RowFlow flow_;
+  F one_;
 };
 
 }  // namespace keel::cpu::HWY_NAMESPACE

@@ -18,20 +18,12 @@ struct RowFlow {
 
 /// A row that is computed but for its last pass, which goes along with the next row's, so that arithmetic and stores past the caches do not
 /// take turns: y = from scale, (from - shift) - scale, (from - shift) scale weight + bias, or a gradient of `from` and `other` whose sum is
-/// `scale`. `known`: `first` is what the first pass over the next row gave, which went along too.
+/// `scale`.
 struct PendingRow {
   const void* from = nullptr;
   void* y = nullptr;
   double shift = 0, scale = 0;
   const void* other = nullptr;
-  bool known = false;
-  double first = 0;
-};
-/// kGradRows rows of layer norm whose statistics are known.
-struct PendingNorm {
-  const void* x = nullptr;
-  void* y = nullptr;
-  double mean[kGradRows] = {}, rstd[kGradRows] = {};
 };
 /// Rows of a norm's gradient of which both sums are known, but for their last pass.
 struct PendingGrad {
@@ -68,10 +60,6 @@ struct RowLoops {
   void (*layer_norm)(const void* x, const void* weight, const void* bias, void* y, int64_t n, double eps, void* mean, void* rstd,
                      RowFlow flow, PendingRow* pending);
   void (*layer_norm_flush)(const PendingRow& pending, const void* weight, const void* bias, int64_t n);
-  /// The same of kGradRows rows that lie one after the other, as `pending` asks for it, for rows too long for L1 together with weight and
-  /// bias. n is a multiple of 64. `x` null: writes what is pending.
-  void (*layer_norm_rows)(const void* x, const void* weight, const void* bias, void* y, int64_t n, double eps, void* mean, void* rstd,
-                          RowFlow flow, PendingNorm& pending);
   /// The same without mean and bias: y = x rstd weight, rstd = 1 / sqrt(mean(x^2) + eps). `pending` as above, its scale is rstd.
   void (*rms_norm)(const void* x, const void* weight, void* y, int64_t n, double eps, void* rstd, RowFlow flow, PendingRow* pending);
   void (*rms_norm_flush)(const PendingRow& pending, const void* weight, int64_t n);

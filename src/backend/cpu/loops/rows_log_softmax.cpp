@@ -14,8 +14,8 @@ template <class T>
 void log_softmax(const void* x_, void* y, int64_t n, RowFlow flow, PendingRow* pending) {
   const T* x = static_cast<const T*>(x_);
   const Tag<T> d;
-  const bool spread = spreads<T>(pending, n, flow);
-  T top = spread ? T(0) : pending && pending->known ? T(pending->first) : reduce_row<LargestOf, T>(x, n);
+  const bool along = pending && pending->y;
+  T top = along ? T(0) : reduce_row<LargestOf, T>(x, n);
   T* nowhere = nullptr;
   if (pending) {
     const T* from = static_cast<const T*>(pending->from);
@@ -24,13 +24,8 @@ void log_softmax(const void* x_, void* y, int64_t n, RowFlow flow, PendingRow* p
     const auto beside = [&](int64_t i) HWY_ATTR {
       hn::Stream(hn::Sub(hn::Sub(hn::LoadU(d, from + i), shift), log_sum), d, to + i);
     };
-    const bool known = from && flow.ahead && !flow.wide;
-    double next = 0;
-    const T sum = spread  ? exp_sum_spread(x, nowhere, n, top, flow, beside)
-                  : known ? exp_sum_and_next(x, nowhere, n, top, next, beside)
-                  : from  ? exp_sum_beside(x, nowhere, n, top, flow, beside)
-                          : exp_sum(x, nowhere, n, top, flow);
-    *pending = {x, y, top, log_of(sum), nullptr, known, next};
+    const T sum = along ? exp_sum_along(x, nowhere, n, top, flow, beside) : exp_sum(x, nowhere, n, top, flow);
+    *pending = {x, y, top, log_of(sum)};
     return;
   }
   const T sum = exp_sum(x, nowhere, n, top, flow);

@@ -76,7 +76,8 @@ HWY_NOINLINE void grad_sums_alone(PendingGrad& own, const T* w, int64_t n, RowFl
 template <class T, bool centred>
 HWY_NOINLINE void grad_sums_beside(PendingGrad& own, const T* w, int64_t n, RowFlow flow, const PendingGrad& p, BlockWalk& at) {
   for (int64_t r = 0; r < own.rows; ++r)
-    grad_sums<T, centred>(own, r, w, n, flow, [&](int64_t) HWY_ATTR {
+    grad_sums<T, centred>(own, r, w, n, flow, [&](int64_t i) HWY_ATTR {
+      if (i % kReduceLanes<T> == 0) return;
       grad_span<T, centred>(p, at.row, w, n, at.column, at.column + kReduceLanes<T>, true);
       at.step();
     });
@@ -116,7 +117,6 @@ void norm_grad(const void* g_, const void* x_, int64_t rows, const void* w_, con
     const PendingGrad own{rows, g, x, mean, rstd, dx, dw, db, {}, {}};
     return mean ? grad_rows<T, true>(own, w, n, flow, pending) : grad_rows<T, false>(own, w, n, flow, pending);
   }
-  if (flow.ahead) flow.ahead = n;
   for (int64_t r = 0; r < rows; ++r) {
     const PendingGrad own{1, g + r * n, x + r * n, mean ? mean + r : mean, rstd + r, dx ? dx + r * n : dx, dw, db, {}, {}};
     mean ? grad_rows<T, true>(own, w, n, flow, pending) : grad_rows<T, false>(own, w, n, flow, pending);

@@ -8,14 +8,15 @@
 
 #include "backend/cpu/loops/each-inl.h"
 #include "backend/cpu/loops/reduce-inl.h"
+#include "backend/cpu/loops/rows-inl.h"
 #include "backend/cpu/loops/rows.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace keel::cpu::HWY_NAMESPACE {
 
-/// sum(exp(x - top)); `y`, where not null, receives the terms. beside(i) is called for whole vectors.
-template <class T, class F>
-HWY_NOINLINE T exp_sum_beside(const T* x, T* y, int64_t n, T top_, RowFlow flow, F beside) {
+/// sum(exp(x - top)); `y`, where not null, receives the terms.
+template <class T>
+HWY_NOINLINE T exp_sum(const T* x, T* y, int64_t n, T top_, RowFlow flow) {
   using D = Tag<T>;
   const Vec<D> top = hn::Set(D(), top_);
   return reduce_long<SumOf, T>(
@@ -24,7 +25,6 @@ HWY_NOINLINE T exp_sum_beside(const T* x, T* y, int64_t n, T top_, RowFlow flow,
         const D d;
         fetch(x + i, flow);
         const Vec<D> e = math::exp_bounded(d, hn::Sub(hn::LoadU(d, x + i), top));
-        beside(i);  // which may read what lies at y + i
         if (y) hn::StoreU(e, d, y + i);
         return e;
       },
@@ -34,10 +34,6 @@ HWY_NOINLINE T exp_sum_beside(const T* x, T* y, int64_t n, T top_, RowFlow flow,
         if (y) store_n(e, d, y + i, count);
         return e;
       });
-}
-template <class T>
-HWY_INLINE T exp_sum(const T* x, T* y, int64_t n, T top, RowFlow flow) {
-  return exp_sum_beside(x, y, n, top, flow, [](int64_t) HWY_ATTR {});
 }
 
 template <class T>
@@ -59,46 +55,16 @@ struct LargestOf : MaxOf {
   using MaxOf::join;
 };
 
-/// All at once: sum(exp(x - top)), the terms into `y` where not null, the next row's largest element into `next`, and beside(i).
+/// The largest element into `top` and sum(exp(x - top)), the terms into `y` where not null. beside(i) is called for all vectors of the row
+/// before, about half of them with either pass, as is what is fetched; it may read what lies at y + i.
 template <class T, class F>
-HWY_NOINLINE T exp_sum_and_next(const T* x, T* y, int64_t n, T top_, double& next, F beside) {
+HWY_NOINLINE T exp_sum_along(const T* x, T* y, int64_t n, T& top, RowFlow flow, F beside) {
   using D = Tag<T>;
-  const auto top = hn::Set(D(), top_);
-  T sum, largest;
-  reduce_two<SumOf, LargestOf, T>(
-      n,
-      [&](int64_t i, auto load, auto& e, auto& v) HWY_ATTR {
-        fetch_soon(x + n + i);
-        v = load(x + n + i), e = math::exp_bounded(D(), hn::Sub(load(x + i), top));
-        beside(i);  // which may read what lies at y + i
-        if (y) hn::StoreU(e, D(), y + i);
-      },
-      [](int64_t) HWY_ATTR {}, sum, largest);
-  next = double(largest);
-  return sum;
-}
-
-/// For rows of whole W that do not stay in L1 two at a time: the largest element into `top` and sum(exp(x - top)), the terms into `y` where
-/// not null. beside(i) is called for all vectors of the row before, about half of them with either pass, as is what is fetched; it may read
-/// what lies at y + i.
-template <class T, class F>
-HWY_NOINLINE T exp_sum_spread(const T* x, T* y, int64_t n, T& top, RowFlow flow, F beside) {
-  using D = Tag<T>;
-  constexpr int64_t N = hn::MaxLanes(D()), kUnit = kReduceLanes<T> / 2, kLine = 64 / int64_t(sizeof(T));
-  const T* later = x;
-  int64_t column = 0;
-  const auto some = [&]() HWY_ATTR {
-    if (column >= n) return;
-    KEEL_UNROLL for (int64_t k = 0; k < kUnit; k += N) beside(column + k);
-    column += kUnit;
-  };
-  const auto along = [&](int64_t) HWY_ATTR {
-    for (int64_t k = 0; k < kUnit; k += kLine) fetch(later + k, flow);
-    later += kUnit, some();
-  };
+  Along<T, F> along(x, n, flow, beside);
+  const auto next = [&](int64_t) HWY_ATTR { along.next(); };
   T sum = 0, none = 0;
-  reduce_two<LargestOf, NoneOf, T>(n, [&](int64_t i, auto load, auto& u, auto& v) HWY_ATTR { u = v = load(x + i); }, along, top, none);
-  for (int k = 0; k < 4; ++k) some();  // so that terms never overtake what is still to be read there
+  reduce_two<LargestOf, NoneOf, T>(n, [&](int64_t i, auto load, auto& u, auto& v) HWY_ATTR { u = v = load(x + i); }, next, top, none);
+  for (int k = 0; k < 8; ++k) along.some();  // so that terms never overtake what is still to be read there
   const auto shift = hn::Set(D(), top);
   reduce_two<SumOf, NoneOf, T>(
       n,
@@ -106,12 +72,9 @@ HWY_NOINLINE T exp_sum_spread(const T* x, T* y, int64_t n, T& top, RowFlow flow,
         e = v = math::exp_bounded(D(), hn::Sub(load(x + i), shift));
         if (y) hn::StoreU(e, D(), y + i);
       },
-      along, sum, none);
+      next, sum, none);
+  along.rest();
   return sum;
-}
-template <class T>
-bool spreads(const PendingRow* pending, int64_t n, RowFlow flow) {
-  return pending && pending->y && flow.wide && n % kReduceLanes<T> == 0;
 }
 
 }  // namespace keel::cpu::HWY_NAMESPACE

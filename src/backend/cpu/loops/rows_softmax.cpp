@@ -1,6 +1,5 @@
-// Softmax and log-sum-exp of one row. Three passes over a row that stays in L1 or L2: maximum; exp, stored and
-// summed; scale. Bound by the exp pass in cache and by memory above, where all three go along at once: the first over the next row, the
-// second over this one, the last over the one before.
+// Softmax and log-sum-exp of one row. Three passes over a row that stays in L1 or L2: maximum; exp, stored and summed; scale. Bound by the exp
+// pass in cache and by memory above, where the last pass over one row goes along with the others over the next.
 #include "backend/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/loops/rows_softmax.cpp"
@@ -18,21 +17,16 @@ template <class T>
 void softmax(const void* x_, void* y, void* scratch_, int64_t n, RowFlow flow, PendingRow* pending) {
   const T* x = static_cast<const T*>(x_);
   T* scratch = static_cast<T*>(scratch_);
-  const bool spread = spreads<T>(pending, n, flow);
-  T top = spread ? T(0) : pending && pending->known ? T(pending->first) : reduce_row<LargestOf, T>(x, n);
+  const bool along = pending && pending->y;
+  T top = along ? T(0) : reduce_row<LargestOf, T>(x, n);
   if (pending) {
     const Tag<T> d;
     const T* from = static_cast<const T*>(pending->from);
     T* to = static_cast<T*>(pending->y);
     const auto scale = hn::Set(d, T(pending->scale));
     const auto beside = [&](int64_t i) HWY_ATTR { hn::Stream(hn::Mul(hn::LoadU(d, from + i), scale), d, to + i); };
-    const bool known = from && flow.ahead && !flow.wide;
-    double next = 0;
-    const T sum = spread  ? exp_sum_spread(x, scratch, n, top, flow, beside)
-                  : known ? exp_sum_and_next(x, scratch, n, top, next, beside)
-                  : from  ? exp_sum_beside(x, scratch, n, top, flow, beside)
-                          : exp_sum(x, scratch, n, top, flow);
-    *pending = {scratch, y, 0, T(1) / sum, nullptr, known, next};
+    const T sum = along ? exp_sum_along(x, scratch, n, top, flow, beside) : exp_sum(x, scratch, n, top, flow);
+    *pending = {scratch, y, 0, T(1) / sum};
     return;
   }
   T* e = flow.stream ? scratch : static_cast<T*>(y);

@@ -64,7 +64,7 @@ void row_grad(const void* g_, const void* y_, void* dx, int64_t n, RowFlow flow,
   const auto beside = [&](int64_t i) HWY_ATTR {
     hn::Stream(Form::dx(D(), hn::LoadU(D(), from + i), hn::LoadU(D(), other + i), total), D(), to + i);
   };
-  *pending = {g, dx, 0, from ? grad_sum<Form>(g, y, n, flow, beside) : grad_sum<Form>(g, y, n, flow, alone), y, false, 0};
+  *pending = {g, dx, 0, from ? grad_sum<Form>(g, y, n, flow, beside) : grad_sum<Form>(g, y, n, flow, alone), y};
 }
 template <class Form, class T>
 void grad_flush(const PendingRow& p, int64_t n) {

@@ -26,13 +26,13 @@ KEEL_LANES1(Silu, math::silu(d, x))
 
 template <template <class> class Op>
 void stream(const void* x_, void* y_, int64_t n, const double* args) {
-  constexpr int64_t N = hn::MaxLanes(Tag<float>()), kAhead = 512;  // 2 KiB: by measurement, as good as 1 and better than 4
+  constexpr int64_t N = hn::MaxLanes(Tag<float>()), kAhead = 1024;  // 4 KiB, to L2: by measurement, quicker than to L1
   const Tag<float> d;
   const Op<Tag<float>> op(d, args);
   const float* x = static_cast<const float*>(x_);
   float* y = static_cast<float*>(y_);
   for (int64_t i = 0; i < n; i += 16) {
-    __builtin_prefetch(reinterpret_cast<const void*>(uintptr_t(x + i) + kAhead * sizeof(float)), 0, 3);
+    __builtin_prefetch(reinterpret_cast<const void*>(uintptr_t(x + i) + kAhead * sizeof(float)), 0, 2);
     KEEL_UNROLL for (int64_t k = i; k < i + 16; k += N) hn::Stream(op(d, hn::LoadU(d, x + k)), d, y + k);
   }
 }
