@@ -24,16 +24,16 @@ KEEL_LANES1(Gelu, math::gelu(d, x))
 KEEL_LANES1(GeluTanh, math::gelu_tanh(d, x))
 KEEL_LANES1(Silu, math::silu(d, x))
 
-/// By measurement: operands are fetched 4 KiB ahead into L2; `near`, for the longest arithmetic, 2 KiB ahead into L1.
-template <template <class> class Op, bool near = false>
+/// By measurement: operands are fetched 4 KiB ahead into L2; `kNear`, for the longest arithmetic, 2 KiB ahead into L1.
+template <template <class> class Op, bool kNear = false>
 void stream(const void* x_, void* y_, int64_t n, const double* args) {
-  constexpr int64_t N = hn::MaxLanes(Tag<float>()), kAhead = near ? 512 : 1024;
+  constexpr int64_t N = hn::MaxLanes(Tag<float>()), kAhead = kNear ? 512 : 1024;
   const Tag<float> d;
   const Op<Tag<float>> op(d, args);
   const float* x = static_cast<const float*>(x_);
   float* y = static_cast<float*>(y_);
   for (int64_t i = 0; i < n; i += 16) {
-    __builtin_prefetch(reinterpret_cast<const void*>(uintptr_t(x + i) + kAhead * sizeof(float)), 0, near ? 3 : 2);
+    __builtin_prefetch(reinterpret_cast<const void*>(uintptr_t(x + i) + kAhead * sizeof(float)), 0, kNear ? 3 : 2);
     KEEL_UNROLL for (int64_t k = i; k < i + 16; k += N) hn::Stream(op(d, hn::LoadU(d, x + k)), d, y + k);
   }
 }
