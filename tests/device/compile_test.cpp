@@ -149,6 +149,43 @@ TEST_F(CompilesOnDevice, FollowsWeightsThatAreReplaced) {
   check("another", 4);
 }
 
+/// State that is loaded in the middle of a run is what the next step begins from; running statistics move as they do without a recording.
+TEST_F(CompilesOnDevice, FollowsStateThatIsLoaded) {
+  const auto on_host = [](const StateDict& s) {
+    StateDict copies;
+    for (const StateDict::Entry& e : s) copies.set(e.name, copy(e.tensor.detach().to(cpu_device)));
+    return copies;
+  };
+  StateDict end[2];
+  for (const bool compiled : {false, true}) {
+    manual_seed(3);
+    nn::Sequential net(nn::Linear(6, 16), nn::BatchNorm1d(16), nn::ReLU(), nn::Linear(16, 3));
+    net.to(d);
+    optim::SGD opt(net.parameters(), {.lr = 0.1, .momentum = 0.9});
+    const auto f = [&](const Tensors& in) {
+      opt.zero_grad();
+      const Tensor loss = cross_entropy(net(in[0]), in[1]);
+      loss.backward();
+      opt.step();
+      return loss.detach();
+    };
+    const Compiled step = compile(f);
+    StateDict weights, state;
+    for (int i = 0; i < 20; ++i) {
+      const Tensors batch = {randn({8, 6}).to(d), randint(0, 3, {8}).to(d)};
+      if (i == 6) weights = on_host(net.state_dict()), state = on_host(opt.state_dict());
+      if (i == 12) net.load_state_dict(weights), opt.load_state_dict(state);
+      compiled ? step(batch) : Tensors{f(batch)};
+    }
+    if (compiled) {
+      EXPECT_TRUE(step.captured()) << step.reason();
+      EXPECT_GT(step.replays(), 12);
+    }
+    end[compiled].merge(on_host(net.state_dict()), "net."), end[compiled].merge(on_host(opt.state_dict()), "opt.");
+  }
+  for (const StateDict::Entry& e : end[0]) expect_same_bits(*end[1].find(e.name), e.tensor, e.name);
+}
+
 TEST_F(CompilesOnDevice, SaysWhyNot) {
   const Tensor x = randn({4}).to(d);
   const auto settles = [&](auto f) {
