@@ -30,7 +30,8 @@ struct BySize {
   bool operator()(const Block* a, const Block* b) const { return a->bytes != b->bytes ? a->bytes < b->bytes : a->p < b->p; }
 };
 
-/// Who blocks are handed out to: everybody, or a recording, whose blocks go round among its own work alone.
+/// Who blocks are handed out to: everybody, or a recording, whose blocks go round among its own work alone. All of a recording's memory is
+/// in use as long as it lives.
 struct Home {
   std::set<Block*, BySize> idle[2];  // [small]
 };
@@ -41,8 +42,13 @@ struct Pool {
   MemoryStats stats;
 
   Block* take_idle(Home& home, size_t bytes, bool small);
+  Block* adopt_segment(Home& home, size_t bytes, bool small);
   Block* new_segment(int device, Home& home, size_t bytes, bool small);
   int64_t drop_idle_segments(int device);
+  void use_bytes(int64_t n) {
+    stats.bytes_in_use += n;
+    stats.peak_in_use = std::max(stats.peak_in_use, stats.bytes_in_use);
+  }
 };
 thread_local Home* arena = nullptr;  // of this thread's recording
 thread_local int arena_device = -1;
@@ -64,6 +70,21 @@ Block* Pool::take_idle(Home& home, size_t bytes, bool small) {
   return b;
 }
 
+/// For a recording: a whole segment that nobody uses. Its work is done in the queue, where everybody's is.
+Block* Pool::adopt_segment(Home& home, size_t bytes, bool small) {
+  Block want{nullptr, bytes, small};
+  for (auto it = common.idle[small].lower_bound(&want); it != common.idle[small].end(); ++it) {
+    Block* b = *it;
+    if (!small && b->bytes - bytes > std::max(bytes, kMiddleSegment)) break;
+    if (b->before || b->after) continue;
+    common.idle[small].erase(it);
+    b->home = &home;
+    use_bytes(int64_t(b->bytes));
+    return b;
+  }
+  return nullptr;
+}
+
 Block* Pool::new_segment(int device, Home& home, size_t bytes, bool small) {
   const size_t size = small             ? kSmallSegment
                       : bytes < kMiddle ? kMiddleSegment
@@ -77,6 +98,7 @@ Block* Pool::new_segment(int device, Home& home, size_t bytes, bool small) {
     if (!fits() || cudaMalloc(&p, size) != cudaSuccess) return cudaGetLastError(), nullptr;
   }
   stats.bytes_reserved += int64_t(size);
+  if (&home != &common) use_bytes(int64_t(size));
   return new Block{static_cast<char*>(p), size, small, true, &home};
 }
 
@@ -110,6 +132,7 @@ void* allocate(int device, size_t bytes, const char* tag) {
   const std::lock_guard lock(pool.mutex);
   Home& home = arena && arena_device == device ? *arena : pool.common;
   Block* b = pool.take_idle(home, rounded, small);
+  if (!b && &home != &pool.common) b = pool.adopt_segment(home, rounded, small);
   if (b)
     ++pool.stats.cache_hits;
   else if (!(b = pool.new_segment(device, home, rounded, small)))
@@ -124,8 +147,7 @@ void* allocate(int device, size_t bytes, const char* tag) {
   b->free = false, b->tag = tag;
   pool.live.emplace(b->p, b);
   ++pool.stats.allocations;
-  pool.stats.bytes_in_use += int64_t(b->bytes);
-  pool.stats.peak_in_use = std::max(pool.stats.peak_in_use, pool.stats.bytes_in_use);
+  if (&home == &pool.common) pool.use_bytes(int64_t(b->bytes));
   return b->p;
 }
 
@@ -138,7 +160,7 @@ void release(int device, void* p, size_t) {
   Block* b = it->second;
   pool.live.erase(it);
   ++pool.stats.frees;
-  pool.stats.bytes_in_use -= int64_t(b->bytes);
+  if (b->home == &pool.common) pool.stats.bytes_in_use -= int64_t(b->bytes);
   b->free = true;
   auto& idle = b->home->idle[b->small];
   if (Block* n = b->after; n && n->free) {
@@ -167,7 +189,10 @@ void forget_arena(int device, void* p) {
   Pool& pool = cuda::pool(device);
   const std::lock_guard lock(pool.mutex);
   for (const bool small : {false, true})
-    for (Block* b : home->idle[small]) b->home = &pool.common, pool.common.idle[small].insert(b);
+    for (Block* b : home->idle[small]) {
+      b->home = &pool.common, pool.common.idle[small].insert(b);
+      pool.stats.bytes_in_use -= int64_t(b->bytes);
+    }
   for (auto& [address, b] : pool.live)
     if (b->home == home) b->home = &pool.common;
   delete home;
