@@ -107,6 +107,11 @@ Strides strides_for(Layout l, const Spec& s, Inputs in) {
         return st.empty() ? contiguous_strides(s.shape) : st;
       }
   if (l == Layout::channels_last && s.shape.rank() == 4) return channels_last_strides(s.shape);
+  // Images keep their channels innermost as soon as one operand has them so: a gradient that arrives in another order is turned once.
+  if (l == Layout::like_inputs && s.shape.rank() == 4)
+    for (int i = 0; i < in.size(); ++i)
+      if (in[i].defined() && impl(in[i]).spec.shape == s.shape && !fits(in[i], Layout::contiguous) && fits(in[i], Layout::channels_last))
+        return channels_last_strides(s.shape);
   if (l == Layout::like_inputs)
     for (int i = 0; i < in.size(); ++i) {
       if (!in[i].defined()) continue;

@@ -10,6 +10,7 @@
 #include "backend/float_bits.h"
 #include "core/impl.h"
 #include "keel/error.h"
+#include "keel/ops/cast.h"
 #include "layers/monitor/suggest.h"
 #include "op/checks.h"
 #include "op/device_call.h"
@@ -429,7 +430,10 @@ Tensors layer::monitor(Call& c) {
   if (!c.op.view)
     for (const Spec& s : c.out) watched |= is_inexact(s.dtype);
   if (!watched) return run_backend(c, nullptr);
-  if (&c.op == &op_transfer) return m.transfer(c);
+  if (&c.op == &op_transfer) {
+    const auto& p = *static_cast<const TransferParams*>(c.params);
+    if (!(p.to == cpu_device && p.origin == cpu_device)) return m.transfer(c);
+  }
   const int n = c.op.out.size();
   alignas(StatSlot) std::byte room[4 * sizeof(StatSlot)];
   auto* slots = reinterpret_cast<StatSlot*>(room);
