@@ -54,6 +54,8 @@ else()
 endif()
 # No contraction: FMA only where it is written (docs/adr/0007). Diagnostic 20012 is about defaulted functions in our headers, 177 about unused ones.
 target_compile_options(keel_cuda PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -ffp-contract=off> $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 --fmad=false --extended-lambda --diag-suppress=20012,177 -Xcompiler=-fPIC,-fvisibility=hidden>)
+# Casts of 8-bit floats call constexpr functions of the scalar types.
+set_source_files_properties(${PROJECT_SOURCE_DIR}/src/backend/cuda/cast8.cu PROPERTIES COMPILE_OPTIONS --expt-relaxed-constexpr)
 set_target_properties(keel_cuda PROPERTIES CXX_EXTENSIONS OFF CUDA_EXTENSIONS OFF CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON POSITION_INDEPENDENT_CODE ON CUDA_RUNTIME_LIBRARY Static
                                            LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
 target_link_libraries(keel_cuda PRIVATE ${CMAKE_DL_LIBS})

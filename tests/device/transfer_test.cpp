@@ -24,6 +24,26 @@ TEST_F(OnDevice, GoesThereAndBack) {
   expect_equal(zeros({0, 3}).to(d), zeros({0, 3}));
 }
 
+/// Every code of the 8-bit floats, ties and what lies beyond the largest, with the bits of the CPU.
+TEST_F(OnDevice, CastsEightBitFloats) {
+  const Tensor steps = arange(-4096, 4096, 1, {.dtype = f64});
+  const Tensor x = concat({steps * 0x1p-18, steps * 0x1p-12, steps * 0x1p-6, steps * 16.0, tensor({INFINITY, -INFINITY, NAN}).to(f64)});
+  for (const DType low : {f8e4m3fn, f8e5m2})
+    for (const DType t : {f64, f32, f16, bf16})
+      for (const bool saturate : {true, false}) {
+        const Tensor from = x.to(t), here = cast(from, {.to = low, .saturate = saturate}),
+                     there = cast(from.to(d), {.to = low, .saturate = saturate});
+        const auto same = [](const Tensor& a, const Tensor& b) {
+          const Tensor u = cast(a.to(cpu_device), f64), v = cast(b.to(cpu_device), f64);
+          return all(logical_or(equal(u, v), logical_and(isnan(u), isnan(v)))).item() == 1;
+        };
+        EXPECT_TRUE(same(there, here)) << name_of(t) << " to " << name_of(low);
+        EXPECT_TRUE(same(cast(there, t), cast(here, t))) << name_of(low) << " to " << name_of(t);
+        const DType other = low == f8e5m2 ? f8e4m3fn : f8e5m2;
+        EXPECT_TRUE(same(cast(there, other), cast(here, other))) << name_of(low) << " to " << name_of(other);
+      }
+}
+
 TEST_F(OnDevice, ViewsKeepTheirValues) {
   const Tensor x = arange(24, {.dtype = f32}).reshape({2, 3, 4}), y = x.to(d);
   expect_equal(y.transpose(0, 2), x.transpose(0, 2));

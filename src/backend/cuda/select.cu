@@ -1,4 +1,5 @@
 // Kernels that choose and mix: where, masked_fill, clamp, lerp; and cast.
+#include "backend/cuda/cast8.h"
 #include "backend/cuda/pointwise.cuh"
 #include "keel/ops/cast.h"
 
@@ -126,14 +127,20 @@ KEEL_CUDA_KERNEL(lerp) {
   });
 }
 KEEL_CUDA_KERNEL(cast) {
-  k.dtypes(kCastable)
+  k.dtypes(kCastable | kinds::fp8)
       .inputs(Layout::strided)
       .outputs(Layout::like_inputs)
-      .refuses([](const void* p, Specs) -> const char* {
-        return contains(kCastable, static_cast<const CastParams*>(p)->to) ? nullptr : "complex numbers and fp8";
+      .refuses([](const void* p, Specs in) -> const char* {
+        const DType from = in[0].dtype, to = static_cast<const CastParams*>(p)->to;
+        if (!contains(kCastable | kinds::fp8, to)) return "complex numbers";
+        constexpr DTypeSet any_float = kinds::floating | kinds::fp8;
+        return (contains(kinds::fp8, from) && !contains(any_float, to)) || (contains(kinds::fp8, to) && !contains(any_float, from))
+                   ? "fp8 and integers"
+                   : nullptr;
       })
       .run([](const KernelArgs& a) {
         KernelStatus s;
+        if (contains(kinds::fp8, a.in[0].dtype) || contains(kinds::fp8, a.out[0].dtype)) return cast_fp8(a);
         const bool floats = contains(kinds::floating, a.in[0].dtype) && contains(kinds::floating, a.out[0].dtype);
         if (!floats) return cast_any(a);
         Floats::call(a.in[0].dtype, [&](auto from) {
