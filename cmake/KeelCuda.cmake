@@ -64,7 +64,7 @@ target_link_options(keel_cuda PRIVATE -Wl,--no-undefined -Wl,--exclude-libs,ALL)
 # Listens to what a program asks of the GPU; see the file.
 find_library(KEEL_CUPTI cupti HINTS ${CUDAToolkit_LIBRARY_DIR} ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES}/../lib /usr/local/cuda/lib64 /usr/local/cuda/extras/CUPTI/lib64)
 if(KEEL_BENCH AND KEEL_CUPTI)
-  add_library(keel_kernel_trace MODULE ${PROJECT_SOURCE_DIR}/bench/cuda/kernel_trace.cpp)
+  add_library(keel_kernel_trace MODULE ${PROJECT_SOURCE_DIR}/tools/kernel_trace.cpp)
   target_compile_features(keel_kernel_trace PRIVATE cxx_std_20)
   target_include_directories(keel_kernel_trace SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
   set_target_properties(keel_kernel_trace PROPERTIES CXX_VISIBILITY_PRESET hidden LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
