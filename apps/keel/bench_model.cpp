@@ -30,9 +30,9 @@ class ModelBench {
   template <class Net, class Opt>
   void train(Net& net, Opt&& opt, const Work& w) {
     optim::GradScaler scaler({.enabled = low_ == f16});
-    const bool cast = o_.autocast && low_ != DType::none;
+    const bool cast = low_ != DType::none && !masters();
     Work at = w;
-    if (!cast && low_ != DType::none && is_floating(w.x.dtype())) at.x = w.x.astype(low_);
+    if (masters() && is_floating(w.x.dtype())) at.x = w.x.astype(low_);
     const Tensor loss = measure(at, [&](const Tensors& in) {
       opt.zero_grad();
       Tensor loss;
@@ -59,15 +59,16 @@ class ModelBench {
     report(net, w, "forward", std::nullopt);
   }
   Device where() const { return where_; }
-  /// Before the optimiser takes its parameters: low weights, whose masters the optimiser holds, unless autocast lowers the ops.
+  /// Before the optimiser takes its parameters: bf16 weights, whose masters the optimiser holds, unless autocast lowers the ops. With f16 it
+  /// always does: gradients of f16 weights have no room for a loss scale.
   template <class Net>
   bool lower(Net& net) const {
-    const bool masters = low_ != DType::none && !o_.autocast;
-    if (masters) net.to(low_);
-    return masters;
+    if (masters()) net.to(low_);
+    return masters();
   }
 
  private:
+  bool masters() const { return low_ == bf16 && !o_.autocast; }
   /// Gives what the last step gave.
   template <class F>
   Tensor measure(const Work& w, F step) {
@@ -175,7 +176,7 @@ void add_bench_model(CLI::App& bench, Outcome& out) {
   auto* a = bench.add_subcommand("model", "Training steps, or forward passes, of a whole network: work a second and peak memory");
   a->add_option("name", o->model, "gpt2 (124M), resnet50, or bert (base, forward only)")->required()->check(CLI::IsMember({"gpt2", "resnet50", "bert"}));
   a->add_option("--device", o->device, "cpu, cuda, cuda:N or auto")->capture_default_str();
-  a->add_option("--dtype", o->dtype, "Of weights and activations; in training the optimiser holds f32 masters of 16-bit weights")
+  a->add_option("--dtype", o->dtype, "Of weights and activations; in training bf16 with f32 masters in the optimiser, f16 by autocast")
       ->check(CLI::IsMember({"bf16", "f16", "f32"}))
       ->capture_default_str();
   a->add_option("--batch", o->batch, "Examples a step; 0: 16, 128 or 1 by network")->check(whole(0));
@@ -183,7 +184,7 @@ void add_bench_model(CLI::App& bench, Outcome& out) {
   a->add_option("--image", o->image, "Rows and columns of an image")->check(whole(32))->capture_default_str();
   a->add_flag("--small-stem", o->small_stem, "ResNet's stem for images of 32x32");
   a->add_option("--clip", o->clip, "Norm that gradients are clipped to; 0: not clipped")->check(CLI::NonNegativeNumber);
-  a->add_flag("--autocast", o->autocast, "f32 weights, and products of --dtype by autocast, instead of masters");
+  a->add_flag("--autocast", o->autocast, "f32 weights, and products of bf16 by autocast, instead of masters");
   a->add_flag("--forward", o->forward, "Forward passes without gradients");
   a->add_flag("--tiny", o->tiny, "A network of the same kind that runs anywhere in a moment");
   a->add_option("--seconds", o->seconds, "Seconds to measure")->check(positive())->capture_default_str();
