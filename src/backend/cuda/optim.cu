@@ -10,7 +10,7 @@ using namespace keel::cuda;
 
 namespace {
 
-constexpr int kMost = 40, kLists = 6, kLow = 5, kChunk = 4096;
+constexpr int kMost = 40, kLists = 6, kLow = 5, kChunk = 8192;
 
 /// What one launch works on: list k of tensor i at p[k][i]; tensor i owns the chunks from begin[i] on. Where parameters have masters, list 0
 /// is the masters and list kLow the parameters; else that one is null.
@@ -20,6 +20,7 @@ struct Batch {
   int64_t size[kMost];
   uint32_t begin[kMost + 1];
   int count;
+  uint64_t wide;      // bit i: all lists of tensor i begin where vectors may
   const float* skip;  // not 0 there: everything stays as it is; null: nobody asks
   __device__ bool stays() const { return skip && *skip != 0; }
 };
@@ -148,16 +149,73 @@ __device__ __forceinline__ void step_one(const Rule& rule, void* const (&p)[kLis
   for (int k = 2; k < kLow; ++k)
     if (k < lists) static_cast<C*>(p[k])[at[k]] = x[k];
 }
+constexpr int kAtOnce = 4;  // elements of a vector
+template <class T>
+struct alignas(sizeof(T) * kAtOnce > 16 ? 16 : sizeof(T) * kAtOnce) Few {
+  T v[kAtOnce];
+};
+/// The same for kAtOnce neighbouring elements from `e` on, in vectors.
+template <class T, class Rule>
+__device__ __forceinline__ void step_few(const Rule& rule, void* const (&p)[kLists], int64_t e, int lists) {
+  using C = Compute<T>;
+  const bool master = p[kLow] != nullptr;
+  Few<C> list[kLow];
+  Few<T> low = *reinterpret_cast<const Few<T>*>(static_cast<const T*>(p[1]) + e);
+#pragma unroll
+  for (int j = 0; j < kAtOnce; ++j) list[1].v[j] = widen(low.v[j]);
+  if (master) {
+    list[0] = *reinterpret_cast<const Few<C>*>(static_cast<const C*>(p[0]) + e);
+  } else {
+    low = *reinterpret_cast<const Few<T>*>(static_cast<const T*>(p[0]) + e);
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) list[0].v[j] = widen(low.v[j]);
+  }
+#pragma unroll
+  for (int k = 2; k < kLow; ++k)
+    if (k < lists) list[k] = *reinterpret_cast<const Few<C>*>(static_cast<const C*>(p[k]) + e);
+#pragma unroll
+  for (int j = 0; j < kAtOnce; ++j) {
+    C x[kLists];
+#pragma unroll
+    for (int k = 0; k < kLow; ++k) x[k] = k < lists ? list[k].v[j] : C(0);
+    rule(x);
+#pragma unroll
+    for (int k = 0; k < kLow; ++k)
+      if (k < lists) list[k].v[j] = x[k];
+    low.v[j] = narrow<T>(x[0]);
+  }
+  if (master) *reinterpret_cast<Few<C>*>(static_cast<C*>(p[0]) + e) = list[0];
+  *reinterpret_cast<Few<T>*>(static_cast<T*>(p[master ? kLow : 0]) + e) = low;
+#pragma unroll
+  for (int k = 2; k < kLow; ++k)
+    if (k < lists) *reinterpret_cast<Few<C>*>(static_cast<C*>(p[k]) + e) = list[k];
+}
 template <class T, class Rule>
 __global__ void __launch_bounds__(kThreads) step_kernel(Batch b, Rule rule, int lists) {
   if (b.stays()) return;
-  int i = 0;
-  while (blockIdx.x >= b.begin[i + 1]) ++i;
-  rule.begin(b.step[i] ? *b.step[i] : 0);
+  // One thread finds the tensor and what its count of steps makes of the rule, which takes powers.
+  __shared__ int which;
+  __shared__ alignas(16) unsigned char made[sizeof(Rule)];
+  if (threadIdx.x == 0) {
+    int i = 0;
+    while (blockIdx.x >= b.begin[i + 1]) ++i;
+    rule.begin(b.step[i] ? *b.step[i] : 0);
+    which = i;
+    memcpy(made, &rule, sizeof rule);
+  }
+  __syncthreads();
+  const int i = which;
+  memcpy(&rule, made, sizeof rule);
   void* p[kLists];
 #pragma unroll
   for (int k = 0; k < kLists; ++k) p[k] = b.p[k][i];
-  const int64_t from = int64_t(blockIdx.x - b.begin[i]) * kChunk, to = from + kChunk < b.size[i] ? from + kChunk : b.size[i];
+  int64_t from = int64_t(blockIdx.x - b.begin[i]) * kChunk;
+  const int64_t to = from + kChunk < b.size[i] ? from + kChunk : b.size[i];
+  if (b.wide >> i & 1) {
+    const int64_t end = from + (to - from) / kAtOnce * kAtOnce;
+    for (int64_t e = from + int64_t(threadIdx.x) * kAtOnce; e < end; e += kThreads * kAtOnce) step_few<T>(rule, p, e, lists);
+    from = end;
+  }
   for (int64_t e = from + threadIdx.x; e < to; e += kThreads) step_one<T>(rule, p, {e, e, e, e, e, e}, lists);
 }
 /// One tensor whose lists lie in different orders or with gaps.
@@ -210,6 +268,9 @@ KernelStatus run_steps(const KernelArgs& a, int from, int lists, bool master, bo
       b.step[at] = counts ? first[all * n + i].ptr<double>() : nullptr;
       b.size[at] = first[i].size();
       b.begin[at + 1] = b.begin[at] + uint32_t(ceil_div(b.size[at], kChunk));
+      bool wide = true;
+      for (int k = 0; k < kLists; ++k) wide &= reinterpret_cast<uintptr_t>(b.p[k][at]) % 16 == 0;
+      b.wide |= uint64_t(wide) << at;
     }
     if (b.begin[b.count])
       Floats::call(t, [&](auto type) {

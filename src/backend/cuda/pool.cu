@@ -108,6 +108,122 @@ __global__ void __launch_bounds__(kThreads)
 
 unsigned blocks_for(int64_t n) { return unsigned(ceil_div(n, kThreads)); }
 
+// ---- channels innermost: a thread makes as many channels of a place as 16 bytes hold ----
+template <class T>
+inline constexpr int kWide = 16 / int(sizeof(T));
+template <class T>
+struct alignas(16) Channels {
+  T v[kWide<T>];
+};
+template <class T>
+struct alignas(16) Marks {
+  int32_t v[kWide<T>];
+};
+/// Extents of images in rows of channels; a step counts vectors.
+struct Rows {
+  uint32_t n, h, w, packs;
+  explicit Rows(const TensorView& v, int wide) : n(uint32_t(v.dim(0))), h(uint32_t(v.dim(2))), w(uint32_t(v.dim(3))), packs(uint32_t(v.dim(1) / wide)) {}
+  __device__ int64_t at(uint32_t image, uint32_t r, uint32_t c, uint32_t pack) const { return ((int64_t(image) * h + r) * w + c) * packs + pack; }
+  __device__ void split(uint32_t i, uint32_t& image, uint32_t& r, uint32_t& c, uint32_t& pack) const {
+    pack = i % packs, i /= packs;
+    c = i % w, i /= w;
+    r = i % h, image = i / h;
+  }
+  int64_t size() const { return int64_t(n) * h * w * packs; }
+};
+struct SmallWindow {
+  int kernel[2], step[2], pad[2];
+  explicit SmallWindow(const Window& w) {
+    for (int i = 0; i < 2; ++i) kernel[i] = int(w.kernel[i]), step[i] = int(w.step[i]), pad[i] = int(w.pad[i]);
+  }
+};
+bool in_rows(const TensorView& v, int wide) {
+  const int64_t c = v.dim(1), stride[4] = {c * v.dim(2) * v.dim(3), 1, c * v.dim(3), c};
+  if (c % wide || v.size() / wide > INT32_MAX || reinterpret_cast<uintptr_t>(v.data) % 16) return false;
+  for (int i = 0; i < 4; ++i)
+    if (v.dim(i) != 1 && v.stride(i) != stride[i]) return false;
+  return true;
+}
+
+template <class T, bool maximum>
+__global__ void __launch_bounds__(kThreads)
+    pool_rows(uint32_t n, SmallWindow w, Rows in, Rows out, const Channels<T>* x, Channels<T>* y, Marks<T>* index) {
+  const uint32_t i = blockIdx.x * kThreads + threadIdx.x;
+  if (i >= n) return;
+  uint32_t image, row, column, pack;
+  out.split(i, image, row, column, pack);
+  const int top = int(row) * w.step[0] - w.pad[0], left = int(column) * w.step[1] - w.pad[1];
+  float best[kWide<T>] = {};
+  int32_t place[kWide<T>];
+#pragma unroll
+  for (int k = 0; k < kWide<T>; ++k) place[k] = -1;
+  for (int r = top < 0 ? 0 : top; r < top + w.kernel[0] && r < int(in.h); ++r)
+    for (int c = left < 0 ? 0 : left; c < left + w.kernel[1] && c < int(in.w); ++c) {
+      const Channels<T> from = x[in.at(image, uint32_t(r), uint32_t(c), pack)];
+      const int32_t here = r * int(in.w) + c;
+#pragma unroll
+      for (int k = 0; k < kWide<T>; ++k) {
+        const float v = widen(from.v[k]);
+        if (!maximum)
+          best[k] += v;
+        else if (place[k] < 0 || (best[k] == best[k] && (v != v || v > best[k])))
+          best[k] = v, place[k] = here;
+      }
+    }
+  Channels<T> to;
+  Marks<T> marks;
+#pragma unroll
+  for (int k = 0; k < kWide<T>; ++k) to.v[k] = narrow<T>(maximum ? best[k] : best[k] / float(w.kernel[0] * w.kernel[1])), marks.v[k] = place[k];
+  y[i] = to;
+  if (index) index[i] = marks;
+}
+/// As pool_gradient.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    pool_rows_gradient(uint32_t n, SmallWindow w, Rows from, Rows to, const Channels<T>* g, const Marks<T>* index, Channels<T>* dx) {
+  const uint32_t i = blockIdx.x * kThreads + threadIdx.x;
+  if (i >= n) return;
+  uint32_t image, row, column, pack;
+  to.split(i, image, row, column, pack);
+  const int32_t here = int32_t(row * to.w + column);
+  const int extent[2] = {int(from.h), int(from.w)}, place[2] = {int(row), int(column)};
+  int low[2], high[2];
+#pragma unroll
+  for (int k = 0; k < 2; ++k) {
+    const int p = place[k] + w.pad[k];
+    low[k] = p < w.kernel[k] ? 0 : (p - w.kernel[k]) / w.step[k] + 1;
+    high[k] = p / w.step[k] + 1 < extent[k] ? p / w.step[k] + 1 : extent[k];
+  }
+  float sum[kWide<T>] = {};
+  for (int r = low[0]; r < high[0]; ++r)
+    for (int c = low[1]; c < high[1]; ++c) {
+      const int64_t at = from.at(image, uint32_t(r), uint32_t(c), pack);
+      const Channels<T> v = g[at];
+      if (index) {
+        const Marks<T> m = index[at];
+#pragma unroll
+        for (int k = 0; k < kWide<T>; ++k)
+          if (m.v[k] == here) sum[k] += float(widen(v.v[k]));
+      } else {
+#pragma unroll
+        for (int k = 0; k < kWide<T>; ++k) sum[k] += float(widen(v.v[k]));
+      }
+    }
+  Channels<T> out;
+#pragma unroll
+  for (int k = 0; k < kWide<T>; ++k) out.v[k] = narrow<T>(index ? sum[k] : sum[k] / float(w.kernel[0] * w.kernel[1]));
+  dx[i] = out;
+}
+/// Calls f(T()) where all of `v` are rows of channels of a type that these kernels take; false elsewhere.
+template <class F>
+bool by_rows(std::initializer_list<const TensorView*> v, DType t, F&& f) {
+  bool fits = true;
+  return TypeList<float, half, bfloat>::call(t, [&](auto type) {
+    for (const TensorView* x : v) fits &= in_rows(*x, kWide<decltype(type)>);
+    if (fits) f(type);
+  }) && fits;
+}
+
 template <class Types, bool maximum>
 KernelStatus pool(const KernelArgs& a) {
   const TensorView &x = a.in[0], &y = a.out[0];
@@ -115,9 +231,17 @@ KernelStatus pool(const KernelArgs& a) {
   if (n == 0) return {};
   use(a.device);
   const bool indexed = maximum && a.n_out > 1 && a.out[1].present();
+  const Window window(a.get<Pool2dParams>());
+  const bool done = by_rows({&x, &y, indexed ? &a.out[1] : &y}, x.dtype, [&](auto t) {
+    using T = decltype(t);
+    const Rows in(x, kWide<T>), out(y, kWide<T>);
+    pool_rows<T, maximum><<<blocks_for(out.size()), kThreads, 0, stream(a)>>>(
+        uint32_t(out.size()), SmallWindow(window), in, out, x.ptr<Channels<T>>(), y.ptr<Channels<T>>(), indexed ? a.out[1].ptr<Marks<T>>() : nullptr);
+  });
+  if (done) return launched();
   Types::call(x.dtype, [&](auto t) {
     using T = decltype(t);
-    pool_kernel<T, maximum><<<blocks_for(n), kThreads, 0, stream(a)>>>(n, Window(a.get<Pool2dParams>()), Images(x), Images(y), x.ptr<T>(),
+    pool_kernel<T, maximum><<<blocks_for(n), kThreads, 0, stream(a)>>>(n, window, Images(x), Images(y), x.ptr<T>(),
                                                                        y.ptr<T>(), indexed ? a.out[1].ptr<int32_t>() : nullptr,
                                                                        Images(indexed ? a.out[1] : y));
   });
@@ -129,6 +253,13 @@ KernelStatus gradient(const KernelArgs& a, const Window& w, const TensorView* in
   const int64_t n = dx.size();
   if (n == 0) return {};
   use(a.device);
+  const bool done = by_rows({&g, &dx, index ? index : &g}, g.dtype, [&](auto t) {
+    using T = decltype(t);
+    const Rows from(g, kWide<T>), to(dx, kWide<T>);
+    pool_rows_gradient<T><<<blocks_for(to.size()), kThreads, 0, stream(a)>>>(
+        uint32_t(to.size()), SmallWindow(w), from, to, g.ptr<Channels<T>>(), index ? index->ptr<Marks<T>>() : nullptr, dx.ptr<Channels<T>>());
+  });
+  if (done) return launched();
   Floats::call(g.dtype, [&](auto t) {
     using T = decltype(t);
     pool_gradient<T><<<blocks_for(n), kThreads, 0, stream(a)>>>(n, w, Images(g), Images(dx), g.ptr<T>(),
