@@ -191,6 +191,88 @@ struct ClassGradient {
   }
 };
 
+// ---- long rows of 16-bit logits, as language models have them ----
+constexpr float kLog2e = 1.44269504f;
+constexpr int64_t kLong = 2048;  // from here on a block takes a row and reads it once
+/// 2^x to two units of f32's last place, far below what 16 bits hold.
+__device__ __forceinline__ float two_to(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+/// f(index, pack) for this thread's packs of a row; four are on their way at a time.
+template <class T, class F>
+__device__ __forceinline__ void each_pack(const T* row, int64_t n, F f) {
+  const auto* p = reinterpret_cast<const Pack<T, 8>*>(row);
+  const int packs = int(n / 8);
+  int i = int(threadIdx.x);
+  for (; i + 3 * kThreads < packs; i += 4 * kThreads) {
+    Pack<T, 8> k[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) k[j] = p[i + j * kThreads];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) f(i + j * kThreads, k[j]);
+  }
+  for (; i < packs; i += kThreads) f(i, p[i]);
+}
+struct PlainMax {
+  __device__ float operator()(float a, float b) const { return fmaxf(a, b); }
+};
+/// A block a row: the sum of exponentials follows the largest value so far (Milakov and Gimelshein 2018). NaN reaches the sum.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    long_row_loss(int64_t n, const T* x, Targets targets, Smoothing smoothing, float* losses, float* lse) {
+  const int64_t row = blockIdx.x;
+  const bool smooth = smoothing.share != 0;
+  float top = -INFINITY, sum = 0, plain = 0;
+  each_pack(x + row * n, n, [&](int, const Pack<T, 8>& k) {
+    float v[8], most = -INFINITY;
+#pragma unroll
+    for (int j = 0; j < 8; ++j) v[j] = widen(k.v[j]), most = fmaxf(most, v[j]);
+    if (most > top) sum *= two_to((top - most) * kLog2e), top = most;
+    const float base = top == -INFINITY ? 0.f : top * kLog2e;
+    float part = 0;
+#pragma unroll
+    for (int j = 0; j < 8; ++j) part += two_to(__fmaf_rn(v[j], kLog2e, -base));
+    sum += part;
+    if (smooth) {
+#pragma unroll
+      for (int j = 0; j < 8; ++j) plain += v[j];
+    }
+  });
+  const float all = row_combine<kThreads>(top, -INFINITY, PlainMax());
+  if (top != -INFINITY) sum *= two_to((top - all) * kLog2e);
+  sum = row_combine<kThreads>(sum, 0.f, SumOf());
+  if (smooth) plain = row_combine<kThreads>(plain, 0.f, SumOf());
+  if (threadIdx.x) return;
+  const float log_sum = log_of(sum);
+  const int64_t t = targets.of(row);
+  if (lse) lse[row] = all + log_sum;
+  losses[row] = t < 0 ? 0.f : ByClass::finish(-((widen(x[row * n + t]) - all) - log_sum), plain - float(n) * all, log_sum, n, smoothing);
+}
+template <class T, class Own>
+__global__ void __launch_bounds__(kThreads) long_row_gradient(int64_t n, const T* x, const Own* g, bool each, const double* counted,
+                                                              Targets targets, Smoothing s, const float* lse, T* dx) {
+  const int64_t row = blockIdx.x, t = targets.of(row);
+  const float by = ClassGradient::scale<float>(row, g, each, counted), base = lse[row] * kLog2e, rest = float(s.share / double(n)),
+              hit = float(1 - s.share) + rest;
+  const int at = t < 0 ? -1 : int(t / 8), place = int(t % 8);
+  each_pack(x + row * n, n, [&](int i, const Pack<T, 8>& k) {
+    Pack<T, 8> out;
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      const float p = two_to(__fmaf_rn(widen(k.v[j]), kLog2e, -base));
+      out.v[j] = narrow<T>(t < 0 ? 0.f : by * (p - (i == at && j == place ? hit : rest)));
+    }
+    reinterpret_cast<Pack<T, 8>*>(dx + row * n)[i] = out;
+  });
+}
+/// Whether the two kernels above take these rows.
+template <class T>
+bool long_rows(const Around& v, const TensorView& x) {
+  return sizeof(T) == 2 && v.inner == 1 && v.n >= kLong && v.n % 8 == 0 && v.n < (int64_t(1) << 31) && aligned16(x);
+}
+
 // ---- nll ----
 template <class T, class C>
 __global__ void __launch_bounds__(kThreads) nll_kernel(int64_t rows, int64_t n, int64_t inner, const T* x, Targets targets, C* losses) {
@@ -298,7 +380,13 @@ KEEL_CUDA_KERNEL(cross_entropy) {
             if (!s.code) s = reduce_losses<C>(a, p.reduction, v.rows(), losses, nullptr, count);
           } else {
             const Targets targets(a, target, p.ignore_index, v.n);
-            s = around<ByClass, T>(a, v, aligned16(x), logits, targets, smoothing, losses, lse);
+            bool taken = false;
+            if constexpr (sizeof(T) == 2)
+              if (v.rows() && long_rows<T>(v, x)) {
+                long_row_loss<<<unsigned(v.rows()), kThreads, 0, stream(a)>>>(v.n, logits, targets, smoothing, losses, lse);
+                s = launched(), taken = true;
+              }
+            if (!taken) s = around<ByClass, T>(a, v, aligned16(x), logits, targets, smoothing, losses, lse);
             if (!s.code) s = reduce_losses<C>(a, p.reduction, v.rows(), losses, &targets, count);
           }
         });
@@ -326,6 +414,17 @@ KEEL_CUDA_KERNEL(cross_entropy_backward) {
           using C = Compute<T>;
           const Targets targets(a, a.in[2], p.ignore_index, v.n);
           const double* counted = counted_targets(a, p.reduction, targets, v.rows());
+          if constexpr (sizeof(T) == 2)
+            if (v.rows() && !a.stats[0] && long_rows<T>(v, x) && aligned16(a.out[0])) {
+              const auto run = [&](const auto* g) {
+                long_row_gradient<<<unsigned(v.rows()), kThreads, 0, stream(a)>>>(
+                    v.n, static_cast<const T*>(x.ptr<T>()), g, p.reduction == Reduction::none, counted, targets,
+                    Smoothing{p.label_smoothing}, static_cast<const float*>(a.in[3].ptr<float>()), a.out[0].ptr<T>());
+                s = launched();
+              };
+              return a.in[0].dtype == x.dtype ? run(static_cast<const T*>(a.in[0].ptr<T>()))
+                                              : run(static_cast<const float*>(a.in[0].ptr<float>()));
+            }
           const T* logits = x.ptr<T>();
           const C* lse = a.in[3].ptr<C>();
           const auto go = [&](const auto* g) {

@@ -104,6 +104,76 @@ __global__ void __launch_bounds__(kThreads) sum_parts(int64_t n, int64_t parts, 
   if (bias) bias[i] = narrow<T>(b);
 }
 
+/// Both gradients in one reading, for rows that a warp holds in P packs a thread: a block takes `share` rows, a warp every eighth of them,
+/// and adds up its columns in registers; the warps' sums are added in order.
+template <bool centered, class T, int P>
+__global__ void __launch_bounds__(kThreads, 2)
+    rows_and_columns(int64_t rows, int64_t n, int64_t share, const T* g, const T* x, const Compute<T>* mean, const Compute<T>* rstd,
+                     const T* weight, T* dx, Compute<T>* dw, Compute<T>* db) {
+  using C = Compute<T>;
+  constexpr int V = 16 / int(sizeof(T));
+  using Vector = Pack<T, V>;
+  const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x / 32);
+  const int64_t from = int64_t(blockIdx.x) * share, to = from + share < rows ? from + share : rows;
+  C along[P * V] = {}, plain[P * V] = {};
+  Vector w[P];
+#pragma unroll
+  for (int k = 0; k < P; ++k) {
+    const int64_t i = (int64_t(k) * 32 + lane) * V;
+    if (i < n && weight) w[k] = *reinterpret_cast<const Vector*>(weight + i);
+  }
+  for (int64_t r = from + warp; r < to; r += kThreads / 32) {
+    Vector vg[P], vx[P];
+#pragma unroll
+    for (int k = 0; k < P; ++k) {
+      const int64_t i = (int64_t(k) * 32 + lane) * V;
+      if (i < n) vg[k] = *reinterpret_cast<const Vector*>(g + r * n + i), vx[k] = *reinterpret_cast<const Vector*>(x + r * n + i);
+    }
+    const C m = centered ? mean[r] : C(0), scale = rstd[r];
+    C sum = 0, product = 0;
+#pragma unroll
+    for (int k = 0; k < P; ++k) {
+      if ((int64_t(k) * 32 + lane) * V >= n) break;
+#pragma unroll
+      for (int j = 0; j < V; ++j) {
+        const C a = widen(vg[k].v[j]), z = (widen(vx[k].v[j]) - m) * scale, gw = weight ? a * widen(w[k].v[j]) : a;
+        sum += gw, product += gw * z;
+        along[k * V + j] += a * z, plain[k * V + j] += a;
+      }
+    }
+    sum = centered ? row_combine<32>(sum, C(0), SumOf()) / C(n) : C(0);
+    product = row_combine<32>(product, C(0), SumOf()) / C(n);
+#pragma unroll
+    for (int k = 0; k < P; ++k) {
+      const int64_t i = (int64_t(k) * 32 + lane) * V;
+      if (i >= n) break;
+      Vector out;
+#pragma unroll
+      for (int j = 0; j < V; ++j) {
+        const C a = widen(vg[k].v[j]), z = (widen(vx[k].v[j]) - m) * scale, gw = weight ? a * widen(w[k].v[j]) : a;
+        out.v[j] = narrow<T>(scale * ((gw - sum) - z * product));
+      }
+      *reinterpret_cast<Vector*>(dx + r * n + i) = out;
+    }
+  }
+  __shared__ C all[2][32 * P * V];
+  for (int turn = 0; turn < kThreads / 32; ++turn) {
+    if (turn == warp) {
+#pragma unroll
+      for (int k = 0; k < P * V; ++k) {  // neighbouring lanes in neighbouring words
+        C &a = all[0][k * 32 + lane], &b = all[1][k * 32 + lane];
+        a = turn ? a + along[k] : along[k], b = turn ? b + plain[k] : plain[k];
+      }
+    }
+    __syncthreads();
+  }
+  for (int64_t i = threadIdx.x; i < n; i += kThreads) {
+    const int64_t k = i / (32 * V), owner = i / V % 32, at = (k * V + i % V) * 32 + owner;
+    if (dw) dw[blockIdx.x * n + i] = all[0][at];
+    if (db) db[blockIdx.x * n + i] = all[1][at];
+  }
+}
+
 struct RowsAndColumns {
   int64_t rows = 1, n = 1;
   RowsAndColumns(const TensorView& x, int64_t axes) {
@@ -112,11 +182,46 @@ struct RowsAndColumns {
   /// Rows a part; at most 128 parts.
   int64_t share() const { return std::max<int64_t>(ceil_div(rows, 128), 32); }
   int64_t parts() const { return rows ? ceil_div(rows, share()) : 0; }
+  /// The same for rows_and_columns: at most 256 blocks.
+  int64_t block_share() const { return std::max<int64_t>(ceil_div(rows, 256), 8); }
+  int64_t blocks() const { return rows ? ceil_div(rows, block_share()) : 0; }
+  /// Packs a thread where rows_and_columns takes these rows, else 0.
+  int packs(int vector) const {
+    return rows >= 1024 && n > 0 && n % vector == 0 && n <= 32 * vector * 4 ? int(ceil_div(n, 32 * vector)) : 0;
+  }
 };
 
 template <class T>
 T* pointer(const TensorView* v, int n, int i) {
   return i < n && v[i].present() ? v[i].ptr<T>() : nullptr;
+}
+
+/// All gradients by rows_and_columns; false where it does not take them, or statistics are wanted.
+template <bool centered, class T>
+bool run_together(const KernelArgs& a, const RowsAndColumns& v, KernelStatus& s) {
+  using C = Compute<T>;
+  constexpr int kRstd = centered ? 3 : 2;
+  const auto& p = a.get<NormBackwardParams>();
+  const T* weight = pointer<T>(a.in, a.n_in, kRstd + 1);
+  T *dx = a.out[0].ptr<T>(), *dweight = p.need_weight ? a.out[1].ptr<T>() : nullptr,
+    *dbias = centered && p.need_bias ? a.out[2].ptr<T>() : nullptr;
+  const int packs = v.packs(16 / int(sizeof(T)));
+  if (!packs || !p.need_x || !(dweight || dbias) || a.stats[0] || a.stats[1] || a.stats[2]) return false;
+  if (!aligned16(a.in[0]) || !aligned16(a.in[1]) || !aligned16(a.out[0]) || reinterpret_cast<uintptr_t>(weight) % 16) return false;
+  const C *mean = centered ? a.in[2].ptr<C>() : nullptr, *rstd = a.in[kRstd].ptr<C>();
+  C *dw = static_cast<C*>(a.workspace), *db = dw + v.blocks() * v.n;
+  const auto go = [&]<int P>(std::integral_constant<int, P>) {
+    rows_and_columns<centered, T, P><<<unsigned(v.blocks()), kThreads, 0, stream(a)>>>(
+        v.rows, v.n, v.block_share(), static_cast<const T*>(a.in[0].ptr<T>()), static_cast<const T*>(a.in[1].ptr<T>()), mean, rstd, weight,
+        dx, dweight ? dw : nullptr, dbias ? db : nullptr);
+  };
+  packs == 1   ? go(std::integral_constant<int, 1>())
+  : packs == 2 ? go(std::integral_constant<int, 2>())
+  : packs == 3 ? go(std::integral_constant<int, 3>())
+               : go(std::integral_constant<int, 4>());
+  sum_parts<T, C><<<unsigned(ceil_div(v.n, 32)), kThreads, 0, stream(a)>>>(v.n, v.blocks(), dw, db, dweight, dbias);
+  s = launched();
+  return true;
 }
 
 template <bool centered>
@@ -149,7 +254,7 @@ void define_backward(KernelDef& k) {
       })
       .workspace([](const KernelArgs& a) -> size_t {
         const RowsAndColumns v(a.in[1], a.get<NormBackwardParams>().axes);
-        return size_t(2 * v.parts() * v.n) * 8;
+        return size_t(2 * std::max(v.parts(), v.blocks()) * v.n) * 8;
       })
       .run([](const KernelArgs& a) {
         KernelStatus s;
@@ -159,6 +264,7 @@ void define_backward(KernelDef& k) {
         Floats::call(a.in[0].dtype, [&](auto t) {
           using T = decltype(t);
           using C = Compute<T>;
+          if (run_together<centered, T>(a, v, s)) return;
           const T *g = a.in[0].ptr<T>(), *x = a.in[1].ptr<T>(), *weight = pointer<T>(a.in, a.n_in, kRstd + 1);
           const C *mean = centered ? a.in[2].ptr<C>() : nullptr, *rstd = a.in[kRstd].ptr<C>();
           if (p.need_x)

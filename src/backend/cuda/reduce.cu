@@ -162,6 +162,75 @@ struct Norm : Sum<T, T> {
   }
 };
 
+// ---- sums over the rows of dense matrices: gradients of biases ----
+/// A tensor that is summed over its leading axes, as [rows, n]; rows is 0 where it is another sum.
+struct SummedRows {
+  int64_t rows = 0, n = 1, parts = 0;
+  SummedRows(const TensorView& x, const Dims& axes) {
+    if (axes.size() == 0 || axes.size() >= x.rank() || !x.contiguous() || x.size() == 0) return;
+    bool leading[kMaxRank] = {};
+    for (int64_t i : axes) leading[i < 0 ? i + x.rank() : i] = true;
+    int64_t r = 1;
+    for (int i = 0; i < x.rank(); ++i) {
+      if (leading[i] != (i < axes.size())) return;
+      (leading[i] ? r : n) *= x.dim(i);
+    }
+    const int64_t vector = 16 / int64_t(size_of(x.dtype));
+    if (r < 512 || n < 32 || n % vector || reinterpret_cast<uintptr_t>(x.data) % 16) return;
+    const int64_t tiles = ceil_div(n, 32 * vector);
+    rows = r, parts = std::max<int64_t>(1, std::min(ceil_div(512, tiles), r / 64));
+  }
+};
+/// A warp reads 32 vectors of a row, a block eight rows at a time of its part; the warps' sums are added in order.
+template <class T>
+__global__ void __launch_bounds__(kThreads) sum_of_rows(int64_t rows, int64_t n, int64_t share, const T* x, float* partial) {
+  constexpr int V = 16 / int(sizeof(T));
+  using Vector = Pack<T, V>;
+  const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x / 32);
+  const int64_t first = int64_t(blockIdx.x) * 32 * V, i = first + lane * V, from = int64_t(blockIdx.y) * share,
+                to = from + share < rows ? from + share : rows;
+  float sum[V] = {};
+  if (i < n) {
+    const T* at = x + i;
+    int64_t r = from + warp;
+    for (; r + 24 < to; r += 32) {
+      Vector k[4];
+#pragma unroll
+      for (int u = 0; u < 4; ++u) k[u] = *reinterpret_cast<const Vector*>(at + (r + 8 * u) * n);
+#pragma unroll
+      for (int u = 0; u < 4; ++u)
+#pragma unroll
+        for (int j = 0; j < V; ++j) sum[j] += widen(k[u].v[j]);
+    }
+    for (; r < to; r += 8) {
+      const Vector k = *reinterpret_cast<const Vector*>(at + r * n);
+#pragma unroll
+      for (int j = 0; j < V; ++j) sum[j] += widen(k.v[j]);
+    }
+  }
+  __shared__ float all[8][V][32];
+#pragma unroll
+  for (int j = 0; j < V; ++j) all[warp][j][lane] = sum[j];
+  __syncthreads();
+  const int c = int(threadIdx.x);
+  if (c >= 32 * V || first + c >= n) return;
+  float total = 0;
+  for (int w = 0; w < 8; ++w) total += all[w][c % V][c / V];
+  partial[int64_t(blockIdx.y) * n + first + c] = total;
+}
+template <class T>
+KernelStatus sum_rows(const KernelArgs& a, const SummedRows& v) {
+  constexpr int64_t V = 16 / int64_t(sizeof(T));
+  static_assert(32 * V <= kThreads);
+  use(a.device);
+  auto* partial = static_cast<float*>(a.workspace);
+  sum_of_rows<T><<<dim3(unsigned(ceil_div(v.n, 32 * V)), unsigned(v.parts)), kThreads, 0, stream(a)>>>(
+      v.rows, v.n, ceil_div(v.rows, v.parts), a.in[0].ptr<T>(), partial);
+  reduce_parts<Sum<T, T>>
+      <<<unsigned(ceil_div(v.n, 8)), kThreads, 0, stream(a)>>>(Sum<T, T>{}, partial, v.n, v.rows, v.parts, a.out[0].ptr<T>());
+  return launched();
+}
+
 constexpr size_t kLargestPart = 32;
 
 template <class P>
@@ -178,15 +247,13 @@ const char* refuse_mixed(const void* params, Specs in) {
                                          : (to == i64 ? nullptr : "another dtype of the result");
 }
 template <template <class, class> class Op>
-void define_sum(KernelDef& k) {
-  reduction<SumParams>(k, kinds::ordered).refuses(refuse_mixed).run([](const KernelArgs& a) {
-    KernelStatus s;
-    const Dims& axes = a.get<SumParams>().axis;
-    if (Floats::call(a.in[0].dtype, [&](auto t) { s = reduce(a, axes, Op<decltype(t), decltype(t)>{}); })) return s;
-    TypeList<int8_t, uint8_t, int16_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t, bool>::call(
-        a.in[0].dtype, [&](auto t) { s = reduce(a, axes, Op<decltype(t), int64_t>{}); });
-    return s;
-  });
+KernelStatus sum_of(const KernelArgs& a) {
+  KernelStatus s;
+  const Dims& axes = a.get<SumParams>().axis;
+  if (Floats::call(a.in[0].dtype, [&](auto t) { s = reduce(a, axes, Op<decltype(t), decltype(t)>{}); })) return s;
+  TypeList<int8_t, uint8_t, int16_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t, bool>::call(
+      a.in[0].dtype, [&](auto t) { s = reduce(a, axes, Op<decltype(t), int64_t>{}); });
+  return s;
 }
 template <bool largest>
 void define_extreme(KernelDef& k) {
@@ -224,8 +291,22 @@ void define_where(KernelDef& k) {
 
 }  // namespace
 
-KEEL_CUDA_KERNEL(sum) { define_sum<Sum>(k); }
-KEEL_CUDA_KERNEL(prod) { define_sum<Prod>(k); }
+KEEL_CUDA_KERNEL(sum) {
+  reduction<SumParams>(k, kinds::ordered)
+      .refuses(refuse_mixed)
+      .workspace([](const KernelArgs& a) {
+        const Dims& axes = a.get<SumParams>().axis;
+        const SummedRows v(a.in[0], axes);
+        return std::max(reduction_workspace(a, axes, kLargestPart), size_t(v.parts * v.n) * sizeof(float));
+      })
+      .run([](const KernelArgs& a) {
+        KernelStatus s;
+        const SummedRows v(a.in[0], a.get<SumParams>().axis);
+        if (v.rows && TypeList<float, half, bfloat>::call(a.in[0].dtype, [&](auto t) { s = sum_rows<decltype(t)>(a, v); })) return s;
+        return sum_of<Sum>(a);
+      });
+}
+KEEL_CUDA_KERNEL(prod) { reduction<SumParams>(k, kinds::ordered).refuses(refuse_mixed).run(sum_of<Prod>); }
 KEEL_CUDA_KERNEL(mean) {
   reduction<MeanParams>(k, kinds::floating).run([](const KernelArgs& a) {
     KernelStatus s;

@@ -1,0 +1,97 @@
+// Sizes at which kernels of a device take another way: rows of language models' logits, gradients of norms and sums over many rows.
+#include "device/on_device.h"
+
+namespace keel {
+namespace {
+
+class LongRowsOnDevice : public DeviceTest {
+ protected:
+  static void expect_near(const Tensor& got, const Tensor& want, double bound, const std::string& what) {
+    const Tensor g = got.to(cpu_device).to(f64), w = want.to(cpu_device).to(f64);
+    ASSERT_EQ(g.shape(), w.shape()) << what;
+    ASSERT_EQ(all(isfinite(g)).item(), 1.0) << what;
+    const double unit = std::max(max(abs(w)).item(), 1e-6);
+    EXPECT_LE(max(abs(g - w)).item() / unit, bound) << what << ", of the largest value " << unit;
+  }
+};
+
+TEST_F(LongRowsOnDevice, CrossEntropy) {
+  for (const DType t : {bf16, f16, f32})
+    for (const int64_t n : {2048, 5000, 8200})
+      for (const double smoothing : {0.0, 0.1})
+        for (const Reduction r : {Reduction::mean, Reduction::none}) {
+          manual_seed(11);
+          const Tensor x = (randn({7, n}) * 4 + 30).to(t);
+          Tensor y = randint(0, n, {7});
+          y[{2}] = -100;
+          const CrossEntropyParams p{.label_smoothing = smoothing, .reduction = r};
+          const auto run = [&](const Tensor& logits, const Tensor& target) {
+            const Tensor in = logits.detach().requires_grad_(), loss = cross_entropy(in, target, p);
+            loss.sum().backward();
+            return std::pair(loss.detach(), in.grad());
+          };
+          const auto want = run(x.to(f64), y), got = run(x.to(d), y.to(d)), again = run(x.to(d), y.to(d));
+          const std::string what = std::string(name_of(t)) + ", " + std::to_string(n) + " classes, smoothing " + std::to_string(smoothing);
+          EXPECT_EQ(got.first.dtype(), f32);
+          expect_near(got.first, want.first, 2e-6, "loss, " + what);
+          expect_near(got.second, want.second, t == bf16 ? 5e-3 : t == f16 ? 1e-3 : 1e-5, "gradient, " + what);
+          EXPECT_EQ(all(equal(got.second.to(cpu_device), again.second.to(cpu_device))).item(), 1.0) << what;
+        }
+}
+
+/// Masked classes, and rows that hold a NaN.
+TEST_F(LongRowsOnDevice, CrossEntropyOfSpecialValues) {
+  Tensor x = randn({4, 4096});
+  x[{0, slice(0, 4000)}].fill_(-INFINITY);
+  x[{1, 17}].fill_(NAN);
+  const Tensor y = tensor({4090, 3, 3, 3});
+  const Tensor want = cross_entropy(x.to(bf16).to(f64), y, {.reduction = Reduction::none}),
+               got = cross_entropy(x.to(bf16).to(d), y.to(d), {.reduction = Reduction::none}).to(cpu_device);
+  for (int64_t i = 0; i < 4; ++i) {
+    if (std::isnan(want[{i}].item()))
+      EXPECT_TRUE(std::isnan(got[{i}].item())) << i;
+    else
+      EXPECT_NEAR(got[{i}].item(), want[{i}].item(), 1e-5 * std::abs(want[{i}].item())) << i;
+  }
+}
+
+TEST_F(LongRowsOnDevice, GradientsOfNorms) {
+  for (const DType t : {bf16, f16, f32})
+    for (const int64_t n : {64, 256, 264, 768, 1000, 1024}) {
+      manual_seed(12);
+      const Tensor x = (randn({1100, n}) + 0.5).to(t), w = (randn({n}) + 1).to(t), b = randn({n}).to(t), g = randn({1100, n}).to(t);
+      const auto run = [&](Device where, DType as, bool centered) {
+        Tensors in;
+        for (const Tensor& v : {x, w, b}) in.push_back(v.to(as).to(where).requires_grad_());
+        const Tensor y = centered ? layer_norm(in[0], in[1], in[2]) : rms_norm(in[0], in[1]);
+        sum(y * g.to(as).to(where)).backward();
+        return Tensors{in[0].grad(), in[1].grad(), centered ? in[2].grad() : Tensor()};
+      };
+      for (const bool centered : {true, false}) {
+        const Tensors want = run(cpu_device, f64, centered), got = run(d, t, centered), again = run(d, t, centered);
+        for (int i = 0; i < (centered ? 3 : 2); ++i) {
+          const std::string what =
+              std::string(name_of(t)) + ", rows of " + std::to_string(n) + ", gradient of operand " + std::to_string(i);
+          expect_near(got[i], want[i], t == bf16 ? 1e-2 : t == f16 ? 2e-3 : 1e-5, what);
+          EXPECT_EQ(all(equal(got[i].to(cpu_device), again[i].to(cpu_device))).item(), 1.0) << what;
+        }
+      }
+    }
+}
+
+TEST_F(LongRowsOnDevice, SumsOverRows) {
+  for (const DType t : {bf16, f16, f32})
+    for (const int64_t n : {32, 64, 768, 1000, 2304}) {
+      manual_seed(13);
+      const Tensor x = randn({2, 700, n}).to(t);
+      const double bound = t == bf16 ? 5e-3 : t == f16 ? 1e-3 : 1e-5;
+      const std::string what = std::string(name_of(t)) + ", " + std::to_string(n) + " columns";
+      expect_near(sum(x.to(d), {.axis = {0, 1}}), sum(x.to(f64), {.axis = {0, 1}}), bound, what);
+      expect_near(sum(x.to(d).reshape({1400, n}), {.axis = 0, .keepdim = true}),
+                  sum(x.to(f64).reshape({1400, n}), {.axis = 0, .keepdim = true}), bound, what);
+      expect_near(sum(x.to(d), {.axis = 1}), sum(x.to(f64), {.axis = 1}), bound, what);
+    }
+}
+
+}  // namespace
+}  // namespace keel
