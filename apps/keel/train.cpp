@@ -57,7 +57,7 @@ struct TrainOptions {
   int64_t epochs = 10, batch = 64, seed = 0, iterations = 2000, layers = 4, width = 128, heads = 4, context = 64, threads = 0, checkpoint_steps = 0, lr_drop = 8;
   double lr = 1e-3, weight_decay = 0.1;
   std::string break_on = "never";
-  bool json_lines = false, monitor = false, no_progress = false, resume = false, data_given = false;
+  bool json_lines = false, monitor = false, no_progress = false, resume = false, data_given = false, compile = false;
 };
 
 /// How the run is to be watched.
@@ -101,7 +101,7 @@ int fit_images(Model& net, const TrainOptions& o, const ImageSets& sets) {
   optim::Adam opt(net.parameters(), {.lr = o.lr});
   train::Trainer trainer(net, opt, nn::CrossEntropyLoss());
   if (o.resume) trainer.resume(o.out);
-  train::FitOptions fit{.epochs = o.epochs, .run_dir = o.out, .monitor = watch(o), .progress = !o.no_progress && !o.json_lines, .checkpoint_steps = o.checkpoint_steps};
+  train::FitOptions fit{.epochs = o.epochs, .run_dir = o.out, .monitor = watch(o), .progress = !o.no_progress && !o.json_lines, .compile = o.compile, .checkpoint_steps = o.checkpoint_steps};
   fit.on_finding = &say_finding;
   drop_rate_after(fit, opt, o.lr_drop);
   fit.on_step = [](int64_t step, double loss) { return check_loss(step, loss), true; };
@@ -196,6 +196,7 @@ void add_train(CLI::App& root, Outcome& out) {
   mnist->add_option("--epochs", o->epochs, "Epochs in all, those before a resume included")->check(whole(1))->capture_default_str();
   mnist->add_option("--batch-size", o->batch, "Examples a batch")->check(whole(1))->capture_default_str();
   mnist->add_option("--lr-drop", o->lr_drop, "Epochs after which the learning rate falls to a tenth; 0: never")->check(whole(0))->capture_default_str();
+  mnist->add_flag("--compile", o->compile, "Record a step once and replay it, captured on a GPU: the same bits in less time");
   common(mnist, "runs/mnist-MODEL");
   mnist->callback([o, model, data, &out] {
     o->data_given = data->count() > 0;
