@@ -34,4 +34,13 @@ KernelStatus around(const KernelArgs& a, const Around& v, bool aligned, A... arg
   return launched();
 }
 
+/// The same, where output 0 comes last among the arguments and may be watched.
+template <class Family, class T, class... A>
+KernelStatus around_watched(const KernelArgs& a, const Around& v, bool aligned, A... inputs) {
+  T* const y = a.out[0].ptr<T>();
+  if (v.inner == 1) return over_rows_watched<Family::template Kernel, T>(a, v.outer, v.n, aligned, inputs..., Marked<T>{y});
+  const KernelStatus s = around<Family, T>(a, v, aligned, inputs..., y);
+  return s.code ? s : watch(a, 0, 1);
+}
+
 }  // namespace keel::cuda

@@ -133,11 +133,18 @@ struct Compare {
   }
 };
 
+}  // namespace
+
+template <Op op>
+inline constexpr bool keel::cuda::kWatched<Real<op>> = op == Op::add || op == Op::sub || op == Op::mul;
+
+namespace {
+
 using Wholes = TypeList<int8_t, uint8_t, int16_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t, bool>;
 
 template <Op op>
 void define(KernelDef& k, DTypeSet dtypes) {
-  pointwise_def(k, dtypes).run([](const KernelArgs& a) {
+  pointwise_def(k, dtypes).stats().run([](const KernelArgs& a) {
     if (contains(kinds::floating, a.out[0].dtype)) return binary<Floats>(a, Real<op>{});
     KernelStatus s;
     Wholes::call(a.out[0].dtype, [&](auto t) { s = pointwise<decltype(t), decltype(t), decltype(t)>(a, Whole{op}); });

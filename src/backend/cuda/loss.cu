@@ -173,9 +173,9 @@ struct ClassGradient {
   template <class T, int G, int P>
   struct Kernel : RowForm<G> {
     using C = Compute<T>;
-    template <class Own>
+    template <class Own, class Y>
     static __device__ void run(int64_t row, int64_t n, const T* x, const Own* g, bool each, const double* counted, Targets targets,
-                               Smoothing s, const C* lse, T* dx) {
+                               Smoothing s, const C* lse, Y dx) {
       const RowOf<T, G, P> r(x, row, n);
       const int64_t t = targets.of(row);
       const C by = scale<C>(row, g, each, counted), l = lse[row];
@@ -395,6 +395,7 @@ KEEL_CUDA_KERNEL(cross_entropy) {
 }
 KEEL_CUDA_KERNEL(cross_entropy_backward) {
   k.late()
+      .stats()
       .dtypes(kinds::floating)
       .inputs(Layout::contiguous)
       .refuses([](const void*, Specs in) -> const char* {
@@ -428,8 +429,8 @@ KEEL_CUDA_KERNEL(cross_entropy_backward) {
           const T* logits = x.ptr<T>();
           const C* lse = a.in[3].ptr<C>();
           const auto go = [&](const auto* g) {
-            s = around<ClassGradient, T>(a, v, aligned16(x) && aligned16(a.out[0]), logits, g, p.reduction == Reduction::none, counted,
-                                         targets, Smoothing{p.label_smoothing}, lse, a.out[0].ptr<T>());
+            s = around_watched<ClassGradient, T>(a, v, aligned16(x) && aligned16(a.out[0]), logits, g, p.reduction == Reduction::none,
+                                                 counted, targets, Smoothing{p.label_smoothing}, lse);
           };
           a.in[0].dtype == x.dtype ? go(static_cast<const T*>(a.in[0].ptr<T>())) : go(static_cast<const C*>(a.in[0].ptr<C>()));
         });

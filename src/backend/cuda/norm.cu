@@ -15,7 +15,8 @@ struct Forward {
   template <class T, int G, int P>
   struct Kernel : RowForm<G> {
     using C = Compute<T>;
-    static __device__ void run(int64_t row, int64_t n, const T* x, const T* weight, const T* bias, double eps, T* y, C* mean, C* rstd) {
+    template <class Y>
+    static __device__ void run(int64_t row, int64_t n, const T* x, const T* weight, const T* bias, double eps, Y y, C* mean, C* rstd) {
       const RowOf<T, G, P> r(x, row, n);
       C m = 0, square = 0;
       if (centered) {
@@ -42,7 +43,8 @@ struct ToInput {
   template <class T, int G, int P>
   struct Kernel : RowForm<G> {
     using C = Compute<T>;
-    static __device__ void run(int64_t row, int64_t n, const T* g, const T* x, const C* mean, const C* rstd, const T* weight, T* dx) {
+    template <class Y>
+    static __device__ void run(int64_t row, int64_t n, const T* g, const T* x, const C* mean, const C* rstd, const T* weight, Y dx) {
       const RowOf<T, G, P> rg(g, row, n), rx(x, row, n);
       const C m = centered ? mean[row] : C(0), scale = rstd[row];
       C sum = 0, product = 0;
@@ -226,7 +228,7 @@ bool run_together(const KernelArgs& a, const RowsAndColumns& v, KernelStatus& s)
 
 template <bool centered>
 void define(KernelDef& k) {
-  k.dtypes(kinds::floating).inputs(Layout::contiguous).run([](const KernelArgs& a) {
+  k.dtypes(kinds::floating).inputs(Layout::contiguous).stats().run([](const KernelArgs& a) {
     KernelStatus s;
     const auto& p = a.get<LayerNormParams>();
     const RowsAndColumns v(a.in[0], p.axes);
@@ -236,11 +238,13 @@ void define(KernelDef& k) {
       using C = Compute<T>;
       const T* bias = centered ? pointer<T>(a.in, a.n_in, 2) : nullptr;
       C *mean = centered ? pointer<C>(a.out, a.n_out, 1) : nullptr, *rstd = pointer<C>(a.out, a.n_out, centered ? 2 : 1);
-      s = over_rows<Forward<centered>::template Kernel, T>(
-          stream(a), v.rows, v.n, aligned16(a.in[0]) && aligned16(a.out[0]), static_cast<const T*>(a.in[0].ptr<T>()),
-          static_cast<const T*>(pointer<T>(a.in, a.n_in, 1)), bias, p.eps, a.out[0].ptr<T>(), mean, rstd);
+      const bool aligned = aligned16(a.in[0]) && aligned16(a.out[0]);
+      const T *x = a.in[0].ptr<T>(), *weight = pointer<T>(a.in, a.n_in, 1);
+      T* y = a.out[0].ptr<T>();
+      s = over_rows_watched<Forward<centered>::template Kernel, T>(a, v.rows, v.n, aligned, x, weight, bias, p.eps, Marked<T>{y}, mean,
+                                                                   rstd);
     });
-    return s;
+    return s.code ? s : watch(a, 1);
   });
 }
 template <bool centered>
@@ -256,6 +260,7 @@ void define_backward(KernelDef& k) {
         const RowsAndColumns v(a.in[1], a.get<NormBackwardParams>().axes);
         return size_t(2 * std::max(v.parts(), v.blocks()) * v.n) * 8;
       })
+      .stats()
       .run([](const KernelArgs& a) {
         KernelStatus s;
         const auto& p = a.get<NormBackwardParams>();
@@ -267,10 +272,10 @@ void define_backward(KernelDef& k) {
           if (run_together<centered, T>(a, v, s)) return;
           const T *g = a.in[0].ptr<T>(), *x = a.in[1].ptr<T>(), *weight = pointer<T>(a.in, a.n_in, kRstd + 1);
           const C *mean = centered ? a.in[2].ptr<C>() : nullptr, *rstd = a.in[kRstd].ptr<C>();
+          const bool aligned = aligned16(a.in[0]) && aligned16(a.in[1]) && aligned16(a.out[0]);
           if (p.need_x)
-            s = over_rows<ToInput<centered>::template Kernel, T>(stream(a), v.rows, v.n,
-                                                                 aligned16(a.in[0]) && aligned16(a.in[1]) && aligned16(a.out[0]), g, x,
-                                                                 mean, rstd, weight, a.out[0].ptr<T>());
+            s = over_rows_watched<ToInput<centered>::template Kernel, T>(a, v.rows, v.n, aligned, g, x, mean, rstd, weight,
+                                                                         Marked<T>{a.out[0].ptr<T>()});
           T *dweight = p.need_weight ? a.out[1].ptr<T>() : nullptr, *dbias = centered && p.need_bias ? a.out[2].ptr<T>() : nullptr;
           if (s.code || v.n == 0 || !(dweight || dbias)) return;
           C *dw = static_cast<C*>(a.workspace), *db = dw + v.parts() * v.n;
@@ -280,7 +285,7 @@ void define_backward(KernelDef& k) {
           sum_parts<T, C><<<unsigned(ceil_div(v.n, 32)), kThreads, 0, stream(a)>>>(v.n, v.parts(), dw, db, dweight, dbias);
           s = launched();
         });
-        return s;
+        return s.code ? s : watch(a, 1);
       });
 }
 

@@ -6,6 +6,7 @@ namespace keel::cuda {
 namespace {
 
 constexpr int kMost = 32, kWords = 512;
+constexpr int kResident = 6;  // blocks of a multiprocessor: all of a large tensor's run at once
 
 /// Dense tensors; tensor i owns the blocks from begin[i] on.
 struct List {
@@ -37,7 +38,7 @@ __device__ void observe_dense(const T* x, int64_t n, int64_t block, int64_t bloc
   seen.post(to);
 }
 
-__global__ void __launch_bounds__(kThreads) observe_list(List l) {
+__global__ void __launch_bounds__(kThreads, kResident) observe_list(List l) {
   int i = 0;
   while (i + 1 < l.count && blockIdx.x >= l.begin[i + 1]) ++i;
   const int64_t block = blockIdx.x - l.begin[i], blocks = l.begin[i + 1] - l.begin[i];
@@ -80,7 +81,7 @@ const char* observe(int device, int n, const TensorView* x, BoardSlot* const* to
 const char* observe(int device, int n, const TensorView* x, BoardSlot* const* to) {
   use(device);
   const cudaStream_t s = stream_of(device);
-  const int64_t most = 8 * processors(device);
+  const int64_t most = kResident * processors(device);
   List l;
   l.count = 0, l.begin[0] = 0;
   const auto launch = [&] {
@@ -124,10 +125,14 @@ const char* forbid(int device, const BoardSlot* board, int n, const uint32_t* sl
   return text(launched());
 }
 
-KernelStatus watch(const KernelArgs& a, int i) {
-  BoardSlot* const to = board_slot(a, i);
-  if (!to || !on_boards(a.out[i].dtype)) return {};
-  if (const char* wrong = observe(a.device, 1, &a.out[i], &to)) return KernelStatus::device(wrong);
+KernelStatus watch(const KernelArgs& a, int first, int end) {
+  TensorView views[4];
+  BoardSlot* to[4];
+  int n = 0;
+  for (int i = first; i < a.n_out && i < end; ++i)
+    if (board_slot(a, i) && on_boards(a.out[i].dtype)) views[n] = a.out[i], to[n++] = board_slot(a, i);
+  if (n == 0) return {};
+  if (const char* wrong = observe(a.device, n, views, to)) return KernelStatus::device(wrong);
   return {};
 }
 

@@ -8,6 +8,7 @@
 #include "backend/cuda/kernel.h"
 #include "backend/cuda/layout.h"
 #include "backend/cuda/scalar.cuh"
+#include "backend/cuda/stats.cuh"
 
 namespace keel::cuda {
 
@@ -50,6 +51,34 @@ __global__ void __launch_bounds__(kThreads) pointwise_dense(F f, int64_t n, Out*
   } else {
     for (int64_t k = i; k < n; ++k) y[k] = f(in.at(k)...);
   }
+}
+
+/// Functions whose results are watched while they are written, where a board wants them; the others by a pass.
+template <class F>
+inline constexpr bool kWatched = false;
+
+/// The same with statistics. Few blocks, each of which goes over many packs, so that few meet at the slot.
+template <int V, class F, class Out, class... In>
+__global__ void __launch_bounds__(kThreads) pointwise_watched(F f, int64_t n, BoardSlot* slot, Out* y, Source<In>... in) {
+  Tally<Out> seen;
+  for (int64_t i = (int64_t(blockIdx.x) * kThreads + threadIdx.x) * V; i < n; i += int64_t(gridDim.x) * kThreads * V) {
+    if (i + V <= n) {
+      Pack<Out, V> out;
+      [&](Pack<In, V>... x) {
+#pragma unroll
+        for (int k = 0; k < V; ++k) out.v[k] = f(x.v[k]...);
+      }(load_pack<V>(in, i)...);
+      *reinterpret_cast<Pack<Out, V>*>(y + i) = out;
+      seen.take(out.v);
+    } else {
+      for (int64_t k = i; k < n; ++k) {
+        const Out one = f(in.at(k)...);
+        y[k] = one;
+        seen.take(one);
+      }
+    }
+  }
+  seen.post(slot);
 }
 
 /// A Walk as the device reads it.
@@ -133,6 +162,12 @@ Source<T> source_of(const TensorView& v, bool one) {
   return s;
 }
 
+/// Kernels without statistics of their own have no slot here, and get a pass from whoever called them.
+inline KernelStatus then_watch(const KernelArgs& a) {
+  const KernelStatus s = launched();
+  return s.code || !board_slot(a, 0) ? s : watch(a);
+}
+
 template <class Out, class... In, class F, size_t... j>
 KernelStatus pointwise_on(const KernelArgs& a, F f, const std::array<int, sizeof...(In)>& order, std::index_sequence<j...>) {
   constexpr int N = 1 + int(sizeof...(In)), V = 16 / int(std::max({sizeof(Out), sizeof(In)...}));
@@ -145,9 +180,15 @@ KernelStatus pointwise_on(const KernelArgs& a, F f, const std::array<int, sizeof
   if (w.dense(0) && aligned(a.out[0], sizeof(Out)) &&
       (true && ... && (w.constant(j + 1) || (w.dense(j + 1) && aligned(*views[j + 1], sizeof(In)))))) {
     const auto blocks = unsigned(ceil_div(n, int64_t(kThreads) * V));
+    if constexpr (kWatched<F> && kTallied<Out>)
+      if (BoardSlot* const slot = board_slot(a, 0)) {
+        pointwise_watched<V, F, Out, In...><<<std::min(blocks, 32u * unsigned(processors(a.device))), kThreads, 0, stream(a)>>>(
+            f, n, slot, a.out[0].ptr<Out>(), source_of<In>(*views[j + 1], w.constant(j + 1))...);
+        return launched();
+      }
     pointwise_dense<V, F, Out, In...>
         <<<blocks, kThreads, 0, stream(a)>>>(f, n, a.out[0].ptr<Out>(), source_of<In>(*views[j + 1], w.constant(j + 1))...);
-    return launched();
+    return then_watch(a);
   }
   bool packs = w.rank > 0 && w.stride[0][0] == 1 && w.extent[0] % V == 0 && aligned(a.out[0], sizeof(Out)) &&
                (true && ... && (w.constant(j + 1) || w.stride[j + 1][0] == 0 || aligned(*views[j + 1], sizeof(In))));
@@ -158,12 +199,12 @@ KernelStatus pointwise_on(const KernelArgs& a, F f, const std::array<int, sizeof
   if (packs) {
     pointwise_rows<V, F, Out, In...><<<unsigned(ceil_div(n, int64_t(kThreads) * V)), kThreads, 0, stream(a)>>>(
         f, n, DeviceWalk<N>(w, n), a.out[0].ptr<Out>(), source_of<In>(*views[j + 1], w.constant(j + 1))...);
-    return launched();
+    return then_watch(a);
   }
   const auto blocks = unsigned(ceil_div(n, kThreads));
   pointwise_strided<F, Out, In...><<<blocks, kThreads, 0, stream(a)>>>(f, n, DeviceWalk<N>(w, n), a.out[0].ptr<Out>(),
                                                                        source_of<In>(*views[j + 1], w.constant(j + 1))...);
-  return launched();
+  return then_watch(a);
 }
 
 /// y[i] = f(in[order[0]][i], in[order[1]][i], ...) with broadcasting; `Out` and `In` are the operands' types in memory.
@@ -194,6 +235,9 @@ struct Lifted {
     return narrow<T>(f(widen(x)...));
   }
 };
+
+template <class T, class F>
+inline constexpr bool kWatched<Lifted<T, F>> = kWatched<F>;
 
 /// y = f(x), y = f(x, z): all of one dtype out of the list `Types`.
 template <class Types, class F>

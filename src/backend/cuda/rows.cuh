@@ -39,6 +39,44 @@ __device__ __forceinline__ C row_combine(C v, C start, F f) {
   }
 }
 
+/// A result that is watched while it is written: as the host names it, and as a thread sees it.
+template <class T>
+struct Marked {
+  T* p;
+};
+template <class T>
+struct Watched {
+  T* p;
+  Tally<T>* seen;
+  __device__ Watched operator+(int64_t i) const { return {p + i, seen}; }
+};
+template <class T, class A>
+__device__ __forceinline__ A seen_by(Tally<T>*, A a) {
+  return a;
+}
+template <class T>
+__device__ __forceinline__ Watched<T> seen_by(Tally<T>* seen, Marked<T> y) {
+  return {y.p, seen};
+}
+template <class T>
+__device__ __forceinline__ void put_row(T* y, int64_t i, T v) {
+  y[i] = v;
+}
+template <class T>
+__device__ __forceinline__ void put_row(const Watched<T>& y, int64_t i, T v) {
+  y.p[i] = v;
+  y.seen->take(v);
+}
+template <class T, int V>
+__device__ __forceinline__ void put_row(T* y, int64_t i, const Pack<T, V>& v) {
+  *reinterpret_cast<Pack<T, V>*>(y + i) = v;
+}
+template <class T, int V>
+__device__ __forceinline__ void put_row(const Watched<T>& y, int64_t i, const Pack<T, V>& v) {
+  *reinterpret_cast<Pack<T, V>*>(y.p + i) = v;
+  y.seen->take(v.v);
+}
+
 /// Row `row` of a dense matrix with `n` columns, spread over `G` threads: `each(i, value)` visits this thread's elements. With P > 0 up
 /// to P packs of 16 bytes a thread are kept in registers; with P = 0 elements are read at every visit.
 template <class T, int G, int P>
@@ -73,10 +111,10 @@ struct RowOf {
     }
   }
   /// y[i] = f(i, value, values of `others`...) for this thread's elements.
-  template <class F, class... R>
-  __device__ __forceinline__ void write(T* y, F f, const R&... others) const {
+  template <class Y, class F, class... R>
+  __device__ __forceinline__ void write(Y y, F f, const R&... others) const {
     if constexpr (P == 0) {
-      for (int64_t i = lane; i < n; i += G) y[i] = narrow<T>(f(i, widen(x[i]), widen(others.x[i])...));
+      for (int64_t i = lane; i < n; i += G) put_row(y, i, narrow<T>(f(i, widen(x[i]), widen(others.x[i])...)));
     } else {
 #pragma unroll
       for (int k = 0; k < P; ++k) {
@@ -85,7 +123,7 @@ struct RowOf {
         Pack<T, V> out;
 #pragma unroll
         for (int j = 0; j < V; ++j) out.v[j] = narrow<T>(f(i + j, widen(kept[k].v[j]), widen(others.kept[k].v[j])...));
-        *reinterpret_cast<Pack<T, V>*>(y + i) = out;
+        put_row(y, i, out);
       }
     }
   }
@@ -99,15 +137,20 @@ __global__ void __launch_bounds__(K::kBlock) row_kernel(int64_t rows, int64_t n,
   K::run(row, n, args...);
 }
 
-/// Launches Kernel<T, G, P>::run(row, columns, args...) for all rows in the form that suits: a warp a row, a block a row, or one that
-/// reads again.
-template <template <class, int, int> class Kernel, class T, class... A>
-KernelStatus over_rows(cudaStream_t s, int64_t rows, int64_t n, bool aligned, A... args) {
+/// The same with statistics of the result that is Marked. Few blocks, each of which goes over many rows, so that few meet at the slot.
+template <class K, class T, class... A>
+__global__ void __launch_bounds__(K::kBlock) row_watched(int64_t rows, int64_t n, BoardSlot* slot, A... args) {
+  constexpr int G = K::kGroup, together = K::kBlock / G;
+  Tally<T> seen;
+  for (int64_t row = int64_t(blockIdx.x) * together + threadIdx.x / G; row < rows; row += int64_t(gridDim.x) * together)
+    K::run(row, n, seen_by(&seen, args)...);
+  seen.post(slot);
+}
+
+/// Calls go with the form that suits rows of `n` elements: how many threads a row, how many packs a thread.
+template <class T, class Go>
+KernelStatus rows_by(int64_t rows, int64_t n, bool aligned, Go go) {
   constexpr int V = 16 / int(sizeof(T));
-  const auto go = [&]<int G, int P>(std::integer_sequence<int, G, P>) {
-    row_kernel<Kernel<T, G, P>, A...>
-        <<<unsigned(ceil_div(rows, Kernel<T, G, P>::kBlock / G)), Kernel<T, G, P>::kBlock, 0, s>>>(rows, n, args...);
-  };
   if (rows == 0 || n == 0) return {};
   const bool packs = aligned && n % V == 0;
   if (packs && n <= 32 * V * 2)
@@ -123,6 +166,40 @@ KernelStatus over_rows(cudaStream_t s, int64_t rows, int64_t n, bool aligned, A.
   else
     go(std::integer_sequence<int, 1024, 0>());
   return launched();
+}
+
+/// Launches Kernel<T, G, P>::run(row, columns, args...) for all rows in the form that suits: a warp a row, a block a row, or one that
+/// reads again.
+template <template <class, int, int> class Kernel, class T, class... A>
+KernelStatus over_rows(cudaStream_t s, int64_t rows, int64_t n, bool aligned, A... args) {
+  return rows_by<T>(rows, n, aligned, [&]<int G, int P>(std::integer_sequence<int, G, P>) {
+    row_kernel<Kernel<T, G, P>, A...>
+        <<<unsigned(ceil_div(rows, Kernel<T, G, P>::kBlock / G)), Kernel<T, G, P>::kBlock, 0, s>>>(rows, n, args...);
+  });
+}
+template <class A>
+A unmarked(A a) {
+  return a;
+}
+template <class T>
+T* unmarked(Marked<T> y) {
+  return y.p;
+}
+/// The same where output 0, Marked among `args`, may be watched: while it is written where packs fit, else by a pass.
+template <template <class, int, int> class Kernel, class T, class... A>
+KernelStatus over_rows_watched(const KernelArgs& a, int64_t rows, int64_t n, bool aligned, A... args) {
+  constexpr int V = 16 / int(sizeof(T));
+  if constexpr (kTalliedRows<T>)
+    if (BoardSlot* const slot = board_slot(a, 0); slot && aligned && n % V == 0 && n <= 1024 * V * 8)
+      return rows_by<T>(rows, n, aligned, [&]<int G, int P>(std::integer_sequence<int, G, P>) {
+        if constexpr (P > 0) {
+          using K = Kernel<T, G, P>;
+          const auto blocks = unsigned(std::min<int64_t>(ceil_div(rows, K::kBlock / G), 32 * processors(a.device)));
+          row_watched<K, T, A...><<<blocks, K::kBlock, 0, stream(a)>>>(rows, n, slot, args...);
+        }
+      });
+  const KernelStatus s = over_rows<Kernel, T>(stream(a), rows, n, aligned, unmarked(args)...);
+  return s.code ? s : watch(a, 0, 1);
 }
 
 /// What every row kernel begins with.

@@ -49,6 +49,13 @@ struct Convert {
   }
 };
 
+}  // namespace
+
+template <class To>
+inline constexpr bool keel::cuda::kWatched<Convert<To>> = true;
+
+namespace {
+
 /// Casts from and to integers and bools, which are few and small: the result's dtype is chosen inside the kernel.
 template <class From>
 __global__ void __launch_bounds__(kThreads) cast_kernel(int64_t n, DeviceWalk<2> w, const From* x, void* y, DType to) {
@@ -138,11 +145,12 @@ KEEL_CUDA_KERNEL(cast) {
                    ? "fp8 and integers"
                    : nullptr;
       })
+      .stats()
       .run([](const KernelArgs& a) {
         KernelStatus s;
         if (contains(kinds::fp8, a.in[0].dtype) || contains(kinds::fp8, a.out[0].dtype)) return cast_fp8(a);
         const bool floats = contains(kinds::floating, a.in[0].dtype) && contains(kinds::floating, a.out[0].dtype);
-        if (!floats) return cast_any(a);
+        if (!floats) return (s = cast_any(a)).code ? s : watch(a);
         Floats::call(a.in[0].dtype, [&](auto from) {
           Floats::call(a.out[0].dtype, [&](auto to) { s = pointwise<decltype(to), decltype(from)>(a, Convert<decltype(to)>{}); });
         });

@@ -23,7 +23,8 @@ struct Forward {
   }
   template <class T, int G, int P>
   struct Kernel : RowForm<G> {
-    static __device__ void run(int64_t row, int64_t n, const T* x, T* y) {
+    template <class Y>
+    static __device__ void run(int64_t row, int64_t n, const T* x, Y y) {
       using C = Compute<T>;
       const RowOf<T, G, P> r(x, row, n);
       C top = -INFINITY, sum = 0;
@@ -63,7 +64,8 @@ struct Backward {
   }
   template <class T, int G, int P>
   struct Kernel : RowForm<G> {
-    static __device__ void run(int64_t row, int64_t n, const T* g, const T* y, T* dx) {
+    template <class Y>
+    static __device__ void run(int64_t row, int64_t n, const T* g, const T* y, Y dx) {
       using C = Compute<T>;
       const RowOf<T, G, P> rg(g, row, n), ry(y, row, n);
       C sum = 0;
@@ -82,17 +84,16 @@ struct Backward {
   }
 };
 
-/// args: the inputs, then the result, all alike.
 template <class Family, size_t... i>
 void define(KernelDef& k, std::index_sequence<i...>) {
-  k.dtypes(kinds::floating).inputs(Layout::contiguous).run([](const KernelArgs& a) {
+  k.dtypes(kinds::floating).inputs(Layout::contiguous).stats().run([](const KernelArgs& a) {
     KernelStatus s;
     const Around v(a.in[0].shape(), a.get<SoftmaxParams>().axis);
     use(a.device);
     Floats::call(a.in[0].dtype, [&](auto t) {
       using T = decltype(t);
       const bool aligned = aligned16(a.out[0]) && (true && ... && aligned16(a.in[i]));
-      s = around<Family, T>(a, v, aligned, static_cast<const T*>(a.in[i].ptr<T>())..., a.out[0].ptr<T>());
+      s = around_watched<Family, T>(a, v, aligned, static_cast<const T*>(a.in[i].ptr<T>())...);
     });
     return s;
   });

@@ -8,26 +8,26 @@ namespace keel::cuda {
 
 /// Bits of a float without its sign; what is infinite, and what is the least normal number.
 template <class T>
-struct Bits;
+struct Pattern;
 template <>
-struct Bits<float> {
+struct Pattern<float> {
   using Raw = uint32_t;
-  static constexpr uint32_t magnitude = 0x7fffffff, inf = 0x7f800000, normal = 0x00800000;
+  static constexpr uint32_t inf = 0x7f800000, normal = 0x00800000;
 };
 template <>
-struct Bits<double> {
+struct Pattern<double> {
   using Raw = unsigned long long;
-  static constexpr unsigned long long magnitude = 0x7fffffffffffffff, inf = 0x7ff0000000000000, normal = 0x0010000000000000;
+  static constexpr unsigned long long inf = 0x7ff0000000000000, normal = 0x0010000000000000;
 };
 template <>
-struct Bits<half> {
+struct Pattern<half> {
   using Raw = uint16_t;
-  static constexpr uint32_t magnitude = 0x7fff, inf = 0x7c00, normal = 0x0400;
+  static constexpr uint32_t inf = 0x7c00, normal = 0x0400;
 };
 template <>
-struct Bits<bfloat> {
+struct Pattern<bfloat> {
   using Raw = uint16_t;
-  static constexpr uint32_t magnitude = 0x7fff, inf = 0x7f80, normal = 0x0080;
+  static constexpr uint32_t inf = 0x7f80, normal = 0x0080;
 };
 
 template <class U>
@@ -41,47 +41,84 @@ __device__ __forceinline__ U warp_max(U v) {
   }
 }
 
-/// What one thread saw. With u the magnitude's bits: `high` is the maximum of u, `low` of -u, where zeros drop out.
+/// What one thread saw. With u the magnitude's bits, `high` is the maximum of u, and `low` the minimum of u - 1 with the sign bit set, as a
+/// signed number, so that zeros drop out. 16-bit floats go in pairs, two to a word.
 template <class T>
 struct Tally {
-  using B = Bits<T>;
+  using B = Pattern<T>;
   using U = decltype(B::inf + 0);
-  U high = 0, low = 0;
+  using S = std::make_signed_t<U>;
+  static constexpr bool pairs = sizeof(T) == 2;
+  static constexpr U sign = pairs ? U(0x80008000) : U(1) << (8 * sizeof(U) - 1), ones = pairs ? U(0x00010001) : U(1);
+  U high = 0;
+  S low = S(~sign);
   uint32_t nan = 0, inf = 0, subnormal = 0;
 
-  static __device__ __forceinline__ U bits_of(T v) {
-    typename B::Raw raw;
-    memcpy(&raw, &v, sizeof raw);
-    return U(raw) & B::magnitude;
+  static __device__ __forceinline__ U more(U a, U b) {
+    if constexpr (pairs)
+      return __vmaxs2(a, b);
+    else
+      return max(a, b);
   }
-  /// Counting is for the few values that are worth it.
-  template <int V>
-  __device__ __forceinline__ void take(const T (&v)[V]) {
-    U h = 0, l = 0;
+  static __device__ __forceinline__ S less(S a, S b) {
+    if constexpr (pairs)
+      return S(__vmins2(U(a), U(b)));
+    else
+      return min(a, b);
+  }
+  /// The larger and the smaller half.
+  static __device__ __forceinline__ U top_of(U h) {
+    if constexpr (pairs)
+      return max(h & 0xffff, h >> 16);
+    else
+      return h;
+  }
+  static __device__ __forceinline__ S least_of(S l) {
+    if constexpr (pairs)
+      return min(S(int16_t(l)), l >> 16);
+    else
+      return l;
+  }
+  static constexpr S end = pairs ? S(0x7fff) : S(~sign), begin = -end - 1;  // of the zeros, and of u = 1
+
+  template <int W>
+  __device__ __forceinline__ void take_words(const U (&w)[W]) {
+    U h = 0;
+    S l = S(~sign);
 #pragma unroll
-    for (int k = 0; k < V; ++k) {
-      const U u = bits_of(v[k]);
-      h = max(h, u), l = max(l, U(0) - u);
-    }
-    high = max(high, h), low = max(low, l);
-    if (h >= B::inf || l > U(0) - B::normal) {
+    for (int k = 0; k < W; ++k) h = more(h, w[k] & ~sign), l = less(l, S((w[k] | sign) - ones));
+    high = more(high, h), low = less(low, l);
+    // Counting is for the few values that are worth it.
+    if (top_of(h) >= B::inf || least_of(l) < begin + S(B::normal) - 1) {
 #pragma unroll
-      for (int k = 0; k < V; ++k) {
-        const U u = bits_of(v[k]);
-        nan += u > B::inf, inf += u == B::inf, subnormal += u - 1 < B::normal - 1;
+      for (int k = 0; k < W; ++k) {
+        count(pairs ? w[k] & 0x7fff : w[k] & ~sign);
+        if (pairs) count(w[k] >> 16 & 0x7fff);
       }
     }
   }
+  __device__ __forceinline__ void count(U u) { nan += u > B::inf, inf += u == B::inf, subnormal += u - 1 < B::normal - 1; }
+  template <int V>
+  __device__ __forceinline__ void take(const T (&v)[V]) {
+    constexpr int W = int(V * sizeof(T) / sizeof(U));
+    static_assert(W * sizeof(U) == V * sizeof(T), "whole words");
+    U w[W];
+    memcpy(w, v, sizeof w);
+    take_words(w);
+  }
   __device__ __forceinline__ void take(T v) {
-    const T one[1] = {v};
-    take(one);
+    typename B::Raw raw;
+    memcpy(&raw, &v, sizeof raw);
+    const U w[1] = {raw};  // beside a zero, which counts for nothing
+    take_words(w);
   }
 
   /// All threads of a block of whole warps, at most 1,024, add what they saw.
   __device__ void post(BoardSlot* slot) const {
     __shared__ U highs[32], lows[32];
     const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x / 32), warps = int(blockDim.x / 32);
-    const U h = warp_max(high), l = warp_max(low);
+    const S least = least_of(low);
+    const U h = warp_max(top_of(high)), l = warp_max(least == end ? U(0) : ~U(least - begin));
     __syncthreads();  // whoever used this room before has read it
     if (lane == 0) highs[warp] = h, lows[warp] = l;
     if (__any_sync(~0u, nan | inf | subnormal)) {
@@ -103,7 +140,14 @@ struct Tally {
   }
 };
 
-/// A pass over output `i` of a kernel that took no statistics of it while it wrote, if somebody watches.
-KernelStatus watch(const KernelArgs& a, int i);
+/// Passes over the outputs from `first` to before `end` of a kernel that took no statistics of them while it wrote, where somebody watches.
+KernelStatus watch(const KernelArgs& a, int first = 0, int end = 4);
+
+/// Types that kernels take statistics of while they write; of others a pass does.
+template <class T>
+inline constexpr bool kTallied = std::is_same_v<T, float> || std::is_same_v<T, half> || std::is_same_v<T, bfloat>;
+/// Kernels of rows have many forms: fewer types keep the library small.
+template <class T>
+inline constexpr bool kTalliedRows = std::is_same_v<T, float> || std::is_same_v<T, bfloat>;
 
 }  // namespace keel::cuda
