@@ -163,11 +163,19 @@ struct Norm : Sum<T, T> {
 };
 
 // ---- sums over the rows of dense matrices: gradients of biases ----
+bool row_major(const TensorView& x) {
+  int64_t step = 1;
+  for (int i = x.rank() - 1; i >= 0; --i) {
+    if (x.dim(i) != 1 && x.stride(i) != step) return false;
+    step *= x.dim(i);
+  }
+  return true;
+}
 /// A tensor that is summed over its leading axes, as [rows, n]; rows is 0 where it is another sum.
 struct SummedRows {
   int64_t rows = 0, n = 1, parts = 0;
   SummedRows(const TensorView& x, const Dims& axes) {
-    if (axes.size() == 0 || axes.size() >= x.rank() || !x.contiguous() || x.size() == 0) return;
+    if (axes.size() == 0 || axes.size() >= x.rank() || x.size() == 0 || !row_major(x)) return;
     bool leading[kMaxRank] = {};
     for (int64_t i : axes) leading[i < 0 ? i + x.rank() : i] = true;
     int64_t r = 1;
