@@ -416,12 +416,12 @@ KEEL_CUDA_KERNEL(cross_entropy_backward) {
           const Targets targets(a, a.in[2], p.ignore_index, v.n);
           const double* counted = counted_targets(a, p.reduction, targets, v.rows());
           if constexpr (sizeof(T) == 2)
-            if (v.rows() && !a.stats[0] && long_rows<T>(v, x) && aligned16(a.out[0])) {
+            if (v.rows() && long_rows<T>(v, x) && aligned16(a.out[0])) {  // watched or not, the same bits
               const auto run = [&](const auto* g) {
                 long_row_gradient<<<unsigned(v.rows()), kThreads, 0, stream(a)>>>(
                     v.n, static_cast<const T*>(x.ptr<T>()), g, p.reduction == Reduction::none, counted, targets,
                     Smoothing{p.label_smoothing}, static_cast<const float*>(a.in[3].ptr<float>()), a.out[0].ptr<T>());
-                s = launched();
+                s = then_watch(a);
               };
               return a.in[0].dtype == x.dtype ? run(static_cast<const T*>(a.in[0].ptr<T>()))
                                               : run(static_cast<const float*>(a.in[0].ptr<float>()));

@@ -198,7 +198,7 @@ T* pointer(const TensorView* v, int n, int i) {
   return i < n && v[i].present() ? v[i].ptr<T>() : nullptr;
 }
 
-/// All gradients by rows_and_columns; false where it does not take them, or statistics are wanted.
+/// All gradients by rows_and_columns; false where it does not take them.
 template <bool centered, class T>
 bool run_together(const KernelArgs& a, const RowsAndColumns& v, KernelStatus& s) {
   using C = Compute<T>;
@@ -208,7 +208,7 @@ bool run_together(const KernelArgs& a, const RowsAndColumns& v, KernelStatus& s)
   T *dx = a.out[0].ptr<T>(), *dweight = p.need_weight ? a.out[1].ptr<T>() : nullptr,
     *dbias = centered && p.need_bias ? a.out[2].ptr<T>() : nullptr;
   const int packs = v.packs(16 / int(sizeof(T)));
-  if (!packs || !p.need_x || !(dweight || dbias) || a.stats[0] || a.stats[1] || a.stats[2]) return false;
+  if (!packs || !p.need_x || !(dweight || dbias)) return false;
   if (!aligned16(a.in[0]) || !aligned16(a.in[1]) || !aligned16(a.out[0]) || reinterpret_cast<uintptr_t>(weight) % 16) return false;
   const C *mean = centered ? a.in[2].ptr<C>() : nullptr, *rstd = a.in[kRstd].ptr<C>();
   C *dw = static_cast<C*>(a.workspace), *db = dw + v.blocks() * v.n;
@@ -269,7 +269,7 @@ void define_backward(KernelDef& k) {
         Floats::call(a.in[0].dtype, [&](auto t) {
           using T = decltype(t);
           using C = Compute<T>;
-          if (run_together<centered, T>(a, v, s)) return;
+          if (run_together<centered, T>(a, v, s)) return void(s = s.code ? s : watch(a, 0, 1));  // watched or not, the same sums
           const T *g = a.in[0].ptr<T>(), *x = a.in[1].ptr<T>(), *weight = pointer<T>(a.in, a.n_in, kRstd + 1);
           const C *mean = centered ? a.in[2].ptr<C>() : nullptr, *rstd = a.in[kRstd].ptr<C>();
           const bool aligned = aligned16(a.in[0]) && aligned16(a.in[1]) && aligned16(a.out[0]);
