@@ -108,6 +108,42 @@ TEST_F(MonitorOnDevice, StatisticsAreExact) {
     }
 }
 
+/// Copies take over what is known of their source, where they are of all of it.
+TEST_F(MonitorOnDevice, Copies) {
+  const auto seen = [&](Device where) {
+    manual_seed(1);
+    Tensor x = randn({6, 40});
+    x.data<float>()[7] = float(kNan);
+    const Tensor there = x.to(where);
+    Monitor m;
+    m.step();
+    const Tensor y = there * 3.0, late = y.clone();
+    y.transpose(0, 1).contiguous();
+    y[{1}].clone();                     // a part
+    y[{slice(0, 6, 2)}].clone();        // the same
+    y.expand({2, 6, 40}).contiguous();  // more than once
+    Tensor into = zeros({12, 40}, {.device = where});
+    into[{slice(0, 6)}] = y;
+    into[{slice(6, 12)}] = late.transpose(0, 1).contiguous().transpose(0, 1);
+    into[{0}] = y[{1}];
+    into.clone(), neg(into);
+    m.step();
+    EXPECT_EQ(m.findings().size(), 1u) << all(m);
+    return m.statistics();
+  };
+  const auto here = seen(cpu_device), there = seen(d);
+  ASSERT_EQ(here.size(), there.size());
+  for (size_t i = 0; i < here.size(); ++i) {
+    const auto &a = here[i], &b = there[i];
+    SCOPED_TRACE(a.op + ", number " + std::to_string(i));
+    EXPECT_EQ(a.op, b.op);
+    EXPECT_EQ(a.elements, b.elements);
+    EXPECT_EQ(a.nan, b.nan);
+    EXPECT_EQ(a.largest, b.largest);
+    EXPECT_EQ(a.smallest, b.smallest);
+  }
+}
+
 TEST_F(MonitorOnDevice, NamesTheOpThatMadeIt) {
   const std::string said = same(3, [](Device where, int s) {
     static Ratio net;

@@ -15,6 +15,9 @@
 #include "op/device_call.h"
 
 namespace keel {
+
+extern OpDef op_assign, op_copy, op_relayout;
+
 namespace {
 
 using Taint = TaintedStorages::Kind;
@@ -84,8 +87,15 @@ struct DeviceBoards {
     uint64_t part = 0;  // 0: no slot of its own
     int64_t offset = 0, elements = 0;
     DType dtype = DType::none;
+    bool dense = false;
     bool is(const Storage& s) const { return writer == s.writer && version == s.version.load(std::memory_order_relaxed); }
-    bool covers(const TensorImpl& x) const { return offset == x.offset && elements == x.spec.shape.numel() && dtype == x.spec.dtype; }
+    /// Whether `x` holds the values that the slot is about, in whatever order.
+    bool covers(const TensorImpl& x) const {
+      return dense && offset == x.offset && elements == x.spec.shape.numel() && dtype == x.spec.dtype && is_dense(x.spec.shape, x.strides);
+    }
+    void describe(const TensorImpl& x) {
+      offset = x.offset, elements = x.spec.shape.numel(), dtype = x.spec.dtype, dense = is_dense(x.spec.shape, x.strides);
+    }
   };
   /// Memory that no watched op wrote, when it was looked at.
   struct Outside {
@@ -298,7 +308,7 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
   const WatchedArgument* const argument = m.sites[at].argument.get();
   for (int i = 0; i < c.in.size(); ++i) {
     Operand o = operand(c.in[i], b.d);
-    if (i < singles && counts(c.in[i], b.d)) {
+    if (i < singles && counts(c.in[i], b.d) && !(&op == &op_assign && i == 0)) {  // what is only written to may hold anything
       const TensorImpl& x = impl(c.in[i]);
       Storage& s = *x.storage;
       Known& k = known[&s];
@@ -312,7 +322,7 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
           if (!*s.writer && s.version.load(std::memory_order_relaxed) == 0)
             s.writer = kLookedAt;  // other memory that comes to lie here has another
           k.writer = s.writer, k.version = s.version.load(std::memory_order_relaxed), k.part = b.part, k.slot = uint32_t(o.slot);
-          k.offset = x.offset, k.elements = x.spec.shape.numel(), k.dtype = x.spec.dtype;
+          k.describe(x);
           o.writer = s.writer;
         }
       }
@@ -323,7 +333,15 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
   Tensor word;
   if (update && m.options.protect && singles >= 2 && !std::strcmp(op.in[1].name, "skip")) word = guard(c, b, e), e.guarded = true;
   e.slot = b.used, b.used += uint32_t(declared);
-  const Watch watch{.board = b.slots + e.slot};
+  Watch watch{.board = b.slots + e.slot};
+  // A copy has the statistics of what it copies.
+  const int copied = &op == &op_assign ? 1 : &op == &op_copy || &op == &op_relayout ? 0 : -1;
+  if (copied >= 0 && counts(c.in[copied], b.d)) {
+    const TensorImpl& x = impl(c.in[copied]);
+    const Known& k = known[x.storage.get()];
+    if (k.is(*x.storage) && k.part == b.part && k.covers(x) && x.spec.dtype == c.out[0].dtype && k.elements == c.out[0].shape.numel())
+      e.slot = k.slot, watch = {};
+  }
   const ScopeGuard keep;
   if (c.into) c.scope.monitor = nullptr;  // a result that is copied into its place is no other op's
   if (word.defined()) {
@@ -354,7 +372,7 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
     if (watched) {
       const TensorImpl& y = impl(made);
       Known& k = known[y.storage.get()];
-      k.writer = o.writer, k.version = o.version, k.offset = y.offset, k.elements = y.spec.shape.numel(), k.dtype = y.spec.dtype;
+      k.writer = o.writer, k.version = o.version, k.describe(y);
       const bool own = i < declared && (i + 1 < declared || out.size() <= declared) && y.spec.dtype == impl(out[i]).spec.dtype;
       k.slot = e.slot + uint32_t(i), k.part = own ? b.part : 0;
       e.count[std::min(i, declared - 1)] += uint64_t(k.elements);
