@@ -93,5 +93,28 @@ TEST_F(LongRowsOnDevice, SumsOverRows) {
     }
 }
 
+/// One row of a million, as a sampler has it, is work for the whole device.
+TEST_F(LongRowsOnDevice, SoftmaxOfAFewRows) {
+  for (const DType t : {f32, bf16, f16, f64})
+    for (const int64_t rows : {1, 3}) {
+      manual_seed(14);
+      Tensor x = randn({rows, 100003}) * 3;
+      x[{0, slice(0, 70000)}].fill_(-INFINITY);
+      x = x.to(t);
+      const double bound = t == bf16 ? 5e-3 : t == f16 ? 1e-3 : t == f32 ? 1e-5 : 1e-12;
+      const std::string what = std::string(name_of(t)) + ", " + std::to_string(rows) + " rows";
+      const Tensor got = softmax(x.to(d)), want = softmax(x.to(f64));
+      if (t != f16) expect_near(got, want, bound, what);  // shares of a millionth are subnormal there
+      EXPECT_NEAR(sum(got.to(f64)).item(), double(rows), t == f32 || t == f64 ? 1e-4 : 0.1) << what;
+      const Tensor log_got = log_softmax(x.to(d)).to(cpu_device), log_want = log_softmax(x.to(f64));
+      expect_near(log_got[{all, slice(70000, 100003)}], log_want[{all, slice(70000, 100003)}], bound, "log, " + what);
+      EXPECT_EQ(all(equal(got.to(cpu_device), softmax(x.to(d)).to(cpu_device))).item(), 1.0) << what;
+    }
+  const Tensor none = full({1, 70000}, -INFINITY), broken = where(arange(70000).reshape({1, 70000}).to(f32) < 5, full({1}, NAN), ones({1, 70000}));
+  EXPECT_EQ(sum(softmax_safe(none.to(d)).to(cpu_device)).item(), 0.0);
+  EXPECT_TRUE(std::isnan(softmax(none.to(d)).to(cpu_device)[{0, 9}].item()));
+  EXPECT_TRUE(std::isnan(softmax(broken.to(d)).to(cpu_device)[{0, 69999}].item()));
+}
+
 }  // namespace
 }  // namespace keel

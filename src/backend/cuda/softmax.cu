@@ -1,5 +1,5 @@
 // softmax, softmax_safe and log_softmax along an axis, and gradients. Along the last axis a row is read once; along another, a thread
-// takes a column.
+// takes a column. A few very long rows are cut into parts, one block each, in two launches: sums of the parts, then the results.
 #include "keel/ops/softmax.h"
 
 #include "backend/cuda/around.cuh"
@@ -84,33 +84,116 @@ struct Backward {
   }
 };
 
-template <class Family, size_t... i>
-void define(KernelDef& k, std::index_sequence<i...>) {
-  k.dtypes(kinds::floating).inputs(Layout::contiguous).stats().run([](const KernelArgs& a) {
-    KernelStatus s;
-    const Around v(a.in[0].shape(), a.get<SoftmaxParams>().axis);
-    use(a.device);
-    Floats::call(a.in[0].dtype, [&](auto t) {
-      using T = decltype(t);
-      const bool aligned = aligned16(a.out[0]) && (true && ... && aligned16(a.in[i]));
-      s = around_watched<Family, T>(a, v, aligned, static_cast<const T*>(a.in[i].ptr<T>())...);
-    });
-    return s;
-  });
+// ---- a few rows, each longer than a block should take alone ----
+/// rows * parts blocks, each with `share` elements of a row.
+struct Parts {
+  int64_t n, share;
+  unsigned parts, rows;
+};
+constexpr int64_t kAlone = 65536;
+Parts parts_of(const Around& v, int device) {
+  if (v.inner != 1 || v.n < kAlone || v.outer == 0 || v.outer > 8) return {};
+  Parts p{v.n, 0, 0, unsigned(v.outer)};
+  const int64_t wanted = std::min(ceil_div(2 * processors(device), v.outer), v.n / (8 * kThreads));
+  p.share = ceil_div(v.n, wanted), p.parts = unsigned(ceil_div(v.n, p.share));
+  return p;
 }
-template <class Family>
+template <class C>
+struct PartSum {
+  C top, sum;
+};
+/// A part that is -inf throughout counts from 0, and so has the sum 0.
+template <class C>
+__device__ __forceinline__ C part_base(C top) {
+  return top == C(-INFINITY) ? C(0) : top;
+}
+template <class T>
+__global__ void __launch_bounds__(kThreads) part_sums(Parts p, const T* x, PartSum<Compute<T>>* sums) {
+  using C = Compute<T>;
+  const int64_t from = int64_t(blockIdx.x) * p.share, to = from + p.share < p.n ? from + p.share : p.n;
+  const T* row = x + int64_t(blockIdx.y) * p.n;
+  C top = -INFINITY, sum = 0;
+#pragma unroll 4
+  for (int64_t i = from + threadIdx.x; i < to; i += kThreads) top = MaxOf()(top, C(widen(row[i])));
+  top = row_combine<kThreads>(top, C(-INFINITY), MaxOf());
+  const C base = part_base(top);
+#pragma unroll 4
+  for (int64_t i = from + threadIdx.x; i < to; i += kThreads) sum += exp_of(C(widen(row[i])) - base);
+  sum = row_combine<kThreads>(sum, C(0), SumOf());
+  if (threadIdx.x == 0) sums[blockIdx.y * p.parts + blockIdx.x] = {top, sum};
+}
+template <class Family, bool logarithm, class T>
+__global__ void __launch_bounds__(kThreads) part_results(Parts p, const T* x, const PartSum<Compute<T>>* sums, T* y) {
+  using C = Compute<T>;
+  const PartSum<C>* mine = sums + blockIdx.y * p.parts;
+  C top = -INFINITY, sum = 0;
+  for (unsigned i = threadIdx.x; i < p.parts; i += kThreads) top = MaxOf()(top, mine[i].top);
+  top = Family::base_of(row_combine<kThreads>(top, C(-INFINITY), MaxOf()));
+  for (unsigned i = threadIdx.x; i < p.parts; i += kThreads) sum += mine[i].sum == 0 ? C(0) : mine[i].sum * exp_of(part_base(mine[i].top) - top);
+  sum = Family::divisor_of(row_combine<kThreads>(sum, C(0), SumOf()));
+  const C log_sum = logarithm ? log_of(sum) : C(0);
+  const int64_t from = int64_t(blockIdx.x) * p.share, to = from + p.share < p.n ? from + p.share : p.n, at = int64_t(blockIdx.y) * p.n;
+#pragma unroll 4
+  for (int64_t i = from + threadIdx.x; i < to; i += kThreads) {
+    const C v = C(widen(x[at + i])) - top;
+    y[at + i] = narrow<T>(logarithm ? v - log_sum : exp_of(v) / sum);
+  }
+}
+/// Whether these rows are cut; then they have been served.
+template <bool logarithm, bool safe>
+bool in_parts(const KernelArgs& a, const Around& v, KernelStatus& s) {
+  const Parts p = parts_of(v, a.device);
+  if (!p.parts) return false;
+  Floats::call(a.in[0].dtype, [&](auto t) {
+    using T = decltype(t);
+    const dim3 grid(p.parts, p.rows);
+    auto* sums = static_cast<PartSum<Compute<T>>*>(a.workspace);
+    part_sums<T><<<grid, kThreads, 0, stream(a)>>>(p, a.in[0].ptr<T>(), sums);
+    part_results<Forward<logarithm, safe>, logarithm, T><<<grid, kThreads, 0, stream(a)>>>(p, a.in[0].ptr<T>(), sums, a.out[0].ptr<T>());
+  });
+  s = launched();
+  if (!s.code) s = watch(a, 0, 1);
+  return true;
+}
+
+Around around_axis(const KernelArgs& a) { return {a.in[0].shape(), a.get<SoftmaxParams>().axis}; }
+template <class Family, size_t... i>
+KernelStatus whole_rows(const KernelArgs& a, std::index_sequence<i...>) {
+  KernelStatus s;
+  use(a.device);
+  Floats::call(a.in[0].dtype, [&](auto t) {
+    using T = decltype(t);
+    const bool aligned = aligned16(a.out[0]) && (true && ... && aligned16(a.in[i]));
+    s = around_watched<Family, T>(a, around_axis(a), aligned, static_cast<const T*>(a.in[i].ptr<T>())...);
+  });
+  return s;
+}
+template <bool logarithm, bool safe = false>
 void define_forward(KernelDef& k) {
-  define<Family>(k, std::index_sequence<0>());
+  k.dtypes(kinds::floating)
+      .inputs(Layout::contiguous)
+      .stats()
+      .workspace([](const KernelArgs& a) {
+        const Parts p = parts_of(around_axis(a), a.device);
+        return size_t(p.parts) * p.rows * sizeof(PartSum<double>);
+      })
+      .run([](const KernelArgs& a) {
+        KernelStatus s;
+        use(a.device);
+        return in_parts<logarithm, safe>(a, around_axis(a), s) ? s : whole_rows<Forward<logarithm, safe>>(a, std::index_sequence<0>());
+      });
 }
 template <class Family>
 void define_backward(KernelDef& k) {
-  define<Family>(k, std::index_sequence<0, 1>());
+  k.dtypes(kinds::floating).inputs(Layout::contiguous).stats().run([](const KernelArgs& a) {
+    return whole_rows<Family>(a, std::index_sequence<0, 1>());
+  });
 }
 
 }  // namespace
 
-KEEL_CUDA_KERNEL(softmax) { define_forward<Forward<false>>(k); }
-KEEL_CUDA_KERNEL(softmax_safe) { define_forward<Forward<false, true>>(k); }
-KEEL_CUDA_KERNEL(log_softmax) { define_forward<Forward<true>>(k); }
+KEEL_CUDA_KERNEL(softmax) { define_forward<false>(k); }
+KEEL_CUDA_KERNEL(softmax_safe) { define_forward<false, true>(k); }
+KEEL_CUDA_KERNEL(log_softmax) { define_forward<true>(k); }
 KEEL_CUDA_KERNEL(softmax_backward) { define_backward<Backward<false>>(k); }
 KEEL_CUDA_KERNEL(log_softmax_backward) { define_backward<Backward<true>>(k); }
