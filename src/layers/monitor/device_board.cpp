@@ -281,8 +281,8 @@ void DeviceBoards::watch_weights(const Call& c, Board& b, Event& e) {
 void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bool first, Tensors& out) {
   Board& b = *boards[size_t(at_board)];
   const OpDef& op = c.op;
-  const ArgDef& last = op.in.size() ? op.in[op.in.size() - 1] : arg_of(op, 0);
-  const bool lists = op.in.size() && last.variadic && last.written;  // many tensors that others have seen
+  const ArgDef* const last = op.in.size() ? &op.in[op.in.size() - 1] : nullptr;
+  const bool lists = last && last->variadic && last->written;  // many tensors that others have seen
   const int declared = op.out.size(), singles = lists ? std::min(op.in.size() - 1, c.in.size()) : c.in.size();
   make_room(m, b, size_t(declared + singles + 1));
   if (known.size() > kMostKnown) known.clear(), outside.clear();

@@ -65,11 +65,11 @@ struct Kept {
   }
 };
 
-template <size_t I>
-KernelStatus run_served(const KernelArgs& a) {
+// What a function of each place calls with its place; they are many, so nothing of these goes into them.
+[[gnu::noinline]] KernelStatus run_at(size_t at, const KernelArgs& a) {
   FakeQueue& q = queue_of(a);
   if (!q.recording()) {
-    const Kept k(served[I], a, false);
+    const Kept k(served[at], a, false);
     return k.kernel->run(k.args);
   }
   q.keep(
@@ -77,18 +77,28 @@ KernelStatus run_served(const KernelArgs& a) {
         const Kept& k = *static_cast<Kept*>(p);
         if (k.kernel->run(k.args).code) std::abort();
       },
-      [](void* p) { delete static_cast<Kept*>(p); }, new Kept(served[I], a, true));
+      [](void* p) { delete static_cast<Kept*>(p); }, new Kept(served[at], a, true));
   return {};
+}
+[[gnu::noinline]] KernelStatus count_at(size_t at, const KernelArgs& a, Shape* out) {
+  const Kept k(served[at], a, false);
+  return k.kernel->count(k.args, out);
+}
+[[gnu::noinline]] size_t workspace_at(size_t at, const KernelArgs& a) {
+  const Kept k(served[at], a, false);
+  return k.kernel->workspace(k.args);
+}
+template <size_t I>
+KernelStatus run_served(const KernelArgs& a) {
+  return run_at(I, a);
 }
 template <size_t I>
 KernelStatus count_served(const KernelArgs& a, Shape* out) {
-  const Kept k(served[I], a, false);
-  return k.kernel->count(k.args, out);
+  return count_at(I, a, out);
 }
 template <size_t I>
 size_t workspace_served(const KernelArgs& a) {
-  const Kept k(served[I], a, false);
-  return k.kernel->workspace(k.args);
+  return workspace_at(I, a);
 }
 
 struct Functions {
