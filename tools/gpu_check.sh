@@ -66,7 +66,7 @@ if wanted models; then
   keel=$build/apps/keel/keel
   for row in "gpt2 --batch 16 --clip 1" "gpt2 --batch 32 --clip 1" "resnet50 --image 32 --batch 128" "resnet50 --image 32 --batch 512 --small-stem" \
              "resnet50 --image 224 --batch 128" "bert --steps 20"; do
-    "$keel" bench model $row --device cuda --dtype bf16 --seconds 5 --json || status=1
+    for how in "" --compile; do "$keel" bench model $row $how --device cuda --dtype bf16 --seconds 3 --json || status=1; done
   done
 fi
 say "end, status $status"
