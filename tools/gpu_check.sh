@@ -41,8 +41,8 @@ if wanted build && [ -z "${prebuilt:-}" ]; then
   say "build"
   cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DKEEL_CUDA=ON -DKEEL_BENCH=ON -DCMAKE_PREFIX_PATH="$PWD/.gpu-deps" > /dev/null
   cmake --build "$build" --target keel_cuda keel_test_device keel_bench_device keel_cli
-  # Where CUPTI is not found there is no such target.
-  cmake --build "$build" --target keel_kernel_trace 2> /dev/null || echo "no kernel trace: CUPTI was not found"
+  if cmake --build "$build" --target help | grep -q keel_kernel_trace; then cmake --build "$build" --target keel_kernel_trace
+  else echo "no kernel trace: CUPTI was not found"; fi
 fi
 KEEL_BACKEND_PATH=$build
 export KEEL_BACKEND_PATH

@@ -3,8 +3,7 @@
 // hold and goes down the rows, so that what belongs to a channel stays in registers and every access is a whole vector. Sums run in f32 over
 // at most kRun rows of a thread and in f64 beyond; moments are those of deviations from the first row. All orders are fixed.
 // Traffic: statistics read x once; forward reads x and writes y; sums of the gradient read g and x; the gradient reads both and writes dx.
-#include "backend/cuda/kernel.h"
-#include "backend/cuda/scalar.cuh"
+#include "backend/cuda/pointwise.cuh"
 
 namespace keel::cuda::channel_rows {
 
@@ -13,9 +12,7 @@ inline constexpr int kBlock = 256, kRun = 16, kAhead = 4;
 template <class T>
 inline constexpr int kWide = 16 / int(sizeof(T));
 template <class T>
-struct alignas(16) Pack {
-  T v[kWide<T>];
-};
+using Pack = cuda::Pack<T, kWide<T>>;
 template <class C>
 struct Sums {
   C first, second;

@@ -112,9 +112,7 @@ unsigned blocks_for(int64_t n) { return unsigned(ceil_div(n, kThreads)); }
 template <class T>
 inline constexpr int kWide = 16 / int(sizeof(T));
 template <class T>
-struct alignas(16) Channels {
-  T v[kWide<T>];
-};
+using Channels = Pack<T, kWide<T>>;
 template <class T>
 struct alignas(16) Marks {
   int32_t v[kWide<T>];
