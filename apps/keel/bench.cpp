@@ -200,6 +200,7 @@ void add_bench(CLI::App& root, Outcome& out) {
   add_bench_accuracy(*bench, out);
   add_bench_faults(*bench, out);
   add_bench_model(*bench, out);
+  add_bench_curve(*bench, out);
 }
 
 }  // namespace keel::app

@@ -31,5 +31,6 @@ void add_bench_monitor(CLI::App& bench, Outcome& out);
 void add_bench_accuracy(CLI::App& bench, Outcome& out);
 void add_bench_faults(CLI::App& bench, Outcome& out);
 void add_bench_model(CLI::App& bench, Outcome& out);
+void add_bench_curve(CLI::App& bench, Outcome& out);
 
 }  // namespace keel::app

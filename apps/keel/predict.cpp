@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "digit_models.h"
 #include "runs.h"
 
 namespace keel::app {
@@ -24,17 +25,14 @@ json run_config(const std::string& dir) {
 ImageModel load_image_model(const std::string& dir) {
   const json config = run_config(dir);
   const std::string name = config.value("model", "");
-  if (name != "mlp" && name != "cnn")
+  if (!is_image_model(name))
     raise(Error(ErrorCode::value, dir + ": holds a model of kind '" + name + "', not an image model").op("load").hint("`keel sample` writes text with a char-gpt, `keel eval RUN --text FILE` measures it"));
   const StateDict state = run_weights(dir);
-  if (name == "mlp") {
-    auto net = std::make_shared<nn::Sequential>(mlp());
+  return with_image_model(name, [&]<class Net>(Net fresh) {
+    auto net = std::make_shared<Net>(std::move(fresh));
     net->load_state_dict(state), net->eval();
-    return {name, config.value("dataset", ""), [net](const Tensor& x) { return (*net)(x); }};
-  }
-  auto net = std::make_shared<LeNet>();
-  net->load_state_dict(state), net->eval();
-  return {name, config.value("dataset", ""), [net](const Tensor& x) { return (*net)(x); }};
+    return ImageModel{name, config.value("dataset", ""), [net](const Tensor& x) { return (*net)(x); }};
+  });
 }
 
 std::vector<std::string> picture(const Tensor& image) {

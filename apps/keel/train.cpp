@@ -7,7 +7,7 @@
 #include <memory>
 
 #include "common.h"
-#include "models.h"
+#include "digit_models.h"
 #include "runs.h"
 
 namespace keel::app {
@@ -53,7 +53,7 @@ void check_loss(int64_t step, double loss) {
 namespace {
 
 struct TrainOptions {
-  std::string data = data_folder(), out, text, model = "cnn", device = "cpu";
+  std::string data = data_folder(), out, text, model = "cnn", device = "cpu", dtype = "f32";
   int64_t epochs = 10, batch = 64, seed = 0, iterations = 2000, layers = 4, width = 128, heads = 4, context = 64, threads = 0, checkpoint_steps = 0, lr_drop = 8;
   double lr = 1e-3, weight_decay = 0.1;
   std::string break_on = "never";
@@ -98,7 +98,9 @@ template <class Model>
 int fit_images(Model& net, const TrainOptions& o, const ImageSets& sets) {
   data::Loader batches(sets.train, {.batch_size = o.batch, .shuffle = true, .workers = 1}), held_out(sets.test, {.batch_size = 500});
   net.to(device(o.device));
-  optim::Adam opt(net.parameters(), {.lr = o.lr});
+  const bool low = o.dtype == "bf16";
+  if (low) net.to(bf16);
+  optim::Adam opt(net.parameters(), {.lr = o.lr, .master_weights = low});
   train::Trainer trainer(net, opt, nn::CrossEntropyLoss());
   if (o.resume) trainer.resume(o.out);
   train::FitOptions fit{.epochs = o.epochs, .run_dir = o.out, .monitor = watch(o), .progress = !o.no_progress && !o.json_lines, .compile = o.compile, .checkpoint_steps = o.checkpoint_steps};
@@ -123,23 +125,20 @@ int train_mnist(TrainOptions o, bool model_given) {
   if (o.threads > 0) set_num_threads(o.threads);
   if (o.resume) {
     if (o.out.empty()) o.out = "runs/mnist-" + o.model;
-    const auto held = resumed_config(o).value("model", std::string());
-    if (held != "mlp" && held != "cnn") usage_error("--resume: " + o.out + " holds a model of kind '" + held + "'");
+    const json config = resumed_config(o);
+    const auto held = config.value("model", std::string());
+    if (!is_image_model(held)) usage_error("--resume: " + o.out + " holds a model of kind '" + held + "'");
     if (model_given && held != o.model) usage_error("--resume: " + o.out + " holds a model of kind '" + held + "', not " + o.model);
-    o.model = held;
+    o.model = held, o.dtype = config.value("dtype", "f32");
   }
+  if (o.dtype != "f32" && !o.model.starts_with("resnet")) usage_error("--dtype " + o.dtype + ": " + o.model + " is trained in f32");
   if (o.out.empty()) o.out = "runs/mnist-" + o.model;
   if (o.data_given && !exists(o.data + "/mnist")) usage_error("--data " + o.data + ": there is no folder mnist/ in it");
   manual_seed(uint64_t(o.seed));
   make_folder(o.out);
   const ImageSets sets = image_sets(o.data, o.json_lines);
-  if (!o.resume) begin_run(o.out, {{"model", o.model}, {"dataset", sets.name}, {"keel", version()}});
-  if (o.model == "mlp") {
-    nn::Sequential net = mlp();
-    return fit_images(net, o, sets);
-  }
-  LeNet net;
-  return fit_images(net, o, sets);
+  if (!o.resume) begin_run(o.out, {{"model", o.model}, {"dtype", o.dtype}, {"dataset", sets.name}, {"keel", version()}});
+  return with_image_model(o.model, [&](auto net) { return fit_images(net, o, sets); });
 }
 
 int train_char_gpt(TrainOptions o, const CLI::App& given) {
@@ -191,11 +190,12 @@ void add_train(CLI::App& root, Outcome& out) {
     a->add_flag("--no-progress", o->no_progress, "No bar");
   };
   auto* mnist = train->add_subcommand("mnist", "Handwritten digits; drawn ones where there is no MNIST");
-  auto* model = mnist->add_option("--model", o->model, "mlp (101,770 parameters) or cnn (44,426)")->check(CLI::IsMember({"mlp", "cnn"}))->capture_default_str();
+  auto* model = mnist->add_option("--model", o->model, "mlp (101,770 parameters), cnn (44,426), resnet18 (11.2 million) or resnet50 (23.5 million)")->check(CLI::IsMember(image_models()))->capture_default_str();
   auto* data = mnist->add_option("--data", o->data, "Folder with mnist/")->check(CLI::ExistingDirectory)->capture_default_str();
   mnist->add_option("--epochs", o->epochs, "Epochs in all, those before a resume included")->check(whole(1))->capture_default_str();
   mnist->add_option("--batch-size", o->batch, "Examples a batch")->check(whole(1))->capture_default_str();
   mnist->add_option("--lr-drop", o->lr_drop, "Epochs after which the learning rate falls to a tenth; 0: never")->check(whole(0))->capture_default_str();
+  mnist->add_option("--dtype", o->dtype, "f32, or bf16 with f32 masters in the optimiser, for the residual networks")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
   mnist->add_flag("--compile", o->compile, "Record a step once and replay it, captured on a GPU: the same bits in less time");
   common(mnist, "runs/mnist-MODEL");
   mnist->callback([o, model, data, &out] {

@@ -5,6 +5,7 @@
     KEEL_REGENERATE=1 ... test_cli.py Help        # writes tests/golden/help anew
 """
 import json
+import math
 import os
 import random
 import shutil
@@ -76,7 +77,7 @@ class Case(unittest.TestCase):
         return path
 
 
-VERBS = ["", "train", "train mnist", "train char-gpt", "eval", "predict", "sample", "inspect", "precision", "monitor", "bench", "bench peers", "bench monitor", "bench accuracy", "bench faults", "bench model", "doctor", "demo", "completion"]
+VERBS = ["", "train", "train mnist", "train char-gpt", "eval", "predict", "sample", "inspect", "precision", "monitor", "bench", "bench peers", "bench monitor", "bench accuracy", "bench faults", "bench model", "bench curve", "doctor", "demo", "completion"]
 
 
 class Help(Case):
@@ -103,7 +104,7 @@ class Help(Case):
         for args, says in [([], "A subcommand is required"), (["trein"], "did you mean 'train'"), (["train"], "A subcommand is required"), (["train", "mnits"], "did you mean 'mnist'"),
                            (["train", "mnist", "--epoch", "3"], "did you mean '--epochs'"), (["train", "mnist", "--epochs", "0"], "at least 1, got 0"),
                            (["train", "mnist", "--epochs", "two"], "at least 1, got two"), (["train", "mnist", "--batch-size", "-4"], "at least 1, got -4"),
-                           (["train", "mnist", "--lr", "nan"], "above 0, got nan"), (["train", "mnist", "--model", "resnet"], "not in {mlp,cnn}"),
+                           (["train", "mnist", "--lr", "nan"], "above 0, got nan"), (["train", "mnist", "--model", "resnet"], "not in {mlp,cnn,resnet18,resnet50}"),
                            (["train", "mnist", "--data", "nowhere"], "nowhere"), (["train", "mnist", "--data", "."], "no folder mnist/"), (["train", "mnist", "--resume"], "no checkpoint"),
                            (["train", "char-gpt"], "--text is required"), (["train", "char-gpt", "--text", "nothing.txt"], "nothing.txt"),
                            (["sample", "run", "--temperature", "-1"], "at least 0"), (["inspect"], "required"), (["inspect", "a", "b"], "not expected"), (["completion", "tcsh"], "bash,zsh,fish")]:
@@ -302,6 +303,20 @@ class Train(Case):
     def lines(self, r):
         return [json.loads(line) for line in r.out.splitlines()]
 
+    @unittest.skipIf(SANITIZED, "an epoch of a network of 11 million parameters takes minutes")
+    def test_residual_network(self):
+        small_mnist(os.path.join(self.dir, "few", "data"), train=40, test=10)
+        for dtype in ("f32", "bf16"):
+            run = "runs/" + dtype
+            args = ["train", "mnist", "--model", "resnet18", "--dtype", dtype, "--data", "few/data", "--batch-size", "20", "--out", run, "--json"]
+            said = self.lines(self.keel(*args, "--epochs", "1"))
+            self.assertEqual(said[-1]["parameters"], 11173962)
+            resumed = self.lines(self.keel(*args[:4], *args[6:], "--epochs", "2", "--resume"))
+            self.assertEqual([s.get("epoch") for s in resumed], [2, None])
+            self.assertEqual(json.loads(self.keel("eval", run, "--data", "few/data", "--json").out)["model"], "resnet18")
+            names = {t["name"]: t["dtype"] for t in json.loads(self.keel("inspect", run + "/model.safetensors", "--json").out)["tensors"]}
+            self.assertEqual((names["conv1.weight"], names["bn1.running_var"]), (dtype, "f32"))
+
     def test_mnist(self):
         for model, parameters in (("mlp", 101770), ("cnn", 44426)):
             run = "runs/mnist-" + model
@@ -319,6 +334,7 @@ class Train(Case):
             self.assertIn("predicted", self.keel("predict", run, "--count", "1").out)
             self.assertIn("accuracy", self.keel("eval", run).out)
             self.assertGreater(len(json.loads(self.keel("inspect", run + "/model.safetensors", "--json").out)["tensors"]), 3)
+        self.refused(USAGE, "train", "mnist", "--model", "cnn", "--dtype", "bf16", says="cnn is trained in f32")
         again = self.keel("train", "mnist", "--model", "mlp", "--epochs", "1", "--no-progress")
         self.assertIn("checkpoint.old.keel", again.err)
         self.refused(USAGE, "train", "mnist", "--model", "cnn", "--out", "runs/mnist-mlp", "--resume", says="'mlp', not cnn")
@@ -417,6 +433,22 @@ class Models(Case):
         self.assertNotIn("loss", self.row("gpt2", "--forward", "--dtype", "f32"))
         self.refused(USAGE, "bench", "model", "gpt2", "--tiny", "--context", "17", says="16 positions")
         self.refused(USAGE, "bench", "model", "gpt3", says="gpt3")
+
+    def test_a_curve_falls_and_repeats(self):
+        ids = [(i * i + i // 7) % 101 for i in range(400)]
+        header = "{'descr': '<i4', 'fortran_order': False, 'shape': (400,), }".ljust(117) + "\n"
+        npy = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode()
+        args = ["bench", "curve", "--tokens", self.put("tokens.npy", npy + struct.pack("<400i", *ids)), "--tiny", "--steps", "30", "--json", "--threads", "1"]
+        for dtype in ("f32", "bf16"):
+            losses = [json.loads(r)["loss"] for r in self.keel(*args, "--dtype", dtype).out.splitlines()]
+            self.assertEqual(len(losses), 30)
+            self.assertTrue(abs(losses[0] - math.log(101)) < 0.1, losses[0])
+            self.assertLess(losses[-1], losses[0] - 0.05)
+            compiled = [json.loads(r)["loss"] for r in self.keel(*args, "--dtype", dtype, "--compile").out.splitlines()]
+            self.assertEqual(losses, compiled)
+        self.refused(USAGE, *args, "--context", "17", says="16 positions")
+        self.put("tokens.npy", npy + struct.pack("<400i", 101, *ids[1:]))
+        self.refused(USAGE, *args, says="token 101 is not below 101")
 
 
 class Kill(Case):
