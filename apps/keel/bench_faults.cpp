@@ -47,10 +47,12 @@ std::string need_text(const Fault& f) {
 /// Totals of a row, of a set of rows.
 struct Score {
   double runs = 0, in_time = 0, credit = 0, exact = 0, layer = 0, first = 0, clean = 0, same_step = 0, survived = 0, tenfold = 0, tried = 0;
+  double owed = 0;
   double failed_runs = 0, twins = 0, twin_words = 0, controls = 0, control_words = 0;
   std::vector<double> leads, relative, tenfold_leads, check_leads;
   void add(const Score& o) {
     runs += o.runs, in_time += o.in_time, credit += o.credit, exact += o.exact, layer += o.layer, first += o.first, clean += o.clean;
+    owed += o.owed;
     same_step += o.same_step, survived += o.survived, tenfold += o.tenfold, tried += o.tried, failed_runs += o.failed_runs;
     twins += o.twins, twin_words += o.twin_words, controls += o.controls, control_words += o.control_words;
     for (auto [to, from] :
@@ -82,6 +84,7 @@ Score run_row(const Fault& f, const FaultOptions& o) {
       s.runs += 1, s.failed_runs += v.failed > 0;
       if (v.failed) fails.push_back(double(v.failed));
       s.in_time += v.any_in_time, s.exact += v.in_time, s.layer += v.in_time || v.near_in_time, s.first += v.first_exact;
+      s.owed += v.in_time && (f.owed.empty() || std::find(f.owed.begin(), f.owed.end(), v.best.detector) != f.owed.end());
       s.credit += v.in_time ? 1 : v.near_in_time ? 0.5 : 0;
       if (f.need == Need::same_step) s.same_step += 1, s.clean += v.weights_clean && v.failed;
       if (f.need == Need::lead && v.failed) {
@@ -125,6 +128,7 @@ Score run_row(const Fault& f, const FaultOptions& o) {
                             {"failed", number(median(fails))},
                             {"in_time", s.in_time},
                             {"exact", s.exact},
+                            {"owed", s.owed},
                             {"layer", s.layer},
                             {"first_exact", s.first},
                             {"lead", number(median(s.leads))},
@@ -156,6 +160,7 @@ void print_summary(const char* set, const Score& s) {
   fmt::print("  planted faults that failed as planned            {}\n", share(s.failed_runs, s.runs));
   fmt::print("  recall: in time at the exact op, layer counts .5  {}\n", share(s.credit, s.runs));
   fmt::print("  in time at the exact op                          {}\n", share(s.exact, s.runs));
+  fmt::print("  of these by a detector that the row names        {}\n", share(s.owed, s.runs));
   fmt::print("  in time in the layer                             {}\n", share(s.layer, s.runs));
   fmt::print("  in time anywhere                                 {}\n", share(s.in_time, s.runs));
   fmt::print("  the very first word names the exact op           {}\n", share(s.first, s.runs));
@@ -201,15 +206,16 @@ int bench_faults(const FaultOptions& o) {
       fmt::print("{:<45} {:>6} {:>5} {:>6} {:>3} {:>3} {:>7} {:>5} {:>3} {:>3} {:>5}  {}\n", "fault", "need", "fails", "lead", "any", "lay",
                  "exact", "clean", "fix", "twn", "10x", "detectors -> suggestions");
     }
-    Score tuned, held;
+    Score tuned, held, blind;
     for (const Fault& f : faults::all_faults()) {
       if (!o.only.empty() && std::find(o.only.begin(), o.only.end(), f.number) == o.only.end()) continue;
       if (f.held_out() && !o.held_out && o.only.empty()) continue;
-      (f.held_out() ? held : tuned).add(run_row(f, o));
+      (f.blind() ? blind : f.held_out() ? held : tuned).add(run_row(f, o));
     }
     if (!o.as_json) {
       if (tuned.runs + tuned.controls > 0) print_summary("Rows that thresholds may be tuned on", tuned);
       if (held.runs + held.controls > 0) print_summary("Held-out rows", held);
+      if (blind.runs > 0) print_summary("Second blind set", blind);
     }
   }
   if (o.healthy > 0) run_healthy(o);

@@ -14,6 +14,8 @@ void data_faults(std::vector<Fault>& all);
 void recurrent_faults(std::vector<Fault>& all);
 void parallel_faults(std::vector<Fault>& all);
 void memory_faults(std::vector<Fault>& all);
+void everyday_faults(std::vector<Fault>& all);
+void everyday_loss_faults(std::vector<Fault>& all);
 
 void healthy_networks(std::vector<Healthy>& list);
 

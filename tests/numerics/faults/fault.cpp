@@ -146,7 +146,8 @@ const std::vector<Fault>& all_faults() {
   static const std::vector<Fault> all = [] {
     std::vector<Fault> v;
     for (void (*add)(std::vector<Fault>&) : {attention_faults, norm_faults, loss_faults, optimiser_faults, precision_faults, scaling_faults,
-                                             data_faults, recurrent_faults, parallel_faults, memory_faults})
+                                             data_faults, recurrent_faults, parallel_faults, memory_faults, everyday_faults,
+                                             everyday_loss_faults})
       add(v);
     std::sort(v.begin(), v.end(), [](const Fault& a, const Fault& b) { return a.number < b.number; });
     return v;

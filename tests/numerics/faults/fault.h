@@ -69,12 +69,15 @@ struct Fault {
   std::string path = {};                   // end of the module path of what is to blame
   std::string phase = {};                  // empty: any
   std::vector<std::string> remedies = {};  // kinds of suggestion that mend it
+  std::vector<std::string> owed = {};      // detectors of which one is to speak; empty: any
   std::vector<DType> dtypes = {f32};
   int64_t steps = 300;
   void (*train)(Run& run) = nullptr;
 
   /// Thresholds are tuned on two thirds of the faults; this third is kept out of it, chosen by number before any was run.
-  bool held_out() const { return number % 3 == 2; }
+  bool held_out() const { return number <= 32 && number % 3 == 2; }
+  /// Written, with all that is expected of the monitor, by one who had not read its rules, and run after that: docs/numerics/faults.md.
+  bool blind() const { return number > 32; }
 };
 /// All of them, by number.
 const std::vector<Fault>& all_faults();
