@@ -193,7 +193,7 @@ Tensor make_scalar(Scalar v) {
 }
 Scalar scalar_of(const Tensor& t) {
   const TensorImpl& ti = impl(t);
-  if (ti.spec.dtype == f64) return Scalar(read_double(ti.data, f64));
+  if (is_inexact(ti.spec.dtype)) return Scalar(read_double(ti.data, ti.spec.dtype));  // an operand's dtype, once promoted
   if (ti.spec.dtype == DType::boolean) return Scalar(read_int(ti.data, DType::boolean) != 0);
   if (ti.spec.dtype == u64) return Scalar(uint64_t(read_int(ti.data, u64)));
   return Scalar(read_int(ti.data, ti.spec.dtype));

@@ -104,6 +104,16 @@ TEST(InPlace, TakesOverTheGraph) {
   EXPECT_EQ(to_string(x.grad()), "[0. 3.]");
 }
 
+TEST(GradientRules, PowersByANumberInEveryDtype) {
+  for (const DType t : {f64, f32, bf16, f16})
+    for (const double e : {-0.5, 0.25, 0.5, 1.5, 2.5, 3.0}) {
+      const Tensor x = full({1}, 4, {.dtype = t, .requires_grad = true});
+      sum(pow(x, e)).backward();
+      const double want = e * std::pow(4.0, e - 1), close = t == f64 ? 1e-15 : t == f32 ? 1e-6 : t == f16 ? 2e-3 : 1e-2;
+      EXPECT_NEAR(x.grad().item<double>(), want, close * std::abs(want)) << name_of(t) << " " << e;
+    }
+}
+
 TEST(IntegerRules, FloorDivideRemainderPow) {
   const Tensor a = tensor({7, -7, 7, -7, 5}), b = tensor({2, 2, -2, -2, 0});
   EXPECT_EQ(to_string(floor_divide(a, b)), "[ 3 -4 -4  3  0]");
