@@ -24,16 +24,22 @@ KEEL_LANES1(Gelu, math::gelu(d, x))
 KEEL_LANES1(GeluTanh, math::gelu_tanh(d, x))
 KEEL_LANES1(Silu, math::silu(d, x))
 
-/// By measurement: operands are fetched 4 KiB ahead into L2; `kNear`, for the longest arithmetic, 2 KiB ahead into L1.
-template <template <class> class Op, bool kNear = false>
+/// Fetches the line of x that lies `bytes` ahead, which need not exist, to L1 (3) or L2 (2).
+template <int bytes, int to>
+HWY_INLINE void fetch_line(const float* x) {
+  __builtin_prefetch(reinterpret_cast<const void*>(uintptr_t(x) + bytes), 0, to);
+}
+/// Operands come in two steps: from memory to L2, of which the processor follows many at once, and from there to L1, so that none of the few
+/// fills of L1, which stores past the caches need as well, waits for memory.
+template <template <class> class Op>
 void stream(const void* x_, void* y_, int64_t n, const double* args) {
-  constexpr int64_t N = hn::MaxLanes(Tag<float>()), kAhead = kNear ? 512 : 1024;
+  constexpr int64_t N = hn::MaxLanes(Tag<float>());
   const Tag<float> d;
   const Op<Tag<float>> op(d, args);
   const float* x = static_cast<const float*>(x_);
   float* y = static_cast<float*>(y_);
   for (int64_t i = 0; i < n; i += 16) {
-    __builtin_prefetch(reinterpret_cast<const void*>(uintptr_t(x + i) + kAhead * sizeof(float)), 0, kNear ? 3 : 2);
+    fetch_line<8192, 2>(x + i), fetch_line<1024, 3>(x + i);
     KEEL_UNROLL for (int64_t k = i; k < i + 16; k += N) hn::Stream(op(d, hn::LoadU(d, x + k)), d, y + k);
   }
 }
@@ -46,11 +52,11 @@ UnaryLoop unary_stream(UnaryOp op) {
     case UnaryOp::log: return stream<Log>;
     case UnaryOp::sin: return stream<Sin>;
     case UnaryOp::cos: return stream<Cos>;
-    case UnaryOp::tanh: return stream<Tanh, true>;
+    case UnaryOp::tanh: return stream<Tanh>;
     case UnaryOp::sigmoid: return stream<Sigmoid>;
     case UnaryOp::erf: return stream<Erf>;
-    case UnaryOp::gelu: return stream<Gelu, true>;
-    case UnaryOp::gelu_tanh: return stream<GeluTanh, true>;
+    case UnaryOp::gelu: return stream<Gelu>;
+    case UnaryOp::gelu_tanh: return stream<GeluTanh>;
     case UnaryOp::silu: return stream<Silu>;
     default: return nullptr;
   }
