@@ -35,8 +35,8 @@ struct Bottleneck : nn::Module<Bottleneck> {
     if (m.projects) f("downsample.0", m.shortcut)("downsample.1", m.shortcut_norm);
   }
   Tensor forward(const Tensor& x) const {
-    const Tensor y = norm3(conv3(relu(norm2(conv2(relu(norm1(conv1(x))))))));
-    return relu(y + (projects ? shortcut_norm(shortcut(x)) : x));
+    const Tensor y = conv3(norm2.then_relu(conv2(norm1.then_relu(conv1(x)))));
+    return norm3.then_relu(y, projects ? shortcut_norm(shortcut(x)) : x);
   }
 };
 
@@ -68,7 +68,7 @@ struct ResNet50 : nn::Module<ResNet50> {
     f("conv1", m.conv1)("bn1", m.norm1)("layer1", m.layer1)("layer2", m.layer2)("layer3", m.layer3)("layer4", m.layer4)("fc", m.fc);
   }
   Tensor forward(const Tensor& image) const {  // f32[n, 3, h, w] -> f32[n, classes]
-    Tensor x = relu(norm1(conv1(image)));
+    Tensor x = norm1.then_relu(conv1(image));
     if (!config.small_images) x = max_pool2d(x, {.kernel = 3, .stride = 2, .padding = 1});
     for (const nn::ModuleList<Bottleneck>* layer : {&layer1, &layer2, &layer3, &layer4})
       for (const Bottleneck& b : *layer) x = b(x);

@@ -37,7 +37,8 @@ struct GptBlock : nn::Module<GptBlock> {
     const auto h = qkv(norm1(x)).reshape({b, t, 3, heads, d / heads}).permute({2, 0, 3, 1, 4});
     const Tensor y = attention(h[0], h[1], h[2], {.causal = true}).transpose(1, 2).reshape({b, t, d});
     const Tensor z = x + proj(y);
-    return z + down(gelu(up(norm2(z)), {.approximate = kind}));
+    const Tensor n = norm2(z);
+    return z + (kind == Gelu::tanh ? up.gelu_then(down, n) : down(gelu(up(n), {.approximate = kind})));
   }
 };
 
@@ -76,8 +77,8 @@ struct ResidualBlock : nn::Module<ResidualBlock> {
     if (m.projects) f("downsample.0", m.shortcut)("downsample.1", m.shortcut_norm);
   }
   Tensor forward(const Tensor& x) const {
-    const Tensor y = norm2(conv2(relu(norm1(conv1(x)))));
-    return relu(y + (projects ? shortcut_norm(shortcut(x)) : x));
+    const Tensor y = conv2(norm1.then_relu(conv1(x)));
+    return norm2.then_relu(y, projects ? shortcut_norm(shortcut(x)) : x);
   }
 };
 
@@ -97,7 +98,7 @@ struct ResNet18 : nn::Module<ResNet18> {
   }
   static void fields(auto& m, auto&& f) { f("conv1", m.conv1)("bn1", m.norm1)("layers", m.blocks)("fc", m.fc); }
   Tensor forward(const Tensor& image) const {  // f32[n, 3, 32, 32] -> f32[n, 10]
-    Tensor x = relu(norm1(conv1(image)));
+    Tensor x = norm1.then_relu(conv1(image));
     for (const ResidualBlock& b : blocks) x = b(x);
     return fc(adaptive_avg_pool2d(x).flatten(1));
   }

@@ -183,6 +183,9 @@ MATMULS = [((3, 4), (4, 5)), ((4,), (4,)), ((3, 4), (4,)), ((4,), (4, 5)), ((2, 
 entry("matmul", torch.matmul, lambda r: [(normal(r, *a), normal(r, *b)) for a, b in MATMULS], tol=8)
 entry("linear", F.linear, lambda r: [(normal(r, 3, 4), normal(r, 5, 4), normal(r, 5)), (normal(r, 2, 3, 4), normal(r, 5, 4), normal(r, 5))], tol=4)
 entry("linear", F.linear, lambda r: [(normal(r, 3, 4), normal(r, 5, 4))], tol=4)
+entry("linear_gelu", lambda x, w, b: F.gelu(F.linear(x, w, b), approximate="tanh"), lambda r: [(normal(r, 2, 3, 4), normal(r, 5, 4), normal(r, 5))], tol=8)
+entry("feed_forward", lambda x, u, p, d, q: F.linear(F.gelu(F.linear(x, u, p), approximate="tanh"), d, q),
+      lambda r: [(normal(r, 2, 3, 4), normal(r, 6, 4), normal(r, 6), normal(r, 5, 6), normal(r, 5))], tol=16)
 entry("dot", torch.dot, lambda r: [(normal(r, 9), normal(r, 9)), (normal(r, 0), normal(r, 0))], tol=4)
 entry("outer", torch.outer, lambda r: [(normal(r, 3), normal(r, 4))])
 CONVS = [({}, (2, 3, 7, 6), (4, 3, 3, 3)), ({"stride": 2, "padding": 1}, (2, 3, 8, 7), (4, 3, 3, 3)), ({"dilation": 2, "padding": (2, 1)}, (1, 2, 9, 9), (3, 2, 3, 3)),
@@ -215,6 +218,11 @@ def torch_batch_norm(x, w, b):
 entry("batch_norm", torch_batch_norm, lambda r: [(normal(r, 4, 3, 5, 2), normal(r, 3), normal(r, 3)), (normal(r, 6, 3), normal(r, 3), normal(r, 3))], tol=8)
 entry("batch_norm_eval", lambda x, m, v, w, b: F.batch_norm(x, m.detach(), v.detach(), w, b, False, 0.1, 1e-5), lambda r: [(normal(r, 4, 3, 5, 2), normal(r, 3), positive(r, 3), normal(r, 3), normal(r, 3))],
       keel_fn=lambda x, m, v, w, b: keel.batch_norm_eval(x, m.detach(), v.detach(), w, b), tol=8)
+images = lambda r: [(normal(r, 4, 3, 5, 2), normal(r, 3), normal(r, 3), normal(r, 4, 3, 5, 2))]  # noqa: E731
+entry("batch_norm_relu", lambda x, w, b, z: F.relu(torch_batch_norm(x, w, b)[0] + z), images, keel_fn=lambda x, w, b, z: keel.batch_norm_relu(x, w, b, z)[0], tol=8)
+entry("batch_norm_relu_eval", lambda x, m, v, w, b, z: F.relu(F.batch_norm(x, m.detach(), v.detach(), w, b, False, 0.1, 1e-5) + z),
+      lambda r: [(normal(r, 4, 3, 5, 2), normal(r, 3), positive(r, 3), normal(r, 3), normal(r, 3), normal(r, 4, 3, 5, 2))],
+      keel_fn=lambda x, m, v, w, b, z: keel.batch_norm_relu_eval(x, m.detach(), v.detach(), w, b, z), tol=8)
 
 for red in ("none", "mean", "sum"):
     for n, t in {"mse_loss": F.mse_loss, "l1_loss": F.l1_loss}.items():

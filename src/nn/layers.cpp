@@ -3,6 +3,7 @@
 #include "keel/error.h"
 #include "keel/nn/linear.h"
 #include "keel/ops/creation.h"
+#include "keel/ops/elementwise.h"
 #include "keel/ops/embedding.h"
 #include "keel/ops/matmul.h"
 #include "keel/ops/random.h"
@@ -25,6 +26,10 @@ Linear::Linear(int64_t in, int64_t out, const LinearOptions& o) {
   if (o.bias) bias = fan_in_uniform({out}, in);
 }
 Tensor Linear::forward(const Tensor& x) const { return bias.defined() ? linear(x, weight, bias) : linear(x, weight); }
+Tensor Linear::gelu_then(const Linear& down, const Tensor& x) const {
+  if (x.device() == cpu_device || hooks_ || down.hooks_) return down(gelu((*this)(x), {.approximate = Gelu::tanh}));
+  return feed_forward(x, weight, bias, down.weight, down.bias);
+}
 
 Dropout::Dropout(double p) : p_(p) {
   if (!(p >= 0 && p <= 1)) raise(Error(ErrorCode::value, "p must be in [0, 1], got " + std::to_string(p)).op("Dropout"));

@@ -60,33 +60,54 @@ detail::BatchNormState::BatchNormState(int64_t n, const BatchNormOptions& o) : o
   if (o.track_running_stats) running_mean = keel::zeros({n}), running_var = keel::ones({n}), num_batches_tracked = keel::full(Shape(), 0, {.dtype = i64});
 }
 
-Tensor detail::BatchNormState::normalise(const Tensor& x, bool training) const {
+void detail::BatchNormState::admit(const Tensor& x, bool training) const {
   if (x.shape()[1] != channels)
     raise(Error(ErrorCode::shape, "axis 1 must have " + std::to_string(channels) + " channels, got " + std::to_string(x.shape()[1])).op("batch_norm").arg("x", to_string(impl(x).spec)).hint("channels are axis 1 whatever the memory order; permute moves them there").path(scope().path));
-  const BatchNormParams p{.eps = options.eps};
-  if (!training && running_mean.defined()) return batch_norm_eval(x, running_mean, running_var, weight, bias, p);
-  const int64_t count = x.size() / channels;
-  if (training && count <= 1)
+  if (training && x.size() / channels <= 1)
     raise(Error(ErrorCode::value, "training needs more than one value a channel").op("batch_norm").arg("x", to_string(impl(x).spec)).hint("a larger batch, or eval()").path(scope().path));
-  BatchNormResult r = batch_norm(x, weight, bias, p);
-  if (training && running_mean.defined()) {
-    NoGrad off;
-    Tensor mean = running_mean, var = running_var, batches = num_batches_tracked;
-    if (!options.cumulative && mean.dtype() == r.mean.dtype() && var.dtype() == mean.dtype()) {
-      for (const Tensor* t : {&mean, &var, &batches}) note_write(*t, "batch_norm_update");
-      batch_norm_update(mean, var, batches, r.mean, r.var, {.momentum = options.momentum, .count = count});
-      return r.y;
-    }
-    batches.add_(1);
-    const Tensor batch_mean = r.mean.detach(), batch_var = r.var.detach() * (double(count) / double(count - 1));  // unbiased
-    if (options.cumulative) {
-      const Tensor share = 1.0 / batches.astype(mean.dtype());
-      mean.add_((batch_mean - mean) * share), var.add_((batch_var - var) * share);
-    } else {
-      mean.mul_(1 - options.momentum).add_(batch_mean * options.momentum), var.mul_(1 - options.momentum).add_(batch_var * options.momentum);
-    }
+}
+void detail::BatchNormState::gather(const Tensor& x, const Tensor& of_batch, const Tensor& biased) const {
+  const int64_t count = x.size() / channels;
+  NoGrad off;
+  Tensor mean = running_mean, var = running_var, batches = num_batches_tracked;
+  if (!options.cumulative && mean.dtype() == of_batch.dtype() && var.dtype() == mean.dtype()) {
+    for (const Tensor* t : {&mean, &var, &batches}) note_write(*t, "batch_norm_update");
+    batch_norm_update(mean, var, batches, of_batch, biased, {.momentum = options.momentum, .count = count});
+    return;
   }
+  batches.add_(1);
+  const Tensor batch_mean = of_batch.detach(), batch_var = biased.detach() * (double(count) / double(count - 1));  // unbiased
+  if (options.cumulative) {
+    const Tensor share = 1.0 / batches.astype(mean.dtype());
+    mean.add_((batch_mean - mean) * share), var.add_((batch_var - var) * share);
+  } else {
+    mean.mul_(1 - options.momentum).add_(batch_mean * options.momentum), var.mul_(1 - options.momentum).add_(batch_var * options.momentum);
+  }
+}
+Tensor detail::BatchNormState::normalise(const Tensor& x, bool training) const {
+  admit(x, training);
+  const BatchNormParams p{.eps = options.eps};
+  if (fixed(training)) return batch_norm_eval(x, running_mean, running_var, weight, bias, p);
+  const BatchNormResult r = batch_norm(x, weight, bias, p);
+  if (training && running_mean.defined()) gather(x, r.mean, r.var);
   return r.y;
+}
+Tensor detail::BatchNormState::normalise_relu(const Tensor& x, const Tensor& residual, bool training) const {
+  admit(x, training);
+  const BatchNormParams p{.eps = options.eps};
+  if (fixed(training)) return batch_norm_relu_eval(x, running_mean, running_var, weight, bias, residual, p);
+  const BatchNormResult r = batch_norm_relu(x, weight, bias, residual, p);
+  if (training && running_mean.defined()) gather(x, r.mean, r.var);
+  return r.y;
+}
+Tensor BatchNorm2d::then_relu(const Tensor& x, const Tensor& residual) const {
+  if (x.device() == cpu_device || hooks_) {
+    const Tensor y = (*this)(x);
+    return relu(residual.defined() ? y + residual : y);
+  }
+  const detail::Enter enter(*this);
+  detail::require_rank(x, 4, 4, "BatchNorm2d");
+  return normalise_relu(x, residual, is_training());
 }
 
 }  // namespace keel::nn

@@ -1,9 +1,14 @@
-// Matrix products. `matmul` is the primitive; `linear` fuses the transpose and the bias of a dense layer; `dot` and `outer` are shapes of the same.
+// Matrix products. `matmul` is the primitive; `linear` fuses the transpose and the bias of a dense layer, `linear_gelu` and `feed_forward`
+// what follows it in a transformer; `dot` and `outer` are shapes of the same.
 #include "keel/ops/matmul.h"
 
+#include "ops/activation.h"
 #include "ops/common.h"
 
 namespace keel {
+
+extern OpDef op_linear, op_linear_weight_backward;
+
 namespace {
 
 /// x with its last two axes exchanged.
@@ -32,6 +37,45 @@ Spec product_spec(Specs in) {
   if (rb > 1) out.push_back(b.shape[rb - 1]);
   return {a.dtype, out};
 }
+
+/// The names of a dense layer's operands in messages, and its result.
+Spec dense_spec(Specs in, int x_at, int w_at, int bias_at, const char* x_role, const char* w_role, const char* bias_role) {
+  const Spec &x = in[x_at], &w = in[w_at];
+  check_min_rank(x, 1, x_role), check_rank(w, 2, w_role);
+  const int last = x.shape.rank() - 1;
+  const std::string name = w_role;
+  if (x.shape[last] != w.shape[1]) {
+    const std::string what = std::string(x_role) + " has " + std::to_string(x.shape[last]) + " features, " + name + " takes " +
+                             std::to_string(w.shape[1]);
+    fail(ErrorCode::shape, what,
+         w.shape[0] == x.shape[last] ? name + " is [out, in]: transpose(" + name + ") would fit"
+                                     : name + " is [out, in]; the last axis of x is in");
+  }
+  if (in.has(bias_at))
+    if (!(in[bias_at].shape == Shape({w.shape[0]})))
+      fail(ErrorCode::shape,
+           std::string(bias_role) + " must have shape " + to_string(Shape({w.shape[0]})) + ", got " + to_string(in[bias_at].shape));
+  return Spec{x.dtype, with_axis(x.shape, last, w.shape[0])};
+}
+Tensor given(const Inputs& in, int i) { return in.has(i) ? in[i] : Tensor(); }
+Tensor dense(const Tensor& x, const Tensor& weight, const Tensor& bias) { return call(op_linear, NoParams{}, x, weight, bias); }
+
+/// Gradients of a dense layer by its weight and its bias.
+struct OfWeight {
+  Tensor weight, bias;
+};
+OfWeight weight_gradients(const Tensor& g, const Tensor& x, bool need_weight, bool need_bias) {
+  OfWeight d;
+  if (need_weight && need_bias && g.rank() > 1 && has_kernel(op_linear_weight_backward, g.device().type)) {
+    const Tensors t = call_all(op_linear_weight_backward, NoParams{}, rows_of(g), rows_of(x));
+    return {t[0], t[1]};
+  }
+  if (need_weight) d.weight = matmul(swapped(rows_of(g)), rows_of(x));
+  if (need_bias) d.bias = g.rank() == 1 ? g : sum(rows_of(g), {.axis = 0});
+  return d;
+}
+
+constexpr GeluParams kTanhForm{.approximate = Gelu::tanh};
 
 }  // namespace
 
@@ -81,21 +125,7 @@ KEEL_OP(linear, NoParams) {
       .cast(Cast::lower)
       .cost(Cost::compute_bound)
       .risk(Risk::accumulates)
-      .infer([](auto&, Specs in) {
-        const Spec &x = in[0], &w = in[1];
-        check_min_rank(x, 1, "x"), check_rank(w, 2, "weight");
-        const int last = x.shape.rank() - 1;
-        if (x.shape[last] != w.shape[1]) {
-          const std::string what = "x has " + std::to_string(x.shape[last]) + " features, weight takes " + std::to_string(w.shape[1]);
-          fail(ErrorCode::shape, what,
-               w.shape[0] == x.shape[last] ? "weight is [out, in]: transpose(weight) would fit"
-                                           : "weight is [out, in]; the last axis of x is in");
-        }
-        if (in.has(2))
-          if (!(in[2].shape == Shape({w.shape[0]})))
-            fail(ErrorCode::shape, "bias must have shape " + to_string(Shape({w.shape[0]})) + ", got " + to_string(in[2].shape));
-        return Spec{x.dtype, with_axis(x.shape, last, w.shape[0])};
-      })
+      .infer([](auto&, Specs in) { return dense_spec(in, 0, 1, 2, "x", "weight", "bias"); })
       .saves([](auto&, Needs n) {
         Saves s;
         if (n[0]) s.add(In{1});
@@ -108,11 +138,137 @@ KEEL_OP(linear, NoParams) {
       })
       .vjp([](auto&, const VjpArgs& a) -> Tensors {
         const Tensor& g = a.g[0];
-        Tensor dx, dw, db;
+        Tensor dx;
         if (a.needs[0]) dx = matmul(g, a.in[1]);
-        if (a.needs[1]) dw = matmul(swapped(rows_of(g)), rows_of(a.in[0]));
-        if (a.in_specs.has(2) && a.needs[2]) db = g.rank() == 1 ? g : sum(rows_of(g), {.axis = 0});
-        return {dx, dw, db};
+        const OfWeight d = weight_gradients(g, a.in[0], a.needs[1], a.in_specs.has(2) && a.needs[2]);
+        return {dx, d.weight, d.bias};
+      });
+}
+
+KEEL_OP(linear_weight_backward, NoParams) {
+  def.doc("Gradients of linear by weight and bias: the transpose of g [rows, out] times x [rows, in], and the sum of the rows of g.")
+      .in("g", kinds::floating)
+      .in("x", kinds::floating)
+      .out("dweight")
+      .out("dbias")
+      .cost(Cost::compute_bound)
+      .risk(Risk::accumulates)
+      .fallback(Fallback::ok)
+      .infer([](auto&, Specs in) {
+        check_rank(in[0], 2, "g"), check_rank(in[1], 2, "x");
+        const int64_t rows = in[0].shape[0], out = in[0].shape[1], features = in[1].shape[1];
+        check_shape(in[1].shape[0] == rows, "g has " + std::to_string(rows) + " rows, x has " + std::to_string(in[1].shape[0]));
+        SpecList made;
+        made.push_back({in[1].dtype, Shape({out, features})}), made.push_back({in[1].dtype, Shape({out})});
+        return made;
+      })
+      .decompose([](auto&, Inputs in) -> Tensors { return {matmul(swapped(in[0]), in[1]), sum(in[0], {.axis = 0})}; });
+}
+
+KEEL_OP(linear_gelu, NoParams) {
+  def.doc("The tanh form of gelu of x times the transpose of weight, plus bias.")
+      .in("x", kinds::floating)
+      .in("weight", kinds::floating)
+      .opt("bias", kinds::floating)
+      .out("y")
+      .aux("hidden")
+      .cast(Cast::lower)
+      .cost(Cost::compute_bound)
+      .risk(Risk::accumulates)
+      .fallback(Fallback::ok)
+      .infer([](auto&, Specs in) {
+        const Spec y = dense_spec(in, 0, 1, 2, "x", "weight", "bias");
+        SpecList out;
+        out.push_back(y), out.push_back(y);
+        return out;
+      })
+      .saves(In{0}, In{1}, In{2}, Out{1})
+      .decompose([](auto&, Inputs in) -> Tensors {
+        const Tensor h = dense(in[0], in[1], given(in, 2));
+        return {gelu(h, kTanhForm), h};
+      })
+      .vjp([](auto&, const VjpArgs& a) -> Tensors {
+        // A gradient of this gradient must reach the operands through the argument of gelu as well.
+        const Tensor h = scope().grad ? dense(a.in[0], a.in[1], given(a.in, 2)) : a.out[1], g = gelu_backward(a.g[0], h, kTanhForm);
+        Tensor dx;
+        if (a.needs[0]) dx = matmul(g, a.in[1]);
+        const OfWeight d = weight_gradients(g, a.in[0], a.needs[1], a.in_specs.has(2) && a.needs[2]);
+        return {dx, d.weight, d.bias};
+      });
+}
+
+KEEL_OP(linear_gelu_backward, LinearGradientParams) {
+  def.doc(
+         "The gradient of linear(gelu(hidden), weight) by hidden, in gelu's tanh form, and the sum of its rows: the gradient of the bias "
+         "that was added to hidden.")
+      .in("g", kinds::floating)
+      .in("weight", kinds::floating)
+      .in("hidden", kinds::floating)
+      .out("dhidden")
+      .out("dbias")
+      .cost(Cost::compute_bound)
+      .risk(Risk::accumulates)
+      .fallback(Fallback::ok)
+      .infer([](auto& p, Specs in) {
+        check_min_rank(in[0], 1, "g"), check_rank(in[1], 2, "weight"), check_min_rank(in[2], 1, "hidden");
+        const int last = in[2].shape.rank() - 1;
+        check_shape(in[0].shape == with_axis(in[2].shape, last, in[1].shape[0]) && in[2].shape[last] == in[1].shape[1],
+                    "g " + to_string(in[0].shape) + " and hidden " + to_string(in[2].shape) + " do not belong to a weight " +
+                        to_string(in[1].shape));
+        SpecList out;
+        out.push_back(in[2]), out.push_back({in[2].dtype, Shape({p.need_bias ? in[2].shape[last] : 0})});
+        return out;
+      })
+      .decompose([](auto& p, Inputs in) -> Tensors {
+        const Tensor d = gelu_backward(matmul(in[0], in[1]), in[2], kTanhForm);
+        return {d, p.need_bias ? sum(rows_of(d), {.axis = 0}) : full(Shape({0}), 0, {.dtype = d.dtype(), .device = d.device()})};
+      });
+}
+
+KEEL_OP(feed_forward, NoParams) {
+  def.doc("linear(linear_gelu(x, up, up_bias), down, down_bias): the inner layers of a transformer block.")
+      .in("x", kinds::floating)
+      .in("up", kinds::floating)
+      .opt("up_bias", kinds::floating)
+      .in("down", kinds::floating)
+      .opt("down_bias", kinds::floating)
+      .out("y")
+      .aux("hidden")
+      .aux("activated")
+      .cast(Cast::lower)
+      .cost(Cost::compute_bound)
+      .risk(Risk::accumulates)
+      .fallback(Fallback::ok)
+      .infer([](auto&, Specs in) {
+        const Spec h = dense_spec(in, 0, 1, 2, "x", "up", "up_bias");
+        check_rank(in[3], 2, "down");
+        if (in[3].shape[1] != in[1].shape[0])
+          fail(ErrorCode::shape, "up gives " + std::to_string(in[1].shape[0]) + " features, down takes " + std::to_string(in[3].shape[1]),
+               "up is [inner, in], down is [out, inner]");
+        if (in.has(4))
+          if (!(in[4].shape == Shape({in[3].shape[0]})))
+            fail(ErrorCode::shape, "down_bias must have shape " + to_string(Shape({in[3].shape[0]})) + ", got " + to_string(in[4].shape));
+        SpecList out;
+        out.push_back({h.dtype, with_axis(h.shape, h.shape.rank() - 1, in[3].shape[0])}), out.push_back(h), out.push_back(h);
+        return out;
+      })
+      .saves(In{0}, In{1}, In{2}, In{3}, Out{1}, Out{2})
+      .decompose([](auto&, Inputs in) -> Tensors {
+        const Tensor h = dense(in[0], in[1], given(in, 2)), y = gelu(h, kTanhForm);
+        return {dense(y, in[3], given(in, 4)), h, y};
+      })
+      .vjp([](auto&, const VjpArgs& a) -> Tensors {
+        Tensor h = a.out[1], y = a.out[2];
+        if (scope().grad) h = dense(a.in[0], a.in[1], given(a.in, 2)), y = gelu(h, kTanhForm);
+        const bool up = a.needs[1], up_bias = a.in_specs.has(2) && a.needs[2], down_bias = a.in_specs.has(4) && a.needs[4];
+        const OfWeight d = weight_gradients(a.g[0], y, a.needs[3], down_bias);
+        Tensors out{Tensor(), Tensor(), Tensor(), d.weight, d.bias};
+        if (!a.needs[0] && !up && !up_bias) return out;
+        const Tensors t = call_all(op_linear_gelu_backward, LinearGradientParams{.need_bias = up_bias}, a.g[0], a.in[3], h);
+        if (a.needs[0]) out[0] = matmul(t[0], a.in[1]);
+        if (up) out[1] = weight_gradients(t[0], a.in[0], true, false).weight;
+        if (up_bias) out[2] = t[1];
+        return out;
       });
 }
 
@@ -146,6 +302,10 @@ KEEL_OP(outer, NoParams) {
 Tensor matmul(const Tensor& a, const Tensor& b) { return call(op_matmul, NoParams{}, a, b); }
 Tensor linear(const Tensor& x, const Tensor& weight) { return call(op_linear, NoParams{}, x, weight, Tensor()); }
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) { return call(op_linear, NoParams{}, x, weight, bias); }
+Tensor linear_gelu(const Tensor& x, const Tensor& weight, const Tensor& bias) { return call(op_linear_gelu, NoParams{}, x, weight, bias); }
+Tensor feed_forward(const Tensor& x, const Tensor& up, const Tensor& up_bias, const Tensor& down, const Tensor& down_bias) {
+  return call(op_feed_forward, NoParams{}, x, up, up_bias, down, down_bias);
+}
 Tensor dot(const Tensor& a, const Tensor& b) { return call(op_dot, NoParams{}, a, b); }
 Tensor outer(const Tensor& a, const Tensor& b) { return call(op_outer, NoParams{}, a, b); }
 

@@ -1,6 +1,7 @@
 // layer_norm and rms_norm over trailing axes, batch_norm over all axes but the channels'. Statistics are kept with extent 1 on the normalised axes, in the dtype that accumulates.
 #include "keel/ops/norm.h"
 
+#include "ops/activation.h"
 #include "ops/common.h"
 
 namespace keel {
@@ -63,6 +64,8 @@ Tensors layer_norm_backward(const Tensor& g, const Tensor& x, const Tensor& mean
 Tensors rms_norm_backward(const Tensor& g, const Tensor& x, const Tensor& rstd, const Tensor& weight, const NormBackwardParams& p);
 Tensors batch_norm_backward(const Tensor& g, const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& weight,
                             const BatchNormBackwardParams& p);
+Tensors batch_norm_relu_backward(const Tensor& g, const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& weight,
+                                 const Tensor& bias, const Tensor& y, const BatchNormReluBackwardParams& p);
 
 constexpr auto no_bias_needed = [](auto&, Needs n) {
   Saves s;
@@ -245,9 +248,35 @@ Shape check_channels(Specs in, int first) {
   check_min_rank(in[0], 2, "x");
   const Shape want({in[0].shape[1]});
   static constexpr const char* roles[] = {"mean", "var", "weight", "bias"};
-  for (int i = 1; i < in.size(); ++i) check_scale(in, i, roles[first + i - 1], want, "one a channel, axis 1 of x");
+  for (int i = 1; i < in.size() && first + i <= 4; ++i) check_scale(in, i, roles[first + i - 1], want, "one a channel, axis 1 of x");
   return want;
 }
+void check_residual(Specs in, int i) {
+  if (in.has(i)) check_same_shape(in[0], in[i], "x and residual");
+}
+/// Result, mean and variance of a batch.
+SpecList batch_specs(Specs in) {
+  const Shape channels = check_channels(in, 2);
+  const int64_t count = reduced_count(in[0], all_but_channels(in[0].shape.rank()));
+  if (count == 1)
+    fail(ErrorCode::value, "needs more than one value a channel, got " + to_string(in[0]),
+         "a batch of one has no variance; evaluate with running statistics, or drop the last incomplete batch");
+  const Spec s{accumulate_dtype(in[0].dtype), channels};
+  SpecList out;
+  out.push_back(in[0]), out.push_back(s), out.push_back(s);
+  return out;
+}
+/// Adds to `dx` what comes through the batch's mean and variance where they are results of their own.
+void add_through_statistics(const VjpArgs& a, Tensor& dx) {
+  const Spec& s = a.in_specs[0];
+  const int rank = s.shape.rank();
+  const double n = double(reduced_count(s, all_but_channels(rank)));
+  const auto more = [&](const Tensor& t) { dx = dx.defined() ? add(dx, t) : t; };
+  if (a.g.has(1)) more(expand(by_channel(div(a.g[1], n), rank), s.shape));
+  if (a.g.has(2)) more(mul(sub(acc(a.in[0]), by_channel(a.out[1], rank)), by_channel(mul(a.g[2], 2 / n), rank)));
+}
+Tensor given(const Inputs& in, int i) { return in.has(i) ? in[i] : Tensor(); }
+Tensor joined(const Tensor& y, const Tensor& residual) { return relu(residual.defined() ? add(y, residual) : y); }
 Tensor channel_scaled(Tensor y, const Inputs& in, int weight, int rank) {
   if (in.has(weight)) y = mul(y, by_channel(acc(in[weight]), rank));
   if (in.has(weight + 1)) y = add(y, by_channel(acc(in[weight + 1]), rank));
@@ -267,17 +296,7 @@ KEEL_OP(batch_norm, BatchNormParams) {
       .out("var")
       .cast(Cast::fp32)
       .risk(Risk::divides | Risk::accumulates)
-      .infer([](auto&, Specs in) {
-        const Shape channels = check_channels(in, 2);
-        const int64_t count = reduced_count(in[0], all_but_channels(in[0].shape.rank()));
-        if (count == 1)
-          fail(ErrorCode::value, "needs more than one value a channel, got " + to_string(in[0]),
-               "a batch of one has no variance; evaluate with running statistics, or drop the last incomplete batch");
-        const Spec s{accumulate_dtype(in[0].dtype), channels};
-        SpecList out;
-        out.push_back(in[0]), out.push_back(s), out.push_back(s);
-        return out;
-      })
+      .infer([](auto&, Specs in) { return batch_specs(in); })
       .decompose([](auto& p, Inputs in) -> Tensors {
         const Tensor x = acc(in[0]);
         const int rank = int(x.rank());
@@ -292,13 +311,10 @@ KEEL_OP(batch_norm, BatchNormParams) {
         return s;
       })
       .vjp([](auto& p, const VjpArgs& a) -> Tensors {
-        const Spec& s = a.in_specs[0];
-        const int rank = s.shape.rank();
-        const Axes axes = all_but_channels(rank);
         Tensors out(a.in.size());
         if (a.g.has(0)) {
           if (!a.needs[0] && !needed(a, 1)) {
-            out[2] = sum(a.g[0], axes);
+            out[2] = sum(a.g[0], all_but_channels(a.in_specs[0].shape.rank()));
           } else {
             const Tensor r = rsqrt(add(a.out[2], p.eps)), weight = a.in.size() > 1 ? a.in[1] : Tensor();
             out = placed(a,
@@ -307,11 +323,7 @@ KEEL_OP(batch_norm, BatchNormParams) {
                          {0, 1, 2});
           }
         }
-        if (!a.needs[0]) return out;
-        const double n = double(reduced_count(s, axes));
-        const auto more = [&](const Tensor& t) { out[0] = out[0].defined() ? add(out[0], t) : t; };
-        if (a.g.has(1)) more(expand(by_channel(div(a.g[1], n), rank), s.shape));
-        if (a.g.has(2)) more(mul(sub(acc(a.in[0]), by_channel(a.out[1], rank)), by_channel(mul(a.g[2], 2 / n), rank)));
+        if (a.needs[0]) add_through_statistics(a, out[0]);
         return out;
       });
 }
@@ -399,6 +411,117 @@ KEEL_OP(batch_norm_eval, BatchNormParams) {
       });
 }
 
+KEEL_OP(batch_norm_relu, BatchNormParams) {
+  def.doc(
+         "max(y + residual, 0) with y = (x - mean) / sqrt(var + eps) per channel of x [n, c, ...], times weight, plus bias, with the mean "
+         "and the biased variance of the batch.")
+      .in("x", kinds::floating)
+      .opt("weight", kinds::floating)
+      .opt("bias", kinds::floating)
+      .opt("residual", kinds::floating)
+      .out("y")
+      .out("mean")
+      .out("var")
+      .cast(Cast::fp32)
+      .risk(Risk::divides | Risk::accumulates)
+      .fallback(Fallback::ok)
+      .infer([](auto&, Specs in) {
+        check_residual(in, 3);
+        return batch_specs(in);
+      })
+      .decompose([](auto& p, Inputs in) -> Tensors {
+        const BatchNormResult r = batch_norm(in[0], given(in, 1), given(in, 2), p);
+        return {joined(r.y, given(in, 3)), r.mean, r.var};
+      })
+      .saves(In{0}, In{1}, In{2}, Out{0}, Out{1}, Out{2})
+      .vjp([](auto& p, const VjpArgs& a) -> Tensors {
+        Tensors out(a.in.size());
+        if (a.g.has(0)) {
+          // Without a residual the mask follows from x again, so that y is not read.
+          const bool added = a.in_specs.has(3);
+          const BatchNormReluBackwardParams want{.eps = p.eps, .need_x = a.needs[0], .need_weight = needed(a, 1), .need_bias = needed(a, 2),
+                                                 .need_residual = needed(a, 3)};
+          out = placed(a,
+                       batch_norm_relu_backward(a.g[0], a.in[0], a.out[1], a.out[2], given(a.in, 1), added ? Tensor() : given(a.in, 2),
+                                                added ? a.out[0] : Tensor(), want),
+                       {0, 1, 2, 3});
+        }
+        if (a.needs[0]) add_through_statistics(a, out[0]);
+        return out;
+      });
+}
+
+KEEL_OP(batch_norm_relu_backward, BatchNormReluBackwardParams) {
+  def.doc(
+         "Gradients of batch_norm_relu by x, weight, bias and residual, from the batch's mean and variance: 0 where y is not above 0. "
+         "Without y, for a call without residual, it is made again from x.")
+      .in("g", kinds::floating)
+      .in("x", kinds::floating)
+      .in("mean", kinds::floating)
+      .alone()
+      .in("var", kinds::floating)
+      .alone()
+      .opt("weight", kinds::floating)
+      .opt("bias", kinds::floating)
+      .opt("y", kinds::floating)
+      .out("dx")
+      .out("dweight")
+      .out("dbias")
+      .out("dresidual")
+      .risk(Risk::divides | Risk::accumulates)
+      .fallback(Fallback::ok)
+      .infer([](auto& p, Specs in) {
+        check_min_rank(in[1], 2, "x");
+        check_same_shape(in[0], in[1], "g and x");
+        if (in.has(6)) check_same_shape(in[6], in[1], "y and x");
+        const Spec row{in[1].dtype, Shape({in[1].shape[1]})}, none{in[1].dtype, Shape({0})};
+        static constexpr const char* roles[] = {"mean", "var", "weight", "bias"};
+        for (int i = 2; i < 6; ++i) check_scale(in, i, roles[i - 2], row.shape, "one a channel, axis 1 of x");
+        SpecList out;
+        out.push_back(p.need_x ? in[1] : none), out.push_back(p.need_weight ? row : none), out.push_back(p.need_bias ? row : none);
+        out.push_back(p.need_residual ? in[1] : none);
+        return out;
+      })
+      .decompose([](auto& p, Inputs in) -> Tensors {
+        const int rank = int(in[1].rank());
+        const Tensor m = acc(in[2]), r = rsqrt(add(acc(in[3]), p.eps));
+        Tensor y = given(in, 6);
+        if (!y.defined()) {
+          const Tensor normal = mul(sub(acc(in[1]), by_channel(m, rank)), by_channel(r, rank));
+          y = like(channel_scaled(normal, in, 4, rank), in[1]);
+        }
+        const Tensor g = relu_backward(in[0], y);
+        Tensors t = batch_norm_backward(g, in[1], m, r, given(in, 4),
+                                        {.need_x = p.need_x, .need_weight = p.need_weight, .need_bias = p.need_bias});
+        return {t[0], t[1], t[2], p.need_residual ? g : nothing(in[1])};
+      });
+}
+
+KEEL_OP(batch_norm_relu_eval, BatchNormParams) {
+  def.doc(
+         "max(y + residual, 0) with y = (x - mean) / sqrt(var + eps) per channel of x [n, c, ...], times weight, plus bias, with a given "
+         "mean and variance.")
+      .in("x", kinds::floating)
+      .in("mean", kinds::floating)
+      .alone()
+      .in("var", kinds::floating)
+      .alone()
+      .opt("weight", kinds::floating)
+      .opt("bias", kinds::floating)
+      .opt("residual", kinds::floating)
+      .out("y")
+      .cast(Cast::fp32)
+      .risk(Risk::divides)
+      .infer([](auto&, Specs in) {
+        check_channels(in, 0);
+        check_residual(in, 5);
+        return in[0];
+      })
+      .decompose([](auto& p, Inputs in) {
+        return joined(batch_norm_eval(in[0], in[1], in[2], given(in, 3), given(in, 4), p), given(in, 5));
+      });
+}
+
 KEEL_OP(batch_norm_update, BatchNormUpdateParams) {
   def.doc("Running statistics after one more batch, in place.")
       .in("mean", kinds::floating)
@@ -439,6 +562,15 @@ Tensor batch_norm_eval(const Tensor& x, const Tensor& mean, const Tensor& var, c
                        const BatchNormParams& p) {
   return call(op_batch_norm_eval, p, x, mean, var, weight, bias);
 }
+BatchNormResult batch_norm_relu(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& residual,
+                                const BatchNormParams& p) {
+  Tensors t = call_all(op_batch_norm_relu, p, x, weight, bias, residual);
+  return {t[0], t[1], t[2]};
+}
+Tensor batch_norm_relu_eval(const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& weight, const Tensor& bias,
+                            const Tensor& residual, const BatchNormParams& p) {
+  return call(op_batch_norm_relu_eval, p, x, mean, var, weight, bias, residual);
+}
 Tensor batch_norm_update(const Tensor& mean, const Tensor& var, const Tensor& batches, const Tensor& batch_mean, const Tensor& batch_var,
                          const BatchNormUpdateParams& p) {
   return call(op_batch_norm_update, p, mean, var, batches, batch_mean, batch_var);
@@ -455,6 +587,10 @@ Tensors rms_norm_backward(const Tensor& g, const Tensor& x, const Tensor& rstd, 
 Tensors batch_norm_backward(const Tensor& g, const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& weight,
                             const BatchNormBackwardParams& p) {
   return call_all(op_batch_norm_backward, p, g, x, mean, rstd, weight);
+}
+Tensors batch_norm_relu_backward(const Tensor& g, const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& weight,
+                                 const Tensor& bias, const Tensor& y, const BatchNormReluBackwardParams& p) {
+  return call_all(op_batch_norm_relu_backward, p, g, x, mean, var, weight, bias, y);
 }
 }  // namespace
 

@@ -110,6 +110,64 @@ KEEL_CASES(batch_norm) {
       .tolerance(bf16, 3e-2, 6e-2)
       .error(BatchNormParams{}, {normal({4, 3}), normal({4}), normal({3}), absent(), absent()}, ErrorCode::shape,
              "mean must have shape [3]");
+  c.op("batch_norm_relu")
+      .torch("torch.relu(torch.nn.functional.batch_norm(x, None, None, weight, bias, True, 0.1, eps) + (0 if residual is None else residual))")
+      .sample(BatchNormParams{}, {normal({4, 3}), normal({3}), normal({3}), normal({4, 3})})
+      .sample(BatchNormParams{.eps = 1e-3}, {normal({2, 3, 2, 2}), normal({3}), absent(), absent()})
+      .sample(BatchNormParams{}, {normal({3, 2, 3}), absent(), absent(), normal({3, 2, 3})})
+      .sample(BatchNormParams{}, {normal({3, 2, 3}), constant(normal({2})), normal({2}), absent()})
+      .sample(BatchNormParams{}, {constant(normal({3, 2, 3})), normal({2}), normal({2}), normal({3, 2, 3})})
+      .sample(BatchNormParams{}, {constant(normal({3, 2, 3})), constant(normal({2})), constant(normal({2})), normal({3, 2, 3})})
+      .sample(BatchNormParams{}, {values({3, 2}, {1.5}), normal({2}), normal({2}), absent()}, false)
+      .sample(BatchNormParams{}, {normal({4, 35, 9, 11}), normal({35}), normal({35}), normal({4, 35, 9, 11})}, false)
+      .sample(BatchNormParams{}, {normal({6, 16, 5, 7}), normal({16}), normal({16}), absent()}, false)
+      .tolerance(f32, 4e-6, 1e-5)
+      .tolerance(f16, 2e-3, 4e-3)
+      .tolerance(bf16, 1.6e-2, 3e-2)
+      .tolerance(f64, 1e-11, 1e-11)
+      .error(BatchNormParams{}, {normal({1, 3}), absent(), absent(), absent()}, ErrorCode::value, "needs more than one value a channel")
+      .error(BatchNormParams{}, {normal({4, 3}), absent(), absent(), normal({4, 1})}, ErrorCode::shape,
+             "x and residual must have the same shape")
+      .error(BatchNormParams{}, {normal({4, 3}), normal({4}), absent(), absent()}, ErrorCode::shape,
+             "weight must have shape [3] (one a channel, axis 1 of x), got [4]");
+  c.op("batch_norm_relu_backward")
+      .sample(BatchNormReluBackwardParams{},
+              {normal({4, 3}), normal({4, 3}), normal({3}), between({3}, 0.5, 2), normal({3}), normal({3}), normal({4, 3})})
+      .sample(BatchNormReluBackwardParams{.need_residual = false},
+              {normal({2, 3, 2}), normal({2, 3, 2}), normal({3}), between({3}, 0.5, 2), normal({3}), normal({3}), absent()})
+      .sample(BatchNormReluBackwardParams{.need_weight = false, .need_bias = false},
+              {normal({2, 3, 2}), normal({2, 3, 2}), normal({3}), between({3}, 0.5, 2), absent(), absent(), normal({2, 3, 2})})
+      .sample(BatchNormReluBackwardParams{.need_x = false},
+              {normal({2, 3, 2}), normal({2, 3, 2}), normal({3}), between({3}, 0.5, 2), absent(), normal({3}), absent()})
+      .sample(BatchNormReluBackwardParams{}, {normal({4, 35, 9, 11}), normal({4, 35, 9, 11}), normal({35}), between({35}, 0.5, 2),
+                                              normal({35}), absent(), normal({4, 35, 9, 11})}, false)
+      .sample(BatchNormReluBackwardParams{.need_residual = false},
+              {normal({6, 16, 5, 7}), normal({6, 16, 5, 7}), normal({16}), between({16}, 0.5, 2), normal({16}), normal({16}), absent()}, false)
+      .tolerance(f32, 4e-6, 6e-5)
+      .tolerance(f16, 4e-3, 6e-2)
+      .tolerance(bf16, 3e-2, 0.5)
+      .tolerance(f64, 1e-12, 1e-12)
+      .error(BatchNormReluBackwardParams{},
+             {normal({4, 3}), normal({4, 3}), normal({2}), normal({3}), absent(), absent(), normal({4, 3})}, ErrorCode::shape,
+             "mean must have shape [3]")
+      .error(BatchNormReluBackwardParams{},
+             {normal({4, 3}), normal({4, 3}), normal({3}), normal({3}), absent(), absent(), normal({4, 4})}, ErrorCode::shape,
+             "y and x must have the same shape");
+  c.op("batch_norm_relu_eval")
+      .torch("torch.relu(torch.nn.functional.batch_norm(x, mean, var, weight, bias, False, 0.1, eps) + (0 if residual is None else residual))")
+      .sample(BatchNormParams{}, {normal({4, 3}), normal({3}), between({3}, 0.5, 2), normal({3}), normal({3}), normal({4, 3})})
+      .sample(BatchNormParams{.eps = 1e-3}, {normal({2, 3, 2, 2}), normal({3}), between({3}, 0.5, 2), normal({3}), absent(), absent()})
+      .sample(BatchNormParams{}, {normal({0, 2, 3}), normal({2}), between({2}, 0.5, 2), absent(), absent(), normal({0, 2, 3})})
+      .sample(BatchNormParams{}, {normal({4, 35, 9, 11}), normal({35}), between({35}, 0.5, 2), normal({35}), normal({35}), absent()}, false)
+      .sample(BatchNormParams{},
+              {normal({6, 16, 5, 7}), normal({16}), between({16}, 0.5, 2), normal({16}), normal({16}), normal({6, 16, 5, 7})}, false)
+      .tolerance(f32, 4e-6, 4e-6)
+      .tolerance(f16, 4e-3, 8e-3)
+      .tolerance(bf16, 3e-2, 6e-2)
+      .error(BatchNormParams{}, {normal({4, 3}), normal({4}), normal({3}), absent(), absent(), absent()}, ErrorCode::shape,
+             "mean must have shape [3]")
+      .error(BatchNormParams{}, {normal({4, 3}), normal({3}), normal({3}), absent(), absent(), normal({3})}, ErrorCode::shape,
+             "x and residual must have the same shape");
   const Arg seen = values({}, {7}, i64);
   c.op("batch_norm_update")
       .only(set_of(f32, f64))

@@ -14,6 +14,9 @@ class Linear : public Module<Linear> {
   Linear(int64_t in, int64_t out, const LinearOptions& o = {});
   static void fields(auto& m, auto&& f) { f("weight", m.weight)("bias", m.bias); }
   Tensor forward(const Tensor& x) const;
+  /// down(gelu(forward(x))) with gelu in its tanh form: the inner layers of a transformer block. One op on devices that have kernels for it;
+  /// the parts on the CPU, and where hooks look at what the layers give.
+  Tensor gelu_then(const Linear& down, const Tensor& x) const;
 
   Weight weight, bias;
 };

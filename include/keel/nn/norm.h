@@ -58,12 +58,21 @@ namespace detail {
 struct BatchNormState {
   BatchNormState(int64_t channels, const BatchNormOptions& o);
   Tensor normalise(const Tensor& x, bool training) const;
+  /// relu(normalise(x) + residual) as one op.
+  Tensor normalise_relu(const Tensor& x, const Tensor& residual, bool training) const;
 
   Weight weight, bias;
   Statistic running_mean, running_var;  // the variance is unbiased
   Tensor num_batches_tracked;        // i64, 0-d
   BatchNormOptions options;
   int64_t channels;
+
+ private:
+  /// By the running statistics: nothing of the batch is gathered.
+  bool fixed(bool training) const { return !training && running_mean.defined(); }
+  void admit(const Tensor& x, bool training) const;
+  /// What a batch of training leaves behind.
+  void gather(const Tensor& x, const Tensor& mean, const Tensor& var) const;
 };
 void batch_norm_fields(auto& m, auto&& f) {
   f("weight", m.weight)("bias", m.bias)("running_mean", m.running_mean)("running_var", m.running_var)("num_batches_tracked", m.num_batches_tracked);
@@ -90,6 +99,9 @@ class BatchNorm2d : public Module<BatchNorm2d>, public detail::BatchNormState {
     detail::require_rank(x, 4, 4, "BatchNorm2d");
     return normalise(x, is_training());
   }
+  /// relu of what `forward` gives, plus `residual` of the shape of x where it is defined: `norm.then_relu(conv(x), shortcut)`. One op on
+  /// devices that have a kernel for it; the parts on the CPU, and where hooks look at what `forward` gives.
+  Tensor then_relu(const Tensor& x, const Tensor& residual = {}) const;
 };
 
 }  // namespace keel::nn

@@ -57,6 +57,22 @@ struct BatchNormBackwardParams {
     f("need_bias", p.need_bias, "whether dbias is wanted");
   }
 };
+/// For the gradient of batch_norm_relu.
+struct BatchNormReluBackwardParams {
+  [[no_unique_address]] ByName by_name = ByName();
+  double eps = 1e-5;
+  bool need_x = true;
+  bool need_weight = true;
+  bool need_bias = true;
+  bool need_residual = true;
+  static constexpr void fields(auto& p, auto&& f) {
+    f("eps", p.eps, "added to the variance");
+    f("need_x", p.need_x, "whether dx is wanted");
+    f("need_weight", p.need_weight, "whether dweight is wanted");
+    f("need_bias", p.need_bias, "whether dbias is wanted");
+    f("need_residual", p.need_residual, "whether dresidual is wanted");
+  }
+};
 struct BatchNormUpdateParams {
   [[no_unique_address]] ByName by_name = ByName();
   double momentum = 0.1;
@@ -70,6 +86,13 @@ struct BatchNormUpdateParams {
 BatchNormResult batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const BatchNormParams& p = {});
 /// Evaluation form: by the given mean and variance.
 Tensor batch_norm_eval(const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& weight, const Tensor& bias, const BatchNormParams& p = {});
+/// relu(batch_norm(x) + residual): the end of a block of a residual network. `residual` has the shape of x, or is undefined. On a device with
+/// a kernel for it one pass after that of the statistics, rounded once; elsewhere its parts. The gradient passes where the result is above 0.
+BatchNormResult batch_norm_relu(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& residual = {},
+                                const BatchNormParams& p = {});
+/// The same by the given mean and variance.
+Tensor batch_norm_relu_eval(const Tensor& x, const Tensor& mean, const Tensor& var, const Tensor& weight, const Tensor& bias,
+                            const Tensor& residual = {}, const BatchNormParams& p = {});
 /// Moves running statistics towards those of a batch, in place: mean = (1 - momentum) mean + momentum batch_mean; var likewise, with the batch's
 /// variance made unbiased by count / (count - 1); and counts the batch. Statistics f32[c] or f64[c], all of one dtype; `batches` i64[]. Gives `mean`.
 Tensor batch_norm_update(const Tensor& mean, const Tensor& var, const Tensor& batches, const Tensor& batch_mean, const Tensor& batch_var,
