@@ -20,6 +20,9 @@ struct CompileOptions {
   /// Calls that only run the step, of each kind of inputs, before one is recorded: what comes into being in the first step, such as an
   /// optimiser's state, should exist by then. ValueError where negative.
   int64_t warm_up = 1;
+  /// Whether chains of elementwise ops become one kernel each, where the device can make kernels of them. The environment variable
+  /// KEEL_FUSE=0 turns it off everywhere.
+  bool fuse = true;
 };
 
 /// A step that is recorded, captured and replayed; made by `compile`. Copies share it. Not to be shared between threads.
@@ -43,6 +46,8 @@ class Compiled {
   const std::string& reason() const;
   /// Calls that replayed a capture, so far.
   int64_t replays() const;
+  /// Which chains of ops the newest capture runs as one kernel each, and why others do not; lines for people.
+  const std::string& report() const;
 
  private:
   Ref<detail::CompiledState> state_;
@@ -64,6 +69,9 @@ class Compiled {
 /// Each dtype, shape and order of the inputs has a recording of its own, of which eight are kept; so has each grad mode, autocast and
 /// `deterministic`. Where a step cannot be captured, `reason` says why and calls go on by running the recording; where the host looked at
 /// values, or the recording would not do what `f` does, by running `f`. So it is while a monitor or another recording is at work.
+///
+/// Chains of elementwise ops run as one kernel each. Until the device has made these, which takes a moment where they are new, the step
+/// is captured with the ops' own kernels.
 ///
 /// Results, gradients and everything the step writes equal those of `f` to the bit. Read anew in each call are the inputs, the tensors
 /// that the step uses from outside, an optimiser's settings (schedules work) and the state of the default generator. Numbers of the

@@ -13,6 +13,7 @@
 namespace keel {
 
 struct OpDef;
+struct DeviceFusion;
 
 /// Which way a copy goes.
 enum class CopyWay : int32_t { to_device, to_host, within };
@@ -79,6 +80,8 @@ struct DeviceDriver {
   const char* (*record_end)(int device, void** recording) = nullptr;
   const char* (*replay)(int device, void* recording) = nullptr;
   void (*forget)(int device, void* recording) = nullptr;
+  /// Kernels made of several ops; see backend/device_fusion.h. Null: this kind of device makes none.
+  const DeviceFusion* fusion = nullptr;
 };
 
 /// What the calling thread has asked of devices beside kernels and memory, since it last set this to nothing.

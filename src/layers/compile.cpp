@@ -6,10 +6,12 @@
 #include <memory>
 #include <unordered_map>
 
+#include "base/env.h"
 #include "core/device_driver.h"
 #include "keel/autograd.h"
 #include "keel/error.h"
 #include "keel/random.h"
+#include "layers/fuse.h"
 #include "layers/trace.h"
 #include "op/checks.h"
 
@@ -120,6 +122,9 @@ struct Entry {
   Ref<GraphData> graph;
   std::vector<Watch> watches;
   std::vector<Start> starts;
+  std::unique_ptr<FusedKernels> fused;  // of `graph`
+  bool waiting = false;                 // for kernels of chains
+  int64_t had = 0;                      // kernels of chains, when the capture was made
   std::unique_ptr<Capture> made;
 
   void settle(Stage s, std::string why) { stage = s, reason = std::move(why), made.reset(); }
@@ -136,7 +141,7 @@ struct detail::CompiledState : RefCounted {
   uint64_t calls = 0;
   int64_t replays = 0;
   bool captured = false;
-  std::string reason = "it was not called yet";
+  std::string reason = "it was not called yet", report = "nothing was captured yet\n";
   static void destroy(CompiledState* s) { delete s; }
 
   Entry& entry_for(Key key);
@@ -365,7 +370,7 @@ Entry& CompiledState::entry_for(Key key) {
 }
 
 Tensors CompiledState::record(Entry& e, const Tensors& inputs) {
-  e.made.reset(), e.graph.reset(), e.watches.clear(), e.starts.clear();
+  e.made.reset(), e.fused.reset(), e.graph.reset(), e.watches.clear(), e.starts.clear();
   if (e.recordings++ == kPatience) {
     e.settle(Entry::run, "what it works on was replaced between its calls time and again");
     return f(inputs);
@@ -470,9 +475,16 @@ void CompiledState::make_capture(Entry& e, const Tensors& inputs) {
     c.inputs.push_back(here ? room_like(impl(inputs[i]), c.device) : Tensor());
     if (here) w.values[size_t(g.inputs[i])] = c.inputs[i];
   }
+  if (!driver.fusion || !options.fuse || base::env_string("KEEL_FUSE") == "0") {
+    report = driver.fusion ? "fusion is off\n" : to_string(c.device) + " fuses nothing\n";
+  } else {
+    if (!e.fused) e.fused = std::make_unique<FusedKernels>(g, c.device);
+    e.waiting = !e.fused->settled(), e.had = e.fused->ready();
+    report = e.fused->text();
+  }
   if (const char* wrong = driver.record_begin(c.device.index)) return e.settle(Entry::walk, wrong);
   Writing writing(c.device);
-  w.run();
+  e.fused && e.fused->ready() ? e.fused->run(w) : w.run();
   c.outputs = w.outputs();
   for (auto& [leaf, gradient] : w.gradients) {  // the last one of each leaf
     auto it = c.gradients.begin();
@@ -565,6 +577,10 @@ Tensors CompiledState::call(const Tensors& inputs) {
     if (e.stage == Entry::run) reason = e.reason;
     return out;
   }
+  if (e.stage == Entry::replay && e.waiting && e.fused->settled()) {
+    e.waiting = false, report = e.fused->text();
+    if (e.fused->ready() > e.had) e.stage = Entry::capture;
+  }
   if (e.stage == Entry::capture) make_capture(e, inputs);
   if (e.stage == Entry::replay) return replay(e, inputs);
   reason = e.stage == Entry::look ? "its recording is being looked at" : e.reason;
@@ -599,5 +615,6 @@ Tensors Compiled::operator()(const Tensors& inputs) const {
 bool Compiled::captured() const { return state_of(state_).captured; }
 const std::string& Compiled::reason() const { return state_of(state_).reason; }
 int64_t Compiled::replays() const { return state_of(state_).replays; }
+const std::string& Compiled::report() const { return state_of(state_).report; }
 
 }  // namespace keel

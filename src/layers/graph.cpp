@@ -77,52 +77,60 @@ GraphWalk::GraphWalk(const GraphData& g, const Tensors& inputs) : graph(g), valu
 }
 
 void GraphWalk::run() {
-  const GraphData& g = graph;
   ScopeGuard guard;
-  Scope& s = scope();
-  s.grad = false, s.autocast = DType::none;
-  const char* const outer = s.path;
-  for (const GraphNode& n : g.nodes) {
-    s.path = *n.path ? n.path : outer, s.phase = n.phase;
-    SmallVector<const Tensor*, 16> in;
-    SmallVector<const Spec*, 16> specs;
-    static const Tensor absent;
-    static constexpr Spec no_spec{};
-    for (int v : n.in) {
-      in.push_back(v < 0 ? &absent : &values[size_t(v)]);
-      specs.push_back(in.back()->defined() ? &impl(*in.back()).spec : &no_spec);
-    }
-    if (n.kind == GraphNode::Kind::gradient) {
-      if (collect) {
-        gradients.emplace_back(n.in[0], *in[1]);
-      } else {
-        Tensor leaf = *in[0];
-        leaf.set_grad(*in[1]);
-      }
-    } else if (n.kind == GraphNode::Kind::alias) {
-      values[size_t(n.out[0])] = alias_of(*in[0]);
-    } else {
-      for (int i = int(n.in.size()); i < n.op->in.size(); ++i) specs.push_back(&no_spec);
-      SpecList out_specs;
-      for (int v : n.out) out_specs.push_back(v < 0 ? Spec{} : g.values[size_t(v)].spec);
-      for (const GraphAccess& w : n.writes)
-        for (int64_t i = 0; i < n.in.size(); ++i)
-          if (n.in[i] >= 0 && g.values[size_t(n.in[i])].root == w.root && n.op->in[std::min(int(i), n.op->in.size() - 1)].written) {
-            note_write(*in[i], n.op->name);
-            break;
-          }
-      Frame frame{n.op, n.params.get(), in.data(), int(in.size()), n.site, nullptr};
-      s.frame = &frame;
-      Call c{*n.op, n.params.get(), Inputs(in.data(), int(in.size())), Specs(specs.data(), int(specs.size())), out_specs, n.site, s};
-      c.recording = n.recording;
-      Tensors out = run_below_autograd(c);
-      s.frame = nullptr;
-      for (int64_t i = 0; i < out.size(); ++i) {
-        if (home && !stray && out[i].defined() && !impl(out[i]).weak && !(impl(out[i]).device == *home)) stray = n.op;
-        if (n.out[i] >= 0 && fresh(n, n.out[i])) values[size_t(n.out[i])] = std::move(out[i]);
-      }
-    }
+  scope().grad = false, scope().autocast = DType::none;
+  const char* const outer = scope().path;
+  for (const GraphNode& n : graph.nodes) {
+    scope().path = outer;
+    run_node(n);
     for (int v : n.last) values[size_t(v)] = Tensor();
+  }
+}
+
+/// In the scope that `run` makes.
+void GraphWalk::run_node(const GraphNode& n) {
+  Scope& s = scope();
+  if (*n.path) s.path = n.path;
+  s.phase = n.phase;
+  SmallVector<const Tensor*, 16> in;
+  SmallVector<const Spec*, 16> specs;
+  static const Tensor absent;
+  static constexpr Spec no_spec{};
+  for (int v : n.in) {
+    in.push_back(v < 0 ? &absent : &values[size_t(v)]);
+    specs.push_back(in.back()->defined() ? &impl(*in.back()).spec : &no_spec);
+  }
+  if (n.kind == GraphNode::Kind::gradient) {
+    if (collect) {
+      gradients.emplace_back(n.in[0], *in[1]);
+    } else {
+      Tensor leaf = *in[0];
+      leaf.set_grad(*in[1]);
+    }
+    return;
+  }
+  if (n.kind == GraphNode::Kind::alias) {
+    values[size_t(n.out[0])] = alias_of(*in[0]);
+    return;
+  }
+  for (int i = int(n.in.size()); i < n.op->in.size(); ++i) specs.push_back(&no_spec);
+  SpecList out_specs;
+  for (int v : n.out) out_specs.push_back(v < 0 ? Spec{} : graph.values[size_t(v)].spec);
+  for (const GraphAccess& w : n.writes)
+    for (int64_t i = 0; i < n.in.size(); ++i)
+      if (n.in[i] >= 0 && graph.values[size_t(n.in[i])].root == w.root && n.op->in[std::min(int(i), n.op->in.size() - 1)].written) {
+        note_write(*in[i], n.op->name);
+        break;
+      }
+  Frame frame{n.op, n.params.get(), in.data(), int(in.size()), n.site, nullptr};
+  s.frame = &frame;
+  Call c{*n.op, n.params.get(), Inputs(in.data(), int(in.size())), Specs(specs.data(), int(specs.size())), out_specs, n.site, s};
+  c.recording = n.recording;
+  Tensors out = run_below_autograd(c);
+  s.frame = nullptr;
+  for (int64_t i = 0; i < out.size(); ++i) {
+    if (home && !stray && out[i].defined() && !impl(out[i]).weak && !(impl(out[i]).device == *home)) stray = n.op;
+    if (n.out[i] >= 0 && fresh(n, n.out[i])) values[size_t(n.out[i])] = std::move(out[i]);
   }
 }
 

@@ -94,6 +94,7 @@ struct GraphWalk {
   /// Finds the values that nodes take from outside; raises where one is not as it was when the graph was recorded.
   GraphWalk(const GraphData& g, const Tensors& inputs);
   void run();
+  void run_node(const GraphNode& n);
   Tensors outputs() const;
 };
 

@@ -1,0 +1,412 @@
+// Finding chains. Nodes are looked at in their order. A chain that may still grow is open; an elementwise node that reads what open chains
+// of its shape make joins them, and they become one. Any other node that needs what an open chain makes, or touches memory that it
+// writes, closes it: the chain runs before that node. Open chains never depend on each other, so all of a chain may run where it closes.
+#include "layers/fuse.h"
+
+#include <algorithm>
+
+#include "op/checks.h"
+
+namespace keel {
+
+extern OpDef op_assign, op_copy;
+
+namespace {
+
+using Kind = GraphValue::Kind;
+
+constexpr size_t kMostNodes = 32;    // of a chain
+constexpr size_t kMostTouches = 24;  // values from outside that a chain reads or writes
+constexpr int kWindow = 64;          // nodes that a chain waits for its next one: what it reads and frees lives that much longer
+
+/// Whether no two elements share memory.
+bool apart(const Shape& s, const Strides& st) {
+  int order[kMaxRank], n = 0;
+  for (int i = 0; i < s.rank(); ++i)
+    if (s[i] > 1) order[n++] = i;
+  std::sort(order, order + n, [&](int a, int b) { return st[a] < st[b]; });
+  int64_t reach = 0;  // of the axes so far
+  for (int k = 0; k < n; ++k) {
+    if (st[order[k]] <= reach) return false;
+    reach += st[order[k]] * (s[order[k]] - 1);
+  }
+  return true;
+}
+
+struct Finder {
+  const GraphData& g;
+  const char* (*takes)(const FusedOp& o, const DType* in);
+  std::vector<int> origin;  // of each value: what an alias stands for
+  std::vector<int> owner;   // of each value: the open chain whose nodes make it, or -1
+  struct Open {
+    std::vector<int> nodes, after;
+    Shape shape;
+    std::vector<int> reads, writes;  // values from outside whose memory it reads or writes
+    int at = 0;                      // of its last node
+    bool open = true;
+  };
+  std::vector<Open> all;
+  std::vector<int> open;  // indices into `all`, in the order of their first nodes
+  std::vector<FusePlan::Step> steps;
+
+  Finder(const GraphData& graph, const char* (*may)(const FusedOp&, const DType*))
+      : g(graph), takes(may), origin(g.values.size()), owner(g.values.size(), -1) {
+    for (size_t i = 0; i < origin.size(); ++i) origin[i] = int(i);
+  }
+
+  const GraphValue& value(int v) const { return g.values[size_t(v)]; }
+  bool number(int v) const { return value(v).kind == Kind::number; }
+  bool is_assign(const GraphNode& n) const { return n.op == &op_assign; }
+  /// The same elements of the same memory.
+  bool same_place(int a, int b) const {
+    const GraphValue &x = value(a), &y = value(b);
+    return a == b || (x.root == y.root && x.spec == y.spec && x.strides == y.strides && x.offset == y.offset);
+  }
+
+  /// Whether the node is one that chains are made of. `shape`: of what it computes.
+  bool fits(const GraphNode& n, Shape& shape) const {
+    if (n.kind != GraphNode::Kind::op || !n.in.size() || n.in.size() > FusedOp::kMostInputs) return false;
+    for (const int v : n.in)
+      if (v < 0) return false;
+    if (is_assign(n)) {
+      const GraphValue &x = value(n.in[0]), &y = value(n.in[1]);
+      shape = x.spec.shape;
+      return n.out.size() == 1 && n.out[0] == n.in[0] && !number(n.in[1]) && x.kind != Kind::number && x.spec.dtype == y.spec.dtype &&
+             shape.numel() && apart(x.spec.shape, x.strides);
+    }
+    if (!n.op->elementwise || n.op->random || n.op->view || n.writes.size() || n.out.size() != 1 || n.out[0] < 0) return false;
+    const GraphValue& y = value(n.out[0]);
+    if (y.kind != Kind::result || y.root != n.out[0]) return false;
+    shape = y.spec.shape;
+    if (shape.unknown() || shape.numel() == 0 || !apart(shape, y.strides)) return false;
+    if (n.op == &op_copy) return true;
+    FusedOp o{n.op->name, n.params.get(), y.spec.dtype, int32_t(n.in.size()), {}};
+    DType in[FusedOp::kMostInputs] = {};
+    for (int64_t i = 0; i < n.in.size(); ++i) {
+      const ArgDef& a = n.op->in[std::min(int(i), n.op->in.size() - 1)];
+      if (a.host || a.written || a.variadic) return false;
+      in[i] = value(n.in[i]).spec.dtype, o.in[i] = FusedSlot(i);
+    }
+    return !takes || !takes(o, in);
+  }
+
+  bool root_among(int root, const std::vector<int>& values) const {
+    return std::any_of(values.begin(), values.end(), [&](int v) { return value(v).root == root; });
+  }
+  /// Whether the node must come after chain `c`.
+  bool follows(const GraphNode& n, int c) const {
+    const Open& o = all[size_t(c)];
+    for (int64_t i = 0; i < n.in.size(); ++i) {
+      if (n.in[i] < 0 || number(n.in[i])) continue;
+      if (owner[size_t(origin[size_t(n.in[i])])] == c) return true;
+      const int root = value(n.in[i]).root;
+      if (owner[size_t(root)] == c || root_among(root, o.writes)) return true;
+      if (n.op && n.op->in.size() && n.op->in[std::min(int(i), n.op->in.size() - 1)].written && root_among(root, o.reads)) return true;
+    }
+    for (const GraphAccess& w : n.writes)
+      if (owner[size_t(w.root)] == c || root_among(w.root, o.reads) || root_among(w.root, o.writes)) return true;
+    return false;
+  }
+  /// Whether chain `c` can hold the node: what it writes is touched at just one place, element by element.
+  bool agrees(const GraphNode& n, const Open& o) const {
+    const bool assigns = is_assign(n);
+    for (int64_t i = 0; i < n.in.size(); ++i) {
+      const int v = origin[size_t(n.in[i])];
+      if (number(v)) continue;
+      for (const int w : o.writes)
+        if (value(w).root == value(v).root && !same_place(v, w)) return false;
+    }
+    if (!assigns) return true;
+    const int x = origin[size_t(n.in[0])];
+    if (owner[size_t(x)] >= 0) return true;  // its own memory: nobody has another view of it yet
+    for (const int r : o.reads)
+      if (value(r).root == value(x).root && !same_place(r, x)) return false;
+    const int y = origin[size_t(n.in[1])];
+    return owner[size_t(y)] >= 0 || value(y).root != value(x).root || same_place(x, y);
+  }
+
+  void close(int c) {
+    Open& o = all[size_t(c)];
+    o.open = false;
+    open.erase(std::find(open.begin(), open.end(), c));
+    for (int& w : owner)
+      if (w == c) w = -1;
+    steps.push_back({-1, c, {}});
+  }
+  void join(int into, int from) {
+    Open &a = all[size_t(into)], &b = all[size_t(from)];
+    a.nodes.insert(a.nodes.end(), b.nodes.begin(), b.nodes.end());
+    std::sort(a.nodes.begin(), a.nodes.end());
+    a.after.insert(a.after.end(), b.after.begin(), b.after.end());
+    std::sort(a.after.begin(), a.after.end());
+    a.reads.insert(a.reads.end(), b.reads.begin(), b.reads.end());
+    a.writes.insert(a.writes.end(), b.writes.begin(), b.writes.end());
+    for (int& w : owner)
+      if (w == from) w = into;
+    b.open = false;
+    open.erase(std::find(open.begin(), open.end(), from));
+  }
+  void add(int c, int at) {
+    Open& o = all[size_t(c)];
+    const GraphNode& n = g.nodes[size_t(at)];
+    o.nodes.push_back(at), o.at = at;
+    const bool assigns = is_assign(n);
+    const auto touch = [&](std::vector<int>& list, int v) {
+      for (const int w : list)
+        if (same_place(v, w)) return;
+      list.push_back(v);
+    };
+    for (int64_t i = assigns; i < n.in.size(); ++i) {
+      const int v = origin[size_t(n.in[i])];
+      if (!number(v) && owner[size_t(v)] != c) touch(o.reads, v);
+    }
+    if (assigns) {
+      const int x = origin[size_t(n.in[0])];
+      if (owner[size_t(x)] != c) touch(o.writes, x);
+    } else {
+      owner[size_t(n.out[0])] = c;
+    }
+  }
+
+  void see(int at) {
+    const GraphNode& n = g.nodes[size_t(at)];
+    const auto close_all = [&](auto which) {
+      for (size_t i = 0; i < open.size();)
+        if (which(open[i]))
+          close(open[i]);
+        else
+          ++i;
+    };
+    close_all([&](int c) { return at - all[size_t(c)].at > kWindow; });
+    Shape shape;
+    if (n.kind == GraphNode::Kind::alias) {
+      const int from = origin[size_t(n.in[0])];
+      origin[size_t(n.out[0])] = from;
+      if (const int c = owner[size_t(from)]; c >= 0) return all[size_t(c)].after.push_back(at);
+      return steps.push_back({at, -1, {}});  // touches no memory
+    }
+    if (n.kind == GraphNode::Kind::gradient) {
+      const int c = n.in[1] < 0 ? -1 : owner[size_t(origin[size_t(n.in[1])])];
+      close_all([&](int o) {  // the last gradient of a leaf counts
+        return o != c && std::any_of(all[size_t(o)].after.begin(), all[size_t(o)].after.end(), [&](int k) {
+                 return g.nodes[size_t(k)].kind == GraphNode::Kind::gradient && g.nodes[size_t(k)].in[0] == n.in[0];
+               });
+      });
+      if (c >= 0) return all[size_t(c)].after.push_back(at);
+      return steps.push_back({at, -1, {}});
+    }
+    if (!fits(n, shape)) {
+      close_all([&](int c) { return follows(n, c); });
+      return steps.push_back({at, -1, {}});
+    }
+    // The chains that it goes on with; they are independent of each other, and so may run together.
+    int home = -1;
+    for (size_t i = 0; i < open.size();) {
+      const int c = open[i];
+      if (!follows(n, c)) {
+        ++i;
+        continue;
+      }
+      const Open& o = all[size_t(c)];
+      bool takes_it = o.shape == shape && o.nodes.size() < kMostNodes &&
+                      o.reads.size() + o.writes.size() + size_t(n.in.size()) <= kMostTouches && agrees(n, o);
+      if (takes_it && home >= 0) {
+        const Open& h = all[size_t(home)];
+        takes_it = h.nodes.size() + o.nodes.size() < kMostNodes &&
+                   h.reads.size() + h.writes.size() + o.reads.size() + o.writes.size() + size_t(n.in.size()) <= kMostTouches;
+      }
+      if (!takes_it) {
+        close(c);
+      } else if (home < 0) {
+        home = c, ++i;
+      } else {
+        join(home, c);
+      }
+    }
+    if (home < 0) {
+      home = int(all.size());
+      all.push_back({{}, {}, shape, {}, {}, at, true});
+      open.push_back(home);
+      if (!agrees(n, all.back())) {  // a write that shifts elements of its own memory
+        open.pop_back(), all.back().open = false;
+        return steps.push_back({at, -1, {}});
+      }
+    }
+    add(home, at);
+  }
+
+  /// Makes of the nodes a program's slots.
+  FuseChain chain_of(const Open& o, const std::vector<std::vector<int>>& users) const {
+    FuseChain c;
+    c.nodes = o.nodes, c.shape = o.shape;
+    std::merge(o.nodes.begin(), o.nodes.end(), o.after.begin(), o.after.end(), std::back_inserter(c.one_by_one));
+    struct Place {
+      int value, slot;  // slot < 0: source -1 - slot, for now
+    };
+    std::vector<Place> places;
+    const auto find = [&](int v) -> Place* {
+      for (Place& p : places)
+        if (number(v) || number(p.value) ? p.value == v : same_place(p.value, v)) return &p;
+      return nullptr;
+    };
+    const auto slot_of = [&](int id) {
+      const int v = origin[size_t(id)];
+      if (const Place* p = find(v)) return p->slot;
+      c.sources.push_back(v);
+      places.push_back({v, -int(c.sources.size())});
+      return places.back().slot;
+    };
+    const auto put = [&](int v, int slot) {
+      if (Place* p = find(v))
+        p->slot = slot;
+      else
+        places.push_back({v, slot});
+    };
+    std::vector<std::pair<int, std::vector<int>>> ops;
+    std::vector<int> made, written;
+    for (const int at : o.nodes) {
+      const GraphNode& n = g.nodes[size_t(at)];
+      if (is_assign(n)) {
+        const int slot = slot_of(n.in[1]), x = origin[size_t(n.in[0])];
+        put(x, slot);
+        const auto here = [&](int v) { return same_place(v, x); };
+        if (std::none_of(made.begin(), made.end(), here) && std::none_of(written.begin(), written.end(), here)) written.push_back(x);
+        continue;
+      }
+      made.push_back(n.out[0]);
+      if (n.op == &op_copy) {
+        put(n.out[0], slot_of(n.in[0]));
+        continue;
+      }
+      std::vector<int> in;
+      for (const int v : n.in) in.push_back(slot_of(v));
+      put(n.out[0], int(ops.size()));
+      ops.emplace_back(at, in);
+    }
+    const int first = int(c.sources.size());
+    const auto final_slot = [&](int slot) { return FusedSlot(slot < 0 ? -1 - slot : first + slot); };
+    for (const auto& [at, in] : ops) {
+      c.ops.push_back({at, {}});
+      for (const int s : in) c.ops.back().in.push_back(final_slot(s));
+    }
+    // What others see: nodes outside of the chain, and what the graph gives back.
+    const auto inside = [&](int at) { return std::binary_search(o.nodes.begin(), o.nodes.end(), at); };
+    std::vector<int> seen;  // values of the chain, under all their names, that others use
+    for (const int at : o.after) {
+      const GraphNode& n = g.nodes[size_t(at)];
+      bool needed = n.kind == GraphNode::Kind::gradient;
+      if (!needed)
+        for (const int u : users[size_t(n.out[0])]) needed |= u < 0 || !inside(u);
+      if (!needed) continue;
+      c.after.push_back(at);
+      seen.push_back(origin[size_t(n.kind == GraphNode::Kind::gradient ? n.in[1] : n.in[0])]);
+    }
+    for (const int v : made) {
+      bool needed = std::find(seen.begin(), seen.end(), v) != seen.end();
+      for (const int u : users[size_t(v)]) needed |= u < 0 || (!inside(u) && std::find(o.after.begin(), o.after.end(), u) == o.after.end());
+      if (needed) c.results.push_back({final_slot(find(v)->slot), v, false});
+    }
+    for (const int v : written) c.results.push_back({final_slot(find(v)->slot), v, true});
+    return c;
+  }
+
+  FusePlan plan() {
+    for (size_t i = 0; i < g.nodes.size(); ++i) see(int(i));
+    while (!open.empty()) close(open.front());
+    std::vector<std::vector<int>> users(g.values.size());  // -1: the graph gives it back
+    for (size_t i = 0; i < g.nodes.size(); ++i)
+      for (const int v : g.nodes[i].in)
+        if (v >= 0) users[size_t(v)].push_back(int(i));
+    for (const int v : g.outputs)
+      if (v >= 0) users[size_t(v)].push_back(-1);
+    FusePlan p;
+    for (const FusePlan::Step& s : steps) {
+      if (s.chain < 0) {
+        p.steps.push_back(s);
+        continue;
+      }
+      const Open& o = all[size_t(s.chain)];
+      FuseChain c = o.nodes.size() > 1 ? chain_of(o, users) : FuseChain();
+      if (o.nodes.size() == 1 || c.results.empty()) {
+        std::vector<int> nodes = o.nodes;
+        nodes.insert(nodes.end(), o.after.begin(), o.after.end());
+        std::sort(nodes.begin(), nodes.end());
+        for (const int at : nodes) p.steps.push_back({at, -1, {}});
+        continue;
+      }
+      p.steps.push_back({-1, int(p.chains.size()), {}});
+      p.chains.push_back(std::move(c));
+    }
+    // What each value is used for last, as in Recorder::finish.
+    std::vector<char> later(g.values.size());
+    for (const int v : g.outputs)
+      if (v >= 0) later[size_t(v)] = 1;
+    for (size_t i = p.steps.size(); i-- > 0;) {
+      FusePlan::Step& s = p.steps[i];
+      const auto use = [&](int v) {
+        if (v < 0 || later[size_t(v)]) return;
+        later[size_t(v)] = 1;
+        const Kind k = value(v).kind;
+        if (k == Kind::result || k == Kind::alias) s.last.push_back(v);
+      };
+      const auto node = [&](int at) {
+        for (const int v : g.nodes[size_t(at)].in) use(v);
+        for (const int v : g.nodes[size_t(at)].out) use(v);
+      };
+      if (s.node >= 0) {
+        node(s.node);
+        continue;
+      }
+      // Also what only its own nodes would make, for where they run one by one.
+      const FuseChain& c = p.chains[size_t(s.chain)];
+      for (const int at : c.one_by_one) node(at);
+      for (const int v : c.sources) use(v);
+      for (const FuseChain::Result& r : c.results) use(r.value);
+    }
+    return p;
+  }
+};
+
+}  // namespace
+
+int64_t FusePlan::saved() const {
+  int64_t n = 0;
+  for (const FuseChain& c : chains) n += int64_t(c.nodes.size()) - 1;
+  return n;
+}
+
+FusePlan find_chains(const GraphData& g, const char* (*takes)(const FusedOp& o, const DType* in)) { return Finder(g, takes).plan(); }
+
+std::string chain_text(const GraphData& g, const FuseChain& c) {
+  std::string s;
+  for (const int at : c.nodes) s += (s.empty() ? "" : ", ") + std::string(g.nodes[size_t(at)].op->name);
+  const int v = c.results.front().value;
+  return s + ": " + to_string(g.values[size_t(v)].spec);
+}
+
+ChainProgram::ChainProgram(const GraphData& g, const FuseChain& c) {
+  for (const int v : c.sources) {
+    const GraphValue& x = g.values[size_t(v)];
+    FusedSource s{x.spec.dtype, nullptr, {}};
+    if (x.kind == Kind::number) {
+      s.number = impl(x.held).data;
+    } else {
+      const int missing = c.shape.rank() - x.spec.shape.rank();
+      for (int i = 0; i < c.shape.rank(); ++i) {
+        const int at = i - missing;
+        s.strides.push_back(at < 0 || x.spec.shape[at] == 1 ? 0 : x.strides[at]);
+      }
+    }
+    sources.push_back(s);
+  }
+  for (const FuseChain::Op& op : c.ops) {
+    const GraphNode& n = g.nodes[size_t(op.node)];
+    FusedOp o{n.op->name, n.params.get(), g.values[size_t(n.out[0])].spec.dtype, int32_t(op.in.size()), {}};
+    for (int64_t i = 0; i < op.in.size(); ++i) o.in[i] = op.in[i];
+    ops.push_back(o);
+  }
+  for (const FuseChain::Result& r : c.results) results.push_back({r.slot, g.values[size_t(r.value)].strides});
+  program = {c.shape, sources.data(), ops.data(), results.data(), int32_t(sources.size()), int32_t(ops.size()), int32_t(results.size())};
+}
+
+}  // namespace keel

@@ -1,0 +1,164 @@
+// Chains on the fake device, where KEEL_FAKE_KERNELS is set: each op of a program by the CPU's kernel for it, on dense copies of its
+// operands. What a result overwrites is read before.
+#include "device/fake/fusion.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "backend/device_fusion.h"
+#include "core/device_driver.h"
+#include "device/fake/queue.h"
+#include "op/scope.h"
+
+namespace keel {
+
+int fake_fusion_delay = 0;
+int64_t fake_fusion_runs = 0;
+
+namespace {
+
+const KernelEntry* kernel_of(const FusedOp& o, const DType* in) {
+  const OpDef* op = registry().find(o.op);
+  if (!op) return nullptr;
+  Shape shape;
+  std::vector<Spec> specs;
+  std::vector<const Spec*> list;
+  for (int i = 0; i < o.n_in; ++i) specs.push_back({in[i], shape});
+  for (const Spec& s : specs) list.push_back(&s);
+  for (const KernelEntry* k = cpu_kernels().first(*op); k; k = k->next)
+    if (contains(k->dtypes, in[0]) && !(k->refuses && k->refuses(o.params, Specs(list.data(), int(list.size()))))) return k;
+  return nullptr;
+}
+
+struct Program {
+  struct Op {
+    const KernelEntry* kernel;
+    std::vector<std::byte> params;
+    DType dtype;
+    std::vector<FusedSlot> in;
+  };
+  struct Source {
+    DType dtype;
+    bool number;
+    std::byte value[16];
+    Strides strides;
+  };
+  Shape shape;
+  std::vector<Source> sources;
+  std::vector<Op> ops;
+  std::vector<FusedResult> results;
+  int asked = 0;
+
+  DType dtype_of(FusedSlot s) const {
+    return size_t(s) < sources.size() ? sources[size_t(s)].dtype : ops[size_t(s) - sources.size()].dtype;
+  }
+  template <class F>
+  void each(const Strides& st, F f) const {
+    for (int64_t i = 0; i < shape.numel(); ++i) {
+      int64_t rest = i, at = 0;
+      for (int k = shape.rank() - 1; k >= 0; --k) at += rest % shape[k] * st[k], rest /= shape[k];
+      f(i, at);
+    }
+  }
+  void run(const std::vector<char*>& from, const std::vector<char*>& to) const {
+    const auto n = size_t(shape.numel());
+    const Strides dense = contiguous_strides(shape), none;
+    const Shape scalar;
+    std::vector<std::vector<char>> data;
+    std::vector<TensorView> views;
+    for (size_t i = 0; i < sources.size(); ++i) {
+      const Source& s = sources[i];
+      const size_t size = size_of(s.dtype);
+      data.emplace_back(size * (s.number ? 1 : n) + 64);
+      char* const to_here = data.back().data();
+      if (s.number)
+        std::memcpy(to_here, s.value, size);
+      else
+        each(s.strides, [&](int64_t k, int64_t at) { std::memcpy(to_here + size_t(k) * size, from[i] + at * int64_t(size), size); });
+      views.push_back({to_here, s.dtype, s.number ? &scalar : &shape, s.number ? &none : &dense, true});
+    }
+    for (const Op& o : ops) {
+      data.emplace_back(size_of(o.dtype) * n + 64);
+      std::vector<TensorView> in;
+      for (const FusedSlot s : o.in) in.push_back(views[size_t(s)]);
+      views.push_back({data.back().data(), o.dtype, &shape, &dense, true});
+      KernelArgs a;
+      a.params = o.params.data(), a.in = in.data(), a.out = &views.back(), a.n_in = int(in.size()), a.n_out = 1;
+      if (o.kernel->run(a).code) std::abort();
+    }
+    for (size_t i = 0; i < results.size(); ++i) {
+      const TensorView& v = views[size_t(results[i].slot)];
+      const size_t size = size_of(v.dtype);
+      const bool one = v.rank() == 0;
+      each(results[i].strides, [&](int64_t k, int64_t at) {
+        std::memcpy(to[i] + at * int64_t(size), static_cast<const char*>(v.data) + (one ? 0 : size_t(k) * size), size);
+      });
+    }
+    ++fake_fusion_runs;
+  }
+};
+using Handle = std::shared_ptr<Program>;
+
+const char* takes(const FusedOp& o, const DType* in) { return kernel_of(o, in) ? nullptr : "there is no kernel"; }
+const char* make(int, const FusedProgram& p, void** made) {
+  auto mine = std::make_shared<Program>();
+  mine->shape = p.shape;
+  for (int i = 0; i < p.n_sources; ++i) {
+    Program::Source s{p.sources[i].dtype, p.sources[i].number != nullptr, {}, p.sources[i].strides};
+    if (s.number) std::memcpy(s.value, p.sources[i].number, size_of(s.dtype));
+    mine->sources.push_back(s);
+  }
+  for (int i = 0; i < p.n_ops; ++i) {
+    const FusedOp& o = p.ops[i];
+    DType in[FusedOp::kMostInputs] = {};
+    for (int k = 0; k < o.n_in; ++k) in[k] = p.dtype_of(o.in[k]);
+    const auto* params = static_cast<const std::byte*>(o.params);
+    mine->ops.push_back({kernel_of(o, in), {params, params + registry().find(o.op)->params.size}, o.dtype, {o.in, o.in + o.n_in}});
+  }
+  mine->results.assign(p.results, p.results + p.n_results);
+  *made = new Handle(std::move(mine));
+  return nullptr;
+}
+const char* ready(int, void* made, bool* is) {
+  if (fake_fusion_delay < 0) return "the test refuses it";
+  *is = (*static_cast<Handle*>(made))->asked++ >= fake_fusion_delay;
+  return nullptr;
+}
+const char* run(int device, void* made, const void* const* sources, void* const* results) {
+  const FakeQueue& q = *static_cast<FakeQueue*>(driver_of({DeviceType::webgpu, uint8_t(device)}).stream(device));
+  struct Call {
+    Handle program;
+    std::vector<char*> from, to;
+  };
+  auto* call = new Call{*static_cast<Handle*>(made), {}, {}};
+  for (size_t i = 0; i < call->program->sources.size(); ++i)
+    call->from.push_back(call->program->sources[i].number ? nullptr : static_cast<char*>(q.open(const_cast<void*>(sources[i]))));
+  for (size_t i = 0; i < call->program->results.size(); ++i) call->to.push_back(static_cast<char*>(q.open(results[i])));
+  const auto go = [](void* p) {
+    const Call& c = *static_cast<Call*>(p);
+    c.program->run(c.from, c.to);
+  };
+  const auto drop = [](void* p) { delete static_cast<Call*>(p); };
+  if (q.recording()) return q.keep(go, drop, call), nullptr;
+  go(call), drop(call);
+  return nullptr;
+}
+void forget(int, void* made) { delete static_cast<Handle*>(made); }
+
+class FakeFusion : public ::testing::Environment {
+  void SetUp() override {
+    if (!std::getenv("KEEL_FAKE_KERNELS")) return;
+    const DeviceDriver* driver = device_driver(DeviceType::webgpu);
+    if (!driver) return;
+    static constexpr DeviceFusion fusion{takes, make, ready, run, forget};
+    const_cast<DeviceDriver*>(driver)->fusion = &fusion;
+  }
+};
+[[maybe_unused]] const auto* const added = ::testing::AddGlobalTestEnvironment(new FakeFusion);
+
+}  // namespace
+}  // namespace keel
