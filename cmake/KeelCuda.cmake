@@ -36,7 +36,8 @@ const DeviceKernels& kernels() {
 }  // namespace keel::cuda
 ")
 
-add_library(keel_cuda MODULE ${cuda_sources} ${KEEL_GENERATED}/register_cuda_kernels.cpp ${KEEL_GENERATED}/version.cpp)
+include(KeelFuse)
+add_library(keel_cuda MODULE ${cuda_sources} ${KEEL_GENERATED}/register_cuda_kernels.cpp ${KEEL_GENERATED}/fuse_headers.cpp ${KEEL_GENERATED}/version.cpp)
 target_compile_features(keel_cuda PRIVATE cxx_std_20)
 target_include_directories(keel_cuda PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src ${KEEL_GENERATED})
 target_include_directories(keel_cuda SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
@@ -53,12 +54,13 @@ else()
   message(STATUS "cudnn.h was not found: convolution runs by Keel's own kernels")
 endif()
 # No contraction: FMA only where it is written (docs/adr/0007). Diagnostic 20012 is about defaulted functions in our headers, 177 about unused ones.
-target_compile_options(keel_cuda PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -ffp-contract=off> $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 --fmad=false --extended-lambda --diag-suppress=20012,177 -Xcompiler=-fPIC,-fvisibility=hidden>)
+target_compile_options(keel_cuda PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-restrict -ffp-contract=off> $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 --fmad=false --extended-lambda --diag-suppress=20012,177 -Xcompiler=-fPIC,-fvisibility=hidden>)
 # Casts of 8-bit floats call constexpr functions of the scalar types.
 set_source_files_properties(${PROJECT_SOURCE_DIR}/src/backend/cuda/cast8.cu PROPERTIES COMPILE_OPTIONS --expt-relaxed-constexpr)
 set_target_properties(keel_cuda PROPERTIES CXX_EXTENSIONS OFF CUDA_EXTENSIONS OFF CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON POSITION_INDEPENDENT_CODE ON CUDA_RUNTIME_LIBRARY Static
                                            LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
-target_link_libraries(keel_cuda PRIVATE ${CMAKE_DL_LIBS})
+find_package(Threads REQUIRED)
+target_link_libraries(keel_cuda PRIVATE ${CMAKE_DL_LIBS} Threads::Threads)
 target_link_options(keel_cuda PRIVATE -Wl,--no-undefined -Wl,--exclude-libs,ALL)
 
 # Listens to what a program asks of the GPU; see the file.

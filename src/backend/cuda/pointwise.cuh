@@ -23,11 +23,6 @@ struct Source {
   __device__ T at(int64_t i) const { return p ? p[one ? 0 : i] : value; }
 };
 
-template <class T, int V>
-struct alignas(sizeof(T) * V) Pack {
-  T v[V];
-};
-
 template <int V, class T>
 __device__ __forceinline__ Pack<T, V> load_pack(const Source<T>& s, int64_t i) {
   if (s.p && !s.one) return *reinterpret_cast<const Pack<T, V>*>(s.p + i);
@@ -225,16 +220,6 @@ KernelStatus pointwise(const KernelArgs& a, F f) {
 inline KernelDef& pointwise_def(KernelDef& k, DTypeSet dtypes) {
   return k.dtypes(dtypes).inputs(Layout::strided).outputs(Layout::like_inputs).inplace();
 }
-
-/// Lifts a function on the compute type to one on the type in memory.
-template <class T, class F>
-struct Lifted {
-  F f;
-  template <class... A>
-  __device__ __forceinline__ T operator()(A... x) const {
-    return narrow<T>(f(widen(x)...));
-  }
-};
 
 template <class T, class F>
 inline constexpr bool kWatched<Lifted<T, F>> = kWatched<F>;

@@ -82,9 +82,9 @@ void describe(int device, char* text, size_t room) {
   const cudaDeviceProp& p = state(device).properties;
   int driver = 0;
   cudaDriverGetVersion(&driver);
-  std::snprintf(text, room, "%s, %.0f GiB, compute capability %d.%d, driver for CUDA %d.%d, built with CUDA %d.%d", p.name,
+  std::snprintf(text, room, "%s, %.0f GiB, compute capability %d.%d, driver for CUDA %d.%d, built with CUDA %d.%d, %s", p.name,
                 double(p.totalGlobalMem) / 0x1p30, p.major, p.minor, driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000,
-                CUDART_VERSION % 1000 / 10);
+                CUDART_VERSION % 1000 / 10, fusion_text().c_str());
 }
 
 /// How many devices there are; where none, why.
@@ -122,6 +122,7 @@ void use(int device) { ready(device); }  // where it fails, so does the launch t
 FaultBoard* faults_of(int device) { return state(device).board; }
 cudaStream_t queue_of(int device) { return state(device).stream; }
 int processors(int device) { return state(device).properties.multiProcessorCount; }
+int arch_of(int device) { return state(device).properties.major * 10 + state(device).properties.minor; }
 
 const char* text_of(cudaError_t e, const char* doing) {
   if (e == cudaSuccess) return nullptr;
@@ -151,7 +152,7 @@ extern "C" __attribute__((visibility("default"))) const keel::DeviceDriver* keel
     d.memory = cuda::memory_of, d.reset_peak = cuda::reset_peak, d.set_limit = cuda::set_limit;
     d.release_cached = cuda::release_cached, d.memory_report = cuda::memory_report;
     d.describe = cuda::describe;
-    d.kernels = &cuda::kernels();
+    d.kernels = &cuda::kernels(), d.fusion = cuda::fusion();
   });
   return &d;
 }

@@ -4,8 +4,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "keel/memory.h"
+
+namespace keel {
+struct DeviceFusion;
+}
 
 namespace keel::cuda {
 
@@ -34,6 +39,8 @@ struct FaultBoard {
 FaultBoard* faults_of(int device);
 /// Multiprocessors of `device`.
 int processors(int device);
+/// Its compute capability: 90 for 9.0.
+int arch_of(int device);
 
 /// Text for an error code, kept until the thread's next call; null for success.
 const char* text_of(cudaError_t e, const char* doing);
@@ -45,6 +52,11 @@ const char* replay(int device, void* recording);
 void forget(int device, void* recording);
 /// Whether this thread records work of `device`; if so, the recording is spoilt, and `what` says by what.
 bool spoils(int device, const char* what);
+
+// Kernels of several ops (fuse.cpp).
+const DeviceFusion* fusion();
+/// What makes them, or why nothing does.
+std::string fusion_text();
 
 // Copies beside the queue (upload.cpp); DeviceDriver says what they promise.
 void* pin(size_t bytes);

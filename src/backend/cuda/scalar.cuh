@@ -1,5 +1,9 @@
 #pragma once
 // Number types on the device: Keel's dtypes as CUDA's own types, and the type that each computes in.
+// Kernels of chains are made of this text, too (fuse_source.cpp).
+#ifdef __CUDACC_RTC__
+#include "backend/cuda/rtc.cuh"
+#else
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
@@ -14,6 +18,7 @@ inline constexpr DType dtype_of<__half> = DType::f16;
 template <>
 inline constexpr DType dtype_of<__nv_bfloat16> = DType::bf16;
 }  // namespace keel
+#endif
 
 namespace keel::cuda {
 
@@ -80,6 +85,24 @@ __device__ __host__ inline To convert(From x) {
     return To(widen(x));
   }
 }
+
+/// What a thread takes at once.
+template <class T, int V>
+struct alignas(sizeof(T) * V) Pack {
+  T v[V];
+};
+
+/// Lifts a function on the compute type to one on the type in memory.
+template <class T, class F>
+struct Lifted {
+  F f;
+  template <class... A>
+  __device__ __forceinline__ T operator()(A... x) const {
+    return narrow<T>(f(widen(x)...));
+  }
+};
+
+#ifndef __CUDACC_RTC__
 /// `call(t, f)` calls f(T{}) with the type of dtype `t`; false where it is not in the list.
 template <class... T>
 struct TypeList {
@@ -92,5 +115,6 @@ using Floats = TypeList<float, double, half, bfloat>;
 using Integers = TypeList<int8_t, uint8_t, int16_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t>;
 using Reals = TypeList<float, double, half, bfloat, int8_t, uint8_t, int16_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t>;
 using Ordered = TypeList<float, double, half, bfloat, int8_t, uint8_t, int16_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t, bool>;
+#endif
 
 }  // namespace keel::cuda

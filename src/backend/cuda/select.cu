@@ -1,19 +1,15 @@
 // Kernels that choose and mix: where, masked_fill, clamp, lerp; and cast.
 #include "backend/cuda/cast8.h"
+#include "backend/cuda/element.cuh"
 #include "backend/cuda/pointwise.cuh"
 #include "keel/ops/cast.h"
 
 using namespace keel;
 using namespace keel::cuda;
+using namespace keel::cuda::element;
 
 namespace {
 
-struct Choose {
-  template <class T>
-  __device__ T operator()(bool c, T yes, T no) const {
-    return c ? yes : no;
-  }
-};
 KernelStatus choose(const KernelArgs& a, const std::array<int, 3>& order) {
   switch (size_of(a.out[0].dtype)) {
     case 1: return pointwise_of<uint8_t, bool, uint8_t, uint8_t>(a, Choose{}, order);
@@ -22,32 +18,6 @@ KernelStatus choose(const KernelArgs& a, const std::array<int, 3>& order) {
     default: return pointwise_of<uint64_t, bool, uint64_t, uint64_t>(a, Choose{}, order);
   }
 }
-
-/// NaN in any operand gives NaN.
-struct Clamp {
-  template <class T>
-  __device__ T operator()(T x, T low, T high) const {
-    if (x != x) return x;
-    if (low != low) return low;
-    if (high != high) return high;
-    const T y = x < low ? low : x;
-    return y > high ? high : y;
-  }
-};
-struct Lerp {
-  template <class T>
-  __device__ T operator()(T a, T b, T w) const {
-    return a + w * (b - a);
-  }
-};
-
-template <class To>
-struct Convert {
-  template <class From>
-  __device__ To operator()(From x) const {
-    return convert<To>(x);
-  }
-};
 
 }  // namespace
 

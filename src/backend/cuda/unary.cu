@@ -1,119 +1,12 @@
 // Functions of one tensor.
+#include "backend/cuda/element.cuh"
 #include "backend/cuda/pointwise.cuh"
 
 using namespace keel;
 using namespace keel::cuda;
+using namespace keel::cuda::element;
 
 namespace {
-
-/// One overload a precision; f32 functions are CUDA's own, with the errors of its mathematical functions table.
-#define KEEL_REAL_FUNCTION(NAME, F32, F64)                       \
-  struct NAME {                                                  \
-    __device__ float operator()(float x) const { return F32; }   \
-    __device__ double operator()(double x) const { return F64; } \
-  };
-KEEL_REAL_FUNCTION(Exp, expf(x), exp(x))
-KEEL_REAL_FUNCTION(Expm1, expm1f(x), expm1(x))
-KEEL_REAL_FUNCTION(Log, logf(x), log(x))
-KEEL_REAL_FUNCTION(Log1p, log1pf(x), log1p(x))
-KEEL_REAL_FUNCTION(Log2, log2f(x), log2(x))
-KEEL_REAL_FUNCTION(Sqrt, __fsqrt_rn(x), sqrt(x))
-KEEL_REAL_FUNCTION(Rsqrt, __fdiv_rn(1.0f, __fsqrt_rn(x)), 1.0 / sqrt(x))
-KEEL_REAL_FUNCTION(Reciprocal, __fdiv_rn(1.0f, x), 1.0 / x)
-KEEL_REAL_FUNCTION(Sin, sinf(x), sin(x))
-KEEL_REAL_FUNCTION(Cos, cosf(x), cos(x))
-KEEL_REAL_FUNCTION(Tan, tanf(x), tan(x))
-KEEL_REAL_FUNCTION(Sinh, sinhf(x), sinh(x))
-KEEL_REAL_FUNCTION(Cosh, coshf(x), cosh(x))
-KEEL_REAL_FUNCTION(Tanh, tanhf(x), tanh(x))
-KEEL_REAL_FUNCTION(Erf, erff(x), erf(x))
-KEEL_REAL_FUNCTION(Floor, floorf(x), floor(x))
-KEEL_REAL_FUNCTION(Ceil, ceilf(x), ceil(x))
-KEEL_REAL_FUNCTION(Round, rintf(x), rint(x))
-KEEL_REAL_FUNCTION(Trunc, truncf(x), trunc(x))
-#undef KEEL_REAL_FUNCTION
-
-struct Abs {
-  __device__ float operator()(float x) const { return fabsf(x); }
-  __device__ double operator()(double x) const { return fabs(x); }
-  template <class T>
-  __device__ T operator()(T x) const {
-    if constexpr (std::is_signed_v<T>)
-      return x < 0 ? T(0 - std::make_unsigned_t<T>(x)) : x;
-    else
-      return x;
-  }
-};
-struct Sign {
-  template <class T>
-  __device__ T operator()(T x) const {
-    if constexpr (std::is_unsigned_v<T>)
-      return x ? T(1) : T(0);
-    else
-      return x > 0 ? T(1) : x < 0 ? T(-1) : x;
-  }
-};
-struct Neg {
-  template <class T>
-  __device__ T operator()(T x) const {
-    if constexpr (std::is_integral_v<T>)
-      return T(0 - std::make_unsigned_t<T>(x));
-    else
-      return -x;
-  }
-};
-struct Square {
-  template <class T>
-  __device__ T operator()(T x) const {
-    if constexpr (std::is_integral_v<T>)
-      return T(uint64_t(x) * uint64_t(x));
-    else
-      return x * x;
-  }
-};
-
-/// Predicates of floats.
-template <class F>
-struct Test {
-  F f;
-  template <class T>
-  __device__ bool operator()(T x) const {
-    return f(widen(x));
-  }
-};
-struct IsNan {
-  template <class T>
-  __device__ bool operator()(T x) const {
-    return x != x;
-  }
-};
-struct IsInf {
-  template <class T>
-  __device__ bool operator()(T x) const {
-    return isinf(x);
-  }
-};
-struct IsFinite {
-  template <class T>
-  __device__ bool operator()(T x) const {
-    return isfinite(x);
-  }
-};
-struct IsZero {
-  template <class T>
-  __device__ bool operator()(T x) const {
-    return x == T(0);
-  }
-};
-struct BitNot {
-  template <class T>
-  __device__ T operator()(T x) const {
-    if constexpr (std::is_same_v<T, bool>)
-      return !x;
-    else
-      return T(~x);
-  }
-};
 
 template <class Types, class F>
 KernelStatus test(const KernelArgs& a) {
