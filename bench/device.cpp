@@ -56,6 +56,12 @@ int main(int argc, char** argv) {
                one = ones({1}).to(d);
   const Tensor half = square.to(bf16), small = x[{slice(0, 4096 * 4096)}].reshape({4096, 4096});
   const Tensor line = x[{slice(0, 1'000'000)}].reshape({1, 1'000'000});
+  const int64_t maps = 128 * 128 * 56 * 56;
+  const Tensor image16 = x[{slice(0, maps)}].reshape({128, 128, 56, 56}).to(bf16).channels_last(), gain16 = ones({128}).to(d).to(bf16),
+               shift16 = zeros({128}).to(d).to(bf16);
+  const Tensor token = x[{slice(0, 32768 * 768)}].reshape({32768, 768}).to(bf16), up = x[{slice(0, 3072 * 768)}].reshape({3072, 768}).to(bf16),
+               up_bias = x[{slice(0, 3072)}].to(bf16), down = x[{slice(0, 3072 * 768)}].reshape({768, 3072}).to(bf16),
+               down_bias = x[{slice(0, 768)}].to(bf16);
   const double b = 4.0 * n;
   const Tensor weight = x[{slice(0, 50304 * 768)}].reshape({50304, 768}), ids = randint(0, 50304, {16384}).to(d),
                classes = randint(0, 1024, {32768}).to(d), places = randint(0, 32768, {32768}).to(d);
@@ -85,6 +91,7 @@ int main(int argc, char** argv) {
       {"softmax f32 [1,1M]", "GB/s", 8e6, [&] { return softmax(line); }},
       {"layer_norm f32 [32768,1024]", "GB/s", 8.0 * 32768 * 1024, [&] { return layer_norm(rows); }},
       {"layer_norm f32 [4096,4096]", "GB/s", 8.0 * 4096 * 4096, [&] { return layer_norm(small); }},
+      {"layer_norm f32 [1,1M]", "GB/s", 8e6, [&] { return layer_norm(line); }},
       {"argmax f32 100M", "GB/s", b, [&] { return argmax(x); }},
       {"embedding f32 16384 of [50304,768]", "GB/s", 8.0 * 16384 * 768, [&] { return embedding(ids, weight); }},
       {"rows by index f32 [32768,1024]", "GB/s", 2 * rows_bytes, [&] { return index_select(rows, places); }},
@@ -96,6 +103,10 @@ int main(int argc, char** argv) {
       {"sort f32 [32768,1024]", "GB/s", 4 * rows_bytes, [&] { return sort(rows).values; }},
       {"max_pool2d f32 [128,64,32,32]", "GB/s", 1.25 * image_bytes, [&] { return max_pool2d(image); }},
       {"batch_norm f32 [128,64,32,32]", "GB/s", 3 * image_bytes, [&] { return batch_norm(image, gain, shift).y; }},
+      {"batch_norm_relu bf16 [128,128,56,56]", "GB/s", 6.0 * maps, [&] { return batch_norm_relu(image16, gain16, shift16).y; }},
+      {"batch_norm_relu bf16 [128,128,56,56] and a sum", "GB/s", 8.0 * maps, [&] { return batch_norm_relu(image16, gain16, shift16, image16).y; }},
+      {"linear_gelu bf16 [32768,768]", "TFLOP/s", 2.0 * 32768 * 768 * 3072, [&] { return linear_gelu(token, up, up_bias); }},
+      {"linear, gelu bf16 [32768,768]", "TFLOP/s", 2.0 * 32768 * 768 * 3072, [&] { return gelu(linear(token, up, up_bias), {.approximate = Gelu::tanh}); }},
       {"conv2d 3x3 f32 [128,64,32,32]", "TFLOP/s", 2.0 * 128 * 64 * 64 * 9 * 32 * 32, [&] { return conv2d(image, window, {.padding = 1}); }},
       {"attention causal f32 [4,16,1024,64]", "TFLOP/s", 2.0 * 4 * 16 * 1024 * 1024 * 64, [&] { return attention(heads, heads, heads, {.causal = true}); }},
       {"attention causal bf16 [4,16,1024,64]", "TFLOP/s", 2.0 * 4 * 16 * 1024 * 1024 * 64, [&] { return attention(heads16, heads16, heads16, {.causal = true}); }},
@@ -136,7 +147,25 @@ int main(int argc, char** argv) {
     };
     const auto narrow = causal(gpt_q, gpt_k, gpt_v), wide = causal(wide16, wide16, wide16);
     const auto backward = [](const auto& kept) { return grad(Tensors{kept.first}, kept.second, {.retain_graph = true}, Tensors{kept.first})[0]; };
+    const auto kept = [](auto f, Tensors in) {
+      for (Tensor& t : in) t = t.detach().requires_grad_();
+      return std::pair(f(in), in);
+    };
+    const auto norm = kept([](const Tensors& t) { return batch_norm_relu(t[0], t[1], t[2]).y; }, {image16, gain16, shift16});
+    const auto norm_sum = kept([](const Tensors& t) { return batch_norm_relu(t[0], t[1], t[2], t[3]).y; }, {image16, gain16, shift16, image16.clone()});
+    const auto dense = kept([](const Tensors& t) { return linear(t[0], t[1], t[2]); }, {token, up, up_bias});
+    const auto plain = kept([](const Tensors& t) { return linear(t[0], t[1]); }, {token, up});
+    const auto feed = kept([](const Tensors& t) { return feed_forward(t[0], t[1], t[2], t[3], t[4]); }, {token, up, up_bias, down, down_bias});
+    const auto parts = kept([](const Tensors& t) { return linear(gelu(linear(t[0], t[1], t[2]), {.approximate = Gelu::tanh}), t[3], t[4]); },
+                            {token, up, up_bias, down, down_bias});
+    const double layer = 2.0 * 32768 * 768 * 3072;
     const Row gradients[] = {
+        {"batch_norm_relu backward bf16 [128,128,56,56]", "GB/s", 10.0 * maps, [&] { return backward(norm); }},
+        {"batch_norm_relu backward bf16 [128,128,56,56] and a sum", "GB/s", 14.0 * maps, [&] { return backward(norm_sum); }},
+        {"linear backward bf16 [32768,768]", "TFLOP/s", 2 * layer, [&] { return backward(dense); }},
+        {"linear backward bf16 [32768,768] without bias", "TFLOP/s", 2 * layer, [&] { return backward(plain); }},
+        {"feed_forward backward bf16 [32768,768]", "TFLOP/s", 4 * layer, [&] { return backward(feed); }},
+        {"feed_forward by its parts, backward bf16 [32768,768]", "TFLOP/s", 4 * layer, [&] { return backward(parts); }},
         {"attention backward causal bf16 [16,12,1024,64]", "TFLOP/s", 5.0 * 16 * 12 * 1024 * 1024 * 64, [&] { return backward(narrow); }},
         {"attention backward causal bf16 [4,16,4096,128]", "TFLOP/s", 5.0 * 4 * 16 * 4096 * 4096 * 128, [&] { return backward(wide); }},
     };

@@ -1,4 +1,4 @@
-// batch_norm over x [n, c, ...] in any layout, training, evaluation and backward: statistics by the driver of reductions, the rest
+// batch_norm over x [n, c, ...] in any layout, alone and with a relu behind it, training, evaluation and backward: statistics by the driver of reductions, the rest
 // elementwise with operands of one value a channel. Rows of channels without gaps, which convolution gives, have kernels of their own
 // (batch_norm_rows.cuh).
 #include "backend/cuda/batch_norm_rows.cuh"
@@ -68,6 +68,27 @@ struct Apply {
     return narrow<T>((widen(x) - mean) * rstd * widen(weight) + widen(bias));
   }
 };
+/// With a residual and a relu.
+template <class T>
+struct ApplyRelu {
+  using C = Compute<T>;
+  __device__ T operator()(T x, C mean, C rstd, T weight, T bias, T residual) const {
+    const C v = (widen(x) - mean) * rstd * widen(weight) + widen(bias) + widen(residual);
+    return narrow<T>(v <= C(0) ? C(0) : v);
+  }
+};
+/// g where y, given or made again, is above 0.
+template <class T>
+struct Through {
+  using C = Compute<T>;
+  __device__ T operator()(T g, T y) const { return widen(y) <= C(0) ? narrow<T>(C(0)) : g; }
+  __device__ T operator()(T g, T x, C mean, C rstd, T weight, T bias) const { return (*this)(g, Apply<T>()(x, mean, rstd, weight, bias)); }
+};
+bool given(const KernelArgs& a, int i) { return i < a.n_in && a.in[i].present(); }
+template <class T>
+const T* given_data(const KernelArgs& a, int i) {
+  return given(a, i) ? a.in[i].ptr<T>() : nullptr;
+}
 /// Whether all of `v` are rows of channels, as kernels of 16-byte vectors take them.
 template <class T>
 bool in_rows(std::initializer_list<const TensorView*> v) {
@@ -89,28 +110,39 @@ channel_rows::Pack<T>* packs_to(const TensorView& v) {
   return static_cast<channel_rows::Pack<T>*>(v.data);
 }
 
-/// y = (x - mean) rstd weight + bias.
-template <class T>
+/// y = (x - mean) rstd weight + bias; with `relu`, and input `weight` + 2 where it is given, what follows.
+template <class T, bool relu>
 KernelStatus apply(const KernelArgs& a, const void* mean, const void* rstd, int weight) {
   using C = Compute<T>;
+  using channel_rows::Then;
   const TensorView& x = a.in[0];
+  const int bias = weight + 1, residual = weight + 2;
+  const bool added = relu && given(a, residual);
   if constexpr (!std::is_same_v<T, double>)
-    if (in_rows<T>({&x, &a.out[0]})) {
-      const auto given = [&](int i) { return i < a.n_in && a.in[i].present() ? a.in[i].ptr<T>() : nullptr; };
+    if (in_rows<T>({&x, &a.out[0]}) && (!added || in_rows<T>({&a.in[residual]}))) {
       const auto c = rows_of<T>(x, a.device);
-      channel_rows::apply<T><<<c.grid, c.block, 0, stream(a)>>>(c, packs<T>(x), static_cast<const float*>(mean), static_cast<const float*>(rstd),
-                                                               given(weight), given(weight + 1), packs_to<T>(a.out[0]));
+      const auto go = [&]<Then then>(std::integral_constant<Then, then>) {
+        channel_rows::apply<T, then><<<c.grid, c.block, 0, stream(a)>>>(
+            c, packs<T>(x), static_cast<const float*>(mean), static_cast<const float*>(rstd), given_data<T>(a, weight),
+            given_data<T>(a, bias), added ? packs<T>(a.in[residual]) : nullptr, packs_to<T>(a.out[0]));
+      };
+      if constexpr (!relu)
+        go(std::integral_constant<Then, Then::nothing>());
+      else
+        added ? go(std::integral_constant<Then, Then::add_relu>()) : go(std::integral_constant<Then, Then::relu>());
       return launched();
     }
   const Channels by(x.rank(), x.dim(1));
   Number<T> one{narrow<T>(C(1)), {}, {}}, zero{narrow<T>(C(0)), {}, {}};
-  const bool weighted = weight < a.n_in && a.in[weight].present(), moved = weight + 1 < a.n_in && a.in[weight + 1].present();
-  const TensorView in[5] = {x, by.view(mean, dtype_of<C>), by.view(rstd, dtype_of<C>),
-                            weighted ? by.view(a.in[weight].data, x.dtype) : one.view(),
-                            moved ? by.view(a.in[weight + 1].data, x.dtype) : zero.view()};
+  const TensorView in[6] = {x, by.view(mean, dtype_of<C>), by.view(rstd, dtype_of<C>),
+                            given(a, weight) ? by.view(a.in[weight].data, x.dtype) : one.view(),
+                            given(a, bias) ? by.view(a.in[bias].data, x.dtype) : zero.view(), added ? a.in[residual] : zero.view()};
   KernelArgs b = a;
-  b.in = in, b.n_in = 5;
-  return pointwise<T, T, C, C, T, T>(b, Apply<T>());
+  b.in = in, b.n_in = relu ? 6 : 5;
+  if constexpr (relu)
+    return pointwise<T, T, C, C, T, T, T>(b, ApplyRelu<T>());
+  else
+    return pointwise<T, T, C, C, T, T>(b, Apply<T>());
 }
 
 /// Sums of g and of g (x - mean) rstd.
@@ -147,10 +179,12 @@ __global__ void __launch_bounds__(kThreads)
   }
   parts[blockIdx.y * channels + c] = sum;
 }
+/// With `var` the inverse roots are made of it, and kept.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    gradient_sums(int64_t channels, int64_t parts, double count, const Pair<double>* part, const Compute<T>* rstd, const T* weight,
-                  T* dweight, T* dbias, Compute<T>* scale, Compute<T>* mean_g, Compute<T>* mean_product) {
+    gradient_sums(int64_t channels, int64_t parts, double count, const Pair<double>* part, const Compute<T>* rstd, const Compute<T>* var,
+                  double eps, Compute<T>* rstd_of_var, const T* weight, T* dweight, T* dbias, Compute<T>* scale, Compute<T>* mean_g,
+                  Compute<T>* mean_product) {
   using C = Compute<T>;
   const int64_t c = int64_t(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32;  // a warp a channel
   if (c >= channels) return;
@@ -161,7 +195,9 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x % 32) return;
   if (dweight) dweight[c] = narrow<T>(C(sum.product));
   if (dbias) dbias[c] = narrow<T>(C(sum.g));
-  scale[c] = weight ? rstd[c] * widen(weight[c]) : rstd[c];
+  const C r = var ? C(1) / root_of(var[c] + C(eps)) : rstd[c];
+  if (var) rstd_of_var[c] = r;
+  scale[c] = weight ? r * widen(weight[c]) : r;
   mean_g[c] = C(sum.g / count), mean_product[c] = C(sum.product / count);
 }
 template <class T>
@@ -233,7 +269,7 @@ KernelStatus backward(const KernelArgs& a) {
   };
   if (!rows) v.tiled ? sums(std::true_type()) : sums(std::false_type());
   gradient_sums<T><<<unsigned(ceil_div(v.channels, kThreads / 32)), kThreads, 0, s>>>(
-      v.channels, count, double(v.extent), parts, rstd, a.n_in > 4 && a.in[4].present() ? a.in[4].ptr<T>() : nullptr,
+      v.channels, count, double(v.extent), parts, rstd, nullptr, 0, nullptr, given_data<T>(a, 4),
       p.need_weight ? a.out[1].ptr<T>() : nullptr, p.need_bias ? a.out[2].ptr<T>() : nullptr, scale, mean_g, mean_product);
   if (!p.need_x) return launched();
   if constexpr (!std::is_same_v<T, double>)
@@ -248,6 +284,100 @@ KernelStatus backward(const KernelArgs& a) {
   KernelArgs b = a;
   b.in = in, b.n_in = 7;
   return pointwise<T, T, T, C, C, C, C, C>(b, Gradient<T>());
+}
+
+/// The gradient behind a relu: in one go where all are rows; else what the relu lets through is written first, to the residual's gradient
+/// or to the workspace.
+struct ReluBackward {
+  const BatchNormReluBackwardParams& p;
+  const TensorView &g, &x;
+  bool from_y, rows;
+  int64_t channels;
+  Strides dense;
+  TensorView masked;
+  explicit ReluBackward(const KernelArgs& a)
+      : p(a.get<BatchNormReluBackwardParams>()), g(a.in[0]), x(a.in[1]), from_y(given(a, 6)), channels(x.dim(1)) {
+    rows = false;
+    Floats::call(x.dtype, [&](auto t) {
+      using T = decltype(t);
+      rows = in_rows<T>({&g, &x}) && (!from_y || in_rows<T>({&a.in[6]})) && (!p.need_x || in_rows<T>({&a.out[0]})) &&
+             (!p.need_residual || in_rows<T>({&a.out[3]}));
+    });
+    dense.resize(x.rank());
+    int64_t step = 1;
+    for (int i = x.rank() - 1; i >= 0; --i) dense[i] = step, step *= x.dim(i);
+    masked = p.need_residual ? a.out[3] : TensorView{nullptr, x.dtype, &x.shape(), &dense};
+  }
+  ReluBackward(const ReluBackward&) = delete;
+  size_t masked_bytes() const { return rows || p.need_residual ? 0 : round_up(size_t(x.size()) * size_of(x.dtype)); }
+  size_t bytes(int device) const {
+    return round_up(size_t(channels) * 8) + masked_bytes() + Backward(rows ? g : masked, x, device).bytes();
+  }
+};
+template <class T>
+KernelStatus relu_in_rows(const KernelArgs& a, const ReluBackward& v) {
+  if constexpr (!std::is_same_v<T, double>) {
+    const cudaStream_t s = stream(a);
+    const auto c = rows_of<T>(v.x, a.device);
+    auto* space = static_cast<char*>(a.workspace);
+    const auto take = [&](size_t bytes) {
+      auto* at = space;
+      space += round_up(bytes);
+      return at;
+    };
+    const auto numbers = [&] { return reinterpret_cast<float*>(take(size_t(v.channels) * 8)); };
+    float *rstd = numbers(), *scale = numbers(), *mean_g = numbers(), *mean_product = numbers();
+    auto* parts = reinterpret_cast<channel_rows::Sums<double>*>(space);
+    const float *mean = a.in[2].ptr<float>(), *var = a.in[3].ptr<float>();
+    const T *weight = given_data<T>(a, 4), *bias = given_data<T>(a, 5);
+    const auto *g = packs<T>(v.g), *x = packs<T>(v.x), *y = v.from_y ? packs<T>(a.in[6]) : nullptr;
+    auto* masked = v.p.need_residual ? packs_to<T>(a.out[3]) : nullptr;
+    const double eps = v.p.eps;
+    const auto go = [&]<bool from_y>(std::bool_constant<from_y>) {
+      channel_rows::relu_gradient_sums<T, from_y><<<c.grid, c.block, 0, s>>>(c, g, x, y, mean, var, eps, weight, bias, parts, masked);
+      gradient_sums<T><<<unsigned(ceil_div(v.channels, kThreads / 32)), kThreads, 0, s>>>(
+          v.channels, c.parts(), double(c.rows), reinterpret_cast<const Pair<double>*>(parts), nullptr, var, eps, rstd, weight,
+          v.p.need_weight ? a.out[1].ptr<T>() : nullptr, v.p.need_bias ? a.out[2].ptr<T>() : nullptr, scale, mean_g, mean_product);
+      if (!v.p.need_x) return;
+      auto* dx = packs_to<T>(a.out[0]);
+      if (masked)
+        channel_rows::gradient<T><<<c.grid, c.block, 0, s>>>(c, masked, x, mean, rstd, scale, mean_g, mean_product, dx);
+      else
+        channel_rows::relu_gradient<T, from_y>
+            <<<c.grid, c.block, 0, s>>>(c, g, x, y, mean, var, eps, weight, bias, scale, mean_g, mean_product, dx);
+    };
+    v.from_y ? go(std::true_type()) : go(std::false_type());
+  }
+  return launched();
+}
+template <class T>
+KernelStatus relu_backward(const KernelArgs& a) {
+  using C = Compute<T>;
+  ReluBackward v(a);
+  if (v.rows) return relu_in_rows<T>(a, v);
+  auto* space = static_cast<char*>(a.workspace);
+  auto* rstd = reinterpret_cast<C*>(space);
+  space += round_up(size_t(v.channels) * 8);
+  if (!v.masked.data) v.masked.data = space;
+  space += v.masked_bytes();
+  rstd_kernel<C><<<unsigned(ceil_div(v.channels, kThreads)), kThreads, 0, stream(a)>>>(v.channels, a.in[3].ptr<C>(), v.p.eps, rstd);
+  const Channels by(v.x.rank(), v.channels);
+  Number<T> one{narrow<T>(C(1)), {}, {}}, zero{narrow<T>(C(0)), {}, {}};
+  const DType t = dtype_of<C>;
+  const TensorView in[6] = {v.g, v.from_y ? a.in[6] : v.x, by.view(a.in[2].data, t), by.view(rstd, t),
+                            given(a, 4) ? by.view(a.in[4].data, v.x.dtype) : one.view(),
+                            given(a, 5) ? by.view(a.in[5].data, v.x.dtype) : zero.view()};
+  KernelArgs b = a;
+  b.in = in, b.n_in = v.from_y ? 2 : 6, b.out = &v.masked, b.n_out = 1;
+  const KernelStatus s = v.from_y ? pointwise<T, T, T>(b, Through<T>()) : pointwise<T, T, T, C, C, T, T>(b, Through<T>());
+  if (s.code) return s;
+  const Shape row({v.channels});
+  const Strides step({1});
+  const BatchNormBackwardParams p{.need_x = v.p.need_x, .need_weight = v.p.need_weight, .need_bias = v.p.need_bias};
+  const TensorView rest[5] = {v.masked, v.x, a.in[2], TensorView{rstd, t, &row, &step}, given(a, 4) ? a.in[4] : TensorView{}};
+  KernelArgs d = a;
+  d.params = &p, d.in = rest, d.n_in = 5, d.n_out = 3, d.workspace = space;
+  return backward<T>(d);
 }
 
 /// A row of numbers with gaps.
@@ -274,70 +404,102 @@ KernelDef& channel_def(KernelDef& k, int x) {
   return k.dtypes(kinds::floating).output(0, Layout::like_inputs);
 }
 
-}  // namespace
-
-KEEL_CUDA_KERNEL(batch_norm) {
+template <bool relu>
+KernelStatus train(const KernelArgs& a) {
+  const TensorView& x = a.in[0];
+  const int64_t c = x.dim(1);
+  KernelStatus s;
+  use(a.device);
+  Floats::call(x.dtype, [&](auto t) {
+    using T = decltype(t);
+    using C = Compute<T>;
+    using Out = typename Moments<T>::Out;
+    auto* space = static_cast<char*>(a.workspace);
+    const size_t one = round_up(size_t(c) * 16);
+    auto* moments = reinterpret_cast<Out*>(space);
+    auto* rstd = reinterpret_cast<C*>(space + one);
+    if constexpr (!std::is_same_v<T, double>)
+      if (in_rows<T>({&x})) {
+        const auto cut = rows_of<T>(x, a.device);
+        auto* parts = reinterpret_cast<channel_rows::Sums<double>*>(space + 3 * one);
+        channel_rows::moments<T><<<cut.grid, cut.block, 0, stream(a)>>>(cut, packs<T>(x), parts);
+        channel_rows::finish_moments<T><<<unsigned(ceil_div(c, channel_rows::kBlock / 32)), channel_rows::kBlock, 0, stream(a)>>>(
+            cut, a.get<BatchNormParams>().eps, x.ptr<T>(), parts, a.out[1].ptr<float>(), a.out[2].ptr<float>(),
+            reinterpret_cast<float*>(rstd));
+        s = apply<T, relu>(a, a.out[1].data, rstd, 1);
+        return;
+      }
+    const Channels by(x.rank(), c);
+    TensorView out[1] = {by.view(moments, f32)};
+    KernelArgs b = a;
+    b.out = out, b.workspace = space + 3 * one;
+    if (s = reduce(b, all_but_channels(x.rank()), Moments<T>()); s.code) return;
+    split_moments<C><<<unsigned(ceil_div(c, kThreads)), kThreads, 0, stream(a)>>>(c, moments, a.get<BatchNormParams>().eps,
+                                                                                  a.out[1].ptr<C>(), a.out[2].ptr<C>(), rstd);
+    s = apply<T, relu>(a, a.out[1].data, rstd, 1);
+  });
+  return s;
+}
+template <bool relu>
+KernelStatus evaluate(const KernelArgs& a) {
+  KernelStatus s;
+  const int64_t c = a.in[0].dim(1);
+  use(a.device);
+  Floats::call(a.in[0].dtype, [&](auto t) {
+    using C = Compute<decltype(t)>;
+    auto* rstd = static_cast<C*>(a.workspace);
+    rstd_kernel<C><<<unsigned(ceil_div(c, kThreads)), kThreads, 0, stream(a)>>>(c, a.in[2].ptr<C>(), a.get<BatchNormParams>().eps, rstd);
+    s = apply<decltype(t), relu>(a, a.in[1].data, rstd, 3);
+  });
+  return s;
+}
+/// Input `residual` may lie in any order.
+template <bool relu>
+void define_training(KernelDef& k) {
   channel_def(k, 0)
+      .input(3, Layout::strided)
       .refuses([](const void*, Specs in) -> const char* { return in[0].shape.numel() == 0 ? "no elements" : nullptr; })
       .workspace([](const KernelArgs& a) {
         const int64_t parts = row_parts(a.in[0], a.device);
         return 3 * round_up(size_t(a.in[0].dim(1)) * 16) +
-               (parts ? size_t(parts * a.in[0].dim(1)) * sizeof(channel_rows::Sums<double>) : reduction_workspace(a, all_but_channels(a.in[0].rank()), 24));
+               (parts ? size_t(parts * a.in[0].dim(1)) * sizeof(channel_rows::Sums<double>)
+                      : reduction_workspace(a, all_but_channels(a.in[0].rank()), 24));
       })
-      .run([](const KernelArgs& a) {
-        const TensorView& x = a.in[0];
-        const int64_t c = x.dim(1);
-        KernelStatus s;
-        use(a.device);
-        Floats::call(x.dtype, [&](auto t) {
-          using T = decltype(t);
-          using C = Compute<T>;
-          using Out = typename Moments<T>::Out;
-          auto* space = static_cast<char*>(a.workspace);
-          const size_t one = round_up(size_t(c) * 16);
-          auto* moments = reinterpret_cast<Out*>(space);
-          auto* rstd = reinterpret_cast<C*>(space + one);
-          if constexpr (!std::is_same_v<T, double>)
-            if (in_rows<T>({&x})) {
-              const auto cut = rows_of<T>(x, a.device);
-              auto* parts = reinterpret_cast<channel_rows::Sums<double>*>(space + 3 * one);
-              channel_rows::moments<T><<<cut.grid, cut.block, 0, stream(a)>>>(cut, packs<T>(x), parts);
-              channel_rows::finish_moments<T><<<unsigned(ceil_div(c, channel_rows::kBlock / 32)), channel_rows::kBlock, 0, stream(a)>>>(
-                  cut, a.get<BatchNormParams>().eps, x.ptr<T>(), parts, a.out[1].ptr<float>(), a.out[2].ptr<float>(), reinterpret_cast<float*>(rstd));
-              s = apply<T>(a, a.out[1].data, rstd, 1);
-              return;
-            }
-          const Channels by(x.rank(), c);
-          TensorView out[1] = {by.view(moments, f32)};
-          KernelArgs b = a;
-          b.out = out, b.workspace = space + 3 * one;
-          if (s = reduce(b, all_but_channels(x.rank()), Moments<T>()); s.code) return;
-          split_moments<C><<<unsigned(ceil_div(c, kThreads)), kThreads, 0, stream(a)>>>(c, moments, a.get<BatchNormParams>().eps,
-                                                                                        a.out[1].ptr<C>(), a.out[2].ptr<C>(), rstd);
-          s = apply<T>(a, a.out[1].data, rstd, 1);
-        });
-        return s;
-      });
+      .run(train<relu>);
 }
-KEEL_CUDA_KERNEL(batch_norm_eval) {
+template <bool relu>
+void define_evaluation(KernelDef& k) {
   channel_def(k, 0)
+      .input(5, Layout::strided)
       .refuses([](const void*, Specs in) -> const char* {
         if (in[0].shape.numel() == 0) return "no elements";
         const DType t = statistics_of(in[0].dtype);
         return in[1].dtype == t && in[2].dtype == t ? nullptr : "statistics of another dtype";
       })
       .workspace([](const KernelArgs& a) { return round_up(size_t(a.in[0].dim(1)) * 8); })
+      .run(evaluate<relu>);
+}
+
+}  // namespace
+
+KEEL_CUDA_KERNEL(batch_norm) { define_training<false>(k); }
+KEEL_CUDA_KERNEL(batch_norm_relu) { define_training<true>(k); }
+KEEL_CUDA_KERNEL(batch_norm_eval) { define_evaluation<false>(k); }
+KEEL_CUDA_KERNEL(batch_norm_relu_eval) { define_evaluation<true>(k); }
+KEEL_CUDA_KERNEL(batch_norm_relu_backward) {
+  channel_def(k, 1)
+      .input(6, Layout::strided)
+      .output(3, Layout::like_inputs)
+      .refuses([](const void*, Specs in) -> const char* {
+        if (in[0].shape.numel() == 0) return "no elements";
+        const DType t = statistics_of(in[1].dtype);
+        return in[2].dtype == t && in[3].dtype == t ? nullptr : "statistics of another dtype";
+      })
+      .workspace([](const KernelArgs& a) { return ReluBackward(a).bytes(a.device); })
       .run([](const KernelArgs& a) {
         KernelStatus s;
-        const int64_t c = a.in[0].dim(1);
         use(a.device);
-        Floats::call(a.in[0].dtype, [&](auto t) {
-          using C = Compute<decltype(t)>;
-          auto* rstd = static_cast<C*>(a.workspace);
-          rstd_kernel<C>
-              <<<unsigned(ceil_div(c, kThreads)), kThreads, 0, stream(a)>>>(c, a.in[2].ptr<C>(), a.get<BatchNormParams>().eps, rstd);
-          s = apply<decltype(t)>(a, a.in[1].data, rstd, 3);
-        });
+        Floats::call(a.in[1].dtype, [&](auto t) { s = relu_backward<decltype(t)>(a); });
         return s;
       });
 }

@@ -3,11 +3,12 @@
 // hold and goes down the rows, so that what belongs to a channel stays in registers and every access is a whole vector. Sums run in f32 over
 // at most kRun rows of a thread and in f64 beyond; moments are those of deviations from the first row. All orders are fixed.
 // Traffic: statistics read x once; forward reads x and writes y; sums of the gradient read g and x; the gradient reads both and writes dx.
+// With a relu behind a sum, the pass of the sums reads y as well and writes the gradient of the residual, which the next pass reads as g.
 #include "backend/cuda/pointwise.cuh"
 
 namespace keel::cuda::channel_rows {
 
-inline constexpr int kBlock = 256, kRun = 16, kAhead = 4;
+inline constexpr int kBlock = 256, kRun = 16, kAhead = 4, kFew = 2;  // kFew: rows ahead where three tensors are read, for the registers
 
 template <class T>
 inline constexpr int kWide = 16 / int(sizeof(T));
@@ -49,16 +50,16 @@ bool fits(const TensorView& v) {
   return v.stride(1) == 1;
 }
 
-/// Calls f(row) for the rows of this thread, kAhead of which the caller may load together: load(k, row), then use(k).
-template <class Load, class Use>
+/// Calls f(row) for the rows of this thread, `ahead` of which the caller may load together: load(k, row), then use(k).
+template <int ahead = kAhead, class Load, class Use>
 __device__ __forceinline__ void each_row(int64_t rows, int64_t share, Load load, Use use) {
   const int64_t from = int64_t(blockIdx.y) * share, to = from + share < rows ? from + share : rows;
-  for (int64_t r = from + threadIdx.y; r < to; r += int64_t(blockDim.y) * kAhead) {
+  for (int64_t r = from + threadIdx.y; r < to; r += int64_t(blockDim.y) * ahead) {
 #pragma unroll
-    for (int k = 0; k < kAhead; ++k)
+    for (int k = 0; k < ahead; ++k)
       if (const int64_t row = r + k * int64_t(blockDim.y); row < to) load(k, row);
 #pragma unroll
-    for (int k = 0; k < kAhead; ++k)
+    for (int k = 0; k < ahead; ++k)
       if (const int64_t row = r + k * int64_t(blockDim.y); row < to) use(k, row);
   }
 }
@@ -141,10 +142,16 @@ __global__ void __launch_bounds__(kBlock)
   rstd[at] = 1.0f / __fsqrt_rn(var[at] + float(eps));
 }
 
-/// y = (x - mean) rstd weight + bias.
-template <class T>
+/// What follows the scaling.
+enum class Then { nothing, relu, add_relu };
+/// NaN stays.
+__device__ __forceinline__ float above_zero(float v) { return v <= 0 ? 0.0f : v; }
+
+/// y = (x - mean) rstd weight + bias, and what follows.
+template <class T, Then then>
 __global__ void __launch_bounds__(kBlock)
-    apply(Cut c, const Pack<T>* x, const float* mean, const float* rstd, const T* weight, const T* bias, Pack<T>* y) {
+    apply(Cut c, const Pack<T>* x, const float* mean, const float* rstd, const T* weight, const T* bias, const Pack<T>* residual,
+          Pack<T>* y) {
   constexpr int n = kWide<T>;
   const int64_t width = c.channels / n, at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   float m[n], r[n], w[n], b[n];
@@ -154,12 +161,21 @@ __global__ void __launch_bounds__(kBlock)
     m[i] = mean[channel], r[i] = rstd[channel];
     w[i] = weight ? float(widen(weight[channel])) : 1.0f, b[i] = bias ? float(widen(bias[channel])) : 0.0f;
   }
-  Pack<T> p[kAhead];
+  Pack<T> p[kAhead], q[kAhead];
   each_row(
-      c.rows, c.share, [&](int k, int64_t row) { p[k] = x[row * width + at]; },
+      c.rows, c.share,
+      [&](int k, int64_t row) {
+        p[k] = x[row * width + at];
+        if constexpr (then == Then::add_relu) q[k] = residual[row * width + at];
+      },
       [&](int k, int64_t row) {
 #pragma unroll
-        for (int i = 0; i < n; ++i) p[k].v[i] = narrow<T>((float(widen(p[k].v[i])) - m[i]) * r[i] * w[i] + b[i]);
+        for (int i = 0; i < n; ++i) {
+          float v = (float(widen(p[k].v[i])) - m[i]) * r[i] * w[i] + b[i];
+          if constexpr (then == Then::add_relu) v = v + float(widen(q[k].v[i]));
+          if constexpr (then != Then::nothing) v = above_zero(v);
+          p[k].v[i] = narrow<T>(v);
+        }
         y[row * width + at] = p[k];
       });
 }
@@ -206,6 +222,84 @@ __global__ void __launch_bounds__(kBlock) gradient(Cut c, const Pack<T>* g, cons
 #pragma unroll
         for (int i = 0; i < n; ++i)
           p[k].v[i] = narrow<T>(s[i] * ((float(widen(p[k].v[i])) - a[i]) - (float(widen(q[k].v[i])) - m[i]) * r[i] * b[i]));
+        dx[row * width + at] = p[k];
+      });
+}
+
+/// What a thread must know of its channels to say where a relu was open. Without y the value before it is made again, rounded as it was.
+template <class T, bool from_y>
+struct Mask {
+  static constexpr int n = kWide<T>;
+  float m[n], r[n], w[from_y ? 1 : n], b[from_y ? 1 : n];
+  __device__ __forceinline__ Mask(int64_t at, const float* mean, const float* var, double eps, const T* weight, const T* bias) {
+#pragma unroll
+    for (int i = 0; i < n; ++i) {
+      const int64_t channel = at * n + i;
+      m[i] = mean[channel], r[i] = 1.0f / __fsqrt_rn(var[channel] + float(eps));
+      if constexpr (!from_y)
+        w[i] = weight ? float(widen(weight[channel])) : 1.0f, b[i] = bias ? float(widen(bias[channel])) : 0.0f;
+    }
+  }
+  __device__ __forceinline__ float normal(int i, T x) const { return (float(widen(x)) - m[i]) * r[i]; }
+  /// g where y was above 0, else 0; NaN counts as above.
+  __device__ __forceinline__ float through(int i, T g, float normal, T y) const {
+    if constexpr (!from_y) y = narrow<T>(normal * w[i] + b[i]);
+    return float(widen(y)) <= 0 ? 0.0f : float(widen(g));
+  }
+};
+
+/// The sums of the gradient behind a relu; what the relu lets through goes to `masked` where it is there.
+template <class T, bool from_y>
+__global__ void __launch_bounds__(kBlock, 2)
+    relu_gradient_sums(Cut c, const Pack<T>* g, const Pack<T>* x, const Pack<T>* y, const float* mean, const float* var, double eps,
+                       const T* weight, const T* bias, Sums<double>* parts, Pack<T>* masked) {
+  constexpr int n = kWide<T>;
+  const int64_t width = c.channels / n, at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  const Mask<T, from_y> mask(at, mean, var, eps, weight, bias);
+  Accumulator<n> sum;
+  Pack<T> p[kFew], q[kFew], z[from_y ? kFew : 1];
+  each_row<kFew>(
+      c.rows, c.share,
+      [&](int k, int64_t row) {
+        p[k] = g[row * width + at], q[k] = x[row * width + at];
+        if constexpr (from_y) z[k] = y[row * width + at];
+      },
+      [&](int k, int64_t row) {
+#pragma unroll
+        for (int i = 0; i < n; ++i) {
+          const float normal = mask.normal(i, q[k].v[i]), v = mask.through(i, p[k].v[i], normal, z[from_y ? k : 0].v[i]);
+          sum.a[i] += v, sum.b[i] += v * normal;
+          p[k].v[i] = narrow<T>(v);
+        }
+        if (masked) masked[row * width + at] = p[k];
+        sum.counted();
+      });
+  sum.write(c.channels, parts);
+}
+/// dx = rstd weight ((g - mean_g) - (x - mean) rstd mean_product) with the g that the relu lets through.
+template <class T, bool from_y>
+__global__ void __launch_bounds__(kBlock, 2)
+    relu_gradient(Cut c, const Pack<T>* g, const Pack<T>* x, const Pack<T>* y, const float* mean, const float* var, double eps,
+                  const T* weight, const T* bias, const float* scale, const float* mean_g, const float* mean_product, Pack<T>* dx) {
+  constexpr int n = kWide<T>;
+  const int64_t width = c.channels / n, at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  const Mask<T, from_y> mask(at, mean, var, eps, weight, bias);
+  float s[n], a[n], b[n];
+#pragma unroll
+  for (int i = 0; i < n; ++i) s[i] = scale[at * n + i], a[i] = mean_g[at * n + i], b[i] = mean_product[at * n + i];
+  Pack<T> p[kFew], q[kFew], z[from_y ? kFew : 1];
+  each_row<kFew>(
+      c.rows, c.share,
+      [&](int k, int64_t row) {
+        p[k] = g[row * width + at], q[k] = x[row * width + at];
+        if constexpr (from_y) z[k] = y[row * width + at];
+      },
+      [&](int k, int64_t row) {
+#pragma unroll
+        for (int i = 0; i < n; ++i) {
+          const float normal = mask.normal(i, q[k].v[i]), v = mask.through(i, p[k].v[i], normal, z[from_y ? k : 0].v[i]);
+          p[k].v[i] = narrow<T>(s[i] * ((v - a[i]) - normal * b[i]));
+        }
         dx[row * width + at] = p[k];
       });
 }

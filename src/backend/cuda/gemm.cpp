@@ -75,7 +75,7 @@ struct Operand {
   }
 };
 
-using Key = std::array<int64_t, 17>;
+using Key = std::array<int64_t, 20>;
 struct Algo {
   cublasLtMatmulAlgo_t algo;
   bool found;
@@ -89,8 +89,32 @@ int64_t alignment(const void* p) {
 
 }  // namespace
 
-KernelStatus multiply(const Product& p, int device, cudaStream_t stream) {
+namespace {
+
+/// Sets the descriptor's end; gives the epilogue.
+template <class Set>
+int32_t set_end(const Product& p, const Set& set) {
+  int32_t end = p.bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+  switch (p.after) {
+    case After::nothing: break;
+    case After::gelu:
+      end = p.inner ? (p.bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX)
+                    : (p.bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU);
+      break;
+    case After::gelu_gradient: end = p.sums ? CUBLASLT_EPILOGUE_DGELU_BGRAD : CUBLASLT_EPILOGUE_DGELU; break;
+    case After::left_sums: end = CUBLASLT_EPILOGUE_BGRADB; break;  // its second operand is our left one
+  }
+  if (end != CUBLASLT_EPILOGUE_DEFAULT) set(CUBLASLT_MATMUL_DESC_EPILOGUE, end);
+  if (p.bias) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
+  if (p.sums) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.sums);
+  if (p.inner) set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, p.inner), set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, p.ldc);
+  return end;
+}
+
+/// `found`: whether there is an algorithm.
+KernelStatus run(const Product& p, int device, cudaStream_t stream, bool& found) {
   Blas& lib = blas();
+  found = true;
   if (lib.refusal) return KernelStatus::device(lib.refusal);
   use(device);
   std::call_once(lib.made[device], [&] {
@@ -111,10 +135,7 @@ KernelStatus multiply(const Product& p, int device, cudaStream_t stream) {
   };
   set(CUBLASLT_MATMUL_DESC_TRANSA, int32_t(b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N));
   set(CUBLASLT_MATMUL_DESC_TRANSB, int32_t(a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N));
-  if (p.bias) {
-    set(CUBLASLT_MATMUL_DESC_EPILOGUE, int32_t(CUBLASLT_EPILOGUE_BIAS));
-    set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
-  }
+  const int32_t end = set_end(p, set);
   const cudaDataType_t result = p.result == DType::none ? type : data_type(p.result);
   const auto layout = [&](cublasLtMatrixLayout_t* l, cudaDataType_t type, int64_t rows, int64_t columns, int64_t ld, int64_t step) {
     lib.f_cublasLtMatrixLayoutCreate(l, type, uint64_t(rows), uint64_t(columns), ld);
@@ -139,10 +160,13 @@ KernelStatus multiply(const Product& p, int device, cudaStream_t stream) {
                 p.b_step,
                 p.a_step,
                 p.c_step,
-                p.bias != nullptr,
+                end,
                 std::min({alignment(p.a), alignment(p.b), alignment(p.c)}),
                 device,
-                int64_t(result)};
+                int64_t(result),
+                alignment(p.bias),
+                alignment(p.inner),
+                alignment(p.sums)};
   static std::mutex mutex;
   static auto* known = new std::map<Key, Algo>;
   Algo algo;
@@ -177,8 +201,21 @@ KernelStatus multiply(const Product& p, int device, cudaStream_t stream) {
                                   lib.workspaces[device], kWorkspace, stream);
   lib.f_cublasLtMatrixLayoutDestroy(lb), lib.f_cublasLtMatrixLayoutDestroy(la), lib.f_cublasLtMatrixLayoutDestroy(lc);
   lib.f_cublasLtMatmulDescDestroy(desc);
+  found = status != CUBLAS_STATUS_NOT_SUPPORTED && status != CUBLAS_STATUS_INVALID_VALUE;
   if (status != CUBLAS_STATUS_SUCCESS) return KernelStatus::device("cuBLASLt refused the product");
   return {};
+}
+
+}  // namespace
+
+KernelStatus multiply(const Product& p, int device, cudaStream_t stream) {
+  bool found;
+  return run(p, device, stream, found);
+}
+bool multiplied(const Product& p, int device, cudaStream_t stream, KernelStatus& status) {
+  bool found;
+  status = run(p, device, stream, found);
+  return found;
 }
 
 }  // namespace keel::cuda
