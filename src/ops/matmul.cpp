@@ -7,7 +7,7 @@
 
 namespace keel {
 
-extern OpDef op_linear, op_linear_weight_backward;
+extern OpDef op_linear;
 
 namespace {
 
@@ -61,19 +61,8 @@ Tensor given(const Inputs& in, int i) { return in.has(i) ? in[i] : Tensor(); }
 Tensor dense(const Tensor& x, const Tensor& weight, const Tensor& bias) { return call(op_linear, NoParams{}, x, weight, bias); }
 
 /// Gradients of a dense layer by its weight and its bias.
-struct OfWeight {
-  Tensor weight, bias;
-};
-OfWeight weight_gradients(const Tensor& g, const Tensor& x, bool need_weight, bool need_bias) {
-  OfWeight d;
-  if (need_weight && need_bias && g.rank() > 1 && has_kernel(op_linear_weight_backward, g.device().type)) {
-    const Tensors t = call_all(op_linear_weight_backward, NoParams{}, rows_of(g), rows_of(x));
-    return {t[0], t[1]};
-  }
-  if (need_weight) d.weight = matmul(swapped(rows_of(g)), rows_of(x));
-  if (need_bias) d.bias = g.rank() == 1 ? g : sum(rows_of(g), {.axis = 0});
-  return d;
-}
+Tensor weight_gradient(const Tensor& g, const Tensor& x) { return matmul(swapped(rows_of(g)), rows_of(x)); }
+Tensor bias_gradient(const Tensor& g) { return g.rank() == 1 ? g : sum(rows_of(g), {.axis = 0}); }
 
 constexpr GeluParams kTanhForm{.approximate = Gelu::tanh};
 
@@ -138,31 +127,12 @@ KEEL_OP(linear, NoParams) {
       })
       .vjp([](auto&, const VjpArgs& a) -> Tensors {
         const Tensor& g = a.g[0];
-        Tensor dx;
+        Tensor dx, dw, db;
         if (a.needs[0]) dx = matmul(g, a.in[1]);
-        const OfWeight d = weight_gradients(g, a.in[0], a.needs[1], a.in_specs.has(2) && a.needs[2]);
-        return {dx, d.weight, d.bias};
+        if (a.needs[1]) dw = weight_gradient(g, a.in[0]);
+        if (a.in_specs.has(2) && a.needs[2]) db = bias_gradient(g);
+        return {dx, dw, db};
       });
-}
-
-KEEL_OP(linear_weight_backward, NoParams) {
-  def.doc("Gradients of linear by weight and bias: the transpose of g [rows, out] times x [rows, in], and the sum of the rows of g.")
-      .in("g", kinds::floating)
-      .in("x", kinds::floating)
-      .out("dweight")
-      .out("dbias")
-      .cost(Cost::compute_bound)
-      .risk(Risk::accumulates)
-      .fallback(Fallback::ok)
-      .infer([](auto&, Specs in) {
-        check_rank(in[0], 2, "g"), check_rank(in[1], 2, "x");
-        const int64_t rows = in[0].shape[0], out = in[0].shape[1], features = in[1].shape[1];
-        check_shape(in[1].shape[0] == rows, "g has " + std::to_string(rows) + " rows, x has " + std::to_string(in[1].shape[0]));
-        SpecList made;
-        made.push_back({in[1].dtype, Shape({out, features})}), made.push_back({in[1].dtype, Shape({out})});
-        return made;
-      })
-      .decompose([](auto&, Inputs in) -> Tensors { return {matmul(swapped(in[0]), in[1]), sum(in[0], {.axis = 0})}; });
 }
 
 KEEL_OP(linear_gelu, NoParams) {
@@ -190,10 +160,11 @@ KEEL_OP(linear_gelu, NoParams) {
       .vjp([](auto&, const VjpArgs& a) -> Tensors {
         // A gradient of this gradient must reach the operands through the argument of gelu as well.
         const Tensor h = scope().grad ? dense(a.in[0], a.in[1], given(a.in, 2)) : a.out[1], g = gelu_backward(a.g[0], h, kTanhForm);
-        Tensor dx;
+        Tensor dx, dw, db;
         if (a.needs[0]) dx = matmul(g, a.in[1]);
-        const OfWeight d = weight_gradients(g, a.in[0], a.needs[1], a.in_specs.has(2) && a.needs[2]);
-        return {dx, d.weight, d.bias};
+        if (a.needs[1]) dw = weight_gradient(g, a.in[0]);
+        if (a.in_specs.has(2) && a.needs[2]) db = bias_gradient(g);
+        return {dx, dw, db};
       });
 }
 
@@ -261,12 +232,13 @@ KEEL_OP(feed_forward, NoParams) {
         Tensor h = a.out[1], y = a.out[2];
         if (scope().grad) h = dense(a.in[0], a.in[1], given(a.in, 2)), y = gelu(h, kTanhForm);
         const bool up = a.needs[1], up_bias = a.in_specs.has(2) && a.needs[2], down_bias = a.in_specs.has(4) && a.needs[4];
-        const OfWeight d = weight_gradients(a.g[0], y, a.needs[3], down_bias);
-        Tensors out{Tensor(), Tensor(), Tensor(), d.weight, d.bias};
+        Tensors out(5);
+        if (a.needs[3]) out[3] = weight_gradient(a.g[0], y);
+        if (down_bias) out[4] = bias_gradient(a.g[0]);
         if (!a.needs[0] && !up && !up_bias) return out;
         const Tensors t = call_all(op_linear_gelu_backward, LinearGradientParams{.need_bias = up_bias}, a.g[0], a.in[3], h);
         if (a.needs[0]) out[0] = matmul(t[0], a.in[1]);
-        if (up) out[1] = weight_gradients(t[0], a.in[0], true, false).weight;
+        if (up) out[1] = weight_gradient(t[0], a.in[0]);
         if (up_bias) out[2] = t[1];
         return out;
       });

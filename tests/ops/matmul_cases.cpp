@@ -47,15 +47,6 @@ KEEL_CASES(matmul) {
       .tolerance(f64, 1e-13, 1e-13)
       .error({normal({3, 4}), normal({4, 5}), normal({4})}, ErrorCode::shape, "x has 4 features, weight takes 5")
       .error({normal({3, 4}), normal({5, 4}), normal({4})}, ErrorCode::shape, "bias must have shape [5], got [4]");
-  c.op("linear_weight_backward")
-      .sample({normal({3, 5}), normal({3, 4})})
-      .sample({normal({1, 1}), normal({1, 4})})
-      .sample({normal({0, 5}), normal({0, 4})})
-      .sample({normal({64, 24}), normal({64, 40})}, false)
-      .tolerance(f32, 1e-5, 2e-5)
-      .tolerance(f64, 1e-13, 1e-13)
-      .error({normal({3, 5}), normal({4, 4})}, ErrorCode::shape, "g has 3 rows, x has 4")
-      .error({normal({3, 5}), normal({3})}, ErrorCode::shape, "x must have rank 2");
   c.op("linear_gelu")
       .torch("torch.nn.functional.gelu(torch.nn.functional.linear(x, weight, bias), approximate='tanh')")
       .sample({normal({3, 4}), normal({5, 4}), normal({5})})

@@ -75,7 +75,7 @@ struct Operand {
   }
 };
 
-using Key = std::array<int64_t, 20>;
+using Key = std::array<int64_t, 19>;
 struct Algo {
   cublasLtMatmulAlgo_t algo;
   bool found;
@@ -95,18 +95,11 @@ namespace {
 template <class Set>
 int32_t set_end(const Product& p, const Set& set) {
   int32_t end = p.bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
-  switch (p.after) {
-    case After::nothing: break;
-    case After::gelu:
-      end = p.inner ? (p.bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX)
-                    : (p.bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU);
-      break;
-    case After::gelu_gradient: end = p.sums ? CUBLASLT_EPILOGUE_DGELU_BGRAD : CUBLASLT_EPILOGUE_DGELU; break;
-    case After::left_sums: end = CUBLASLT_EPILOGUE_BGRADB; break;  // its second operand is our left one
-  }
+  if (p.after == After::gelu)
+    end = p.inner ? (p.bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX)
+                  : (p.bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU);
   if (end != CUBLASLT_EPILOGUE_DEFAULT) set(CUBLASLT_MATMUL_DESC_EPILOGUE, end);
   if (p.bias) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
-  if (p.sums) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.sums);
   if (p.inner) set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, p.inner), set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, p.ldc);
   return end;
 }
@@ -165,8 +158,7 @@ KernelStatus run(const Product& p, int device, cudaStream_t stream, bool& found)
                 device,
                 int64_t(result),
                 alignment(p.bias),
-                alignment(p.inner),
-                alignment(p.sums)};
+                alignment(p.inner)};
   static std::mutex mutex;
   static auto* known = new std::map<Key, Algo>;
   Algo algo;

@@ -4,10 +4,8 @@
 
 namespace keel::cuda {
 
-/// What a product ends in. gelu, in its tanh form: of the sum with the bias, which goes to `inner` where that is there. gelu_gradient:
-/// times the slope of gelu at `inner`, and the sums of the columns of c to `sums` where that is there. left_sums: `sums`[m] are those of
-/// the rows of a.
-enum class After : uint8_t { nothing, gelu, gelu_gradient, left_sums };
+/// What a product ends in. gelu, in its tanh form: of the sum with the bias, which goes to `inner` where that is there.
+enum class After : uint8_t { nothing, gelu };
 /// c[m, n] = a[m, k] b[k, n] (+ bias[n]), row-major result with rows `ldc` apart, `batch` times. A matrix is given by its row and column
 /// strides, one of which is 1.
 struct Product {
@@ -18,7 +16,7 @@ struct Product {
   int64_t a_row = 0, a_column = 0, b_row = 0, b_column = 0, ldc = 0;
   int64_t a_step = 0, b_step = 0, c_step = 0;  // from one of the batch to the next
   After after = After::nothing;
-  void *inner = nullptr, *sums = nullptr;  // [m, n] like c, and a row, in the dtype of c
+  void* inner = nullptr;  // like c
 };
 
 /// Whether a matrix with these strides can be an operand.
