@@ -25,12 +25,14 @@ file(CONFIGURE OUTPUT ${KEEL_GENERATED}/register_cuda_kernels.cpp @ONLY CONTENT 
 #include \"backend/device_kernels.h\"
 namespace keel::cuda {
 @declarations@const DeviceKernels& kernels();
-const char* observe(int device, int n, const TensorView* x, BoardSlot* const* to);
+const char* observe(int device, int n, const TensorView* x, BoardSlot* const* to, Look look);
+void pace(int device, const Pace& pace);
+const char* settle(int device, const void* begin, const void* end);
 const char* forbid(int device, const BoardSlot* board, int n, const uint32_t* slots, const float* also, float* word);
 const DeviceKernels& kernels() {
   static const DeviceKernel items[] = {
 @entries@  };
-  static const DeviceKernels list{items, int32_t(sizeof items / sizeof *items), observe, forbid};
+  static DeviceKernels list{items, int32_t(sizeof items / sizeof *items), observe, forbid, pace, settle};
   return list;
 }
 }  // namespace keel::cuda

@@ -2,7 +2,8 @@
 //   CUDA_INJECTION64_PATH=build/cuda/libkeel_kernel_trace.so PROGRAM ...
 // At the end it prints to stderr the time that each kernel took, most first, and the share of the span in which the device worked. With
 // KEEL_KERNEL_TRACE=FILE it also writes the names in the order of their start, a line each: two such files tell whether two runs asked the
-// device for the same work. KEEL_KERNEL_TRACE_SKIP=N leaves out the first N activities (building and warming up).
+// device for the same work. KEEL_KERNEL_TRACE_SKIP=N leaves out the first N activities (building and warming up). A program that finds the
+// library loaded may call keel_kernel_trace_take to get the names of what it asked for lately.
 #include <cupti.h>
 
 #include <algorithm>
@@ -18,14 +19,15 @@ namespace {
 
 struct Activity {
   uint64_t start, end;
-  std::string name;
+  std::string name, shape;
 };
 std::mutex mutex;
 std::vector<Activity> activities;
+size_t taken = 0;
 
-void add(uint64_t start, uint64_t end, std::string name) {
+void add(uint64_t start, uint64_t end, std::string name, std::string shape = {}) {
   const std::lock_guard lock(mutex);
-  activities.push_back({start, end, std::move(name)});
+  activities.push_back({start, end, std::move(name), std::move(shape)});
 }
 
 /// Without arguments of templates beyond what fits a line.
@@ -43,7 +45,9 @@ void CUPTIAPI take_buffer(CUcontext, uint32_t, uint8_t* buffer, size_t, size_t v
   while (cuptiActivityGetNextRecord(buffer, valid, &r) == CUPTI_SUCCESS) {
     if (r->kind == CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL || r->kind == CUPTI_ACTIVITY_KIND_KERNEL) {
       const auto* k = reinterpret_cast<const CUpti_ActivityKernel9*>(r);
-      add(k->start, k->end, short_name(k->name));
+      char shape[96];
+      std::snprintf(shape, sizeof shape, " <<<%d x %d x %d, %d x %d x %d>>>", k->gridX, k->gridY, k->gridZ, k->blockX, k->blockY, k->blockZ);
+      add(k->start, k->end, short_name(k->name), shape);
     } else if (r->kind == CUPTI_ACTIVITY_KIND_MEMCPY) {
       const auto* k = reinterpret_cast<const CUpti_ActivityMemcpy6*>(r);
       add(k->start, k->end,
@@ -93,6 +97,17 @@ void print() {
 }
 
 }  // namespace
+
+/// Calls to(context, text) for each activity since the last call, in the order of their start; `text` is a name with the launch's shape.
+/// After the device has been waited for.
+extern "C" __attribute__((visibility("default"))) void keel_kernel_trace_take(void (*to)(void* context, const char* text), void* context) {
+  cuptiActivityFlushAll(1);
+  const std::lock_guard lock(mutex);
+  const auto begin = activities.begin() + std::ptrdiff_t(taken);
+  std::stable_sort(begin, activities.end(), [](const Activity& a, const Activity& b) { return a.start < b.start; });
+  for (auto a = begin; a != activities.end(); ++a) to(context, (a->name + a->shape).c_str());
+  taken = activities.size();
+}
 
 extern "C" __attribute__((visibility("default"))) int InitializeInjection() {
   cuptiActivityRegisterCallbacks(give_buffer, take_buffer);

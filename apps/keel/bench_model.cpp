@@ -11,8 +11,9 @@ namespace {
 struct ModelOptions {
   std::string model, device = "cpu", dtype = "bf16";
   int64_t batch = 0, context = 0, image = 224, threads = 0, per_sample = 1;
-  double seconds = 5, clip = 0;
-  bool tiny = false, forward = false, small_stem = false, monitor = false, compile = false, as_json = false, autocast = false;
+  int64_t part = MonitorOptions().sample;
+  double seconds = 5, clip = 0, budget = 0;
+  bool report = false, tiny = false, forward = false, small_stem = false, monitor = false, compile = false, as_json = false, autocast = false;
 };
 
 /// What a network is fed with, and how its work is counted.
@@ -73,14 +74,14 @@ class ModelBench {
   template <class F>
   Tensor measure(const Work& w, F step) {
     std::unique_ptr<Monitor> watch;
-    if (o_.monitor) watch = std::make_unique<Monitor>();
+    if (o_.monitor) watch = std::make_unique<Monitor>(MonitorOptions{.budget = o_.budget, .sample = o_.part});
     const Compiled compiled = compile(step);
     const Tensors in = w.y.defined() ? Tensors{w.x, w.y} : Tensors{w.x};
     Tensor last;
     const auto sample = [&] {
       const auto begin = Clock::now();
       for (int64_t i = 0; i < o_.per_sample; ++i) {
-        if (watch) watch->step();
+        if (watch && !watch->paused()) watch->step();
         last = o_.compile ? compiled(in)[0] : step(in);
       }
       synchronize(where_);
@@ -90,8 +91,20 @@ class ModelBench {
     if (o_.compile && !compiled.captured()) fmt::print(stderr, "not captured: {}\n", compiled.reason());
     reset_peak_memory(where_);
     const auto end = Clock::now() + std::chrono::duration<double>(o_.seconds);
-    while (Clock::now() < end || rates_.size() < 3) rates_.push_back(w.units / sample());
+    while (Clock::now() < end || rates_.size() < 3) {
+      // With and without, in turns, so that what the machine does besides falls on both; the neighbours of a sample are what it is
+      // compared with.
+      rates_.push_back(w.units / sample());
+      if (!o_.monitor) continue;
+      watch->pause();
+      const double without = w.units / sample();
+      watch->resume();
+      if (!without_.empty()) added_.push_back(0.5 * (without + without_.back()) / rates_.back() - 1), control_.push_back(without_.back() / without - 1);
+      without_.push_back(without);
+    }
     peak_ = memory_stats(where_).peak_in_use;
+    for (auto* v : {&without_, &added_, &control_}) std::sort(v->begin(), v->end());
+    if (watch && o_.report) fmt::print("{}\n", watch->report());
     std::sort(rates_.begin(), rates_.end());
     return last;
   }
@@ -99,6 +112,10 @@ class ModelBench {
   void report(const Net& net, const Work& w, const char* kind, std::optional<double> loss) {
     const double median = quantile(rates_, 0.5), best = rates_.back(), spread = (quantile(rates_, 0.9) - quantile(rates_, 0.1)) / median;
     const int64_t batch = w.x.shape()[0];
+    if (!o_.as_json && !added_.empty())
+      fmt::print("watched: {:+.2f} % of the time (quartiles {:+.2f} to {:+.2f}), unwatched against unwatched {:+.2f} % ({:+.2f} to {:+.2f}), {} pairs\n",
+                 100 * quantile(added_, 0.5), 100 * quantile(added_, 0.25), 100 * quantile(added_, 0.75), 100 * quantile(control_, 0.5),
+                 100 * quantile(control_, 0.25), 100 * quantile(control_, 0.75), added_.size());
     if (!o_.as_json) {
       fmt::print("{} {} on {}, {}, batch {}: median {:.1f} {}, best {:.1f}, spread {:.1f} %, {} samples, peak {:.2f} GiB\n", o_.model, kind,
                  to_string(where_), o_.dtype, batch, median, w.unit, best, 100 * spread, rates_.size(), double(peak_) / 0x1p30);
@@ -109,13 +126,16 @@ class ModelBench {
            {"parameters", net.num_parameters()}, {"peak_bytes", peak_}, {"tiny", o_.tiny}, {"monitor", o_.monitor},
            {"autocast", o_.autocast}, {"compile", o_.compile}};
     if (loss) j["loss"] = *loss;
+    if (!added_.empty())
+      j["watched_share"] = quantile(added_, 0.5), j["watched_share_low"] = quantile(added_, 0.25), j["watched_share_high"] = quantile(added_, 0.75),
+      j["control_share"] = quantile(control_, 0.5), j["control_low"] = quantile(control_, 0.25), j["control_high"] = quantile(control_, 0.75);
     fmt::print("{}\n", j.dump());
   }
 
   const ModelOptions& o_;
   Device where_;
   DType low_;
-  std::vector<double> rates_;
+  std::vector<double> rates_, without_, added_, control_;
   int64_t peak_ = 0;
 };
 
@@ -190,7 +210,10 @@ void add_bench_model(CLI::App& bench, Outcome& out) {
   a->add_option("--seconds", o->seconds, "Seconds to measure")->check(positive())->capture_default_str();
   a->add_option("--steps", o->per_sample, "Steps a sample")->check(whole(1))->capture_default_str();
   a->add_option("--threads", o->threads, "Threads; 0: all cores")->check(whole(0, 1024));
-  a->add_flag("--monitor", o->monitor, "With the monitor watching");
+  a->add_flag("--monitor", o->monitor, "With the monitor watching, in turns with samples without; says what it adds");
+  a->add_option("--monitor-sample", o->part, "MonitorOptions::sample")->check(whole(1, 64))->capture_default_str();
+  a->add_option("--monitor-budget", o->budget, "MonitorOptions::budget")->capture_default_str();
+  a->add_flag("--monitor-report", o->report, "What the monitor saw, at the end");
   a->add_flag("--compile", o->compile, "Steps captured by the device and replayed");
   a->add_flag("--json", o->as_json, "One JSON object a line");
   a->callback([o, &out] { out.code = bench_model(*o); });

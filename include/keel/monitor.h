@@ -30,9 +30,15 @@ struct MonitorOptions {
   BreakOn break_on = BreakOn::never;
   /// A file that gets one JSON object a line: findings as they come, a summary a step, and the table of sites at the end. Empty: none.
   std::string log_file = {};
-  /// Share of a step's time that passes over results may take whose kernels gather no statistics themselves. Above it such passes look at
-  /// every 2nd, 4th ... 16th kilobyte, in rotation. 0: look at everything.
+  /// Share of a step's time that watching may take. On the CPU: that of passes over results whose kernels gather no statistics themselves;
+  /// above it such passes look at every 2nd, 4th ... 16th kilobyte, in rotation. On devices: that of everything, measured by steps with
+  /// and without; above it passes look at less than `sample` says, and at last only every 2nd, 4th ... 16th step is watched, the others in
+  /// what costs little: small results such as the loss, gradients and weights at an optimiser's step. 0: not governed.
   double budget = 0;
+  /// On devices such passes look at one kilobyte in so many, another one at each step, until all have been looked at; at results of less
+  /// than 1 MB, at gradients when an optimiser uses them, at weights and at data from outside always at everything. A power of two up to
+  /// 64; 1: at everything.
+  int64_t sample = 16;
   /// Look ahead: judge the trend of every site at the end of each step, and warn before a value is out of range. Off: only report what went
   /// bad.
   bool foretell = true;
@@ -48,7 +54,8 @@ struct MonitorOptions {
 /// Watches every op of this thread while it lives: what each one wrote, by op, module path, phase and place in the program; and says which
 /// one made the first NaN or infinity. Results are the same, bit for bit,
 /// with a monitor or without. Statistics are exact: largest magnitude, smallest magnitude that is not zero, how many values are NaN,
-/// infinite, subnormal. Integer results are not watched.
+/// infinite, subnormal; on devices those of large results of some kernels are of a part, see MonitorOptions::sample. Integer results are not
+/// watched.
 ///
 ///     Monitor monitor;
 ///     for (...) { monitor.step(); train_one_batch(); }
@@ -97,6 +104,8 @@ class Monitor {
     double smallest = 0;  // magnitude other than zero; 0 where there is none
     int64_t nan = 0, inf = 0, subnormal = 0;
     int64_t first_step = 0, last_step = 0;
+    /// `elements` and the counts are of what was looked at: one kilobyte in so many of a result at a step, at most; 1: all of each.
+    int64_t every = 1;
   };
   /// One call, as the history keeps it.
   struct Record {
@@ -106,11 +115,16 @@ class Monitor {
     int64_t elements = 0;
     double largest = 0, smallest = 0;
     int64_t nan = 0, inf = 0, subnormal = 0;
+    int64_t every = 1;  // as Statistic's
   };
 
   /// A new step begins. Also writes the log's lines.
   void step();
   int64_t current_step() const;
+  /// Does not watch until resumed, as if it did not live. Between steps, of a monitor that watches.
+  void pause();
+  void resume();
+  bool paused() const;
   /// An epoch begins; findings name it.
   void epoch(int64_t number);
   /// What went wrong, in order of appearance; at most 1,000.

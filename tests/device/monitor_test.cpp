@@ -82,7 +82,7 @@ TEST_F(MonitorOnDevice, StatisticsAreExact) {
                                                : -1074);
       const auto seen = [&](Device where) {
         const Tensor here = x.to(t).to(where), rows = here.expand({3, n});
-        Monitor m;
+        Monitor m({.sample = 1});
         m.step();
         neg(here), neg(here[{slice(0, n, 2)}]), neg(rows), sum(here), here.clone();
         if (n > 1) neg(here[{slice(1, n)}]), neg(here[{slice(1, n)}].flip({0}));
@@ -106,6 +106,97 @@ TEST_F(MonitorOnDevice, StatisticsAreExact) {
         EXPECT_EQ(a.smallest, b.smallest);
       }
     }
+}
+
+/// What takes no statistics of its own, and gives what it got: a sum of one along the last axis.
+Tensor same_values(const Tensor& x) { return cumsum(x.reshape({x.size(), 1}), {.axis = 1}); }
+
+/// Passes look at one block in so many of a large result: each step at others, together at everything; and they say so.
+TEST_F(MonitorOnDevice, PartsOfLargeResults) {
+  constexpr int64_t n = 1 << 20;  // 4 MB: one block in 8
+  for (const int64_t bad : {int64_t(0), n - 1, int64_t(777777)}) {
+    Tensor x = ones({n});
+    x.data<float>()[bad] = float(kNan);
+    Monitor m({.foretell = false});
+    for (int s = 1; s <= 16; ++s) m.step(), same_values(x.to(d));
+    m.step();
+    int found = 0;
+    for (const auto& r : m.statistics())
+      if (r.op == "cumsum") {
+        ++found;
+        EXPECT_EQ(r.every, 8);
+        EXPECT_EQ(r.elements, 2 * n);
+        EXPECT_EQ(r.nan, 2);
+      }
+    EXPECT_EQ(found, 1);
+    EXPECT_NE(m.report().find("2/0/0 in a part of 1/8 a step"), std::string::npos) << m.report();
+  }
+}
+
+/// Passes are put off, and see nevertheless what was there when they were asked for.
+TEST_F(MonitorOnDevice, PassesThatArePutOff) {
+  Monitor m({.foretell = false});
+  m.step();
+  {
+    Tensor x = cumsum(ones({64}).to(d), {.axis = 0});  // 1 ... 64
+    x *= 0.5;                                          // over it
+    x.fill_(1e9);
+  }
+  {
+    Tensor x = cumsum(full({64}, 2.0).to(d), {.axis = 0});
+    x.copy_(full({64}, 3e9).to(d));
+  }
+  cumsum(full({64}, 4.0).to(d), {.axis = 0});
+  const Tensor other = full({64}, 5e9).to(d);  // lies where that was
+  m.step();
+  std::vector<double> largest;
+  for (const auto& r : m.statistics())
+    if (r.op == "cumsum") largest.push_back(r.largest);
+  EXPECT_EQ(largest, (std::vector<double>{64, 128, 256}));
+}
+
+/// What made an infinity that lies where nobody looked is named by who passes it on, in every phase of the rotation.
+TEST_F(MonitorOnDevice, NamesWhatNobodySaw) {
+  constexpr int64_t n = 1 << 20;
+  for (int phase = 0; phase < 8; ++phase) {
+    Monitor m({.foretell = false});
+    for (int s = 0; s <= phase; ++s) {
+      m.step();
+      Tensor x = ones({n / 2, 2});
+      if (s == phase) x[{1234}] = 3e38;
+      max(relu(cumsum(x.to(d), {.axis = 1})));  // 3e38, 6e38
+    }
+    m.step();
+    ASSERT_EQ(m.findings().size(), 1u) << all(m);
+    EXPECT_EQ(m.findings()[0].op, "cumsum");
+    EXPECT_EQ(m.findings()[0].step, phase + 1);
+  }
+}
+
+/// Gradients are seen whole before they are used.
+TEST_F(MonitorOnDevice, GradientsAreSeenWhole) {
+  constexpr int64_t n = 1 << 20;
+  for (int phase = 0; phase < 8; ++phase) {
+    const bool protect = phase % 2 == 0;
+    Tensor w = zeros({n / 2, 2}).to(d);
+    w.requires_grad_();
+    optim::SGD opt({w}, {.lr = 1e-3});
+    Monitor m({.foretell = false, .protect = protect});
+    Tensor before;
+    for (int s = 0; s <= phase; ++s) {
+      m.step();
+      Tensor c = ones({n / 2, 2});
+      if (s == phase) c[{100001}] = 3e38, before = w.detach().clone();
+      opt.zero_grad();
+      sum(cumsum(w, {.axis = 1}) * c.to(d)).backward();
+      opt.step();
+    }
+    EXPECT_EQ(m.blocked_steps(), protect);
+    ASSERT_FALSE(m.findings().empty());
+    EXPECT_EQ(m.findings()[0].phase, "backward") << all(m);
+    EXPECT_EQ(m.findings()[0].step, phase + 1);
+    EXPECT_EQ(array_equal(before.to(cpu_device), w.detach().to(cpu_device)), protect);
+  }
 }
 
 /// Copies take over what is known of their source, where they are of all of it.

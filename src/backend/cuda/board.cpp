@@ -22,6 +22,7 @@ Arrivals& arrivals(int device) {
 
 const char* collect(int device, void* to, void* from, size_t bytes, uint64_t* ticket) {
   if (const cudaError_t e = ready(device)) return text_of(e, "setting up the device");
+  if (const char* wrong = settle(device, nullptr, nullptr)) return wrong;
   const cudaStream_t s = stream_of(device);
   Arrivals& a = arrivals(device);
   const std::lock_guard lock(a.mutex);

@@ -151,8 +151,9 @@ void* allocate(int device, size_t bytes, const char* tag) {
   return b->p;
 }
 
-void release(int device, void* p, size_t) {
+void release(int device, void* p, size_t bytes) {
   if (!p) return;
+  settle(device, p, static_cast<char*>(p) + bytes);
   Pool& pool = cuda::pool(device);
   const std::lock_guard lock(pool.mutex);
   const auto it = pool.live.find(p);

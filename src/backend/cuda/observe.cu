@@ -1,12 +1,18 @@
-// Statistics of whole tensors, for results whose kernel takes none: a pass of its own, queued, several tensors a launch.
+// Statistics of tensors whose kernels take none: passes of their own, put off so that a launch serves many, over parts of large tensors.
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+
 #include "backend/cuda/pointwise.cuh"
 #include "backend/cuda/stats.cuh"
 
 namespace keel::cuda {
 namespace {
 
-constexpr int kMost = 32, kWords = 512;
-constexpr int kResident = 6;  // blocks of a multiprocessor: all of a large tensor's run at once
+constexpr int kMost = 96, kWords = 512;
+constexpr int kResident = 6;      // blocks of a multiprocessor: all of a large tensor's run at once
+constexpr int kWitnesses = 1024;  // slots of kernels before a launch
+constexpr int kPack = 16, kRun = int(kBlockBytes) / kPack;
 
 /// Dense tensors; tensor i owns the blocks from begin[i] on.
 struct List {
@@ -14,39 +20,108 @@ struct List {
   int64_t n[kMost];
   BoardSlot* to[kMost];
   uint32_t begin[kMost + 1];
+  uint16_t phase[kMost];
+  uint8_t every_log[kMost];  // log2 of Pace::every
   DType dtype[kMost];
+  bool rest[kMost];
   int count;
+  // Slots that kernels before this launch wrote, but for those of `mine`, which it writes itself.
+  const BoardSlot* witness;
+  BoardSlot* alarm;  // slot 0 of the board; null: nobody asks
+  int witnesses;
+  uint32_t mine[kWitnesses / 32];
 };
+static_assert(sizeof(List) <= 4096, "parameters of a launch");
 
+/// What a block does for a tensor: it is number `block` of `blocks`.
 template <class T>
-__device__ void observe_dense(const T* x, int64_t n, int64_t block, int64_t blocks, BoardSlot* to) {
-  constexpr int V = 16 / int(sizeof(T));
+__device__ __forceinline__ void observe_dense(const List& l, int at, int64_t block, int64_t blocks, bool alarm) {
+  constexpr int V = kPack / int(sizeof(T));
+  const T* const x = static_cast<const T*>(l.p[at]);
+  const int64_t n = l.n[at];
+  BoardSlot* const to = l.to[at];
+  uint32_t log = alarm ? 0 : l.every_log[at], phase = l.phase[at];
+  const bool rest = l.rest[at];
+  if (rest) {
+    const uint64_t part = *reinterpret_cast<const volatile uint64_t*>(&to->part);
+    if (part == 0) return;
+    log = 31 - __clz(uint32_t(part)), phase = uint32_t(part >> 32);
+  }
   Tally<T> seen;
-  const auto odd = int64_t(reinterpret_cast<uintptr_t>(x) % 16 / sizeof(T));
+  const auto odd = int64_t(reinterpret_cast<uintptr_t>(x) % kPack / sizeof(T));
   const int64_t head = odd ? (V - odd < n ? V - odd : n) : 0, packs = (n - head) / V, tail = head + packs * V;
   const int64_t first = block * kThreads + threadIdx.x, step = blocks * kThreads;
-  if (first < head) seen.take(x[first]);
   const auto* const p = reinterpret_cast<const uint4*>(x + head);
-#pragma unroll 4
-  for (int64_t i = first; i < packs; i += step) {
+  const auto take = [&](int64_t i) {
     const uint4 raw = __ldcg(p + i);  // not into the first cache: it comes by once
     T v[V];
-    memcpy(v, &raw, 16);
+    memcpy(v, &raw, kPack);
     seen.take(v);
+  };
+  if (!rest) {
+    if (first < head) seen.take(x[first]);
+    if (tail + first < n) seen.take(x[tail + first]);
   }
-  if (tail + first < n) seen.take(x[tail + first]);
+  const uint32_t every = 1u << log;
+  if (rest) {
+    for (int64_t i = first; i < packs; i += step) {
+      const int64_t b = i / kRun;
+      if ((uint32_t(b) & (every - 1)) != block_of_run(uint64_t(b >> log), every, phase)) take(i);
+    }
+  } else if (log == 0) {
+#pragma unroll 4
+    for (int64_t i = first; i < packs; i += step) take(i);
+  } else {
+    const int64_t runs = packs / kRun >> log, whole = runs * kRun;  // runs that lie inside
+#pragma unroll 4
+    for (int64_t i = first; i < whole; i += step) {
+      const int64_t run = i / kRun;
+      take(((run << log) + block_of_run(uint64_t(run), every, phase)) * kRun + i % kRun);
+    }
+    if (first < kRun) {  // what is there of the last one
+      const int64_t i = ((runs << log) + block_of_run(uint64_t(runs), every, phase)) * kRun + first;
+      if (i < packs) take(i);
+    }
+  }
+  if (first == 0) {
+    if (rest) {
+      to->whole = 1;
+    } else {
+      int64_t looked = n;
+      if (log) {
+        const int64_t runs = packs / kRun >> log, last = packs - ((runs << log) + block_of_run(uint64_t(runs), every, phase)) * kRun;
+        looked = n - (packs - runs * kRun - (last < 0 ? 0 : last < kRun ? last : kRun)) * V;
+        to->part = uint64_t(phase) << 32 | every;
+      }
+      atomicAdd(reinterpret_cast<unsigned long long*>(&to->seen), static_cast<unsigned long long>(looked));
+    }
+  }
   seen.post(to);
 }
 
-__global__ void __launch_bounds__(kThreads, kResident) observe_list(List l) {
-  int i = 0;
-  while (i + 1 < l.count && blockIdx.x >= l.begin[i + 1]) ++i;
-  const int64_t block = blockIdx.x - l.begin[i], blocks = l.begin[i + 1] - l.begin[i];
-  switch (l.dtype[i]) {
-    case DType::f32: return observe_dense(static_cast<const float*>(l.p[i]), l.n[i], block, blocks, l.to[i]);
-    case DType::bf16: return observe_dense(static_cast<const bfloat*>(l.p[i]), l.n[i], block, blocks, l.to[i]);
-    case DType::f16: return observe_dense(static_cast<const half*>(l.p[i]), l.n[i], block, blocks, l.to[i]);
-    case DType::f64: return observe_dense(static_cast<const double*>(l.p[i]), l.n[i], block, blocks, l.to[i]);
+__global__ void __launch_bounds__(kThreads, kResident) observe_list(const __grid_constant__ List l) {
+  bool alarm = false;
+  if (l.alarm) {
+    bool bad = threadIdx.x == 0 && *reinterpret_cast<const volatile uint64_t*>(&l.alarm->nan) != 0;
+    for (int i = int(threadIdx.x); i < l.witnesses; i += kThreads)
+      if (!(l.mine[i / 32] >> i % 32 & 1)) bad |= *reinterpret_cast<const volatile uint64_t*>(&l.witness[i].nan) != 0;
+    alarm = __syncthreads_or(bad);
+    if (alarm && blockIdx.x == 0 && threadIdx.x == 0) l.alarm->nan = 1;
+  }
+  int low = 0, high = l.count;  // the tensor whose block this is
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    if (blockIdx.x >= l.begin[middle])
+      low = middle;
+    else
+      high = middle;
+  }
+  const int64_t block = blockIdx.x - l.begin[low], blocks = l.begin[low + 1] - l.begin[low];
+  switch (l.dtype[low]) {
+    case DType::f32: return observe_dense<float>(l, low, block, blocks, alarm);
+    case DType::bf16: return observe_dense<bfloat>(l, low, block, blocks, alarm);
+    case DType::f16: return observe_dense<half>(l, low, block, blocks, alarm);
+    case DType::f64: return observe_dense<double>(l, low, block, blocks, alarm);
     default: return;
   }
 }
@@ -54,6 +129,8 @@ __global__ void __launch_bounds__(kThreads, kResident) observe_list(List l) {
 template <class T>
 __global__ void __launch_bounds__(kThreads) observe_strided(int64_t n, DeviceWalk<1> w, const T* x, BoardSlot* to) {
   Tally<T> seen;
+  if (blockIdx.x == 0 && threadIdx.x == 0)
+    atomicAdd(reinterpret_cast<unsigned long long*>(&to->seen), static_cast<unsigned long long>(n));
   for (int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x; i < n; i += int64_t(gridDim.x) * kThreads) {
     int64_t at[1];
     offsets_of(w, i, at);
@@ -75,44 +152,109 @@ __global__ void __launch_bounds__(kThreads) forbid_kernel(const BoardSlot* board
 
 const char* text(const KernelStatus& s) { return s.code ? s.what : nullptr; }
 
+/// Passes of a device that were asked for and not launched.
+struct PutOff {
+  std::mutex mutex;
+  std::atomic<int> count{0};
+  List list{};
+  uintptr_t from[kMost], to[kMost];  // the memory that they look at
+  Pace pace;
+  uint32_t settled = 0;  // slots of the pace's board that earlier launches have looked at as witnesses
+
+  /// Under the lock.
+  const char* launch(int device) {
+    if (list.count == 0) return nullptr;
+    use(device);
+    bool parts = false;
+    for (int i = 0; i < list.count; ++i) parts |= list.every_log[i] > 0;
+    list.alarm = parts ? pace.board : nullptr, list.witnesses = 0;
+    if (list.alarm) {
+      if (settled >= pace.used) settled = 1;
+      const uint32_t begin = std::max(settled, pace.used > kWitnesses ? pace.used - kWitnesses : 0u);
+      list.witness = pace.board + begin, list.witnesses = int(pace.used - begin), settled = pace.used;
+      std::fill(std::begin(list.mine), std::end(list.mine), 0u);
+      for (int i = 0; i < list.count; ++i)
+        if (const int64_t at = list.to[i] - list.witness; at >= 0 && at < list.witnesses) list.mine[at / 32] |= 1u << at % 32;
+    }
+    observe_list<<<list.begin[list.count], kThreads, 0, queue_of(device)>>>(list);
+    list.count = 0, count.store(0, std::memory_order_relaxed);
+    return text(launched());
+  }
+};
+PutOff& put_off(int device) {
+  static PutOff* const all = new PutOff[kMaxDevices];  // never destroyed: tensors may be freed while the program ends
+  return all[device];
+}
+
 }  // namespace
 
-const char* observe(int device, int n, const TensorView* x, BoardSlot* const* to);
-const char* observe(int device, int n, const TensorView* x, BoardSlot* const* to) {
+void pace(int device, const Pace& pace);
+void pace(int device, const Pace& pace) {
+  PutOff& p = put_off(device);
+  const std::lock_guard lock(p.mutex);
+  if (pace.board != p.pace.board || pace.used < p.settled) p.settled = 1;
+  p.pace = pace;
+}
+
+const char* settle(int device, const void* begin, const void* end) {
+  PutOff& p = put_off(device);
+  if (p.count.load(std::memory_order_relaxed) == 0) return nullptr;
+  const std::lock_guard lock(p.mutex);
+  const auto low = reinterpret_cast<uintptr_t>(begin), high = reinterpret_cast<uintptr_t>(end);
+  bool any = begin == nullptr;
+  for (int i = 0; i < p.list.count && !any; ++i) any = p.from[i] < high && low < p.to[i];
+  return any ? p.launch(device) : nullptr;
+}
+
+const char* observe(int device, int n, const TensorView* x, BoardSlot* const* to, Look look);
+const char* observe(int device, int n, const TensorView* x, BoardSlot* const* to, Look look) {
   use(device);
-  const cudaStream_t s = stream_of(device);
+  PutOff& p = put_off(device);
+  const std::lock_guard lock(p.mutex);
+  List& l = p.list;
   const int64_t most = kResident * processors(device);
-  List l;
-  l.count = 0, l.begin[0] = 0;
-  const auto launch = [&] {
-    if (l.count) observe_list<<<l.begin[l.count], kThreads, 0, s>>>(l);
-    l.count = 0;
-  };
-  for (int i = 0; i < n; ++i) {
-    const int64_t size = x[i].size();
+  const char* wrong = nullptr;
+  for (int i = 0; i < n && !wrong; ++i) {
+    const int64_t size = x[i].size(), bytes = size * int64_t(size_of(x[i].dtype));
     if (size == 0) continue;
+    if (look == Look::rest) {
+      const uint32_t every = every_of(bytes, p.pace.every);
+      if (every == 1) continue;
+      int same = 0;  // one that has not begun looks at everything instead
+      while (same < l.count && !(l.to[same] == to[i] && l.p[same] == x[i].data && l.n[same] == size)) ++same;
+      if (same < l.count) {
+        l.every_log[same] = 0;
+        continue;
+      }
+    }
     const TensorView* const views[1] = {&x[i]};
     const Walk<1> walk(views);
-    if (walk.dense(0)) {
-      // A thread reads four packs or more where there are enough.
-      const int64_t blocks = std::min(most, ceil_div(size * int64_t(size_of(x[i].dtype)), int64_t(kThreads) * 16 * 4));
-      l.p[l.count] = x[i].data, l.n[l.count] = size, l.to[l.count] = to[i], l.dtype[l.count] = x[i].dtype;
-      l.begin[l.count + 1] = l.begin[l.count] + uint32_t(blocks);
-      if (++l.count == kMost) launch();
+    if (!walk.dense(0)) {
+      if (look == Look::rest) continue;  // it was seen whole
+      const DeviceWalk<1> d(walk, size);
+      Floats::call(x[i].dtype, [&](auto t) {
+        using T = decltype(t);
+        observe_strided<T><<<unsigned(std::min(most, ceil_div(size, kThreads))), kThreads, 0, stream_of(device)>>>(size, d, x[i].ptr<T>(), to[i]);
+      });
+      wrong = text(launched());
       continue;
     }
-    const DeviceWalk<1> d(walk, size);
-    Floats::call(x[i].dtype, [&](auto t) {
-      using T = decltype(t);
-      observe_strided<T><<<unsigned(std::min(most, ceil_div(size, kThreads))), kThreads, 0, s>>>(size, d, x[i].ptr<T>(), to[i]);
-    });
+    const int at = l.count++;
+    const uint32_t every = look == Look::part ? every_of(bytes, p.pace.every) : 1;
+    l.p[at] = x[i].data, l.n[at] = size, l.to[at] = to[i], l.dtype[at] = x[i].dtype, l.rest[at] = look == Look::rest;
+    l.every_log[at] = uint8_t(31 - __builtin_clz(every)), l.phase[at] = uint16_t(p.pace.phase & (every - 1));
+    p.from[at] = reinterpret_cast<uintptr_t>(x[i].data), p.to[at] = p.from[at] + uintptr_t(bytes);
+    // A thread reads four packs or more where there are enough.
+    l.begin[at + 1] = l.begin[at] + uint32_t(std::min(most, ceil_div(bytes / every, int64_t(kThreads) * kPack * 4)));
+    p.count.store(l.count, std::memory_order_relaxed);
+    if (l.count == kMost) wrong = p.launch(device);
   }
-  launch();
-  return text(launched());
+  return wrong;
 }
 
 const char* forbid(int device, const BoardSlot* board, int n, const uint32_t* slots, const float* also, float* word);
 const char* forbid(int device, const BoardSlot* board, int n, const uint32_t* slots, const float* also, float* word) {
+  if (const char* wrong = settle(device, nullptr, nullptr)) return wrong;
   use(device);
   Words words;
   int from = 0;
@@ -132,7 +274,7 @@ KernelStatus watch(const KernelArgs& a, int first, int end) {
   for (int i = first; i < a.n_out && i < end; ++i)
     if (board_slot(a, i) && on_boards(a.out[i].dtype)) views[n] = a.out[i], to[n++] = board_slot(a, i);
   if (n == 0) return {};
-  if (const char* wrong = observe(a.device, n, views, to)) return KernelStatus::device(wrong);
+  if (const char* wrong = observe(a.device, n, views, to, Look::part)) return KernelStatus::device(wrong);
   return {};
 }
 

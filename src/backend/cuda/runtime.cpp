@@ -54,6 +54,8 @@ DeviceState& state(int device) {
 const char* copy(int device, void* to, const void* from, size_t bytes, CopyWay way) {
   if (const cudaError_t e = ready(device)) return text_of(e, "setting up the device");
   if (way != CopyWay::within && spoils(device, "a copy between host and device")) return "a copy between host and device while recording";
+  if (way != CopyWay::to_host)
+    if (const char* wrong = settle(device, to, static_cast<char*>(to) + bytes)) return wrong;
   const cudaStream_t s = stream_of(device);
   const cudaMemcpyKind kind = way == CopyWay::to_host     ? cudaMemcpyDeviceToHost
                               : way == CopyWay::to_device ? cudaMemcpyHostToDevice

@@ -65,6 +65,9 @@ const char* upload(int device, void* to, const void* from, size_t bytes, uint64_
 const char* join(int device, uint64_t ticket);
 const char* await(int device, uint64_t ticket);
 
+/// Passes over memory that were put off are queued before it changes; DeviceKernels::settle (observe.cu).
+const char* settle(int device, const void* begin, const void* end);
+
 // Copies of a board of statistics to the host (board.cpp).
 const char* collect(int device, void* to, void* from, size_t bytes, uint64_t* ticket);
 const char* collected(int device, uint64_t ticket, bool wait, bool* made);

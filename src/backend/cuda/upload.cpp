@@ -41,6 +41,7 @@ const char* upload(int device, void* to, const void* from, size_t bytes, uint64_
   if (spoils(device, "a copy between host and device")) return "a copy between host and device while recording";
   Lane* const l = lane(device);
   if (!l) return text_of(cudaGetLastError(), "setting up a second queue");
+  if (const char* wrong = settle(device, to, static_cast<char*>(to) + bytes)) return wrong;
   const std::lock_guard lock(l->mutex);
   use(device);
   cudaError_t e = cudaEventRecord(l->queued, queue_of(device));

@@ -86,10 +86,11 @@ void MonitorState::look_at_argument(const Call& c, WatchedSite& s, uint32_t at) 
   if (a.dtype != x.spec.dtype) a.dtype = x.spec.dtype, a.series.reset(), a.mean = 0;
   if (a.step_calls++ == 0) touched_arguments.push_back(at);
   a.recorded = c.recording;
-  const Written* const w = known(t);
+  const Written* const w = known(t, true);
   uint64_t low, high;
   if (w) {
     low = w->min_bits, high = w->max_bits;
+    if (w->elements && !w->whole) a.every = std::max(a.every, std::bit_ceil(uint32_t(uint64_t(w->size) / w->elements)));
   } else {
     StatSlot slot;
     while (n * int64_t(size_of(a.dtype)) / slot.every > 65536) slot.every *= 2;
@@ -170,6 +171,10 @@ void MonitorState::judge_step() {
     if (r.now.max_bits) g.high = log2_of(r.now.max_bits, r.dtype);
     if (r.now.min_bits < f.inf - 1) g.low = log2_of(r.now.min_bits + 1, r.dtype);
     if (g.high > -INFINITY) step_largest = std::max(step_largest, magnitude_of(r.now.max_bits, r.dtype));
+    if (r.now.every > 1 || r.parts) {
+      if (!r.parts) r.parts = std::make_unique<Rotation>();
+      r.parts->hold(g, r.now.every);
+    }
     r.series->push(g);
     r.now = {};
   }
@@ -214,7 +219,8 @@ void MonitorState::judge_range(uint32_t site, uint8_t output, WatchedResult& r) 
       warn(Detector::underflow, site, output, "underflow", std::move(about));
     }
   }
-  if (h.size() < kWindow || s.op->in.size() == 0) return;
+  // Where steps look at parts, what one of them saw is no trend: the first rotation only learns what there is.
+  if (h.size() < kWindow + int(r.every > 1 ? r.every : 0) || s.op->in.size() == 0) return;
   const int far = std::min(h.size(), 2 * kWindow) - 1;
   const double room = f.max2 - double(now.high),
                rough = std::max(double(now.high - h.back(kWindow - 1).high) / (kWindow - 1), double(now.high - h.back(far).high) / far);
@@ -280,7 +286,7 @@ void MonitorState::judge_jump(uint32_t site, uint8_t output, const WatchedResult
   constexpr int kBefore = 16;
   const Series& h = *r.series;
   const WatchedSite& s = sites[site];
-  if (jump_seen || h.size() <= kBefore || s.phase != Phase::forward || h.back().nan + h.back().inf) return;
+  if (jump_seen || h.size() <= std::max(kBefore, int(r.every)) || s.phase != Phase::forward || h.back().nan + h.back().inf) return;
   if (!(h.back().high > h.back(1).high + 16)) return;
   float least, most;
   h.range(h.size(), least, most);
@@ -320,6 +326,10 @@ void MonitorState::judge_argument(uint32_t site, WatchedArgument& a) {
   g.step = step;
   if (a.max_bits) g.high = log2_of(a.max_bits, a.dtype);
   if (a.min_bits < bits.inf - 1) g.low = log2_of(a.min_bits + 1, a.dtype);
+  if (a.every > 1) {
+    if (!a.parts) a.parts = std::make_unique<Rotation>();
+    a.parts->hold(g, a.every);
+  }
   a.series->push(g);
   const double mean = a.sampled ? a.sum / double(a.sampled) : 0;
   if (a.kind != WatchedArgument::vanishes) {
@@ -351,7 +361,7 @@ void MonitorState::judge_argument(uint32_t site, WatchedArgument& a) {
     warn(Detector::lost_bits, a.lost_site, 0, "cancellation", std::move(about));
   }
 
-  if (!(g.low < 0) || a.series->size() < kWindow) return;
+  if (!(g.low < 0) || a.series->size() < kWindow + int(a.every > 1 ? a.every : 0)) return;
   // Where the result, or with a gradient the slope, leaves the format: -b^-2 of a / b, -b^-3/2 / 2 of an inverse root.
   const Risk risk = s.op->in[a.input].risk;
   const double slope_order = !a.recorded ? 1 : has_risk(risk, Risk::domain) ? 1.5 : 2;

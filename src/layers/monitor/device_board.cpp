@@ -74,7 +74,7 @@ struct DeviceBoards {
     const DeviceDriver* driver = nullptr;
     const DeviceKernels* kernels = nullptr;
     BoardSlot* slots = nullptr;  // on the device; the same address as long as the monitor lives
-    uint32_t used = 0;
+    uint32_t used = 1;  // slot 0 is the passes' own
     uint64_t part = 1;
     std::deque<Part> under_way;
     std::vector<BoardSlot*> spare;
@@ -88,6 +88,7 @@ struct DeviceBoards {
     int64_t offset = 0, elements = 0;
     DType dtype = DType::none;
     bool dense = false;
+    bool seen_whole = false;  // what a pass left out has been asked for
     bool is(const Storage& s) const { return writer == s.writer && version == s.version.load(std::memory_order_relaxed); }
     /// Whether `x` holds the values that the slot is about, in whatever order.
     bool covers(const TensorImpl& x) const {
@@ -95,6 +96,7 @@ struct DeviceBoards {
     }
     void describe(const TensorImpl& x) {
       offset = x.offset, elements = x.spec.shape.numel(), dtype = x.spec.dtype, dense = is_dense(x.spec.shape, x.strides);
+      seen_whole = false;
     }
   };
   /// Memory that no watched op wrote, when it was looked at.
@@ -141,9 +143,14 @@ struct DeviceBoards {
   Operand operand(const Tensor& t, Device d);
   Tensor guard(Call& c, Board& b, Event& e);
   void watch_weights(const Call& c, Board& b, Event& e);
-  void pass(Board& b, const Tensor& t, uint32_t slot);
+  void pass(Board& b, const Tensor& t, uint32_t slot, Look look);
+  void set_pace(const MonitorState& m, Board& b) { b.kernels->pace(b.d.index, {m.device_every(), m.rotation, b.slots, b.used}); }
+  void settle_memory(Board& b, const Tensor& t);
+  void see_rest(const Call& c, Board& b, int first, int end);
+  /// What a slot about `count` elements says; the count that it gives is of those that were looked at.
   StatSlot::Part part_of(uint32_t slot, uint64_t count) const {
     const BoardSlot& s = numbers->slots[slot];
+    if (s.part && !s.whole) count = std::min<uint64_t>(count, std::max<uint64_t>(s.seen, 1));
     return {.max_bits = s.max_bits, .min_bits = ~s.low_bits, .count = count, .nan = s.nan, .inf = s.inf, .subnormal = s.subnormal};
   }
   void recycle();
@@ -156,6 +163,7 @@ DeviceBoards::~DeviceBoards() {
     if (!b->under_way.empty()) b->driver->collected(b->d.index, b->under_way.back().ticket, true, &made);
     for (const Part& p : b->under_way) b->driver->unpin(p.slots);
     for (BoardSlot* s : b->spare) b->driver->unpin(s);
+    b->kernels->settle(b->d.index, nullptr, nullptr), b->kernels->pace(b->d.index, {});
     b->driver->free(b->d.index, b->slots, kSlots * sizeof(BoardSlot));
   }
 }
@@ -166,7 +174,8 @@ int DeviceBoards::board_of(Device d) {
     if (boards[i]->d == d) return int(i);
   auto b = std::make_unique<Board>();
   b->d = d, b->driver = &driver_of(d), b->kernels = static_cast<const DeviceKernels*>(b->driver->kernels);
-  if (!b->kernels->observe || !b->kernels->forbid || !b->driver->collect || !b->driver->collected || !b->driver->pin) return -1;
+  const DeviceKernels& k = *b->kernels;
+  if (!k.observe || !k.forbid || !k.pace || !k.settle || !b->driver->collect || !b->driver->collected || !b->driver->pin) return -1;
   b->slots = static_cast<BoardSlot*>(b->driver->allocate(d.index, kSlots * sizeof(BoardSlot), "monitor"));
   if (!b->slots) raise(Error(ErrorCode::memory, "no room on " + to_string(d) + " for what the monitor gathers").op("Monitor"));
   const std::vector<BoardSlot> empty(kSlots);
@@ -196,24 +205,52 @@ DeviceBoards::Operand DeviceBoards::operand(const Tensor& t, Device d) {
           .version = s.version.load(std::memory_order_relaxed)};
 }
 
-void DeviceBoards::pass(Board& b, const Tensor& t, uint32_t slot) {
+void DeviceBoards::pass(Board& b, const Tensor& t, uint32_t slot, Look look) {
   const TensorImpl& x = impl(t);
   const TensorView view{x.data, x.spec.dtype, &x.spec.shape, &x.strides, false};
   BoardSlot* const to = b.slots + slot;
-  if (const char* wrong = b.kernels->observe(b.d.index, 1, &view, &to)) raise_device(wrong);
+  if (const char* wrong = b.kernels->observe(b.d.index, 1, &view, &to, look)) raise_device(wrong);
+}
+
+/// Passes that were put off are to see `t` as it is.
+void DeviceBoards::settle_memory(Board& b, const Tensor& t) {
+  if (!t.defined() || impl(t).device != b.d || !impl(t).storage) return;
+  const Storage& s = *impl(t).storage;
+  if (const char* wrong = b.kernels->settle(b.d.index, s.data, static_cast<const std::byte*>(s.data) + s.bytes)) raise_device(wrong);
+}
+
+/// What passes left out of gradients that an op is about to use: they are always seen whole.
+void DeviceBoards::see_rest(const Call& c, Board& b, int first, int end) {
+  constexpr int kMost = 64;
+  TensorView views[kMost];
+  BoardSlot* to[kMost];
+  int n = 0;
+  for (int i = first; i < end; ++i) {
+    if (counts(c.in[i], b.d)) {
+      const TensorImpl& x = impl(c.in[i]);
+      const auto it = known.find(x.storage.get());
+      if (it != known.end() && it->second.is(*x.storage) && it->second.part == b.part && it->second.covers(x) && !it->second.seen_whole) {
+        it->second.seen_whole = true;
+        views[n] = {x.data, x.spec.dtype, &x.spec.shape, &x.strides, false}, to[n++] = b.slots + it->second.slot;
+      }
+    }
+    if (n < kMost && (n == 0 || i + 1 < end)) continue;
+    if (const char* wrong = b.kernels->observe(b.d.index, n, views, to, Look::rest)) raise_device(wrong);
+    n = 0;
+  }
 }
 
 /// Sends the board's numbers off.
 const char* DeviceBoards::flush(Board& b, bool& full) {
-  full = b.used && b.under_way.size() >= kMostUnderWay;
-  if (!b.used || full) return nullptr;
+  full = b.used > 1 && b.under_way.size() >= kMostUnderWay;
+  if (b.used <= 1 || full) return nullptr;
   if (b.spare.empty()) b.spare.push_back(static_cast<BoardSlot*>(b.driver->pin(kSlots * sizeof(BoardSlot))));
   if (!b.spare.back()) return b.spare.pop_back(), "no pinned memory for what the monitor gathers";
   Part p{.id = b.part, .slots = b.spare.back()};
   if (const char* wrong = b.driver->collect(b.d.index, p.slots, b.slots, b.used * sizeof(BoardSlot), &p.ticket)) return wrong;
   b.spare.pop_back();
   b.under_way.push_back(p);
-  b.used = 0, ++b.part;
+  b.used = 1, ++b.part;
   return nullptr;
 }
 
@@ -239,7 +276,7 @@ Tensor DeviceBoards::guard(Call& c, Board& b, Event& e) {
     if (it != known.end() && it->second.is(*x.storage) && it->second.part == b.part && it->second.covers(x))
       e.gradients.push_back(it->second.slot);
     else
-      pass(b, c.in[i], rest);
+      pass(b, c.in[i], rest, Look::whole);
   }
   Tensor also = c.in.has(1) ? c.in[1] : Tensor();
   if (also.defined() && also.dtype() != f32) {
@@ -273,7 +310,7 @@ void DeviceBoards::watch_weights(const Call& c, Board& b, Event& e) {
       e.count[0] += uint64_t(x.spec.shape.numel());
     }
     if (n < kMost && (n == 0 || i + 1 < first)) continue;
-    if (const char* wrong = b.kernels->observe(b.d.index, n, views, to)) raise_device(wrong);
+    if (const char* wrong = b.kernels->observe(b.d.index, n, views, to, Look::whole)) raise_device(wrong);
     n = 0;
   }
 }
@@ -287,6 +324,7 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
   make_room(m, b, size_t(declared + singles + 1));
   if (known.size() > kMostKnown) known.clear(), outside.clear();
   step_open = true;
+  set_pace(m, b);
 
   Event e;
   e.step = m.step, e.epoch = m.epoch, e.board = at_board, e.part = b.part, e.site = at, e.op = &op, e.first = first,
@@ -317,7 +355,7 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
       const bool seen = k.writer && (k.is(s) || (mine && k.version + 1 == s.version.load(std::memory_order_relaxed)));
       if (!seen || (argument && argument->input == i && !k.covers(x))) {
         o.slot = int32_t(b.used++);
-        pass(b, c.in[i], uint32_t(o.slot));
+        pass(b, c.in[i], uint32_t(o.slot), seen ? Look::part : Look::whole);  // what comes from outside is seen once
         if ((o.fresh = !seen)) {
           if (!*s.writer && s.version.load(std::memory_order_relaxed) == 0)
             s.writer = kLookedAt;  // other memory that comes to lie here has another
@@ -330,9 +368,19 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
     e.in.push_back(std::move(o));
   }
 
+  if (lists) {
+    int begin = op.in.size() - 1, end = c.in.size();
+    if (update) MonitorState::gradients_of(c, begin, end);
+    see_rest(c, b, begin, end);
+  }
+  for (int i = 0; i < c.in.size(); ++i)
+    if (arg_of(op, i).written) settle_memory(b, c.in[i]);
+  if (c.into) settle_memory(b, *c.into);
+
   Tensor word;
   if (update && m.options.protect && singles >= 2 && !std::strcmp(op.in[1].name, "skip")) word = guard(c, b, e), e.guarded = true;
   e.slot = b.used, b.used += uint32_t(declared);
+  set_pace(m, b);
   Watch watch{.board = b.slots + e.slot};
   // A copy has the statistics of what it copies.
   const int copied = &op == &op_assign ? 1 : &op == &op_copy || &op == &op_relayout ? 0 : -1;
@@ -546,7 +594,7 @@ void DeviceBoards::look(const MonitorState& m, const Tensor& t, StatSlot& slot) 
     if (it->second.offset != x.offset || p.count != uint64_t(x.spec.shape.numel())) p.max_bits = 0, p.min_bits = ~uint64_t(0);
     return slot.merge(p);  // of another part only whether it is broken
   }
-  if (const Written* w = m.known(t)) slot.merge({.max_bits = w->max_bits, .min_bits = w->min_bits, .count = w->elements});
+  if (const Written* w = m.known(t, true)) slot.merge({.max_bits = w->max_bits, .min_bits = w->min_bits, .count = w->elements});
 }
 
 /// Books one call as if it had just run.
@@ -605,6 +653,9 @@ void DeviceBoards::book(MonitorState& m, Event& e) {
          e.into ? &out[0] : nullptr,
          e.recording};
 
+  if (e.first)
+    for (int i = 0; i < c.in.size() && i < 2; ++i)
+      if (const Written* w = c.in[i].defined() && impl(c.in[i]).storage ? m.known(c.in[i], true) : nullptr) m.sites[e.site].from[i] = w->site;
   if (e.first && m.options.foretell) m.lint_call(c, e.site);
   if (m.sites[e.site].argument) m.look_at_argument(c, m.sites[e.site], e.site);
   if (e.kind == Event::update) {

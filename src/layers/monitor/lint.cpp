@@ -47,7 +47,7 @@ double exponent_entropy(const TensorImpl& x) {
 void MonitorState::lint_call(const Call& c, uint32_t at) {
   WatchedSite& s = sites[at];
   for (int i = 0; i < c.in.size() && i < 2; ++i)
-    if (const Written* w = c.in[i].defined() ? known(c.in[i]) : nullptr) s.from[i] = w->site;
+    if (const Written* w = c.in[i].defined() ? known(c.in[i], true) : nullptr) s.from[i] = w->site;
   s.twice = c.in.size() == 2 && c.in[0].defined() && c.in[1].defined() && c.in[0].is(c.in[1]);
   if (c.scope.phase == Phase::backward) return;
   const auto speak = [&](Severity severity, Detector d, uint32_t blamed, const char* kind, double value, Suggestion to_do,

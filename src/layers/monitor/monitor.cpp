@@ -2,10 +2,12 @@
 // while they write; the others are watched by a pass of their own.
 #include "layers/monitor/monitor.h"
 
+#include <bit>
 #include <cerrno>
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <string_view>
 
 #include "backend/float_bits.h"
 #include "core/impl.h"
@@ -56,6 +58,18 @@ void place_of_first_bad(const Tensor& t, const char* role, std::string& text) {
       return;
     }
 }
+
+/// Whether `op` makes no NaN, or no infinity and no NaN, out of finite numbers.
+bool passes_on(const OpDef& op, bool nan) {
+  constexpr std::string_view neither[] = {"abs",    "assign",  "cast", "clamp", "concat",        "copy",    "flip",  "gather", "index",   "masked_fill", "max",
+                                          "maximum", "max_pool2d", "min", "minimum", "neg", "relayout", "relu", "relu_backward", "sigmoid", "softmax", "stack",
+                                          "tanh",   "where"};
+  constexpr std::string_view no_nan[] = {"add", "dropout", "gelu", "gelu_backward", "mean", "mul", "silu", "silu_backward", "square", "sub", "sum"};
+  const std::string_view name = op.name;
+  return std::find(std::begin(neither), std::end(neither), name) != std::end(neither) ||
+         (nan && std::find(std::begin(no_nan), std::end(no_nan), name) != std::end(no_nan));
+}
+constexpr uint32_t kWholeSteps = 64;
 
 const char* const kNan = "nan";
 const char* const kInf = "inf";
@@ -153,13 +167,21 @@ size_t place_of(const Storage* s) { return size_t((uint64_t(reinterpret_cast<uin
 static_assert(MonitorState::kWritten == 1024, "place_of gives ten bits");
 }  // namespace
 
-const Written* MonitorState::known(const Tensor& t) const {
+uint32_t MonitorState::device_every() const {
+  if (whole_steps || debug) return 1;
+  uint32_t e = 1;
+  while (e < Rotation::kMost && int64_t(e) < options.sample) e *= 2;
+  return e;
+}
+
+const Written* MonitorState::known(const Tensor& t, bool partly) const {
   const TensorImpl& x = impl(t);
   const Storage* const s = x.storage.get();
   if (!s) return nullptr;
   const Written& w = written[place_of(s)];
-  const bool fits = w.storage == s && w.writer == s->writer && w.version == s->version.load(std::memory_order_relaxed) && w.whole &&
-                    w.offset == x.offset && w.dtype == x.spec.dtype && w.elements == uint64_t(x.spec.shape.numel());
+  const bool fits = w.storage == s && w.writer == s->writer && w.version == s->version.load(std::memory_order_relaxed) &&
+                    (w.whole || (partly && w.all)) && w.offset == x.offset && w.dtype == x.spec.dtype &&
+                    w.size == x.spec.shape.numel();
   return fits ? &w : nullptr;
 }
 
@@ -182,6 +204,7 @@ void MonitorState::remember(const Call& c, const Tensors& out, int i, uint32_t s
   w.offset = y.offset, w.dtype = y.spec.dtype;
   w.elements = slot.count.load(std::memory_order_relaxed), w.max_bits = slot.max_bits.load(std::memory_order_relaxed);
   w.min_bits = slot.min_bits.load(std::memory_order_relaxed), w.whole = w.elements == uint64_t(y.spec.shape.numel());
+  w.size = y.spec.shape.numel(), w.all = w.whole || (i + 1 < c.op.out.size() || out.size() <= c.op.out.size());
   w.noise = w.floor = -INFINITY;
   if (c.op.elementwise && c.scope.phase == Phase::forward && options.foretell)
     w.noise = noise_of(c, out[i], site, w.noise_site), w.floor = floor_of(c);
@@ -195,11 +218,15 @@ void MonitorState::take(const Call& c, const Tensors& out, const StatSlot* slots
     const uint64_t n = slot.count.load(std::memory_order_relaxed);
     if (n == 0) continue;
     const DType t = impl(out[i]).spec.dtype;
+    uint64_t all = uint64_t(impl(out[i]).spec.shape.numel());  // results beyond the last declared output share its slot
+    for (int64_t k = i + 1; i + 1 == c.op.out.size() && k < out.size(); ++k) all += uint64_t(out[k].size());
+    const uint32_t part = n < all ? std::bit_ceil(uint32_t(std::min<uint64_t>((all + n / 2) / n, 1u << 15))) : 1;
     WatchedRow& row = ring[rows++ % kRing];
     row = {step,
            at,
            uint8_t(i),
            t,
+           uint16_t(part),
            slot.max_bits.load(std::memory_order_relaxed),
            slot.min_bits.load(std::memory_order_relaxed),
            n,
@@ -216,6 +243,7 @@ void MonitorState::take(const Call& c, const Tensors& out, const StatSlot* slots
     }
     r.elements += n, r.last_step = step;
     ++now.calls, now.elements += n;
+    if (part > 1) now.every = std::max(now.every, part), r.every = std::max(r.every, part);
     if (row.min_bits < now.min_bits) now.min_bits = row.min_bits;
     if (row.subnormal) r.subnormal += row.subnormal, now.subnormal += row.subnormal, step_subnormal += row.subnormal;
     remember(c, out, i, at, slot);
@@ -265,6 +293,7 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
   const auto nans = int64_t(slot.nan.load(std::memory_order_relaxed)), infs = int64_t(slot.inf.load(std::memory_order_relaxed)),
              n = int64_t(slot.count.load(std::memory_order_relaxed));
   bool nan_in = false, inf_in = false, unknown = false, any_input = false;
+  int unseen = -1;  // an input of which only a part was looked at, and that was clean
   std::string inputs, bad_place;
   for (int k = 0; k < c.in.size(); ++k) {
     if (!c.in[k].defined()) continue;
@@ -283,6 +312,8 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
       StatSlot s;
       look(c.in[k], s);
       has_nan = s.nan.load() > 0, has_inf = s.inf.load() > 0;
+      if (const uint64_t looked = s.count.load(); !has_nan && !has_inf && looked && looked < uint64_t(x.spec.shape.numel()) && unseen < 0)
+        unseen = k;
       if ((has_nan || has_inf) && seen == TaintedStorages::clean && x.storage)
         unknown = true, place_of_first_bad(c.in[k], def.name, bad_place);
       const FloatBits f = float_bits(x.spec.dtype);
@@ -299,6 +330,29 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
       inputs += "; " + role + ": " + (x.weak ? exact_number(read_double(x.data, x.spec.dtype)) : to_string(x.spec) + " " + range);
   }
   taint(c, out, i, nans ? TaintedStorages::nan : TaintedStorages::inf);
+  const bool made = nans ? !nan_in : !nan_in && !inf_in && any_input;
+  if (made && unseen >= 0) {
+    whole_steps = kWholeSteps;
+    const char* const role = c.op.in[std::min(unseen, c.op.in.size() - 1)].name;
+    const Written* const w = known(c.in[unseen], true);
+    if (w && passes_on(c.op, nans > 0)) {
+      tainted.set(w->storage, nans ? TaintedStorages::nan : TaintedStorages::inf);
+      uint32_t maker = w->site;
+      uint8_t output_of = w->output;
+      // Those before it that passed it on too, as far as each has one input.
+      for (int k = 0; k < 64 && passes_on(*sites[maker].op, nans > 0) && sites[maker].from[0] < sites.size() && sites[maker].from[1] == ~0u; ++k)
+        if (const uint32_t above = sites[maker].from[0]; sites[above].op->out.size() == 1 && sites[above].results[0].every > 1)
+          maker = above, output_of = 0;
+        else
+          break;
+      const WatchedSite& from = sites[maker];
+      if (bad_site == ~uint32_t(0)) bad_site = maker, bad_output = output_of;
+      return add_found(c, maker, output_of, nans ? kNan : kInf, false, nans ? double(NAN) : double(INFINITY), nans ? nans : infs,
+                       std::string(from.op->name) + " gave " + (nans ? "NaN" : "infinities") + " in a part of its result that was not looked at; " +
+                           c.op.name + ", which makes none of finite numbers, passed on " + std::to_string(nans ? nans : infs) + inputs);
+    }
+    inputs += "; of '" + std::string(role) + "' only a part was looked at, so that the op that wrote it may be to blame";
+  }
   if (bad_site == ~uint32_t(0) && !nan_in && !inf_in && any_input) bad_site = site, bad_output = output;
   if (!pending.empty() && c.into && impl(*c.into).grad && impl(*c.into).grad->requires_grad) note_update();
 
@@ -374,6 +428,7 @@ void MonitorState::begin_step() {
     step_began_ns = now, pass_ns = 0;
   }
   ++step, ++rotation, last_site = 0;
+  if (whole_steps) --whole_steps;
   step_ops = step_nan = step_inf = step_subnormal = 0, step_largest = 0;
   bad_site = ~uint32_t(0), backward_ran = updated = jump_seen = false;
   if (boards) settle(false, true);

@@ -21,6 +21,7 @@ struct Storage;
 struct RunningStep {
   uint64_t max_bits = 0, min_bits = ~uint64_t(0), elements = 0;
   uint32_t calls = 0, nan = 0, inf = 0, subnormal = 0;
+  uint32_t every = 1;  // the largest of its calls'
 };
 /// Totals of one result at one site.
 struct WatchedResult {
@@ -31,6 +32,8 @@ struct WatchedResult {
   bool is_loss = false;            // backward() was called on it
   uint8_t streak = 0;              // steps in a row with too many subnormal numbers
   uint8_t stuck = 0;               // calls in a row that added to a sum and did not change it
+  uint32_t every = 1;              // the largest of all steps'
+  std::unique_ptr<Rotation> parts;  // where a step looks at a part
   RunningStep now;
   std::unique_ptr<Series> series;  // complete steps
 };
@@ -50,6 +53,8 @@ struct WatchedArgument {
   bool recorded = false;    // a gradient flows through it
   enum Kind : uint8_t { vanishes, saturates, attends } kind = vanishes;  // what is watched: see judge_argument
   uint8_t streak = 0;
+  uint32_t every = 1;
+  std::unique_ptr<Rotation> parts;
   std::unique_ptr<Series> series;
 };
 /// An optimiser's step.
@@ -97,11 +102,12 @@ struct Written {
   const Storage* storage = nullptr;
   const char* writer = nullptr;
   uint32_t version = 0, site = 0;
-  int64_t offset = 0;
-  uint64_t elements = 0, max_bits = 0, min_bits = 0;
+  int64_t offset = 0, size = 0;  // elements of the tensor
+  uint64_t elements = 0, max_bits = 0, min_bits = 0;  // those that were looked at
   DType dtype = DType::none;
   uint8_t output = 0;
   bool whole = true;        // every element was looked at
+  bool all = true;          // the slot is about all of the tensor, though it may be of a part of its elements
   float noise = -INFINITY;  // log2 of the rounding noise that a cancelling subtraction left in it
   uint32_t noise_site = 0;  // that subtraction
   float floor = -INFINITY;  // log2 of an epsilon that was just added, or of a lower bound
@@ -112,6 +118,7 @@ struct WatchedRow {
   uint32_t site;
   uint8_t output;
   DType dtype;
+  uint16_t every;
   uint64_t max_bits, min_bits, elements;
   uint32_t nan, inf, subnormal;
 };
@@ -166,6 +173,7 @@ struct MonitorState {
 
   MonitorOptions options;
   void* above = nullptr;  // the older monitor of this thread
+  bool paused = false;
   int64_t step = 0, epoch = 0, blocked = 0;
   std::vector<WatchedSite> sites;
   std::vector<uint32_t> index;  // open addressing: site + 1, 0 for none; the size is a power of two
@@ -181,6 +189,9 @@ struct MonitorState {
   // the governor of separate passes
   uint64_t pass_ns = 0, step_began_ns = 0;
   uint32_t every = 1, rotation = 0;
+  // devices: steps to come in which passes look at everything, because something broke where only a part was seen
+  uint32_t whole_steps = 0;
+  uint32_t device_every() const;
   std::FILE* log = nullptr;
   size_t logged = 0;  // findings written so far
   std::vector<uint8_t> announced;  // a site's outputs, as bits, that the log has named
@@ -228,8 +239,8 @@ struct MonitorState {
   static void gradients_of(const Call& c, int& first, int& end);
 
   uint32_t site_of(const Call& c);
-  /// What is known of `x` if a watched op wrote it last and saw all of it; null: nothing.
-  const Written* known(const Tensor& x) const;
+  /// What is known of `x` if a watched op wrote it last and saw all of it, or with `partly` also part of its elements; null: nothing.
+  const Written* known(const Tensor& x, bool partly = false) const;
   /// Whether `x` is what `site` made last, or is about to overwrite.
   bool wrote_last(const Tensor& x, uint32_t site) const;
   /// Notes that backward() was called on `t`.

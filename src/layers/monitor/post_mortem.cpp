@@ -110,7 +110,7 @@ Monitor::PostMortem Monitor::post_mortem() const {
       w.key("path").value(t.path).key("phase").value(t.phase).key("at").value(t.site).key("dtype").value(name_of(t.dtype));
       w.key("calls").value(t.calls).key("elements").value(t.elements).key("largest").value(t.largest).key("smallest").value(t.smallest);
       w.key("nan").value(t.nan).key("inf").value(t.inf).key("subnormal").value(t.subnormal);
-      w.key("first_step").value(t.first_step).key("last_step").value(t.last_step);
+      w.key("first_step").value(t.first_step).key("last_step").value(t.last_step).key("every").value(t.every);
       w.key("steps").begin_array();  // of steps_columns; the step that broke is in the results only
       if (const Series* s = m.sites[at].results[i].series.get())
         for (int k = s->size(); k-- > 0;) {
@@ -162,9 +162,9 @@ Monitor::PostMortem Monitor::post_mortem() const {
     const WatchedRow& r = m.ring[i % MonitorState::kRing];
     const Record t = m.record(r);
     char line[256];
-    std::snprintf(line, sizeof line, "  step %-6lld %-9s %-20.20s %-28.28s %-6s %10.3g to %-10.3g %u NaN, %u inf, %u subnormal of %lld\n",
+    std::snprintf(line, sizeof line, "  step %-6lld %-9s %-20.20s %-28.28s %-6s %10.3g to %-10.3g %u NaN, %u inf, %u subnormal of %lld%s\n",
                   static_cast<long long>(t.step), t.phase.c_str(), t.op.c_str(), t.path.empty() ? "-" : t.path.c_str(), name_of(t.dtype),
-                  t.smallest, t.largest, r.nan, r.inf, r.subnormal, static_cast<long long>(t.elements));
+                  t.smallest, t.largest, r.nan, r.inf, r.subnormal, static_cast<long long>(t.elements), r.every > 1 ? " seen, a part" : "");
     out.text += line;
   }
   out.text += "\n" + m.report() + "\n";

@@ -1,6 +1,7 @@
 // The Monitor that a program holds: texts and tables. Nothing here runs while an op runs, but for findings.
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "backend/float_bits.h"
 #include "base/symbol.h"
@@ -55,7 +56,8 @@ Monitor::Statistic MonitorState::statistic(const WatchedSite& s, int output) con
           int64_t(r.inf),
           int64_t(r.subnormal),
           r.first_step,
-          r.last_step};
+          r.last_step,
+          int64_t(r.every)};
 }
 
 Monitor::Record MonitorState::record(const WatchedRow& r) const {
@@ -74,7 +76,8 @@ Monitor::Record MonitorState::record(const WatchedRow& r) const {
           r.min_bits < f.inf - 1 ? magnitude_of(r.min_bits + 1, r.dtype) : 0,
           r.nan,
           r.inf,
-          r.subnormal};
+          r.subnormal,
+          int64_t(r.every)};
 }
 
 std::vector<Monitor::Finding> MonitorState::found_with(Severity severity) const {
@@ -127,6 +130,7 @@ std::string MonitorState::report() const {
     out += "\n  " + pad(name, 22) + pad(*s.path ? s.path : "-", 30) + pad(phase_name(s.phase), 10) + pad(name_of(r.dtype), 6) +
            pad(std::to_string(r.calls), 9) + pad(r.nan ? "nan" : r.inf ? "inf" : number(r.largest), 11) + pad(number(r.smallest), 11) + pad(number(lines[i].bits), 11) +
            std::to_string(r.nan) + "/" + std::to_string(r.inf) + "/" + std::to_string(r.subnormal);
+    if (r.every > 1) out += " in a part of 1/" + std::to_string(r.every) + " a step";
   }
   if (lines.size() > 20) out += "\n  ... and " + std::to_string(lines.size() - 20) + " more sites";
   return out;
@@ -147,6 +151,15 @@ Monitor::~Monitor() {
   state_->settle(true);
   delete state_;
 }
+void Monitor::pause() {
+  if (state_->paused || scope().monitor != state_) return;
+  if (state_->boards) state_->end_device_step();
+  scope().monitor = state_->above, state_->paused = true;
+}
+void Monitor::resume() {
+  if (std::exchange(state_->paused, false)) scope().monitor = state_;
+}
+bool Monitor::paused() const { return state_->paused; }
 void Monitor::step() { state_->begin_step(); }
 int64_t Monitor::current_step() const { return state_->step; }
 std::vector<Monitor::Finding> Monitor::findings() const {

@@ -17,6 +17,24 @@ struct Reading {
   uint32_t nan = 0, inf = 0, subnormal = 0, calls = 0;
 };
 
+/// What the last steps saw that looked at a part each: together they have seen everything.
+class Rotation {
+ public:
+  static constexpr uint32_t kMost = 64;
+  /// Takes in what a step saw that looked at one of `every` parts, and widens it to what the last `every` steps saw.
+  void hold(Reading& r, uint32_t every) {
+    high_[n_ % kMost] = r.high, low_[n_ % kMost] = r.low, ++n_;
+    for (uint32_t k = 1; k < every && k < n_ && k < kMost; ++k) {
+      const uint32_t i = (n_ - 1 - k) % kMost;
+      r.high = std::fmax(r.high, high_[i]), r.low = std::fmin(r.low, low_[i]);
+    }
+  }
+
+ private:
+  float high_[kMost], low_[kMost];
+  uint32_t n_ = 0;
+};
+
 /// A straight line through the last readings, by least squares over the step's number.
 struct Trend {
   int n = 0;              // readings that took part

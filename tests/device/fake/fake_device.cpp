@@ -20,6 +20,8 @@ namespace {
 
 constexpr size_t kRoom = size_t(1) << 30;
 
+void settle_freed(const void* p, size_t n);
+
 /// What a program asked for while the device recorded, and the memory that it got meanwhile.
 struct Recording {
   struct Step {
@@ -112,6 +114,7 @@ void end(Memory& m, Recording* r) {
   delete r;
 }
 void release(int, void* p, size_t bytes) {
+  settle_freed(p, bytes);
   Memory& m = memory();
   const std::lock_guard lock(m.mutex);
   const size_t n = Memory::rounded(bytes);
@@ -133,6 +136,7 @@ const char* copy(int, void* to, const void* from, size_t bytes, CopyWay way) {
     keep([to, from, bytes] { std::memmove(opened(to), opened(from), bytes); });
     return nullptr;
   }
+  if (way != CopyWay::to_host) settle_freed(to, bytes);
   std::memcpy(way == CopyWay::to_host ? static_cast<char*>(to) : opened(to),
               way == CopyWay::to_device ? static_cast<const char*>(from) : opened(from), bytes);
   return nullptr;
@@ -215,7 +219,9 @@ Collections& collections() {
   static Collections* const c = new Collections;
   return *c;
 }
+const char* settle(int, const void* begin, const void* end);
 const char* collect(int, void* to, void* from, size_t bytes, uint64_t* ticket) {
+  settle(0, nullptr, nullptr);
   Collections& c = collections();
   const std::lock_guard lock(c.mutex);
   char* const p = opened(from);
@@ -238,29 +244,116 @@ const char* collected(int, uint64_t ticket, bool wait, bool* made) {
   *made = c.made >= ticket;
   return nullptr;
 }
-/// Boards are no part of recordings.
-const char* observe(int, int n, const TensorView* x, BoardSlot* const* to) {
-  if (recording) return spoilt = "statistics while recording";
-  for (int t = 0; t < n; ++t) {
-    const TensorView& v = x[t];
-    if (!on_boards(v.dtype)) return "boards take no such dtype";
-    BoardSlot& slot = *reinterpret_cast<BoardSlot*>(opened(to[t]));
-    const FloatBits f = float_bits(v.dtype);
-    const auto size = int64_t(size_of(v.dtype));
-    for (int64_t i = 0; i < v.size(); ++i) {
-      int64_t rest = i, at = 0;
-      for (int k = v.rank() - 1; k >= 0; --k) at += rest % v.dim(k) * v.stride(k), rest /= v.dim(k);
-      uint64_t u = 0;
-      std::memcpy(&u, opened(static_cast<char*>(v.data) + at * size), size_t(size));
-      u &= f.magnitude;
-      slot.max_bits = std::max(slot.max_bits, u), slot.low_bits = std::max(slot.low_bits, ~(u - 1));
-      slot.nan += u > f.inf, slot.inf += u == f.inf, slot.subnormal += u - 1 < f.min_normal - 1;
+/// Passes are made as late as can be: what was overwritten meanwhile would be seen in them.
+struct Pass {
+  TensorView x;
+  Shape shape;
+  Strides strides;
+  BoardSlot* to;
+  Look look;
+  uint32_t every, phase;
+};
+struct Passes {
+  std::mutex mutex;
+  std::vector<Pass> waiting;
+  Pace pace;
+};
+Passes& passes() {
+  static Passes* const p = new Passes;
+  return *p;
+}
+/// Whether the elements lie without gaps, in whatever order.
+bool without_gaps(const TensorView& x) {
+  std::vector<std::pair<int64_t, int64_t>> axes;
+  for (int k = 0; k < x.rank(); ++k)
+    if (x.dim(k) != 1) axes.emplace_back(x.stride(k), x.dim(k));
+  std::sort(axes.begin(), axes.end());
+  int64_t next = 1;
+  for (const auto& [stride, extent] : axes) {
+    if (stride != next) return false;
+    next *= extent;
+  }
+  return true;
+}
+void run_pass(const Pass& p, bool alarm) {
+  BoardSlot& slot = *reinterpret_cast<BoardSlot*>(opened(p.to));
+  const FloatBits f = float_bits(p.x.dtype);
+  const auto size = int64_t(size_of(p.x.dtype)), in_block = kBlockBytes / size;
+  uint32_t every = alarm ? 1 : p.every, phase = p.phase;
+  const bool rest = p.look == Look::rest;
+  if (rest && slot.part == 0) return;
+  if (rest) every = uint32_t(slot.part), phase = uint32_t(slot.part >> 32), slot.whole = 1;
+  const int64_t packs = p.shape.numel() / (16 / size) * (16 / size);  // what is behind them is always looked at
+  for (int64_t i = 0; i < p.shape.numel(); ++i) {
+    if (const auto block = uint64_t(i / in_block); every > 1 && i < packs) {
+      if ((block % every == block_of_run(block / every, every, phase)) == rest) continue;
+    } else if (rest) {
+      continue;
     }
+    int64_t at = 0, left = i;
+    for (int k = p.shape.rank() - 1; k >= 0; --k) at += left % p.shape[k] * p.strides[k], left /= p.shape[k];
+    uint64_t u = 0;
+    std::memcpy(&u, opened(static_cast<char*>(p.x.data) + at * size), size_t(size));
+    u &= f.magnitude;
+    slot.max_bits = std::max(slot.max_bits, u), slot.low_bits = std::max(slot.low_bits, ~(u - 1));
+    slot.nan += u > f.inf, slot.inf += u == f.inf, slot.subnormal += u - 1 < f.min_normal - 1;
+    slot.seen += !rest;
+  }
+  if (every > 1 && !rest) slot.part = uint64_t(phase) << 32 | every;
+}
+/// Under the lock.
+void run_passes(Passes& p) {
+  bool alarm = false;
+  std::vector<const BoardSlot*> mine;
+  for (const Pass& w : p.waiting) mine.push_back(w.to);
+  for (uint32_t i = 0; p.pace.board && i < p.pace.used; ++i)
+    if (std::find(mine.begin(), mine.end(), p.pace.board + i) == mine.end())
+      alarm |= reinterpret_cast<BoardSlot*>(opened(p.pace.board + i))->nan > 0;
+  for (const Pass& w : p.waiting) run_pass(w, alarm);
+  p.waiting.clear();
+}
+const char* settle(int, const void* begin, const void* end) {
+  Passes& p = passes();
+  const std::lock_guard lock(p.mutex);
+  bool any = begin == nullptr;
+  for (const Pass& w : p.waiting) {  // dense, or what a view leaves out counts too
+    int64_t span = 1;
+    for (int k = 0; k < w.shape.rank(); ++k) span += (w.shape[k] - 1) * std::abs(w.strides[k]);
+    const auto* at = static_cast<const char*>(w.x.data);
+    any |= at < static_cast<const char*>(end) && static_cast<const char*>(begin) < at + span * int64_t(size_of(w.x.dtype));
+  }
+  if (any) run_passes(p);
+  return nullptr;
+}
+void settle_freed(const void* p, size_t n) { settle(0, p, static_cast<const char*>(p) + n); }
+void pace(int, const Pace& pace) {
+  const std::lock_guard lock(passes().mutex);
+  passes().pace = pace;
+}
+/// Boards are no part of recordings.
+const char* observe(int, int n, const TensorView* x, BoardSlot* const* to, Look look) {
+  if (recording) return spoilt = "statistics while recording";
+  Passes& p = passes();
+  const std::lock_guard lock(p.mutex);
+  for (int i = 0; i < n; ++i) {
+    if (!on_boards(x[i].dtype)) return "boards take no such dtype";
+    const bool dense = without_gaps(x[i]);
+    const uint32_t every = look == Look::part && dense ? every_of(x[i].size() * int64_t(size_of(x[i].dtype)), p.pace.every) : 1;
+    const auto same = [&](const Pass& w) { return look == Look::rest && w.to == to[i] && w.x.data == x[i].data; };
+    if (const auto at = std::find_if(p.waiting.begin(), p.waiting.end(), same); at != p.waiting.end()) {
+      at->every = 1;
+      continue;
+    }
+    // Blocks are counted in the order of memory.
+    Pass w{x[i], x[i].shape(), x[i].strides(), to[i], look, every, p.pace.phase & (every - 1)};
+    if (dense) w.shape = Shape{x[i].size()}, w.strides = Strides{1};
+    p.waiting.push_back(w);
   }
   return nullptr;
 }
 const char* forbid(int, const BoardSlot* board, int n, const uint32_t* slots, const float* also, float* word) {
   if (recording) return spoilt = "statistics while recording";
+  settle(0, nullptr, nullptr);
   const auto* b = reinterpret_cast<const BoardSlot*>(opened(board));
   bool bad = also && *reinterpret_cast<const float*>(opened(also)) != 0;
   for (int i = 0; i < n; ++i) bad |= b[slots[i]].nan + b[slots[i]].inf > 0;
@@ -274,7 +367,7 @@ const char* forbid(int, const BoardSlot* board, int n, const uint32_t* slots, co
 extern "C" __attribute__((visibility("default"))) const keel::DeviceDriver* keel_webgpu_driver() {
   using namespace keel;
   static DeviceKernels none;
-  none.observe = observe, none.forbid = forbid;
+  none.observe = observe, none.forbid = forbid, none.pace = pace, none.settle = settle;
   static DeviceDriver d;
   d.count = 1, d.build = build_id(), d.name = "webgpu";
   d.allocate = allocate, d.free = release, d.copy = copy;
