@@ -46,7 +46,8 @@ void CUPTIAPI take_buffer(CUcontext, uint32_t, uint8_t* buffer, size_t, size_t v
     if (r->kind == CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL || r->kind == CUPTI_ACTIVITY_KIND_KERNEL) {
       const auto* k = reinterpret_cast<const CUpti_ActivityKernel9*>(r);
       char shape[96];
-      std::snprintf(shape, sizeof shape, " <<<%d x %d x %d, %d x %d x %d>>>", k->gridX, k->gridY, k->gridZ, k->blockX, k->blockY, k->blockZ);
+      std::snprintf(shape, sizeof shape, " <<<%d x %d x %d, %d x %d x %d>>>", k->gridX, k->gridY, k->gridZ, k->blockX, k->blockY,
+                    k->blockZ);
       add(k->start, k->end, short_name(k->name), shape);
     } else if (r->kind == CUPTI_ACTIVITY_KIND_MEMCPY) {
       const auto* k = reinterpret_cast<const CUpti_ActivityMemcpy6*>(r);

@@ -13,7 +13,8 @@ struct ModelOptions {
   int64_t batch = 0, context = 0, image = 224, threads = 0, per_sample = 1;
   int64_t part = MonitorOptions().sample;
   double seconds = 5, clip = 0, budget = 0;
-  bool report = false, tiny = false, forward = false, small_stem = false, monitor = false, compile = false, as_json = false, autocast = false;
+  bool report = false, tiny = false, forward = false, small_stem = false, monitor = false, compile = false, as_json = false,
+       autocast = false;
 };
 
 /// What a network is fed with, and how its work is counted.
@@ -99,7 +100,8 @@ class ModelBench {
       watch->pause();
       const double without = w.units / sample();
       watch->resume();
-      if (!without_.empty()) added_.push_back(0.5 * (without + without_.back()) / rates_.back() - 1), control_.push_back(without_.back() / without - 1);
+      if (!without_.empty())
+        added_.push_back(0.5 * (without + without_.back()) / rates_.back() - 1), control_.push_back(without_.back() / without - 1);
       without_.push_back(without);
     }
     peak_ = memory_stats(where_).peak_in_use;
@@ -113,9 +115,11 @@ class ModelBench {
     const double median = quantile(rates_, 0.5), best = rates_.back(), spread = (quantile(rates_, 0.9) - quantile(rates_, 0.1)) / median;
     const int64_t batch = w.x.shape()[0];
     if (!o_.as_json && !added_.empty())
-      fmt::print("watched: {:+.2f} % of the time (quartiles {:+.2f} to {:+.2f}), unwatched against unwatched {:+.2f} % ({:+.2f} to {:+.2f}), {} pairs\n",
-                 100 * quantile(added_, 0.5), 100 * quantile(added_, 0.25), 100 * quantile(added_, 0.75), 100 * quantile(control_, 0.5),
-                 100 * quantile(control_, 0.25), 100 * quantile(control_, 0.75), added_.size());
+      fmt::print(
+          "watched: {:+.2f} % of the time (quartiles {:+.2f} to {:+.2f}), unwatched against unwatched {:+.2f} % ({:+.2f} to {:+.2f}), {} "
+          "pairs\n",
+          100 * quantile(added_, 0.5), 100 * quantile(added_, 0.25), 100 * quantile(added_, 0.75), 100 * quantile(control_, 0.5),
+          100 * quantile(control_, 0.25), 100 * quantile(control_, 0.75), added_.size());
     if (!o_.as_json) {
       fmt::print("{} {} on {}, {}, batch {}: median {:.1f} {}, best {:.1f}, spread {:.1f} %, {} samples, peak {:.2f} GiB\n", o_.model, kind,
                  to_string(where_), o_.dtype, batch, median, w.unit, best, 100 * spread, rates_.size(), double(peak_) / 0x1p30);
@@ -127,8 +131,9 @@ class ModelBench {
            {"autocast", o_.autocast}, {"compile", o_.compile}};
     if (loss) j["loss"] = *loss;
     if (!added_.empty())
-      j["watched_share"] = quantile(added_, 0.5), j["watched_share_low"] = quantile(added_, 0.25), j["watched_share_high"] = quantile(added_, 0.75),
-      j["control_share"] = quantile(control_, 0.5), j["control_low"] = quantile(control_, 0.25), j["control_high"] = quantile(control_, 0.75);
+      j["watched_share"] = quantile(added_, 0.5), j["watched_share_low"] = quantile(added_, 0.25),
+      j["watched_share_high"] = quantile(added_, 0.75), j["control_share"] = quantile(control_, 0.5),
+      j["control_low"] = quantile(control_, 0.25), j["control_high"] = quantile(control_, 0.75);
     fmt::print("{}\n", j.dump());
   }
 

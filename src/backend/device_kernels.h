@@ -46,8 +46,9 @@ constexpr uint32_t every_of(int64_t bytes, uint32_t most) {
 #ifdef __CUDACC__
 __host__ __device__
 #endif
-/// Which block of run `run`: not the same in neighbouring runs, or rows of many blocks would be seen in the same columns only.
-constexpr uint32_t block_of_run(uint64_t run, uint32_t every, uint32_t phase) {
+    /// Which block of run `run`: not the same in neighbouring runs, or rows of many blocks would be seen in the same columns only.
+    constexpr uint32_t
+    block_of_run(uint64_t run, uint32_t every, uint32_t phase) {
   return (phase + (uint32_t(run) * 0x9e3779b1u >> 16)) & (every - 1);
 }
 
@@ -67,6 +68,8 @@ struct DeviceKernels {
   /// Queues passes that were put off, where one of them looks at memory in [begin, end); all of them where `begin` is null. To be called
   /// before work that writes there.
   const char* (*settle)(int device, const void* begin, const void* end) = nullptr;
+  /// Milliseconds of the device between the copies that two of the last tickets of `collect` stand for, both of which have been made.
+  const char* (*elapsed)(int device, uint64_t from, uint64_t to, float* milliseconds) = nullptr;
 };
 
 /// The kernels of devices of a kind; filled from their library at the first call.

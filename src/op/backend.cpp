@@ -149,7 +149,8 @@ void watch_outputs(Call& c, const Tensors& out, Watch watch, Device d) {
   BoardSlot* to[kMost];
   int n = 0;
   const auto pass = [&] {
-    if (const char* wrong = n ? static_cast<const DeviceKernels*>(driver_of(d).kernels)->observe(d.index, n, views, to, Look::part) : nullptr)
+    if (const char* wrong =
+            n ? static_cast<const DeviceKernels*>(driver_of(d).kernels)->observe(d.index, n, views, to, Look::part) : nullptr)
       raise(about_call(Error(ErrorCode::device, wrong)));
     n = 0;
   };

@@ -171,7 +171,7 @@ Monitor::Finding Trainer::replay(const Tensor& x, const Tensor& y, const Generat
   Monitor::Finding f;
   {
     optimizer_.zero_grad();
-    Monitor again(MonitorOptions{.foretell = false, .shadow_every = 0});
+    Monitor again(MonitorOptions{.sample = 1, .foretell = false, .shadow_every = 0});  // everything, on devices too
     again.step();
     loss_(forward_(x), y).backward();
     again.step();

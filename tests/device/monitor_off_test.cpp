@@ -45,13 +45,19 @@ class MonitorOff : public DeviceTest {
 struct Asked {
   explicit Asked(Device d)
       : kernels(const_cast<DeviceKernels*>(static_cast<const DeviceKernels*>(driver_of(d).kernels))),
-        driver(const_cast<DeviceDriver*>(&driver_of(d))), kernels_before(*kernels), driver_before(*driver) {
+        driver(const_cast<DeviceDriver*>(&driver_of(d))),
+        kernels_before(*kernels),
+        driver_before(*driver) {
     count = 0, was = &kernels_before, was_driver = &driver_before;
-    kernels->observe = [](int i, int n, const TensorView* x, BoardSlot* const* to, Look look) { return ++count, was->observe(i, n, x, to, look); };
+    kernels->observe = [](int i, int n, const TensorView* x, BoardSlot* const* to, Look look) {
+      return ++count, was->observe(i, n, x, to, look);
+    };
     kernels->forbid = [](int i, const BoardSlot* b, int n, const uint32_t* s, const float* also, float* word) {
       return ++count, was->forbid(i, b, n, s, also, word);
     };
-    driver->collect = [](int i, void* to, void* from, size_t n, uint64_t* ticket) { return ++count, was_driver->collect(i, to, from, n, ticket); };
+    driver->collect = [](int i, void* to, void* from, size_t n, uint64_t* ticket) {
+      return ++count, was_driver->collect(i, to, from, n, ticket);
+    };
   }
   ~Asked() { *kernels = kernels_before, *driver = driver_before; }
   DeviceKernels* kernels;

@@ -199,6 +199,34 @@ TEST_F(MonitorOnDevice, GradientsAreSeenWhole) {
   }
 }
 
+/// A budget is held by looking at less, and then by watching fewer steps; and it is said.
+TEST_F(MonitorOnDevice, Budgets) {
+  if (d.type == DeviceType::cuda) GTEST_SKIP() << "needs a clock that counts passes only";
+  const auto run = [&](double budget, int steps, int64_t& seen, std::string& said) {
+    const Tensor x = ones({1 << 19}).to(d);
+    Monitor m({.budget = budget, .foretell = false});
+    for (int s = 0; s < steps; ++s) {
+      m.step();
+      sum(same_values(x));
+    }
+    m.step();
+    seen = 0;
+    int64_t losses = 0;
+    for (const auto& r : m.statistics()) (r.op == "cumsum" ? seen : losses) += r.op == "cumsum" ? r.elements : r.calls;
+    EXPECT_EQ(losses, steps);  // small results are seen at every step
+    EXPECT_TRUE(m.findings().empty());
+    said = m.report().substr(0, m.report().find('\n'));
+    return double(seen) / (double(steps) * (1 << 19));
+  };
+  int64_t seen;
+  std::string said;
+  const double all = run(0, 20, seen, said), some = run(0.3, 70, seen, said), few = run(0.02, 200, seen, said);
+  EXPECT_EQ(all, 0.25);  // 2 MB: one block in 4
+  EXPECT_LT(some, 0.25);
+  EXPECT_LT(few, 0.6 * some);
+  EXPECT_NE(said.find("th step as a whole"), std::string::npos) << said;
+}
+
 /// Copies take over what is known of their source, where they are of all of it.
 TEST_F(MonitorOnDevice, Copies) {
   const auto seen = [&](Device where) {

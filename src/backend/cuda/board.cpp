@@ -27,7 +27,7 @@ const char* collect(int device, void* to, void* from, size_t bytes, uint64_t* ti
   Arrivals& a = arrivals(device);
   const std::lock_guard lock(a.mutex);
   cudaEvent_t& event = a.made[(a.tickets + 1) % kKept];
-  cudaError_t e = event ? cudaSuccess : cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
+  cudaError_t e = event ? cudaSuccess : cudaEventCreate(&event);
   if (e == cudaSuccess) e = cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, s);
   if (e == cudaSuccess) e = cudaMemsetAsync(from, 0, bytes, s);
   if (e == cudaSuccess) e = cudaEventRecord(event, s);
@@ -43,6 +43,13 @@ const char* collected(int device, uint64_t ticket, bool wait, bool* made) {
   if (e != cudaErrorNotReady) return text_of(e, "waiting for statistics");
   cudaGetLastError();
   return nullptr;
+}
+
+const char* elapsed(int device, uint64_t from, uint64_t to, float* milliseconds);
+const char* elapsed(int device, uint64_t from, uint64_t to, float* milliseconds) {
+  if (const cudaError_t e = ready(device)) return text_of(e, "setting up the device");
+  const Arrivals& a = arrivals(device);
+  return text_of(cudaEventElapsedTime(milliseconds, a.made[from % kKept], a.made[to % kKept]), "timing a step");
 }
 
 }  // namespace keel::cuda

@@ -129,8 +129,7 @@ __global__ void __launch_bounds__(kThreads, kResident) observe_list(const __grid
 template <class T>
 __global__ void __launch_bounds__(kThreads) observe_strided(int64_t n, DeviceWalk<1> w, const T* x, BoardSlot* to) {
   Tally<T> seen;
-  if (blockIdx.x == 0 && threadIdx.x == 0)
-    atomicAdd(reinterpret_cast<unsigned long long*>(&to->seen), static_cast<unsigned long long>(n));
+  if (blockIdx.x == 0 && threadIdx.x == 0) atomicAdd(reinterpret_cast<unsigned long long*>(&to->seen), static_cast<unsigned long long>(n));
   for (int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x; i < n; i += int64_t(gridDim.x) * kThreads) {
     int64_t at[1];
     offsets_of(w, i, at);
@@ -234,7 +233,8 @@ const char* observe(int device, int n, const TensorView* x, BoardSlot* const* to
       const DeviceWalk<1> d(walk, size);
       Floats::call(x[i].dtype, [&](auto t) {
         using T = decltype(t);
-        observe_strided<T><<<unsigned(std::min(most, ceil_div(size, kThreads))), kThreads, 0, stream_of(device)>>>(size, d, x[i].ptr<T>(), to[i]);
+        observe_strided<T>
+            <<<unsigned(std::min(most, ceil_div(size, kThreads))), kThreads, 0, stream_of(device)>>>(size, d, x[i].ptr<T>(), to[i]);
       });
       wrong = text(launched());
       continue;

@@ -51,7 +51,7 @@ struct DeviceBoards {
   };
   struct Event {
     enum Kind : uint8_t { call, update, root, end } kind = call;
-    bool first = false, recording = false, into = false, into_weight = false, guarded = false;
+    bool first = false, recording = false, into = false, into_weight = false, guarded = false, light = false;
     int64_t step = 0, epoch = 0;
     int32_t board = -1;  // -1: it needs no numbers
     uint64_t part = 0;
@@ -74,10 +74,21 @@ struct DeviceBoards {
     const DeviceDriver* driver = nullptr;
     const DeviceKernels* kernels = nullptr;
     BoardSlot* slots = nullptr;  // on the device; the same address as long as the monitor lives
-    uint32_t used = 1;  // slot 0 is the passes' own
+    uint32_t used = 1;           // slot 0 is the passes' own
     uint64_t part = 1;
     std::deque<Part> under_way;
     std::vector<BoardSlot*> spare;
+  };
+  /// How long steps take on the device, with and without: the times between the collections at their ends.
+  struct Laps {
+    struct End {
+      uint64_t ticket;  // 0: nothing was collected
+      bool light, counts;
+    };
+    std::deque<End> ends;
+    std::vector<float> with, without;  // milliseconds
+    uint64_t steps = 0;
+    bool settled = false;  // the last decision was to leave it
   };
   /// What is known of a storage while calls are made.
   struct Known {
@@ -128,6 +139,7 @@ struct DeviceBoards {
   std::unordered_map<const Storage*, Known> known;
   std::unordered_map<const Storage*, Outside> outside;  // by stand-in
   Late late;
+  Laps laps;
   bool step_open = false;      // something was queued since the last end of a step
   const Event* now = nullptr;  // being booked
   const Part* numbers = nullptr;
@@ -135,6 +147,7 @@ struct DeviceBoards {
   ~DeviceBoards();
   int board_of(Device d);
   void watch(MonitorState& m, Call& c, int at_board, uint32_t at, bool first, Tensors& out);
+  void run_unwatched(Call& c, Board& b, Tensors& out);
   void look(const MonitorState& m, const Tensor& t, StatSlot& slot) const;
   const char* flush(Board& b, bool& full);
   void make_room(MonitorState& m, Board& b, size_t slots);
@@ -144,7 +157,7 @@ struct DeviceBoards {
   Tensor guard(Call& c, Board& b, Event& e);
   void watch_weights(const Call& c, Board& b, Event& e);
   void pass(Board& b, const Tensor& t, uint32_t slot, Look look);
-  void set_pace(const MonitorState& m, Board& b) { b.kernels->pace(b.d.index, {m.device_every(), m.rotation, b.slots, b.used}); }
+  void set_pace(const MonitorState& m, Board& b) { b.kernels->pace(b.d.index, {m.device_every(), m.looks, b.slots, b.used}); }
   void settle_memory(Board& b, const Tensor& t);
   void see_rest(const Call& c, Board& b, int first, int end);
   /// What a slot about `count` elements says; the count that it gives is of those that were looked at.
@@ -315,6 +328,38 @@ void DeviceBoards::watch_weights(const Call& c, Board& b, Event& e) {
   }
 }
 
+/// A call of a step that is watched in part. What it writes is known from then on, though not what it holds.
+void DeviceBoards::run_unwatched(Call& c, Board& b, Tensors& out) {
+  const auto is_written = [&](int i) { return arg_of(c.op, i).written && counts(c.in[i], b.d); };
+  for (int i = 0; i < c.in.size(); ++i)
+    if (arg_of(c.op, i).written) settle_memory(b, c.in[i]);
+  if (c.into) settle_memory(b, *c.into);
+  {
+    const ScopeGuard keep;
+    if (c.into) c.scope.monitor = nullptr;
+    out = run_backend_on(b.d, c, {});
+  }
+  const auto forget = [&](const Tensor& t) {
+    Storage& s = *impl(t).storage;
+    if (!*s.writer) s.writer = c.op.name;
+    known.erase(&s);  // what was known of its values, too: it gets another stand-in
+    const Operand o = operand(t, b.d);
+    Known& k = known[&s];
+    k.writer = o.writer, k.version = o.version, k.describe(impl(t));
+  };
+  for (int i = 0; i < c.in.size(); ++i)
+    if (is_written(i)) forget(c.in[i]);
+  for (int i = 0; i < out.size(); ++i)
+    if (const Tensor& made = i == 0 && c.into ? *c.into : out[i]; counts(made, b.d)) forget(made);
+}
+
+/// Results that are watched in every step.
+static bool is_small(const Call& c) {
+  for (const Spec& s : c.out)
+    if (s.shape.unknown() || s.shape.numel() * int64_t(size_of(s.dtype)) > 4096) return false;
+  return true;
+}
+
 void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bool first, Tensors& out) {
   Board& b = *boards[size_t(at_board)];
   const OpDef& op = c.op;
@@ -325,6 +370,8 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
   if (known.size() > kMostKnown) known.clear(), outside.clear();
   step_open = true;
   set_pace(m, b);
+  const bool update = c.scope.phase == Phase::optimiser && MonitorState::is_update(op);
+  if (m.light && !first && !update && !is_small(c)) return run_unwatched(c, b, out);
 
   Event e;
   e.step = m.step, e.epoch = m.epoch, e.board = at_board, e.part = b.part, e.site = at, e.op = &op, e.first = first,
@@ -336,7 +383,7 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
     e.params = std::make_unique<std::byte[]>(op.params.size);
     std::memcpy(e.params.get(), c.params, op.params.size);
   }
-  const bool update = c.scope.phase == Phase::optimiser && MonitorState::is_update(op);
+  e.light = m.light;
   if (update) e.kind = Event::update;
   if (c.into) {
     const GradMeta* const g = impl(*c.into).grad;
@@ -489,9 +536,49 @@ void MonitorState::end_device_step() {
     }
     if (wrong) raise_device(wrong);
   }
+  if (options.budget > 0) {
+    const DeviceBoards::Board& b = *boards->boards[0];
+    const bool made = !b.under_way.empty() && b.under_way.back().id + 1 == b.part;
+    boards->laps.ends.push_back({made ? b.under_way.back().ticket : 0, light, ++boards->laps.steps > 3});
+  }
   DeviceBoards::Event e;
   e.kind = DeviceBoards::Event::end, e.step = step, e.epoch = epoch;
   boards->queue.push_back(std::move(e));
+}
+
+void MonitorState::govern_device() {
+  light = false;
+  if (!(options.budget > 0) || boards->boards.empty()) return;
+  DeviceBoards::Laps& l = boards->laps;
+  const DeviceBoards::Board& b = *boards->boards[0];
+  if (!b.kernels->elapsed) return;
+  for (bool made = true; made && l.ends.size() > 1;) {
+    const auto from = l.ends[0], to = l.ends[1];
+    if (from.ticket && to.ticket) {
+      if (b.driver->collected(b.d.index, to.ticket, false, &made) || !made) break;
+      float ms = 0;
+      if (to.counts && !b.kernels->elapsed(b.d.index, from.ticket, to.ticket, &ms)) (to.light ? l.without : l.with).push_back(ms);
+    }
+    l.ends.pop_front();
+  }
+  constexpr size_t kEnough = 8;
+  if (l.with.size() >= kEnough && l.without.size() >= kEnough) {
+    const auto median = [](std::vector<float>& v) {
+      std::nth_element(v.begin(), v.begin() + std::ptrdiff_t(v.size() / 2), v.end());
+      return double(v[v.size() / 2]);
+    };
+    const double without = median(l.without);
+    device_share = without > 0 ? std::max(0.0, median(l.with) / without - 1) / duty() : 0;
+    const uint32_t was = level;
+    if (device_share > options.budget && level < kMostLevels)
+      ++level;
+    else if (device_share < options.budget / 5 && level > 0)
+      --level;
+    l.settled = level == was, l.with.clear(), l.without.clear();
+  }
+  if (whole_steps || debug || l.steps < 3) return;
+  // Steps without, to compare with: every second one until it has settled, then few.
+  light = duty() > 1 ? rotation % duty() != 0 : rotation % (l.settled ? 16 : 2) == 1;
 }
 
 // ---- when numbers have arrived ----
@@ -615,6 +702,7 @@ void DeviceBoards::book(MonitorState& m, Event& e) {
   };
   for (const Operand& o : e.in)
     if (o.t.defined() && impl(o.t).device != cpu_device) restore(o);
+  m.light_booking = e.light;
   if (e.kind == Event::root) return m.root(e.in[0].t);
   if (e.kind == Event::end) {
     m.judge_step();
@@ -655,7 +743,8 @@ void DeviceBoards::book(MonitorState& m, Event& e) {
 
   if (e.first)
     for (int i = 0; i < c.in.size() && i < 2; ++i)
-      if (const Written* w = c.in[i].defined() && impl(c.in[i]).storage ? m.known(c.in[i], true) : nullptr) m.sites[e.site].from[i] = w->site;
+      if (const Written* w = c.in[i].defined() && impl(c.in[i]).storage ? m.known(c.in[i], true) : nullptr)
+        m.sites[e.site].from[i] = w->site;
   if (e.first && m.options.foretell) m.lint_call(c, e.site);
   if (m.sites[e.site].argument) m.look_at_argument(c, m.sites[e.site], e.site);
   if (e.kind == Event::update) {

@@ -191,7 +191,15 @@ void MonitorState::write_end() {
           .key("elements")
           .value(t.elements);
       w.key("largest").value(t.largest).key("smallest").value(t.smallest).key("nan").value(t.nan).key("inf").value(t.inf);
-      w.key("subnormal").value(t.subnormal).key("first_step").value(t.first_step).key("last_step").value(t.last_step).key("every").value(t.every).end_object();
+      w.key("subnormal")
+          .value(t.subnormal)
+          .key("first_step")
+          .value(t.first_step)
+          .key("last_step")
+          .value(t.last_step)
+          .key("every")
+          .value(t.every)
+          .end_object();
       write_line(log, std::move(line));
     }
 }

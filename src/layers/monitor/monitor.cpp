@@ -61,10 +61,11 @@ void place_of_first_bad(const Tensor& t, const char* role, std::string& text) {
 
 /// Whether `op` makes no NaN, or no infinity and no NaN, out of finite numbers.
 bool passes_on(const OpDef& op, bool nan) {
-  constexpr std::string_view neither[] = {"abs",    "assign",  "cast", "clamp", "concat",        "copy",    "flip",  "gather", "index",   "masked_fill", "max",
-                                          "maximum", "max_pool2d", "min", "minimum", "neg", "relayout", "relu", "relu_backward", "sigmoid", "softmax", "stack",
-                                          "tanh",   "where"};
-  constexpr std::string_view no_nan[] = {"add", "dropout", "gelu", "gelu_backward", "mean", "mul", "silu", "silu_backward", "square", "sub", "sum"};
+  constexpr std::string_view neither[] = {"abs",      "assign",      "cast",          "clamp",   "concat",     "copy",  "flip",    "gather",
+                                          "index",    "masked_fill", "max",           "maximum", "max_pool2d", "min",   "minimum", "neg",
+                                          "relayout", "relu",        "relu_backward", "sigmoid", "softmax",    "stack", "tanh",    "where"};
+  constexpr std::string_view no_nan[] = {"add",  "dropout",       "gelu",   "gelu_backward", "mean", "mul",
+                                         "silu", "silu_backward", "square", "sub",           "sum"};
   const std::string_view name = op.name;
   return std::find(std::begin(neither), std::end(neither), name) != std::end(neither) ||
          (nan && std::find(std::begin(no_nan), std::end(no_nan), name) != std::end(no_nan));
@@ -171,7 +172,7 @@ uint32_t MonitorState::device_every() const {
   if (whole_steps || debug) return 1;
   uint32_t e = 1;
   while (e < Rotation::kMost && int64_t(e) < options.sample) e *= 2;
-  return e;
+  return level ? std::min(4 * e, Rotation::kMost) : e;
 }
 
 const Written* MonitorState::known(const Tensor& t, bool partly) const {
@@ -180,8 +181,7 @@ const Written* MonitorState::known(const Tensor& t, bool partly) const {
   if (!s) return nullptr;
   const Written& w = written[place_of(s)];
   const bool fits = w.storage == s && w.writer == s->writer && w.version == s->version.load(std::memory_order_relaxed) &&
-                    (w.whole || (partly && w.all)) && w.offset == x.offset && w.dtype == x.spec.dtype &&
-                    w.size == x.spec.shape.numel();
+                    (w.whole || (partly && w.all)) && w.offset == x.offset && w.dtype == x.spec.dtype && w.size == x.spec.shape.numel();
   return fits ? &w : nullptr;
 }
 
@@ -330,6 +330,10 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
       inputs += "; " + role + ": " + (x.weak ? exact_number(read_double(x.data, x.spec.dtype)) : to_string(x.spec) + " " + range);
   }
   taint(c, out, i, nans ? TaintedStorages::nan : TaintedStorages::inf);
+  if (light_booking && !nan_in && !inf_in) {
+    whole_steps = kWholeSteps;
+    inputs += "; this step was watched in part, so that an op before it may be to blame";
+  }
   const bool made = nans ? !nan_in : !nan_in && !inf_in && any_input;
   if (made && unseen >= 0) {
     whole_steps = kWholeSteps;
@@ -340,7 +344,8 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
       uint32_t maker = w->site;
       uint8_t output_of = w->output;
       // Those before it that passed it on too, as far as each has one input.
-      for (int k = 0; k < 64 && passes_on(*sites[maker].op, nans > 0) && sites[maker].from[0] < sites.size() && sites[maker].from[1] == ~0u; ++k)
+      for (int k = 0; k < 64 && passes_on(*sites[maker].op, nans > 0) && sites[maker].from[0] < sites.size() && sites[maker].from[1] == ~0u;
+           ++k)
         if (const uint32_t above = sites[maker].from[0]; sites[above].op->out.size() == 1 && sites[above].results[0].every > 1)
           maker = above, output_of = 0;
         else
@@ -348,8 +353,9 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
       const WatchedSite& from = sites[maker];
       if (bad_site == ~uint32_t(0)) bad_site = maker, bad_output = output_of;
       return add_found(c, maker, output_of, nans ? kNan : kInf, false, nans ? double(NAN) : double(INFINITY), nans ? nans : infs,
-                       std::string(from.op->name) + " gave " + (nans ? "NaN" : "infinities") + " in a part of its result that was not looked at; " +
-                           c.op.name + ", which makes none of finite numbers, passed on " + std::to_string(nans ? nans : infs) + inputs);
+                       std::string(from.op->name) + " gave " + (nans ? "NaN" : "infinities") +
+                           " in a part of its result that was not looked at; " + c.op.name +
+                           ", which makes none of finite numbers, passed on " + std::to_string(nans ? nans : infs) + inputs);
     }
     inputs += "; of '" + std::string(role) + "' only a part was looked at, so that the op that wrote it may be to blame";
   }
@@ -429,6 +435,8 @@ void MonitorState::begin_step() {
   }
   ++step, ++rotation, last_site = 0;
   if (whole_steps) --whole_steps;
+  if (boards) govern_device();
+  looks += !light;
   step_ops = step_nan = step_inf = step_subnormal = 0, step_largest = 0;
   bad_site = ~uint32_t(0), backward_ran = updated = jump_seen = false;
   if (boards) settle(false, true);

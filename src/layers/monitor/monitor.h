@@ -102,7 +102,7 @@ struct Written {
   const Storage* storage = nullptr;
   const char* writer = nullptr;
   uint32_t version = 0, site = 0;
-  int64_t offset = 0, size = 0;  // elements of the tensor
+  int64_t offset = 0, size = 0;                       // elements of the tensor
   uint64_t elements = 0, max_bits = 0, min_bits = 0;  // those that were looked at
   DType dtype = DType::none;
   uint8_t output = 0;
@@ -191,6 +191,14 @@ struct MonitorState {
   uint32_t every = 1, rotation = 0;
   // devices: steps to come in which passes look at everything, because something broke where only a part was seen
   uint32_t whole_steps = 0;
+  uint32_t looks = 0;         // steps that passes took part in: which part they look at
+  uint32_t level = 0;         // how far the governor of devices has gone down
+  double device_share = -1;   // of a step's time, as it last measured; -1: never
+  bool light = false;         // this step is watched in what costs little
+  bool light_booking = false;  // the call that is being booked was made in such a step
+  static constexpr uint32_t kMostLevels = 5;
+  /// Of how many steps one is watched.
+  uint32_t duty() const { return level <= 1 ? 1 : 1u << (level - 1); }
   uint32_t device_every() const;
   std::FILE* log = nullptr;
   size_t logged = 0;  // findings written so far
@@ -229,6 +237,8 @@ struct MonitorState {
   /// True: `t` is on a device, and will be noted as the root in its turn.
   bool root_on_device(const Tensor& t);
   void end_device_step();
+  /// Takes in how long steps took on the device, with and without; decides how much the next one is watched.
+  void govern_device();
   /// Books what has arrived, in the order of the program; with `wait` everything that was queued. What break_on asks for is raised where
   /// `may_raise`, else by the next call that may.
   void settle(bool wait, bool may_raise = false);

@@ -102,6 +102,10 @@ std::string MonitorState::report() const {
   for (const Found& f : found) faults += f.about.severity == Severity::fault;
   std::string out = "monitor: " + std::to_string(step) + " steps, " + std::to_string(calls) + " results at " +
                     std::to_string(lines.size()) + " sites, " + std::to_string(faults) + " findings";
+  if (device_share >= 0) {
+    out += "; watching took " + number(100 * device_share) + " % of the device's time";
+    if (duty() > 1) out += ", every " + std::to_string(duty()) + "th step as a whole";
+  }
   int64_t shown = 0;
   for (const Found& f : found) {
     if (f.about.severity != Severity::fault) continue;

@@ -204,12 +204,14 @@ const char* finish(int, uint64_t ticket) {
 
 // ---- boards ----
 
+double clock_ms = 0;  // a step takes a millisecond, and passes one for each MB that they look at
 /// Copies of boards are delivered as late as can be: when somebody waits, or asks for the third time. Until then what is read there makes no sense.
 struct Collections {
   struct Copy {
     void* to;
     std::vector<char> bytes;
     int asked = 0;
+    double at = 0;  // the device's clock, in milliseconds
   };
   std::mutex mutex;
   std::vector<Copy> copies;
@@ -225,7 +227,7 @@ const char* collect(int, void* to, void* from, size_t bytes, uint64_t* ticket) {
   Collections& c = collections();
   const std::lock_guard lock(c.mutex);
   char* const p = opened(from);
-  c.copies.push_back({to, std::vector<char>(p, p + bytes)});
+  c.copies.push_back({to, std::vector<char>(p, p + bytes), 0, clock_ms += 1});
   std::memset(p, 0, bytes);
   std::memset(to, 0xa5, bytes);
   *ticket = c.copies.size();
@@ -244,6 +246,14 @@ const char* collected(int, uint64_t ticket, bool wait, bool* made) {
   *made = c.made >= ticket;
   return nullptr;
 }
+const char* elapsed(int, uint64_t from, uint64_t to, float* milliseconds) {
+  Collections& c = collections();
+  const std::lock_guard lock(c.mutex);
+  if (from == 0 || to > c.made) return "there was no such copy, or it has not been made";
+  *milliseconds = float(c.copies[to - 1].at - c.copies[from - 1].at);
+  return nullptr;
+}
+
 /// Passes are made as late as can be: what was overwritten meanwhile would be seen in them.
 struct Pass {
   TensorView x;
@@ -284,21 +294,28 @@ void run_pass(const Pass& p, bool alarm) {
   if (rest && slot.part == 0) return;
   if (rest) every = uint32_t(slot.part), phase = uint32_t(slot.part >> 32), slot.whole = 1;
   const int64_t packs = p.shape.numel() / (16 / size) * (16 / size);  // what is behind them is always looked at
-  for (int64_t i = 0; i < p.shape.numel(); ++i) {
+  const char* const data = opened(p.x.data);
+  uint64_t looked = 0;
+  const int64_t n = p.shape.numel();
+  for (int64_t i = 0; i < n; ++i) {
     if (const auto block = uint64_t(i / in_block); every > 1 && i < packs) {
       if ((block % every == block_of_run(block / every, every, phase)) == rest) continue;
     } else if (rest) {
       continue;
     }
-    int64_t at = 0, left = i;
-    for (int k = p.shape.rank() - 1; k >= 0; --k) at += left % p.shape[k] * p.strides[k], left /= p.shape[k];
+    int64_t at = i, left = i;
+    if (p.shape.rank() != 1) at = 0;
+    for (int k = p.shape.rank() - 1; k >= 0 && p.shape.rank() != 1; --k) at += left % p.shape[k] * p.strides[k], left /= p.shape[k];
+    if (p.shape.rank() == 1) at *= p.strides[0];
+    const char* const from = data + at * size;
     uint64_t u = 0;
-    std::memcpy(&u, opened(static_cast<char*>(p.x.data) + at * size), size_t(size));
+    size == 2 ? std::memcpy(&u, from, 2) : size == 4 ? std::memcpy(&u, from, 4) : std::memcpy(&u, from, 8);
     u &= f.magnitude;
     slot.max_bits = std::max(slot.max_bits, u), slot.low_bits = std::max(slot.low_bits, ~(u - 1));
     slot.nan += u > f.inf, slot.inf += u == f.inf, slot.subnormal += u - 1 < f.min_normal - 1;
-    slot.seen += !rest;
+    ++looked;
   }
+  slot.seen += rest ? 0 : looked, clock_ms += double(looked) * double(size) * 1e-6;
   if (every > 1 && !rest) slot.part = uint64_t(phase) << 32 | every;
 }
 /// Under the lock.
@@ -367,7 +384,7 @@ const char* forbid(int, const BoardSlot* board, int n, const uint32_t* slots, co
 extern "C" __attribute__((visibility("default"))) const keel::DeviceDriver* keel_webgpu_driver() {
   using namespace keel;
   static DeviceKernels none;
-  none.observe = observe, none.forbid = forbid, none.pace = pace, none.settle = settle;
+  none.observe = observe, none.forbid = forbid, none.pace = pace, none.settle = settle, none.elapsed = elapsed;
   static DeviceDriver d;
   d.count = 1, d.build = build_id(), d.name = "webgpu";
   d.allocate = allocate, d.free = release, d.copy = copy;
