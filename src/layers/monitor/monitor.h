@@ -191,10 +191,10 @@ struct MonitorState {
   uint32_t every = 1, rotation = 0;
   // devices: steps to come in which passes look at everything, because something broke where only a part was seen
   uint32_t whole_steps = 0;
-  uint32_t looks = 0;         // steps that passes took part in: which part they look at
-  uint32_t level = 0;         // how far the governor of devices has gone down
-  double device_share = -1;   // of a step's time, as it last measured; -1: never
-  bool light = false;         // this step is watched in what costs little
+  uint32_t looks = 0;          // steps that passes took part in: which part they look at
+  uint32_t level = 0;          // how far the governor of devices has gone down
+  double device_share = -1;    // of a step's time, as it last measured; -1: never
+  bool light = false;          // this step is watched in what costs little
   bool light_booking = false;  // the call that is being booked was made in such a step
   static constexpr uint32_t kMostLevels = 5;
   /// Of how many steps one is watched.
