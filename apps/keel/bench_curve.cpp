@@ -57,9 +57,9 @@ int bench_curve(const CurveOptions& o) {
   if (!o.weights.empty()) net.load_state_dict(load(o.weights));
   net.to(where);
   const bool low = o.dtype == "bf16";
-  if (low) net.to(bf16);
   auto [matrices, vectors] = optim::split_by_rank(net.parameters());
   optim::AdamW opt({{.params = matrices, .weight_decay = 0.1}, {.params = vectors, .weight_decay = 0.0}}, {.lr = o.lr, .master_weights = low});
+  if (low) net.to(bf16);  // after the optimiser has seen all their digits
   const auto train = [&](const Tensors& in) {
     opt.zero_grad();
     const Tensor loss = cross_entropy(net(in[0]), in[1]);

@@ -29,8 +29,10 @@ class ModelBench {
   explicit ModelBench(const ModelOptions& o)
       : o_(o), where_(device(o.device)), low_(o.dtype == "f32" ? DType::none : o.dtype == "f16" ? f16 : bf16) {}
 
+  /// Lowers the weights where it should: the optimiser has seen all their digits by now.
   template <class Net, class Opt>
   void train(Net& net, Opt&& opt, const Work& w) {
+    if (masters()) net.to(low_);
     optim::GradScaler scaler({.enabled = low_ == f16});
     const bool cast = low_ != DType::none && !masters();
     Work at = w;
@@ -61,16 +63,11 @@ class ModelBench {
     report(net, w, "forward", std::nullopt);
   }
   Device where() const { return where_; }
-  /// Before the optimiser takes its parameters: bf16 weights, whose masters the optimiser holds, unless autocast lowers the ops. With f16 it
-  /// always does: gradients of f16 weights have no room for a loss scale.
-  template <class Net>
-  bool lower(Net& net) const {
-    if (masters()) net.to(low_);
-    return masters();
-  }
+  /// Whether weights are bf16, with f32 masters in the optimiser, unless autocast lowers the ops. With f16 it always does: gradients of f16
+  /// weights have no room for a loss scale.
+  bool masters() const { return low_ == bf16 && !o_.autocast; }
 
  private:
-  bool masters() const { return low_ == bf16 && !o_.autocast; }
   /// Gives what the last step gave.
   template <class F>
   Tensor measure(const Work& w, F step) {
@@ -155,9 +152,8 @@ void bench_gpt2(const ModelOptions& o, ModelBench& b) {
   const auto ids = [&] { return randint(0, c.vocab, {batch, t}).to(b.where()); };
   const Work w{ids(), ids(), double(batch * t), "tokens/s"};
   if (o.forward) return b.forward(net, w);
-  const bool masters = b.lower(net);
   auto [matrices, vectors] = optim::split_by_rank(net.parameters());
-  b.train(net, optim::AdamW({{.params = matrices, .weight_decay = 0.1}, {.params = vectors, .weight_decay = 0.0}}, {.lr = 6e-4, .master_weights = masters}), w);
+  b.train(net, optim::AdamW({{.params = matrices, .weight_decay = 0.1}, {.params = vectors, .weight_decay = 0.0}}, {.lr = 6e-4, .master_weights = b.masters()}), w);
 }
 
 void bench_resnet50(const ModelOptions& o, ModelBench& b) {
@@ -170,8 +166,7 @@ void bench_resnet50(const ModelOptions& o, ModelBench& b) {
   const Tensor x = randn({batch, 3, size, size}).channels_last();
   const Work w{x.to(b.where()), randint(0, c.classes, {batch}).to(b.where()), double(batch), "images/s"};
   if (o.forward) return b.forward(net, w);
-  const bool masters = b.lower(net);
-  b.train(net, optim::SGD(net.parameters(), {.lr = 0.1, .momentum = 0.9, .weight_decay = 5e-4, .master_weights = masters}), w);
+  b.train(net, optim::SGD(net.parameters(), {.lr = 0.1, .momentum = 0.9, .weight_decay = 5e-4, .master_weights = b.masters()}), w);
 }
 
 void bench_bert(const ModelOptions& o, ModelBench& b) {

@@ -99,8 +99,8 @@ int fit_images(Model& net, const TrainOptions& o, const ImageSets& sets) {
   data::Loader batches(sets.train, {.batch_size = o.batch, .shuffle = true, .workers = 1}), held_out(sets.test, {.batch_size = 500});
   net.to(device(o.device));
   const bool low = o.dtype == "bf16";
-  if (low) net.to(bf16);
   optim::Adam opt(net.parameters(), {.lr = o.lr, .master_weights = low});
+  if (low) net.to(bf16);
   train::Trainer trainer(net, opt, nn::CrossEntropyLoss());
   if (o.resume) trainer.resume(o.out);
   train::FitOptions fit{.epochs = o.epochs, .run_dir = o.out, .monitor = watch(o), .progress = !o.no_progress && !o.json_lines, .compile = o.compile, .checkpoint_steps = o.checkpoint_steps};

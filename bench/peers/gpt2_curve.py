@@ -4,10 +4,12 @@
   gpt2_curve.py --tokens-out FILE --text FILE --bpe FILE     encodes a text (r50k_base.tiktoken) once, for a machine without a tokenizer
   gpt2_curve.py --keel build/release/apps/keel/keel --tokens FILE [--device cuda] [--dtype bf16] [--tiny]
 
-PyTorch trains with f32 weights (bf16: under autocast), Keel with f32 weights, or bf16 weights and f32 masters. Both: AdamW 6e-4 after 20 steps of
+PyTorch trains with f32 weights (bf16: under autocast), Keel with f32 weights, or bf16 weights and f32 masters. Both: AdamW, --lr (6e-4) after 20 steps of
 warm-up, decay 0.1 of matrices, norm clipped at 1. Prints the largest and the mean distance of the losses, relative, and with --json every step.
+With --control PyTorch runs once more with the rows of each batch in the opposite order, which changes nothing but the order of sums: how far it
+strays from itself is what rounding alone does.
 """
-import argparse, json, math, subprocess, sys, tempfile
+import argparse, copy, json, math, subprocess, sys, tempfile
 import numpy as np
 
 
@@ -81,19 +83,19 @@ def build(torch, sizes):
     return Gpt(*sizes)
 
 
-def torch_curve(torch, net, tokens, o, context):
+def torch_curve(torch, net, tokens, o, context, reverse=False):
     net = net.to(o.device)
     decayed = [p for p in net.parameters() if p.dim() > 1]
     others = [p for p in net.parameters() if p.dim() < 2]
-    opt = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}], lr=6e-4)
+    opt = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}], lr=o.lr)
     tokens = torch.from_numpy(tokens.astype(np.int64))
     starts, losses = len(tokens) - context - 1, []
     for step in range(o.steps):
-        at = [((step * o.batch + r) * context) % starts for r in range(o.batch)]
+        at = [((step * o.batch + r) * context) % starts for r in range(o.batch)][::-1 if reverse else 1]
         x = torch.stack([tokens[a:a + context] for a in at]).to(o.device)
         y = torch.stack([tokens[a + 1:a + context + 1] for a in at]).to(o.device)
         for g in opt.param_groups:
-            g["lr"] = 6e-4 * min(1.0, (step + 1) / 20)
+            g["lr"] = o.lr * min(1.0, (step + 1) / 20)
         opt.zero_grad(set_to_none=True)
         with torch.autocast(o.device, torch.bfloat16, enabled=o.dtype == "bf16"):
             logits = net(x)
@@ -105,12 +107,18 @@ def torch_curve(torch, net, tokens, o, context):
     return losses
 
 
+def apart(prefix, curve, peer):
+    share = [abs(a - b) / b if a is not None and math.isfinite(a) and math.isfinite(b) else math.inf for a, b in zip(curve, peer, strict=True)]
+    return {prefix + "largest_percent": 100 * max(share), prefix + "at_step": int(np.argmax(share)), prefix + "mean_percent": 100 * float(np.mean(share))}
+
+
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("--text"), a.add_argument("--bpe"), a.add_argument("--tokens-out")
     a.add_argument("--keel"), a.add_argument("--tokens")
     a.add_argument("--device", default="cpu"), a.add_argument("--dtype", default="f32", choices=["f32", "bf16"])
     a.add_argument("--steps", type=int, default=200), a.add_argument("--batch", type=int, default=4), a.add_argument("--seed", type=int, default=0)
+    a.add_argument("--lr", type=float, default=6e-4), a.add_argument("--control", action="store_true")
     a.add_argument("--tiny", action="store_true"), a.add_argument("--compile", action="store_true"), a.add_argument("--json", action="store_true")
     o = a.parse_args()
     if o.tokens_out:
@@ -125,19 +133,22 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         write_safetensors(f"{folder}/init.safetensors", net.state_dict())
         command = [o.keel, "bench", "curve", "--tokens", o.tokens, "--weights", f"{folder}/init.safetensors", "--device", o.device, "--dtype", o.dtype,
-                   "--steps", str(o.steps), "--batch", str(o.batch), "--json"] + ["--tiny"] * o.tiny + ["--compile"] * o.compile
+                   "--steps", str(o.steps), "--batch", str(o.batch), "--lr", str(o.lr), "--json"] + ["--tiny"] * o.tiny + ["--compile"] * o.compile
         ran = subprocess.run(command, capture_output=True, text=True)
     if ran.returncode:
         sys.exit(f"keel failed: {ran.stderr.strip()}")
     sys.stderr.write(ran.stderr)
     keel = [json.loads(line)["loss"] for line in ran.stdout.splitlines()]
+    again = copy.deepcopy(net)
     peer = torch_curve(torch, net, tokens, o, sizes[1])
-    apart = [abs(k - p) / p if k is not None and math.isfinite(p) else math.inf for k, p in zip(keel, peer, strict=True)]
+    result = {"name": "gpt2_curve", "dtype": o.dtype, "device": o.device, "steps": o.steps, "batch": o.batch, "lr": o.lr, "first": keel[0], "last": keel[-1],
+              "last_torch": peer[-1], **apart("", keel, peer)}
+    if o.control:
+        result |= apart("control_", torch_curve(torch, again, tokens, o, sizes[1], reverse=True), peer)
     if o.json:
         for i, (k, p) in enumerate(zip(keel, peer)):
             print(json.dumps({"step": i, "keel": k, "torch": p}))
-    print(json.dumps({"name": "gpt2_curve", "dtype": o.dtype, "device": o.device, "steps": o.steps, "batch": o.batch, "first": keel[0], "last": keel[-1],
-                      "last_torch": peer[-1], "largest_percent": 100 * max(apart), "at_step": int(np.argmax(apart)), "mean_percent": 100 * float(np.mean(apart))}))
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
 #include "keel/optim/optimizer.h"
 
+#include <utility>
+
 #include "core/impl.h"
 #include "core/scope.h"
 #include "keel/autograd.h"
 #include "keel/error.h"
+#include "keel/ops/cast.h"
 #include "keel/ops/creation.h"
+#include "keel/ops/elementwise.h"
 #include "op/scope.h"
 #include "optim/state.h"
 
@@ -65,10 +69,21 @@ Tensor state_like(const Tensor& p) {
 
 bool has_gradient(const Tensor& p) { return impl(p).grad && impl(p).grad->grad.defined(); }
 
-/// The state tensor of a parameter, made or converted where it does not fit the parameter, which may have been moved or cast. A master begins as the parameter is.
-const Tensor& fitting(Tensor& t, const Tensor& p, bool master) {
+/// What a master begins with: the parameter, but with the digits that a cast since it was given to the optimiser cut off. Where it was written
+/// in between, it differs from that cast, and counts as it is.
+Tensor first_master(const Tensor& given, const Tensor& p) {
+  Tensor m = state_like(p);
+  m.copy_(p);
+  if (!given.defined()) return m;
+  const Tensor wide = given.to(m.dtype()).to(p.device());
+  m.copy_(where(wide.to(p.dtype()) == p, wide, m));
+  return m;
+}
+
+/// The state tensor of a parameter, made or converted where it does not fit the parameter, which may have been moved or cast.
+const Tensor& fitting(Tensor& t, const Tensor& p) {
   Untraced off;
-  if (!t.defined()) t = state_like(p), master ? void(t.copy_(p)) : void();
+  if (!t.defined()) t = state_like(p);
   else if (const TensorImpl& x = impl(p); impl(t).spec.dtype != state_dtype(x.spec.dtype) || impl(t).device != x.device) t = t.to(state_dtype(x.spec.dtype)).to(x.device);
   return t;
 }
@@ -94,12 +109,17 @@ void step_group(const OptimizerState& s, Group& g, bool masters, const Tensor& s
   for (int64_t i = 0; i < n; ++i)
     if (takes(g.parameters[i])) in.push_back(&impl(g.parameters[i]).grad->grad);
   bool counts = s.rule->always_counts;
+  for (int64_t i = 0; masters && i < n; ++i)
+    if (Tensor& m = g.states[detail::kStates - 1][size_t(i)]; takes(g.parameters[i]) && !m.defined()) {
+      Untraced off;
+      m = first_master(std::exchange(g.given[size_t(i)], Tensor()), g.parameters[i]);
+    }
   for (int k = 0; k < detail::kStates; ++k) {
     const bool master = k == detail::kStates - 1;
     if (master ? !masters : !s.uses(k, g)) continue;
     counts |= !master;
     for (int64_t i = 0; i < n; ++i)
-      if (takes(g.parameters[i])) in.push_back(&fitting(g.states[k][size_t(i)], g.parameters[i], master));
+      if (takes(g.parameters[i])) in.push_back(&fitting(g.states[k][size_t(i)], g.parameters[i]));
   }
   for (int64_t i = 0; counts && i < n; ++i)
     if (takes(g.parameters[i])) in.push_back(&fitting_count(g.steps[size_t(i)], g.parameters[i]));
@@ -146,6 +166,7 @@ void Optimizer::add_group(const Tensors& parameters, std::initializer_list<doubl
     for (const Group& other : s.groups) twice = twice || is_p(other.parameters);
     if (twice) raise(Error(ErrorCode::value, at + " is given twice").op(s.rule->name).arg("parameter", to_string(impl(p).spec)).hint("Module::parameters() lists tied parameters once"));
     g.parameters.push_back(p);
+    g.given.push_back((s.flags & detail::kMaster) && !is_low(p) ? p.detach() : Tensor());
   }
   for (auto& list : g.states) list.resize(size_t(g.parameters.size()));
   g.steps.resize(size_t(g.parameters.size()));
@@ -314,6 +335,7 @@ void Optimizer::load_state_dict(const StateDict& d) {
       t.copy_(l.states[j]->to(t.device()));
     }
     step = Tensor();
+    if (l.states[detail::kStates - 1]) l.group->given[l.i] = Tensor();
     if (!l.step && !any) continue;
     step = full(Shape(), l.step ? l.step->item() : 1.0, {.dtype = f64});  // a momentum buffer without a count, as PyTorch saves it, has seen a step
   }

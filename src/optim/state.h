@@ -41,6 +41,7 @@ struct Group {
   Tensor hyper;                   // f64, one entry a setting
   std::vector<Tensor> states[kStates];  // one a parameter; undefined before its first step
   std::vector<Tensor> steps;      // f64, 0-d
+  std::vector<Tensor> given;      // with masters: the memory of wide parameters as they came in, until a master is made of it
   double* values() { return hyper.data<double>(); }
 };
 

@@ -308,6 +308,27 @@ TEST(OptimMaster, KeepsUpdatesThatThePlainParameterLoses) {
   EXPECT_NEAR(p[0].astype(f32).item(), 0.9, 0.004);
   EXPECT_EQ(q[0].astype(f32).item(), 1);  // each update is less than half the distance to the next number
 }
+TEST(OptimMaster, BeginsWithAllDigitsOfWeightsThatWereCastAfterwards) {
+  for (const DType low : {bf16, f16}) {
+    nn::Linear net(16, 8), wide = nn::clone(net);
+    const Tensor start = net.weight.detach().clone();
+    optim::AdamW opt(net.parameters(), {.lr = 1e-6, .weight_decay = 0, .master_weights = true}), plain(wide.parameters(), {.lr = 1e-6, .weight_decay = 0});
+    net.to(low);
+    {
+      NoGrad off;
+      net.weight[{0, 0}].fill_(3);  // written since: that counts
+      wide.weight[{0, 0}].fill_(3);
+    }
+    for (int i = 0; i < 3; ++i) {
+      const Tensor g = randn({8, 16}).astype(low), h = randn({8}).astype(low);
+      net.weight.set_grad(g), net.bias.set_grad(h), wide.weight.set_grad(g.astype(f32)), wide.bias.set_grad(h.astype(f32));
+      opt.step(), plain.step();
+    }
+    ASSERT_FALSE(array_equal(start.astype(low).astype(f32), start));
+    EXPECT_TRUE(array_equal(opt.state_dict()["state.0.master"], wide.weight)) << name_of(low);
+    EXPECT_TRUE(array_equal(net.weight, wide.weight.detach().astype(low))) << name_of(low);
+  }
+}
 TEST(OptimMaster, IsPartOfTheState) {
   const auto make = [](const Tensor& p) { return optim::AdamW({p}, {.lr = 1e-4, .master_weights = true}); };
   Tensor p = leaf(ones({5}, {.dtype = bf16}));

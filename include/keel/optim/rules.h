@@ -7,6 +7,8 @@
 // The optimisers. Each takes parameters, or groups of them with settings of their own: `AdamW opt({{.params = matrices, .weight_decay = 0.1}, {.params = vectors}}, {.lr = 1e-3})`. Arithmetic follows PyTorch's,
 // operation by operation; state is f32 for f16 and bf16 parameters. With `master_weights` each f16 or bf16 parameter also has an f32 master, which is what the step changes: the parameter is the master, rounded once, so that
 // updates too small for 16 bits are not lost (Micikevicius et al. 2018). It is part of the state, as "state.0.master"; f32 and f64 parameters have none.
+// Make the optimiser before `model.to(bf16)`: the masters then begin with all digits of the weights, not with the rounded ones, of which the first
+// small steps would not move a single bit.
 namespace keel::optim {
 
 struct SGDOptions {
