@@ -107,13 +107,11 @@ const DeviceDriver& driver_of(Device d) {
   return *driver;
 }
 
-namespace {
 void raise_fault(Device d) {
   const DeviceDriver& driver = driver_of(d);
   DeviceFault f;
   if (driver.fault && driver.fault(d.index, &f)) raise(late_error(f));
 }
-}  // namespace
 
 DeviceNotes& device_notes() {
   thread_local constinit DeviceNotes notes;

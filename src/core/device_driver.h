@@ -102,6 +102,8 @@ const char* device_refusal(DeviceType t);
 /// The driver of a device that holds tensors, which is open.
 #pragma GCC visibility push(default)  // the io library uses it too
 const DeviceDriver& driver_of(Device d);
+/// Raises what work that is done has reported, if anything.
+void raise_fault(Device d);
 #pragma GCC visibility pop
 /// The part of a storage from the first to the last element that a view touches, counted from the view's first; [low, high).
 struct ElementSpan {

@@ -26,6 +26,7 @@
 #include "keel/monitor.h"
 #include "keel/nn/clip.h"
 #include "keel/ops.h"
+#include "train/late_number.h"
 #include "train/progress.h"
 #include "train/state_text.h"
 
@@ -71,6 +72,9 @@ void remove_parts(const std::string& dir) {
 [[noreturn]] void io_failed(const std::string& message) { raise(Error(ErrorCode::io, message).op("Trainer")); }
 
 bool has_classes(const Tensor& out, const Tensor& y) { return is_integer(y.dtype()) && out.rank() == y.rank() + 1; }
+
+/// The loss, in memory that nobody else has: what a device sends it clears.
+Tensor own(const Tensor& loss) { return loss.device() == cpu_device ? loss.detach() : copy(loss.detach()); }
 
 Device device_of(const nn::ModuleBase& m) {
   const Tensors p = m.parameters();
@@ -203,10 +207,10 @@ Tensor Trainer::update(const Tensors& batch, const FitOptions& o) {
   if (o.clip_value > 0) nn::clip_grad_value(optimizer_.parameters(), o.clip_value);
   optimizer_.step();
   optimizer_.zero_grad();
-  return loss.detach();
+  return own(loss);
 }
 
-double Trainer::compiled_step(const data::Batch& b, const FitOptions& o, Session& session) {
+Tensor Trainer::compiled_step(const data::Batch& b, const FitOptions& o, Session& session) {
   if (!std::exchange(session.compiled, true)) session.step = compile([this, &o](const Tensors& batch) { return update(batch, o); });
   const Tensor loss = session.step({b.x, b.y})[0];
   session.alike = b.x.shape() == session.batch_shape ? session.alike + 1 : 1;
@@ -215,10 +219,10 @@ double Trainer::compiled_step(const data::Batch& b, const FitOptions& o, Session
     base::log(LogLevel::info, "train", "steps are not captured: " + session.step.reason());
   if (schedule_.defined() && !o.schedule_by_epoch) schedule_.step();
   ++steps_;
-  return loss.item();
+  return loss;
 }
 
-double Trainer::step(data::Batch b, const FitOptions& o, bool last_of_group, Session& session) {
+Tensor Trainer::step(data::Batch b, const FitOptions& o, bool last_of_group, Session& session) {
   if (o.compile && o.accumulate == 1 && !session.monitor) return compiled_step(b, o, session);
   const bool guarded = session.monitor && o.monitor.options().protect && o.accumulate == 1;
   const Generator::State before = guarded ? default_generator().state() : Generator::State{};
@@ -237,7 +241,7 @@ double Trainer::step(data::Batch b, const FitOptions& o, bool last_of_group, Ses
     if (schedule_.defined() && !o.schedule_by_epoch) schedule_.step();
     ++steps_;
   }
-  return loss.item();
+  return own(loss);
 }
 
 Result Trainer::fit(data::Loader& batches, const FitOptions& o) { return run(batches, nullptr, o); }
@@ -271,22 +275,40 @@ Result Trainer::run(data::Loader& batches, data::Loader* held_out, const FitOpti
     const auto begin = Clock::now();
     int64_t seen = 0, done = before;
     if (session.monitor) session.monitor->epoch(epoch);
+    // Where the device sends losses by itself, a step is queued before the loss of the one before is known.
+    LateNumbers losses(device_of(model_));
+    struct Awaited {
+      LateNumbers::Number loss;
+      int64_t n, done, step;
+      double seconds, lr;
+      bool last;
+    };
+    std::optional<Awaited> awaited;
+    const auto settle = [&] {
+      if (!awaited) return;
+      const Awaited a = *std::exchange(awaited, std::nullopt);
+      const double loss = losses.value(a.loss);
+      seen += a.n;
+      partial_loss_ += loss * double(a.n), partial_examples_ += a.n;
+      step_losses_.push_back(loss);
+      bar.update(a.done, loss, double(seen) / a.seconds);
+      if (a.last && a.step % 20 == 0) session.scalar("train/loss", loss, a.step), session.scalar("train/lr", a.lr, a.step);
+      if (a.last && o.on_step && !o.on_step(a.step, loss)) go = false, r.stopped_early = true;
+    };
     auto it = batches.begin(device_of(model_));
     for (; it != batches.end(); ++it) {
       if (session.monitor) session.monitor->step();
       const int64_t n = (*it).x.shape()[0];
       const bool last = (done + 1) % o.accumulate == 0 || done + 1 == total;
-      const double loss = step(std::move(*it), o, last, session);
+      Awaited now{.loss = losses.send(step(std::move(*it), o, last, session)), .n = n, .done = ++done, .step = steps_, .seconds = 0, .lr = optimizer_.lr(), .last = last};
       session.hear(o);
-      ++done, seen += n;
-      partial_loss_ += loss * double(n), partial_examples_ += n;
-      step_losses_.push_back(loss);
-      const double t = since(begin);
-      bar.update(done, loss, double(seen) / t);
-      if (last && steps_ % 20 == 0) session.scalar("train/loss", loss, steps_), session.scalar("train/lr", optimizer_.lr(), steps_);
-      if (last && o.on_step && !o.on_step(steps_, loss)) go = false, r.stopped_early = true;
+      settle();
+      now.seconds = since(begin), awaited = now;
+      const bool saves = !checkpoint.empty() && last && o.checkpoint_steps > 0 && steps_ % o.checkpoint_steps == 0;
+      if (!now.loss.ticket || saves || !go || done == total) settle();
       if (last && InterruptGuard::seen()) go = false, r.interrupted = true;  // not before: a checkpoint holds no half-summed gradients
-      if (!checkpoint.empty() && last && o.checkpoint_steps > 0 && steps_ % o.checkpoint_steps == 0) save_checkpoint(checkpoint);
+      if (!go) settle();
+      if (saves) save_checkpoint(checkpoint);
       if (!go) break;
     }
     r.seconds += since(begin);

@@ -76,6 +76,49 @@ TEST_F(LoaderOnDevice, TrainerLearnsTheSame) {
   for (size_t i = 0; i < here.size(); ++i) EXPECT_NEAR(there[i], here[i], 1e-4 * here[i]) << i;
 }
 
+/// A step may be queued before the loss of the one before is known; each is told once, in order, and what is written down is the same.
+TEST_F(LoaderOnDevice, TrainerTellsEachLoss) {
+  struct Told {
+    std::vector<double> losses;
+    std::vector<int64_t> steps;
+    int64_t done = 0;
+  };
+  const auto fit = [](Device where, bool compiled, int64_t stop) {
+    manual_seed(3);
+    nn::Sequential net(nn::Linear(8, 16), nn::ReLU(), nn::Linear(16, 3));
+    const Tensor x = randn({60, 8}), y = randint(0, 3, {60});
+    net.to(where);
+    optim::Adam opt(net.parameters(), {.lr = 1e-2});
+    data::Loader batches(data::Dataset::from_tensors(x, y), {.batch_size = 16, .shuffle = true, .workers = 2, .seed = 5});
+    Tensor kept;  // a loss that the program holds on to stays as it is
+    train::Trainer trainer(net, opt, [&](const Tensor& out, const Tensor& t) {
+      const Tensor loss = cross_entropy(out, t);
+      if (!kept.defined()) kept = loss.detach();
+      return loss;
+    });
+    Told told;
+    const auto hear = [&](int64_t step, double loss) { return told.steps.push_back(step), told.losses.push_back(loss), step != stop; };
+    const train::Result r = trainer.fit(batches, {.epochs = 3, .progress = false, .compile = compiled, .on_step = hear});
+    told.done = r.steps;
+    EXPECT_EQ(trainer.steps_done(), r.steps);
+    if (!compiled) {
+      EXPECT_EQ(kept.to(cpu_device).item(), told.losses.at(0));
+    }
+    return told;
+  };
+  const Told here = fit(cpu_device, false, 0);
+  ASSERT_EQ(here.losses.size(), 12u);
+  for (const bool compiled : {false, true}) {
+    const Told there = fit(d, compiled, 0), cut = fit(d, compiled, 7);
+    EXPECT_EQ(there.steps, here.steps);
+    ASSERT_EQ(there.losses.size(), here.losses.size());
+    for (size_t i = 0; i < here.losses.size(); ++i) EXPECT_NEAR(there.losses[i], here.losses[i], 1e-4 * here.losses[i]) << i;
+    EXPECT_TRUE(cut.done == 7 || cut.done == 8) << cut.done;
+    ASSERT_EQ(int64_t(cut.losses.size()), cut.done);
+    for (size_t i = 0; i < cut.losses.size(); ++i) EXPECT_EQ(cut.losses[i], there.losses[i]) << i;
+  }
+}
+
 /// Batches that travel ahead, into steps that are captured; the last one of an epoch is smaller.
 TEST_F(LoaderOnDevice, CompiledStepsOfATrainerGiveTheSameBits) {
   const auto fit = [&](bool compiled) {

@@ -66,7 +66,8 @@ struct FitOptions {
                                       // host; not while a monitor watches, nor with `accumulate`
   int64_t checkpoint_steps = 0;       // also checkpoint every so many steps; 0: at epochs' ends only
   Callback<void(const EpochResult&)> on_epoch = {};
-  Callback<bool(int64_t step, double loss)> on_step = {};  // false stops the run
+  Callback<bool(int64_t step, double loss)> on_step = {};  // false stops the run; on a device that sends losses by itself it is called when the
+                                                           // step after has been queued, which is then the last one
   Callback<void(const Monitor::Finding&)> on_finding = {};  // each once, after the step that brought it; not called for one that stops the run by break_on
 };
 
@@ -117,9 +118,9 @@ class Trainer {
 
   struct Session;
   Result run(data::Loader& batches, data::Loader* held_out, const FitOptions& o);
-  double step(data::Batch b, const FitOptions& o, bool last_of_group, Session& session);
+  Tensor step(data::Batch b, const FitOptions& o, bool last_of_group, Session& session);
   Tensor update(const Tensors& batch, const FitOptions& o);
-  double compiled_step(const data::Batch& b, const FitOptions& o, Session& session);
+  Tensor compiled_step(const data::Batch& b, const FitOptions& o, Session& session);
   Monitor::Finding replay(const Tensor& x, const Tensor& y, const Generator::State& before, int64_t step);
 };
 
