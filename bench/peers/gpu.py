@@ -1,0 +1,218 @@
+#!/usr/bin/env python3
+"""Whole networks on one GPU, Keel and PyTorch in turns: rounds of a few seconds each, one after the other, in one run of this program.
+
+  gpu.py --keel build/cuda/apps/keel/keel [--rounds 3] [--seconds 2] [--only TEXT] [--json]
+
+The peer of a row is the quickest way that PyTorch has for it and that works: torch.compile for GPT-2, a CUDA graph of the whole step (what an expert
+writes by hand) for small images, both for large ones. Sizes, dtypes and losses are the same; PyTorch trains f32 weights under autocast, Keel bf16
+weights with f32 masters in the optimiser; Keel clips GPT-2's gradients and PyTorch does not; MNIST's epoch is Keel's with its data against PyTorch's
+steps alone. Prints for each row the median of the rounds' ratios, how far they spread, both medians, and peak memory.
+"""
+import argparse, json, os, statistics, subprocess, sys, time
+import torch, torch.nn as nn, torch.nn.functional as F
+
+DEV = "cuda"
+torch.backends.cudnn.benchmark = True
+torch.backends.cuda.matmul.allow_tf32 = True
+torch.backends.cudnn.allow_tf32 = True
+
+
+def rate(step, units, seconds):
+    """Median of units a second over pieces of five steps."""
+    torch.cuda.synchronize()
+    pieces, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < end or len(pieces) < 3:
+        t = time.perf_counter()
+        for _ in range(5):
+            step()
+        torch.cuda.synchronize()
+        pieces.append(5 * units / (time.perf_counter() - t))
+    return statistics.median(pieces)
+
+
+def trainer(net, opt, x, y, loss, amp, forward=None):
+    forward = forward or net
+
+    def step():
+        opt.zero_grad(set_to_none=True)
+        with torch.autocast("cuda", torch.bfloat16, enabled=amp):
+            out = loss(forward(x), y)
+        out.backward()
+        opt.step()
+
+    return step
+
+
+def captured(net, opt, x, y, loss, amp):
+    def step():
+        opt.zero_grad(set_to_none=False)
+        with torch.autocast("cuda", torch.bfloat16, enabled=amp, cache_enabled=False):
+            out = loss(net(x), y)
+        out.backward()
+        opt.step()
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(8):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+class Block(nn.Module):
+    def __init__(s, d, heads):
+        super().__init__()
+        s.heads, s.norm1, s.norm2 = heads, nn.LayerNorm(d), nn.LayerNorm(d)
+        s.qkv, s.proj, s.up, s.down = nn.Linear(d, 3 * d), nn.Linear(d, d), nn.Linear(d, 4 * d), nn.Linear(4 * d, d)
+
+    def forward(s, x):
+        b, t, d = x.shape
+        q, k, v = s.qkv(s.norm1(x)).view(b, t, 3, s.heads, d // s.heads).permute(2, 0, 3, 1, 4)
+        x = x + s.proj(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(b, t, d))
+        return x + s.down(F.gelu(s.up(s.norm2(x)), approximate="tanh"))
+
+
+class Gpt(nn.Module):
+    def __init__(s, vocab=50304, context=1024, layers=12, d=768, heads=12):
+        super().__init__()
+        s.tokens, s.positions, s.norm = nn.Embedding(vocab, d), nn.Embedding(context, d), nn.LayerNorm(d)
+        s.blocks = nn.ModuleList(Block(d, heads) for _ in range(layers))
+        s.head = nn.Linear(d, vocab, bias=False)
+        s.head.weight = s.tokens.weight
+        nn.init.normal_(s.tokens.weight, std=0.02)
+
+    def forward(s, ids):
+        x = s.tokens(ids) + s.positions(torch.arange(ids.shape[1], device=ids.device))
+        for block in s.blocks:
+            x = block(x)
+        return s.head(s.norm(x))
+
+
+def gpt2(batch):
+    def make():
+        net = Gpt().to(DEV)
+        opt = torch.optim.AdamW(net.parameters(), lr=6e-4, fused=True)
+        x, y = (torch.randint(0, 50257, (batch, 1024), device=DEV) for _ in range(2))
+        step = trainer(net, opt, x, y, lambda o, t: F.cross_entropy(o.view(-1, o.size(-1)), t.view(-1)), True, torch.compile(net))
+        for _ in range(6):
+            step()
+        return step, batch * 1024
+
+    return make
+
+
+def resnet50(batch, size, classes, small=False, way="graph"):
+    def make():
+        import torchvision
+        net = torchvision.models.resnet50(num_classes=classes)
+        if small:
+            net.conv1, net.maxpool = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity()
+        net = net.to(DEV, memory_format=torch.channels_last)
+        opt = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, fused=True)
+        x = torch.randn(batch, 3, size, size, device=DEV).to(memory_format=torch.channels_last)
+        y = torch.randint(0, classes, (batch,), device=DEV)
+        if way == "graph":
+            return captured(net, opt, x, y, F.cross_entropy, True), batch
+        step = trainer(net, opt, x, y, F.cross_entropy, True, torch.compile(net))
+        for _ in range(6):
+            step()
+        return step, batch
+
+    return make
+
+
+def bert():
+    from transformers import BertConfig, BertModel
+    net = BertModel(BertConfig()).to(DEV).to(torch.bfloat16).eval()
+    x = torch.randint(0, 30000, (1, 128), device=DEV)
+    with torch.no_grad():
+        for _ in range(5):
+            net(x)
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            net(x)
+    return graph.replay, 1
+
+
+def mnist(kind):
+    def make():
+        if kind == "mlp":
+            net = nn.Sequential(nn.Flatten(), nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))
+        else:
+            net = nn.Sequential(nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+                                nn.Linear(256, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10))
+        net = net.to(DEV)
+        opt = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True, capturable=True)
+        x, y = torch.randn(64, 1, 28, 28, device=DEV), torch.randint(0, 10, (64,), device=DEV)
+        return captured(net, opt, x, y, F.cross_entropy, False), 64 / 60000
+
+    return make
+
+
+# name, what makes the peer, Keel's arguments, unit
+ROWS = [
+    ("gpt2 B16", gpt2(16), ["gpt2", "--batch", "16", "--clip", "1"], "tokens/s"),
+    ("gpt2 B32", gpt2(32), ["gpt2", "--batch", "32", "--clip", "1"], "tokens/s"),
+    ("gpt2 B64", gpt2(64), ["gpt2", "--batch", "64", "--clip", "1"], "tokens/s"),
+    ("resnet50 32x32 b128", resnet50(128, 32, 10), ["resnet50", "--image", "32", "--batch", "128", "--compile"], "images/s"),
+    ("resnet50 32x32 b512", resnet50(512, 32, 10), ["resnet50", "--image", "32", "--batch", "512", "--compile"], "images/s"),
+    ("cifar resnet50 b512", resnet50(512, 32, 10, True), ["resnet50", "--image", "32", "--batch", "512", "--small-stem", "--compile"], "images/s"),
+    ("resnet50 224x224 b128, graph", resnet50(128, 224, 1000), ["resnet50", "--batch", "128", "--compile"], "images/s"),
+    ("resnet50 224x224 b128, torch.compile", resnet50(128, 224, 1000, way="compile"), ["resnet50", "--batch", "128", "--compile"], "images/s"),
+    ("bert b1", bert, ["bert", "--forward", "--compile"], "sequences/s"),
+    ("mnist mlp", mnist("mlp"), None, "epochs/s"),
+    ("mnist cnn", mnist("cnn"), None, "epochs/s"),
+]
+
+
+def keel_rate(o, name, args):
+    """Work a second, and peak memory where Keel says it."""
+    if args is not None:
+        r = json.loads(subprocess.run([o.keel, "bench", "model", *args, "--device", "cuda", "--dtype", "bf16", "--seconds", str(o.seconds), "--json"],
+                                      check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+        return r["median"], r["peak_bytes"]
+    out = subprocess.run([o.keel, "train", "mnist", "--model", name.split()[1], "--device", "cuda", "--compile", "--epochs", "6", "--json", "--out",
+                          f"/tmp/keel-gpu-{os.getpid()}"], check=True, capture_output=True, text=True).stdout.splitlines()
+    seconds = [r["seconds"] for r in map(json.loads, out) if "epoch" in r]
+    return 1 / statistics.median(seconds[1:]), 0
+
+
+def main():
+    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a.add_argument("--keel", required=True), a.add_argument("--rounds", type=int, default=3), a.add_argument("--seconds", type=float, default=2)
+    a.add_argument("--only", nargs="*"), a.add_argument("--json", action="store_true")
+    o = a.parse_args()
+    for name, make, args, unit in ROWS:
+        if o.only and not any(text in name for text in o.only):
+            continue
+        try:
+            torch.cuda.reset_peak_memory_stats()
+            step, units = make()
+            torch.cuda.synchronize()
+            ours, theirs, peak = [], [], 0
+            rate(step, units, 0.2)
+            for i in range(o.rounds):
+                turns = [lambda: ours.append(keel_rate(o, name, args)), lambda: theirs.append(rate(step, units, o.seconds))]
+                for turn in turns[::-1 if i % 2 else 1]:
+                    turn()
+            peak = max(p for _, p in ours)
+            ratios = sorted(k[0] / t for k, t in zip(ours, theirs))
+            row = {"name": name, "unit": unit, "ratio": statistics.median(ratios), "least": ratios[0], "most": ratios[-1], "rounds": o.rounds,
+                   "keel": statistics.median(k[0] for k in ours), "torch": statistics.median(theirs), "keel_peak_GiB": round(peak / 2**30, 2),
+                   "torch_peak_GiB": round(torch.cuda.max_memory_allocated() / 2**30, 2)}
+            print(json.dumps(row) if o.json else f"{name}: ratio {row['ratio']:.3f} ({row['least']:.3f} to {row['most']:.3f}), Keel {row['keel']:.6g}, "
+                  f"PyTorch {row['torch']:.6g} {unit}, peak {row['keel_peak_GiB']} and {row['torch_peak_GiB']} GiB", flush=True)
+        except Exception as e:
+            said = e.stderr[-300:] if isinstance(e, subprocess.CalledProcessError) else str(e)[:300]
+            print(f"{name}: failed: {said}", file=sys.stderr, flush=True)
+        step = None
+        torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    main()
