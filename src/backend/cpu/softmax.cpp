@@ -49,6 +49,7 @@ KernelStatus run_rows(const KernelArgs& a, F f, void (*flush)(const PendingRow&,
       const void* from = x.read(i, in);
       const void* other = a.n_in > 1 ? z.read(i, second) : nullptr;
       own.ahead = (hi - i) * r.n > distance ? distance : 0;
+      own.last = i + 1 == hi;
       f(from, other, y.target(i, out), out, r.n, own, defers ? &pending : nullptr);
       const void* made = y.write(i, out);
       if (a.stats[0]) stat_block(a.out[0].dtype, made, r.n, part);

@@ -314,6 +314,16 @@ template <class T>
 HWY_INLINE void fetch_soon(const T* p) {
   __builtin_prefetch(reinterpret_cast<const void*>(uintptr_t(p) + kSoon), 0, 3);
 }
+/// Fetches what comes `bytes` after p, which need not exist, to L2.
+template <class T>
+HWY_INLINE void fetch_far(const T* p, size_t bytes) {
+  __builtin_prefetch(reinterpret_cast<const void*>(uintptr_t(p) + bytes), 0, 2);
+}
+/// Fetches what comes 1 KiB after p, which need not exist, from L2 to L1.
+template <class T>
+HWY_INLINE void fetch_near(const T* p) {
+  __builtin_prefetch(reinterpret_cast<const void*>(uintptr_t(p) + 1024), 0, 3);
+}
 /// Fetches what lies at p in the row ahead.
 template <class T>
 HWY_INLINE void fetch(const T* p, RowFlow flow) {

@@ -28,8 +28,8 @@ struct BlockWalk {
   }
 };
 
-/// What goes along with the two passes of reduce_two over a row, half of it with either: one(i) for the vectors of the row before, and a
-/// later row, which is fetched. A line a call, so that neither loads nor stores of memory come in bursts. n is a multiple of kUnit.
+/// What goes along with the passes of reduce_two over a row: one(i) for the vectors of the row before, and a later row, which is fetched. A
+/// line a call, so that neither loads nor stores of memory come in bursts. n is a multiple of kUnit.
 template <class T, class F>
 class Along {
  public:
@@ -38,6 +38,11 @@ class Along {
   HWY_INLINE void next() {
     fetch(later_, flow_), later_ += kUnit;
     some();
+  }
+  /// The same where the loop reads two lines at x for the first time.
+  HWY_INLINE void next(const T* x) {
+    fetch_near(x), fetch_near(x + kUnit);
+    next();
   }
   HWY_INLINE void some() {
     if (column_ >= n_) return;

@@ -14,6 +14,7 @@ inline constexpr int64_t kGradRows = 4;
 struct RowFlow {
   int64_t ahead = 0;
   bool wide = false, stream = false;
+  bool last = false;  // no row lies behind this one
 };
 
 /// A row that is computed but for its last pass, which goes along with the next row's, so that arithmetic and stores past the caches do not
@@ -24,6 +25,8 @@ struct PendingRow {
   void* y = nullptr;
   double shift = 0, scale = 0;
   const void* other = nullptr;
+  bool looked = false;  // `next` is the largest element of the row that comes next
+  double next = 0;
 };
 /// Rows of a norm's gradient of which both sums are known, but for their last pass.
 struct PendingGrad {

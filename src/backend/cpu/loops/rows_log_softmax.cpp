@@ -14,8 +14,6 @@ template <class T>
 void log_softmax(const void* x_, void* y, int64_t n, RowFlow flow, PendingRow* pending) {
   const T* x = static_cast<const T*>(x_);
   const Tag<T> d;
-  const bool along = pending && pending->y;
-  T top = along ? T(0) : reduce_row<LargestOf, T>(x, n);
   T* nowhere = nullptr;
   if (pending) {
     const T* from = static_cast<const T*>(pending->from);
@@ -24,11 +22,12 @@ void log_softmax(const void* x_, void* y, int64_t n, RowFlow flow, PendingRow* p
     const auto beside = [&](int64_t i) HWY_ATTR {
       hn::Stream(hn::Sub(hn::Sub(hn::LoadU(d, from + i), shift), log_sum), d, to + i);
     };
-    const T sum = along ? exp_sum_along(x, nowhere, n, top, flow, beside) : exp_sum(x, nowhere, n, top, flow);
-    *pending = {x, y, top, log_of(sum)};
+    T top;
+    const T sum = exp_sum_pending(x, nowhere, n, top, flow, *pending, beside);
+    pending->from = x, pending->y = y, pending->shift = top, pending->scale = log_of(sum);
     return;
   }
-  const T sum = exp_sum(x, nowhere, n, top, flow);
+  const T top = reduce_row<LargestOf, T>(x, n), sum = exp_sum(x, nowhere, n, top, flow);
   const auto shift = hn::Set(d, top), log_sum = hn::Set(d, log_of(sum));
   each_out(static_cast<T*>(y), n, flow.stream,
            [&](int64_t i, auto load) HWY_ATTR { return hn::Sub(hn::Sub(load(x + i), shift), log_sum); });

@@ -61,9 +61,10 @@ template <class T, class F>
 HWY_NOINLINE T exp_sum_along(const T* x, T* y, int64_t n, T& top, RowFlow flow, F beside) {
   using D = Tag<T>;
   Along<T, F> along(x, n, flow, beside);
-  const auto next = [&](int64_t) HWY_ATTR { along.next(); };
   T sum = 0, none = 0;
-  reduce_two<LargestOf, NoneOf, T>(n, [&](int64_t i, auto load, auto& u, auto& v) HWY_ATTR { u = v = load(x + i); }, next, top, none);
+  reduce_two<LargestOf, NoneOf, T>(
+      n, [&](int64_t i, auto load, auto& u, auto& v) HWY_ATTR { u = v = load(x + i); }, [&](int64_t i) HWY_ATTR { along.next(x + i); }, top,
+      none);
   for (int k = 0; k < 8; ++k) along.some();  // so that terms never overtake what is still to be read there
   const auto shift = hn::Set(D(), top);
   reduce_two<SumOf, NoneOf, T>(
@@ -72,8 +73,54 @@ HWY_NOINLINE T exp_sum_along(const T* x, T* y, int64_t n, T& top, RowFlow flow, 
         e = v = math::exp_bounded(D(), hn::Sub(load(x + i), shift));
         if (y) hn::StoreU(e, D(), y + i);
       },
-      next, sum, none);
+      [&](int64_t) HWY_ATTR { along.next(); }, sum, none);
   along.rest();
+  return sum;
+}
+
+/// Rows of which three stay in L1: the largest element is found a row before.
+template <class T>
+HWY_INLINE bool looks_ahead(int64_t n) {
+  return n * int64_t(sizeof(T)) <= 12288;
+}
+/// The same in one pass where `top` is known, which receives the largest element of the row behind x: one wait for a sum or a maximum a row,
+/// where two passes have two.
+template <class T, class F>
+HWY_NOINLINE T exp_sum_ahead(const T* x, T* y, int64_t n, T& top, RowFlow flow, F beside) {
+  using D = Tag<T>;
+  Along<T, F> along(x, n, flow, beside);
+  T sum = 0, none = 0;
+  for (int k = 0; k < 8; ++k) along.some();
+  const auto shift = hn::Set(D(), top);
+  auto largest = hn::Set(D(), T(LargestOf::identity));  // in any order
+  reduce_two<SumOf, NoneOf, T>(
+      n,
+      [&](int64_t i, auto load, auto& e, auto& v) HWY_ATTR {
+        e = v = math::exp_bounded(D(), hn::Sub(load(x + i), shift));
+        if (y) hn::StoreU(e, D(), y + i);
+        largest = LargestOf::step(D(), largest, load(x + n + i));
+      },
+      [&](int64_t i) HWY_ATTR {
+        along.next(x + n + i);
+        along.next();
+      },
+      sum, none);
+  along.rest();
+  top = fold_lanes<LargestOf>(D(), largest);
+  return sum;
+}
+/// The sum of exp(x - top) of a row, which becomes `pending`'s; `top` is set. beside(i) writes what was pending.
+template <class T, class F>
+HWY_INLINE T exp_sum_pending(const T* x, T* y, int64_t n, T& top, RowFlow flow, PendingRow& pending, F beside) {
+  if (!pending.y) {
+    top = reduce_row<LargestOf, T>(x, n);
+    return exp_sum(x, y, n, top, flow);
+  }
+  if (!looks_ahead<T>(n) || flow.last) return exp_sum_along(x, y, n, top, flow, beside);
+  top = pending.looked ? T(pending.next) : reduce_row<LargestOf, T>(x, n);
+  T next = top;
+  const T sum = exp_sum_ahead(x, y, n, next, flow, beside);
+  pending.looked = true, pending.next = next;
   return sum;
 }
 

@@ -17,20 +17,19 @@ template <class T>
 void softmax(const void* x_, void* y, void* scratch_, int64_t n, RowFlow flow, PendingRow* pending) {
   const T* x = static_cast<const T*>(x_);
   T* scratch = static_cast<T*>(scratch_);
-  const bool along = pending && pending->y;
-  T top = along ? T(0) : reduce_row<LargestOf, T>(x, n);
   if (pending) {
     const Tag<T> d;
     const T* from = static_cast<const T*>(pending->from);
     T* to = static_cast<T*>(pending->y);
     const auto scale = hn::Set(d, T(pending->scale));
     const auto beside = [&](int64_t i) HWY_ATTR { hn::Stream(hn::Mul(hn::LoadU(d, from + i), scale), d, to + i); };
-    const T sum = along ? exp_sum_along(x, scratch, n, top, flow, beside) : exp_sum(x, scratch, n, top, flow);
-    *pending = {scratch, y, 0, T(1) / sum};
+    T top;
+    const T sum = exp_sum_pending(x, scratch, n, top, flow, *pending, beside);
+    pending->from = scratch, pending->y = y, pending->scale = T(1) / sum;
     return;
   }
   T* e = flow.stream ? scratch : static_cast<T*>(y);
-  const T sum = exp_sum(x, e, n, top, flow);
+  const T sum = exp_sum(x, e, n, reduce_row<LargestOf, T>(x, n), flow);
   const auto scale = hn::Set(Tag<T>(), T(1) / sum);
   each_out(static_cast<T*>(y), n, flow.stream, [&](int64_t i, auto load) HWY_ATTR { return hn::Mul(load(e + i), scale); });
 }
