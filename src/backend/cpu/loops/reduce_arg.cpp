@@ -13,15 +13,13 @@ HWY_BEFORE_NAMESPACE();
 namespace keel::cpu::HWY_NAMESPACE {
 namespace {
 
-/// The first of n elements that `holds`; one does. Fetches what follows the n elements meanwhile.
+/// The first of n elements that `holds`; one does.
 template <class T, class F>
 HWY_INLINE int64_t find_first(const T* x, int64_t n, F holds) {
   const Tag<T> d;
   constexpr int64_t N = hn::MaxLanes(Tag<T>());
   int64_t i = 0;
   for (; i + 4 * N <= n; i += 4 * N) {
-    for (int64_t k = 0; k < 4 * N; k += 64 / int64_t(sizeof(T)))
-      __builtin_prefetch(reinterpret_cast<const void*>(uintptr_t(x + i) + uintptr_t(n + k) * sizeof(T)), 0, 3);
     const auto a = hn::Or(holds(hn::LoadU(d, x + i)), holds(hn::LoadU(d, x + i + N))),
                b = hn::Or(holds(hn::LoadU(d, x + i + 2 * N)), holds(hn::LoadU(d, x + i + 3 * N)));
     if (!hn::AllFalse(d, hn::Or(a, b))) break;
@@ -31,19 +29,75 @@ HWY_INLINE int64_t find_first(const T* x, int64_t n, F holds) {
   return i + hn::FindFirstTrue(d, hn::And(holds(load_n(d, x + i, size_t(n - i))), hn::FirstN(d, size_t(n - i))));
 }
 
-/// Block by block: only a block that beats the best so far is searched.
+/// Short rows: the extreme, then a search for it.
+template <bool largest, class T>
+HWY_INLINE int64_t arg_short(const T* x, int64_t n) {
+  const T v = reduce_block<std::conditional_t<largest, MaxOf, MinOf>, T>(x, n);
+  if (v != v) return find_first(x, n, [](auto e) HWY_ATTR { return is_nan(Tag<T>(), e); });
+  const auto wanted = hn::Set(Tag<T>(), v);
+  return find_first(x, n, [wanted](auto e) HWY_ATTR { return hn::Eq(e, wanted); });
+}
+/// Where v is better than `best`, or a NaN, and `best` is not NaN.
+template <bool largest, class D>
+HWY_INLINE auto beats(Vec<D> v, Vec<D> best) {
+  return hn::AndNot(largest ? hn::Le(v, best) : hn::Ge(v, best), hn::Eq(best, best));
+}
+/// One look: every lane keeps its first extreme and where it was; no branch depends on what is read. `value` receives the extreme.
+template <bool largest, class T>
+HWY_INLINE int64_t arg_lanes(const T* x, int64_t n, T& value) {
+  using D = Tag<T>;
+  const D d;
+  const IntTag<D> di;
+  using Int = Lane<IntTag<D>>;
+  constexpr int64_t N = hn::MaxLanes(D()), K = 4, kLine = 64 / int64_t(sizeof(T));
+  Vec<D> best[K];
+  Vec<IntTag<D>> at[K];
+  KEEL_UNROLL for (int k = 0; k < K; ++k) best[k] = hn::LoadU(d, x + k * N), at[k] = hn::Iota(di, Int(k * N));
+  const auto step = hn::Set(di, Int(K * N));
+  auto here = hn::Add(hn::Iota(di, 0), step);
+  int64_t i = K * N;
+  for (; i + K * N <= n; i += K * N, here = hn::Add(here, step)) {
+    for (int64_t k = 0; k < K * N; k += kLine) fetch_far(x + i + k, 8192), fetch_near(x + i + k);
+    KEEL_UNROLL for (int k = 0; k < K; ++k) {
+      const auto v = hn::LoadU(d, x + i + k * N);
+      const auto take = beats<largest, D>(v, best[k]);
+      best[k] = hn::IfThenElse(take, v, best[k]);
+      at[k] = hn::IfThenElse(hn::RebindMask(di, take), hn::Add(here, hn::Set(di, Int(k * N))), at[k]);
+    }
+  }
+  for (int k = 0; i < n; i += N, ++k) {
+    const size_t count = size_t(n - i < N ? n - i : N);
+    const auto v = count == size_t(N) ? hn::LoadU(d, x + i) : load_n(d, x + i, count);
+    const auto take = hn::And(beats<largest, D>(v, best[k]), hn::FirstN(d, count));
+    best[k] = hn::IfThenElse(take, v, best[k]), at[k] = hn::IfThenElse(hn::RebindMask(di, take), hn::Iota(di, Int(i)), at[k]);
+  }
+  using M = std::conditional_t<largest, MaxOf, MinOf>;
+  const T v = fold_lanes<M>(d, M::join(d, M::join(d, best[0], best[1]), M::join(d, best[2], best[3])));
+  const auto wanted = hn::Set(d, v);
+  auto first = hn::Set(di, Int(n));
+  KEEL_UNROLL for (int k = 0; k < K; ++k) {
+    const auto is = v == v ? hn::Eq(best[k], wanted) : is_nan(d, best[k]);
+    first = hn::Min(first, hn::IfThenElse(hn::RebindMask(di, is), at[k], first));
+  }
+  HWY_ALIGN Int lane[N];
+  hn::Store(first, di, lane);
+  Int index = lane[0];
+  for (int64_t k = 1; k < N; ++k) index = lane[k] < index ? lane[k] : index;
+  value = v;
+  return index;
+}
 template <bool largest, class T>
 int64_t arg_float(const T* x, int64_t n) {
+  constexpr int64_t kPart = int64_t(1) << 24;  // indices of f32 are as wide as it
+  if (n < 8 * int64_t(hn::MaxLanes(Tag<T>()))) return arg_short<largest>(x, n);
   int64_t best = 0;
   T value = x[0];
-  for (int64_t i = 0; i < n; i += kReduceBlock) {
-    const int64_t m = n - i < kReduceBlock ? n - i : kReduceBlock;
-    const T v = reduce_block<std::conditional_t<largest, MaxOf, MinOf>, T>(x + i, m);
-    if (v != v) return i + find_first(x + i, m, [](auto e) HWY_ATTR { return is_nan(Tag<T>(), e); });
-    if (i > 0 && !(largest ? v > value : v < value)) continue;
-    value = v;
-    const auto wanted = hn::Set(Tag<T>(), v);
-    best = i + find_first(x + i, m, [wanted](auto e) HWY_ATTR { return hn::Eq(e, wanted); });
+  for (int64_t i = 0; i < n; i += kPart) {
+    const int64_t m = n - i < 2 * kPart ? n - i : kPart;  // none is short
+    T v;
+    const int64_t at = arg_lanes<largest>(x + i, m, v);
+    if (i == 0 || ((largest ? v > value : v < value) | (v != v))) best = i + at, value = v;
+    if (v != v || m > kPart) break;
   }
   return best;
 }
@@ -69,12 +123,16 @@ void arg_rows_of(const void* x_, int64_t rows, int64_t stride, int64_t n, int32_
     for (int64_t r = 0; r < rows; r += kRowsAtOnce) {
       const int64_t end = rows - r < kRowsAtOnce ? rows : r + kRowsAtOnce;
       for (i = 0; i + N <= n; i += N) {
-        if (stride > n && i * int64_t(sizeof(T)) % 64 == 0) fetch_rows(x, end, stride, i);
+        if (i * int64_t(sizeof(T)) % 64 == 0) {
+          fetch_rows(x, end, stride, i);
+          if (stride == n)
+            for (int64_t q = r; q < end; ++q) fetch_far(x + q * stride + i, 16 * size_t(stride) * sizeof(T));
+        }
         auto b = hn::LoadU(d, best + i);
         auto k = hn::LoadU(di, at + i);
         for (int64_t q = r; q < end; ++q) {
           const auto v = hn::LoadU(d, x + q * stride + i);
-          const auto take = hn::AndNot(largest ? hn::Le(v, b) : hn::Ge(v, b), hn::Eq(b, b));  // better or NaN, and the best is not NaN
+          const auto take = beats<largest, Tag<T>>(v, b);
           b = hn::IfThenElse(take, v, b), k = hn::IfThenElse(hn::RebindMask(di, take), hn::Set(di, index + int32_t(q)), k);
         }
         hn::StoreU(b, d, best + i), hn::StoreU(k, di, at + i);
