@@ -282,23 +282,47 @@ KernelStatus run_elementwise(const KernelArgs& a, const Elementwise& e) {
 }
 
 namespace {
-/// f of f32 straight past the caches, where that is all there is to do; false where it is not.
-bool run_streamed(const KernelArgs& a, UnaryOp op, const double* args, int64_t grain) {
-  const TensorView &x = a.in[0], &y = a.out[0];
-  if (y.size() * int64_t(sizeof(float)) <= kStreamBytes * num_threads() || x.dtype != f32 || y.dtype != f32) return false;
-  if (a.stats[0] || x.data == y.data || !same_layout(x, y)) return false;
-  const UnaryLoop past = unary_stream_loop(op), plain = unary_loop(op, f32);
-  if (!past) return false;
+/// Whether the operands and the result are f32 of one layout, nothing is to be counted, and the result is too large for the caches.
+bool streams_straight(const KernelArgs& a) {
+  const TensorView& y = a.out[0];
+  if (y.size() * int64_t(sizeof(float)) <= kStreamBytes * num_threads() || y.dtype != f32 || a.stats[0]) return false;
+  for (int i = 0; i < a.n_in; ++i)
+    if (a.in[i].dtype != f32 || a.in[i].data == y.data || !same_layout(a.in[i], y)) return false;
+  return true;
+}
+/// plain(at, n) for what does not fill a line of the result, past(at, n) for lines.
+template <class Plain, class Past>
+void by_lines(const TensorView& y, int64_t grain, Plain plain, Past past) {
   parallel_for(0, y.size(), grain, [&](int64_t lo, int64_t hi) {
-    const float* from = x.ptr<float>();
-    float* to = y.ptr<float>();
-    const int64_t beyond = int64_t(reinterpret_cast<uintptr_t>(to + lo) / sizeof(float) % 16);  // of a line
+    const int64_t beyond = int64_t(reinterpret_cast<uintptr_t>(y.ptr<float>() + lo) / sizeof(float) % 16);  // of a line
     const int64_t first = std::min(hi, lo + (16 - beyond) % 16), last = first + (hi - first) / 16 * 16;
-    plain(from + lo, to + lo, first - lo, args);
-    past(from + first, to + first, last - first, args);
-    plain(from + last, to + last, hi - last, args);
+    plain(lo, first - lo);
+    past(first, last - first);
+    plain(last, hi - last);
     stream_fence();
   });
+}
+/// f of f32 straight past the caches, where that is all there is to do; false where it is not.
+bool run_streamed(const KernelArgs& a, UnaryOp op, const double* args, int64_t grain) {
+  if (!streams_straight(a)) return false;
+  const UnaryLoop past = unary_stream_loop(op), plain = unary_loop(op, f32);
+  if (!past) return false;
+  const float* x = a.in[0].ptr<float>();
+  float* y = a.out[0].ptr<float>();
+  by_lines(
+      a.out[0], grain, [&](int64_t i, int64_t n) { plain(x + i, y + i, n, args); },
+      [&](int64_t i, int64_t n) { past(x + i, y + i, n, args); });
+  return true;
+}
+bool run_streamed(const KernelArgs& a, BinaryOp op, const double* args, int64_t grain) {
+  if (!streams_straight(a)) return false;
+  const BinaryLoop past = binary_stream_loop(op), plain = binary_loop(op, f32);
+  if (!past) return false;
+  const float *x = a.in[0].ptr<float>(), *z = a.in[1].ptr<float>();
+  float* y = a.out[0].ptr<float>();
+  by_lines(
+      a.out[0], grain, [&](int64_t i, int64_t n) { plain(x + i, z + i, y + i, n, args); },
+      [&](int64_t i, int64_t n) { past(x + i, z + i, y + i, n, args); });
   return true;
 }
 }  // namespace
@@ -349,6 +373,7 @@ KernelStatus run_binary(const KernelArgs& a, BinaryOp op, const double* args, in
     return {};
   }
   if (a.stats[0] && op == BinaryOp::add && a.in[0].dtype == f32 && y.dtype == f32 && add_and_watch(a, grain)) return {};
+  if (run_streamed(a, op, args, grain)) return {};
   Elementwise e;
   e.form = Elementwise::Form::binary, e.n_in = 2;
   e.in_as[0] = e.in_as[1] = t, e.out_as = a.out[0].dtype == DType::boolean ? DType::boolean : t;

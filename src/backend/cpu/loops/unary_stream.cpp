@@ -29,8 +29,8 @@ template <int bytes, int to>
 HWY_INLINE void fetch_line(const float* x) {
   __builtin_prefetch(reinterpret_cast<const void*>(uintptr_t(x) + bytes), 0, to);
 }
-/// Operands come in two steps: from memory to L2, of which the processor follows many at once, and from there to L1, so that none of the few
-/// fills of L1, which stores past the caches need as well, waits for memory.
+/// Operands come in two steps: from memory to L2, of which the processor follows many at once, and from there to L1, so that none of the
+/// few fills of L1, which stores past the caches need as well, waits for memory.
 template <template <class> class Op>
 void stream(const void* x_, void* y_, int64_t n, const double* args) {
   constexpr int64_t N = hn::MaxLanes(Tag<float>());
@@ -41,6 +41,24 @@ void stream(const void* x_, void* y_, int64_t n, const double* args) {
   for (int64_t i = 0; i < n; i += 16) {
     fetch_line<8192, 2>(x + i), fetch_line<1024, 3>(x + i);
     KEEL_UNROLL for (int64_t k = i; k < i + 16; k += N) hn::Stream(op(d, hn::LoadU(d, x + k)), d, y + k);
+  }
+}
+
+KEEL_LANES2(Add, hn::Add(x, y))
+KEEL_LANES2(Sub, hn::Sub(x, y))
+KEEL_LANES2(Mul, hn::Mul(x, y))
+KEEL_LANES2(Div, hn::Div(x, y))
+
+template <template <class> class Op>
+void stream_two(const void* a_, const void* b_, void* y_, int64_t n, const double* args) {
+  constexpr int64_t N = hn::MaxLanes(Tag<float>());
+  const Tag<float> d;
+  const Op<Tag<float>> op(d, args);
+  const float *a = static_cast<const float*>(a_), *b = static_cast<const float*>(b_);
+  float* y = static_cast<float*>(y_);
+  for (int64_t i = 0; i < n; i += 16) {
+    fetch_line<8192, 2>(a + i), fetch_line<8192, 2>(b + i), fetch_line<1024, 3>(a + i), fetch_line<1024, 3>(b + i);
+    KEEL_UNROLL for (int64_t k = i; k < i + 16; k += N) hn::Stream(op(d, hn::LoadU(d, a + k), hn::LoadU(d, b + k)), d, y + k);
   }
 }
 }  // namespace
@@ -61,12 +79,23 @@ UnaryLoop unary_stream(UnaryOp op) {
     default: return nullptr;
   }
 }
+BinaryLoop binary_stream(BinaryOp op) {
+  switch (op) {
+    case BinaryOp::add: return stream_two<Add>;
+    case BinaryOp::sub: return stream_two<Sub>;
+    case BinaryOp::mul: return stream_two<Mul>;
+    case BinaryOp::div: return stream_two<Div>;
+    default: return nullptr;
+  }
+}
 }  // namespace keel::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace keel::cpu {
 KEEL_SIMD_EXPORT(unary_stream);
+KEEL_SIMD_EXPORT(binary_stream);
 UnaryLoop unary_stream_loop(UnaryOp op) { return KEEL_SIMD(unary_stream)(op); }
+BinaryLoop binary_stream_loop(BinaryOp op) { return KEEL_SIMD(binary_stream)(op); }
 }  // namespace keel::cpu
 #endif
