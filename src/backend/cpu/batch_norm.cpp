@@ -67,10 +67,10 @@ void part_moments(const Geometry& g, const T* x, T* part) {
                    const T* from = x + first * g.channels + column;
                    T *mean = part + t / strips * 2 * g.channels + column, *square = mean + g.channels;
                    for (int64_t i = 0; i < rows; i += kReduceGroup)
-                     sum.columns(from + i * g.channels, std::min(kReduceGroup, rows - i), g.channels, w, i > 0, nullptr, mean);
+                     sum.columns(from + i * g.channels, std::min(kReduceGroup, rows - i), g.channels, w, i > 0, nullptr, mean, false);
                    for (int64_t c = 0; c < w; ++c) mean[c] /= T(rows);
                    for (int64_t i = 0; i < rows; i += kReduceGroup)
-                     deviation.columns(from + i * g.channels, std::min(kReduceGroup, rows - i), g.channels, w, i > 0, mean, square);
+                     deviation.columns(from + i * g.channels, std::min(kReduceGroup, rows - i), g.channels, w, i > 0, mean, square, false);
                  }
                });
 }

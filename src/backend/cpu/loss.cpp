@@ -40,7 +40,7 @@ T sum_of(const T* x, int64_t n) {
   const ReduceLoops f = reduce_loops(ReduceOp::sum, dtype_of<T>);
   for (int64_t i = 0; i < n; i += kReduceBlock) {
     T v;
-    f.block(x + i, std::min(kReduceBlock, n - i), nullptr, &v);
+    f.block(x + i, std::min(kReduceBlock, n - i), nullptr, &v, false);
     tree.add(v);
   }
   return tree.result();

@@ -179,7 +179,7 @@ KernelStatus backward(const KernelArgs& a, const Places& at) {
   const auto finish = [&](const std::byte* from, int out) {
     for (int64_t i = 0; i < groups; i += kReduceGroup)
       sum.columns(from + size_t(i) * 2 * row, std::min(kReduceGroup, groups - i), int64_t(2 * row / size_of(as)), r.n, i > 0, nullptr,
-                  total);
+                  total, false);
     convert_loop(as, a.out[out].dtype)(total, a.out[out].data, r.n, nullptr);
     stats_of(a.out[out], a.stats[out]);
   };

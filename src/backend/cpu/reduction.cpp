@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "backend/cpu/copy.h"
+#include "backend/cpu/isa.h"
 #include "backend/cpu/loops/loops.h"
 #include "keel/parallel.h"
 
@@ -131,6 +132,7 @@ struct Stage {
   const std::byte* x;
   int64_t bytes, as_bytes, acc_bytes;  // of an element of x, of one taken in, of a partial result
   const std::byte* shift;
+  bool far;  // x is read from memory as it is
 };
 
 /// Elements [0, n) of a row whose first block is block 0 of a node.
@@ -142,8 +144,8 @@ void reduce_run(const Stage& s, const std::byte* x, int64_t n, const void* shift
     const int64_t m = std::min(kReduceBlock, n - i);
     const void* from = x + i * s.bytes;
     if (s.convert) s.convert(from, wide, m, nullptr), from = wide;
-    if (n <= kReduceBlock) return s.loops.block(from, m, shift, out);
-    s.loops.block(from, m, shift, value);
+    if (n <= kReduceBlock) return s.loops.block(from, m, shift, out, s.far);
+    s.loops.block(from, m, shift, value, s.far);
     int k = 0;
     for (; (count >> k) & 1; ++k) s.loops.join(node[k], value, 1), std::memcpy(value, node[k], 16);
     std::memcpy(node[k], value, 16), ++count;
@@ -178,7 +180,7 @@ void reduce_strip(const Stage& s, const std::byte* x, int64_t rows, int64_t stri
         for (int64_t k = 0; k < m; ++k) s.convert(from + k * stride * s.bytes, wide + k * width * s.as_bytes, width, nullptr);
         from = wide, step = width;
       }
-      s.loops.columns(from, m, step, width, r != r0, shift, to);
+      s.loops.columns(from, m, step, width, r != r0, shift, to, s.far);
     }
   };
   if (rows <= kReduceRows) return one_block(0, rows, out);
@@ -328,6 +330,7 @@ void run_reduction(const ReduceJob& r, const TensorView& x, const Dims& axes, co
     s.convert = t == as ? nullptr : convert_loop(t, as);
     s.x = from, s.bytes = int64_t(size_of(t)), s.as_bytes = int64_t(size_of(as)), s.acc_bytes = int64_t(size_of(acc));
     s.shift = op == ReduceOp::sum_deviation ? static_cast<const std::byte*>(r.shift) : nullptr;
+    s.far = !s.convert && from == x.data && x.size() * s.bytes > l2_bytes();
     const bool last = next.last_reduced() < 0, straight = last && !permuted && acc == y.dtype;
     std::byte* out = straight ? static_cast<std::byte*>(y.data) : take(size_t(count_without(a, gone)) * size_of(acc));
     std::byte* part = take(size_t(count_without(a, gone) * parts_of(a, gone)) * size_of(acc));

@@ -19,11 +19,12 @@ DType reduce_acc(ReduceOp op, DType t);
 
 struct ReduceLoops {
   /// One block, n <= kReduceBlock, of a row; writes one partial result. n = 0 gives the identity. `shift` is one element, for
-  /// sum_deviation.
-  void (*block)(const void* x, int64_t n, const void* shift, void* out) = nullptr;
+  /// sum_deviation. `far`: x is read from memory, so that floats that follow are fetched meanwhile.
+  void (*block)(const void* x, int64_t n, const void* shift, void* out, bool far) = nullptr;
   /// At most kReduceGroup rows of `width` elements, `stride` elements apart: out[i] = (join ? out[i] joined with : ) the reduction of
   /// column i. `shift` has `width` elements, for sum_deviation.
-  void (*columns)(const void* x, int64_t rows, int64_t stride, int64_t width, bool join, const void* shift, void* out) = nullptr;
+  void (*columns)(const void* x, int64_t rows, int64_t stride, int64_t width, bool join, const void* shift, void* out,
+                  bool far) = nullptr;
   /// a[i] = a[i] joined with b[i], on partial results.
   void (*join)(void* a, const void* b, int64_t n) = nullptr;
 };

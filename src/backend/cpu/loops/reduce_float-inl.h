@@ -26,26 +26,34 @@ struct MaxAbsOf : MaxOf {
 struct DeviationOf : SumSquareOf {};
 
 template <class M, class T>
-void block(const void* x_, int64_t n, [[maybe_unused]] const void* shift_, void* out) {
+void block(const void* x_, int64_t n, [[maybe_unused]] const void* shift_, void* out, bool far) {
   const T* x = static_cast<const T*>(x_);
+  const auto load = [x, far](int64_t i) HWY_ATTR {
+    constexpr int64_t kLine = 64 / int64_t(sizeof(T));
+    if (far && (int64_t(hn::MaxLanes(Tag<T>())) == kLine || i % kLine == 0)) fetch_far(x + i, 8192), fetch_near(x + i);
+    return hn::LoadU(Tag<T>(), x + i);
+  };
   if constexpr (std::is_same_v<M, DeviationOf>) {
     const Vec<Tag<T>> shift = hn::Set(Tag<T>(), *static_cast<const T*>(shift_));
     *static_cast<T*>(out) = reduce_lanes<M, T>(
-        n, [x, shift](int64_t i) HWY_ATTR { return hn::Sub(hn::LoadU(Tag<T>(), x + i), shift); },
+        n, [load, shift](int64_t i) HWY_ATTR { return hn::Sub(load(i), shift); },
         [x, shift](int64_t i, size_t count) HWY_ATTR { return hn::Sub(load_n(Tag<T>(), x + i, count), shift); });
   } else {
-    *static_cast<T*>(out) = reduce_block<M, T>(x, n);
+    *static_cast<T*>(out) =
+        reduce_lanes<M, T>(n, load, [x](int64_t i, size_t count) HWY_ATTR { return load_n(Tag<T>(), x + i, count); });
   }
 }
 
 /// acc[i] = (first ? identity : acc[i]) stepped through R rows.
 template <class M, class T, int R>
-HWY_INLINE void step_rows(const T* x, int64_t stride, int64_t width, const T* shift, bool first, T* acc, bool ahead) {
+HWY_INLINE void step_rows(const T* x, int64_t stride, int64_t width, const T* shift, bool first, T* acc, bool ahead, bool far) {
   constexpr bool kShift = std::is_same_v<M, DeviationOf>;
   const Tag<T> d;
   constexpr int64_t kLine = 64 / int64_t(sizeof(T));
   each<T>(width, [&](int64_t i, auto load, auto store) HWY_ATTR {
     if (ahead && i % kLine == 0) fetch_rows(x, R, stride, i);
+    if (far && i % kLine == 0)
+      for (int r = 0; r < R; ++r) fetch_far(x + r * stride + i, 16 * size_t(stride) * sizeof(T));
     Vec<Tag<T>> v = hn::Set(d, T(M::identity)), by = hn::Zero(d);
     if (!first) v = load(acc + i);
     if constexpr (kShift) by = load(shift + i);
@@ -58,7 +66,7 @@ HWY_INLINE void step_rows(const T* x, int64_t stride, int64_t width, const T* sh
 }
 
 template <class M, class T>
-void columns(const void* x_, int64_t rows, int64_t stride, int64_t width, bool join, const void* shift_, void* out_) {
+void columns(const void* x_, int64_t rows, int64_t stride, int64_t width, bool join, const void* shift_, void* out_, bool far) {
   constexpr int64_t kTile = 1024;
   const Tag<T> d;
   alignas(64) T acc[kTile];
@@ -68,12 +76,12 @@ void columns(const void* x_, int64_t rows, int64_t stride, int64_t width, bool j
     const int64_t w = width - c < kTile ? width - c : kTile;
     int64_t r = 0;
     for (; r + kRowsAtOnce <= rows; r += kRowsAtOnce)
-      step_rows<M, T, kRowsAtOnce>(x + r * stride, stride, w, shift, r == 0, to, stride > width);
+      step_rows<M, T, kRowsAtOnce>(x + r * stride, stride, w, shift, r == 0, to, far || stride > width, far);
     for (; r < rows || r == 0; ++r) {
       if (rows == 0)
         each<T>(w, [&](int64_t i, auto, auto store) HWY_ATTR { store(hn::Set(d, T(M::identity)), to + i); });
       else
-        step_rows<M, T, 1>(x + r * stride, stride, w, shift, r == 0, to, false);
+        step_rows<M, T, 1>(x + r * stride, stride, w, shift, r == 0, to, false, false);
     }
     if (join) each<T>(w, [&](int64_t i, auto load, auto store) HWY_ATTR { store(M::join(d, load(out + i), load(acc + i)), out + i); });
   }

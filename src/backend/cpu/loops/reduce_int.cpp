@@ -71,14 +71,14 @@ struct All {
 };
 
 template <class M, class T>
-void block(const void* x_, int64_t n, const void*, void* out) {
+void block(const void* x_, int64_t n, const void*, void* out, bool) {
   const T* x = static_cast<const T*>(x_);
   typename M::A a = M::identity;
   for (int64_t i = 0; i < n; ++i) a = M::step(a, x[i]);
   *static_cast<typename M::A*>(out) = a;
 }
 template <class M, class T>
-void columns(const void* x_, int64_t rows, int64_t stride, int64_t width, bool join, const void*, void* out_) {
+void columns(const void* x_, int64_t rows, int64_t stride, int64_t width, bool join, const void*, void* out_, bool) {
   const T* x = static_cast<const T*>(x_);
   auto* out = static_cast<typename M::A*>(out_);
   if (!join)
@@ -118,9 +118,9 @@ int64_t arg(bool largest, const void* x_, int64_t n) {
   const T* x = static_cast<const T*>(x_);
   T v;
   if (largest)
-    block<Max<T>, T>(x, n, nullptr, &v);
+    block<Max<T>, T>(x, n, nullptr, &v, false);
   else
-    block<Min<T>, T>(x, n, nullptr, &v);
+    block<Min<T>, T>(x, n, nullptr, &v, false);
   for (int64_t i = 0;; ++i)
     if (x[i] == v) return i;
 }
