@@ -25,11 +25,22 @@ namespace {
 #define KEEL_CLONES
 #endif
 
-KEEL_CLONES uint64_t plain_read(const uint64_t* x, size_t n) {
-  uint64_t v = 0;
-  for (size_t i = 0; i < n; ++i) v ^= x[i];
-  return v;
-}
+/// x read line by line, fetched some bytes before to L2 (2), to L1 (3), to both, or as the processor does by itself.
+using Line = uint64_t __attribute__((vector_size(64), aligned(8), may_alias));
+#define KEEL_READ(NAME, FETCH)                                     \
+  KEEL_CLONES uint64_t NAME(const uint64_t* x, size_t n) {         \
+    Line v = {};                                                   \
+    for (size_t i = 0; i < n; i += 8) {                            \
+      FETCH;                                                       \
+      v ^= *reinterpret_cast<const Line*>(x + i);                  \
+    }                                                              \
+    return v[0] ^ v[1] ^ v[2] ^ v[3] ^ v[4] ^ v[5] ^ v[6] ^ v[7];  \
+  }
+KEEL_READ(plain_read, )
+KEEL_READ(read_far, __builtin_prefetch(x + i + 512, 0, 2))
+KEEL_READ(read_near, __builtin_prefetch(x + i + 256, 0, 3))
+KEEL_READ(read_both, (__builtin_prefetch(x + i + 1024, 0, 2), __builtin_prefetch(x + i + 128, 0, 3)))
+using Reader = uint64_t (*)(const uint64_t* x, size_t n);
 /// z = x, or x + y where there is a y.
 using Way = void (*)(const float* x, const float* y, float* z, size_t n);
 void by_memcpy(const float* x, const float*, float* z, size_t n) { std::memcpy(z, x, n * 4); }
@@ -98,23 +109,25 @@ struct Bench {
   float* z = c.data<float>();
 
   Way copy_by = nullptr, triad_by = nullptr;
+  Reader read_by = nullptr;
 
   /// Seconds to do `floor` once over n elements.
   double plain(const Floor& floor) const {
     const double t = bench::tick();
     for (int i = 0; i < floor.reads + (floor.kind == Plain::read); ++i)
-      sink = plain_read(reinterpret_cast<const uint64_t*>(floor.kind == Plain::triad && i % 2 ? y : x), n / 2);
+      sink = read_by(reinterpret_cast<const uint64_t*>(floor.kind == Plain::triad && i % 2 ? y : x), n / 2);
     if (floor.kind == Plain::copy) copy_by(x, nullptr, z, n);
     if (floor.kind == Plain::triad) triad_by(x, y, z, n);
     return bench::tick() - t;
   }
-  /// The quickest of `ways` by the medians of runs in turns.
-  Way quickest(const std::vector<Way>& candidates, bool add) const {
+  /// The quickest of `candidates` by the medians of runs in turns; run(w) runs one.
+  template <class W, class F>
+  static W quickest(const std::vector<W>& candidates, F run) {
     std::vector<std::vector<double>> t(candidates.size());
     for (int k = 0; k < 12; ++k)
       for (size_t i = 0; i < candidates.size(); ++i) {
         const double begin = bench::tick();
-        candidates[i](x, add ? y : nullptr, z, n);
+        run(candidates[i]);
         t[i].push_back(bench::tick() - begin);
       }
     size_t best = 0;
@@ -122,6 +135,14 @@ struct Bench {
     for (size_t i = 0; i < t.size(); ++i)
       if (t[i][t[i].size() / 2] < t[best][t[best].size() / 2]) best = i;
     return candidates[best];
+  }
+  void choose() {
+    std::vector<Way> copies = ways();
+    triad_by = quickest(copies, [&](Way w) { w(x, y, z, n); });
+    copies.push_back(by_memcpy);
+    copy_by = quickest(copies, [&](Way w) { w(x, nullptr, z, n); });
+    const auto* words = reinterpret_cast<const uint64_t*>(x);
+    read_by = quickest(std::vector<Reader>{plain_read, read_far, read_near, read_both}, [&](Reader r) { sink = r(words, n / 2); });
   }
   void row(const char* name, const Floor& floor, const std::function<Tensor()>& f) const {
     if (std::string(name).find(only) == std::string::npos) return;
@@ -158,8 +179,7 @@ int main(int argc, char** argv) {
   const size_t million = argc > 4 ? size_t(std::atoi(argv[4])) : 10;
   Bench b{argc > 2 ? argv[2] : "", argc > 3 ? std::atof(argv[3]) : 0.5, million << 20};
   const auto n = int64_t(b.n);
-  std::vector<Way> copies = ways();
-  b.triad_by = b.quickest(copies, true), copies.push_back(by_memcpy), b.copy_by = b.quickest(copies, false);
+  b.choose();
   NoGrad off;
   std::printf("%d thread(s), %zu Mi elements of f32\n", int(num_threads()), million);
   const Tensor x = randn({n}), y = randn({n});
