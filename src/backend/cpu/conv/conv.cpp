@@ -10,6 +10,7 @@
 #include "backend/cpu/conv/winograd.h"
 #include "backend/cpu/gemm/task.h"
 #include "backend/cpu/loops/loops.h"
+#include "backend/cpu/loops/stat_rows.h"
 #include "keel/parallel.h"
 
 namespace keel::cpu {
@@ -147,9 +148,22 @@ GemmArgs input_product(Elem e, const ConvShape& s, const void* g, const void* we
   a.a = g, a.a_rs = s.o, a.b = weight, a.b_rs = s.c, a.b_cs = 1, a.c = dx, a.ldc = s.c;
   return a;
 }
+/// What a product's blocks leave behind goes to the slot while they are in cache.
+struct BlockWatch {
+  DType dtype;
+  StatSlot* slot;
+  static void see(void* context, const GemmBlock& block) {
+    const BlockWatch& w = *static_cast<BlockWatch*>(context);
+    StatSlot::Part part;  // beginning with what is known, so that most blocks bring nothing new
+    part.max_bits = w.slot->max_bits.load(std::memory_order_relaxed), part.min_bits = w.slot->min_bits.load(std::memory_order_relaxed);
+    stat_rows(w.dtype, block.c, block.rows, block.cols, block.ldc, part);
+    w.slot->merge(part);
+  }
+};
 void run_product(GemmArgs a, StatSlot* slot, void* workspace) {
+  BlockWatch watch{dtype_of_elem(a.out), slot};
+  if (slot) a.epilogue.on_block = BlockWatch::see, a.epilogue.context = &watch;
   gemm(a, workspace, gemm_workspace_bytes(a));
-  watch_all(a.out, a.c, a.m * a.n, slot);
 }
 
 /// The pointers that winograd.h takes.
@@ -191,8 +205,7 @@ void conv_forward(Elem e, const ConvShape& s, const void* x, const void* weight,
                   void* workspace) {
   if (is_product(s)) return run_product(forward_product(e, s, x, weight, bias, y), slot, workspace);
   if (winograd_suits(e, s)) {
-    winograd_forward(s, floats(x), floats(weight), floats(bias), floats(y), workspace);
-    return watch_all(e, y, s.n * s.oh * s.ow * s.o, slot);
+    return winograd_forward(s, floats(x), floats(weight), floats(bias), floats(y), slot, workspace);
   }
   if (is_depthwise(s)) {
     Grid g;
@@ -298,8 +311,7 @@ int64_t conv_backward_input_workspace(Elem e, const ConvShape& s) {
 void conv_backward_input(Elem e, const ConvShape& s, const void* grad, const void* weight, void* dx, StatSlot* slot, void* workspace) {
   if (is_product(s)) return run_product(input_product(e, s, grad, weight, dx), slot, workspace);
   if (winograd_suits(e, s)) {
-    winograd_backward_input(s, floats(grad), floats(weight), floats(dx), workspace);
-    return watch_all(e, dx, s.n * s.h * s.w * s.c, slot);
+    return winograd_backward_input(s, floats(grad), floats(weight), floats(dx), slot, workspace);
   }
   if (spreads(e, s)) return spread_input_gradient(e, s, grad, weight, dx, slot, aligned(workspace));
   const int64_t cg = s.c / s.groups, og = s.o / s.groups, taps = s.kh * s.kw;

@@ -17,6 +17,7 @@
 #include "backend/cpu/gemm/pack-inl.h"
 #include "backend/cpu/gemm/task.h"
 #include "backend/cpu/loops/loops.h"
+#include "backend/cpu/loops/stat_rows.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace keel::cpu::HWY_NAMESPACE {
@@ -117,13 +118,9 @@ void watch_rows(const ConvTask& task, int64_t row, int64_t end, StatSlot::Part& 
                                 : std::is_same_v<O, bfloat16> ? Elem::bf16
                                                               : Elem::f16);
   const int64_t first = task.panel0 * kNr, count = std::min(task.panel1 * kNr, g.og) - first;
-  const bool whole = count == g.o && g.osx == 1;
   for (int64_t r = row; r < end; ++r) {
     const O* to = static_cast<const O*>(g.dst) + ((r / g.rows * g.oh + r % g.rows * g.osy + g.oy0) * g.ow + g.ox0) * g.o + g.o0 + first;
-    if (whole)
-      stat_block(t, to, g.columns * g.o, part);
-    else
-      for (int64_t x = 0; x < g.columns; ++x) stat_block(t, to + x * g.osx * g.o, count, part);
+    stat_rows(t, to, g.columns, count, g.osx * g.o, part);
   }
 }
 

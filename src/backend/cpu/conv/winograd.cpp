@@ -8,6 +8,7 @@
 
 #include "backend/cpu/gemm/task.h"
 #include "backend/cpu/isa.h"
+#include "backend/cpu/loops/stat_rows.h"
 #include "base/env.h"
 #include "keel/cpu.h"
 #include "keel/parallel.h"
@@ -68,8 +69,19 @@ void spread(int64_t tasks, F f) {
   parallel_for(0, tasks, 1, f);
 }
 
+/// Statistics of the results of some tiles: two rows of pixels for each row of tiles.
+void watch_tiles(const WinogradTiles& t, const float* images, StatSlot::Part& part) {
+  for (int64_t tile = t.tile0; tile < t.tile1;) {
+    const int64_t line = tile / t.columns, first = tile % t.columns, last = std::min(first + t.tile1 - tile, t.columns);
+    const int64_t y = 2 * (line % t.rows), x0 = 2 * first, x1 = std::min(2 * last, t.w);
+    stat_rows(DType::f32, images + ((line / t.rows * t.h + y) * t.w + x0) * t.c, std::min<int64_t>(2, t.h - y), (x1 - x0) * t.c, t.w * t.c,
+              part);
+    tile += last - first;
+  }
+}
+
 void correlate(const Correlation& p, const float* x, const float* w, int64_t lane_stride, int64_t k_stride, bool turned, const float* bias,
-               float* y, void* workspace) {
+               float* y, StatSlot* slot, void* workspace) {
   const WinogradKernels& kernel = winograd_kernels();
   const int64_t panel = gemm_shape_f32(Elem::f32, Elem::f32).nr, panels = (p.to.c + panel - 1) / panel;
   float *u = aligned(workspace), *shares = u + kPlanes * p.weights;
@@ -79,6 +91,7 @@ void correlate(const Correlation& p, const float* x, const float* w, int64_t lan
   });
   const int64_t blocks = (p.tiles + p.block - 1) / p.block;
   spread(p.tasks, [&](int64_t lo, int64_t hi) {
+    StatSlot::Part part;
     for (int64_t t = lo; t < hi; ++t) {
       float *v = shares + t * p.task(), *m = v + kPlanes * p.source, *scratch = m + kPlanes * p.result;
       for (int64_t b = t * blocks / p.tasks; b < (t + 1) * blocks / p.tasks; ++b) {
@@ -92,8 +105,10 @@ void correlate(const Correlation& p, const float* x, const float* w, int64_t lan
           gemm(g, scratch, p.scratch * 4);
         }
         kernel.result(to, m, p.result, bias, y);
+        if (slot) watch_tiles(to, y, part);
       }
     }
+    if (slot) slot->merge(part);
   });
 }
 
@@ -120,13 +135,14 @@ bool winograd_suits(Elem e, const ConvShape& s) {
 }
 
 int64_t winograd_forward_workspace(const ConvShape& s) { return forward_plan(s).bytes(); }
-void winograd_forward(const ConvShape& s, const float* x, const float* weight, const float* bias, float* y, void* workspace) {
-  correlate(forward_plan(s), x, weight, 9 * s.c, 9, false, bias, y, workspace);
+void winograd_forward(const ConvShape& s, const float* x, const float* weight, const float* bias, float* y, StatSlot* slot,
+                      void* workspace) {
+  correlate(forward_plan(s), x, weight, 9 * s.c, 9, false, bias, y, slot, workspace);
 }
 
 int64_t winograd_backward_input_workspace(const ConvShape& s) { return input_plan(s).bytes(); }
-void winograd_backward_input(const ConvShape& s, const float* g, const float* weight, float* dx, void* workspace) {
-  correlate(input_plan(s), g, weight, 9, 9 * s.c, true, nullptr, dx, workspace);
+void winograd_backward_input(const ConvShape& s, const float* g, const float* weight, float* dx, StatSlot* slot, void* workspace) {
+  correlate(input_plan(s), g, weight, 9, 9 * s.c, true, nullptr, dx, slot, workspace);
 }
 
 int64_t winograd_backward_weight_workspace(const ConvShape& s) { return WeightPlan(s).bytes(); }

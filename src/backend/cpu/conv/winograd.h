@@ -36,11 +36,12 @@ bool winograd_suits(Elem e, const ConvShape& s);
 
 /// As the functions of conv.h, for shapes that suit. Numerics: a result is made from 4 x 4 pixels of which it meets 3 x 3; rounding errors
 /// are relative to the largest of these, and an infinite pixel makes all 2 x 2 results of a tile NaN or infinite. Bits depend on neither
-/// batch nor threads.
+/// batch nor threads. A slot gets the statistics of the results, block by block, while they are in cache.
 int64_t winograd_forward_workspace(const ConvShape& s);
-void winograd_forward(const ConvShape& s, const float* x, const float* weight, const float* bias, float* y, void* workspace);
+void winograd_forward(const ConvShape& s, const float* x, const float* weight, const float* bias, float* y, StatSlot* slot,
+                      void* workspace);
 int64_t winograd_backward_input_workspace(const ConvShape& s);
-void winograd_backward_input(const ConvShape& s, const float* g, const float* weight, float* dx, void* workspace);
+void winograd_backward_input(const ConvShape& s, const float* g, const float* weight, float* dx, StatSlot* slot, void* workspace);
 int64_t winograd_backward_weight_workspace(const ConvShape& s);
 void winograd_backward_weight(const ConvShape& s, const float* g, const float* x, float* dweight, void* workspace);
 
