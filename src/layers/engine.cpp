@@ -66,6 +66,22 @@ int axis_of(std::vector<Piece>& pieces, const Shape& whole) {
   return end == whole[axis] ? axis : -1;
 }
 
+/// Whether pieces, in order, are slices of one tensor already, laid out by `order`.
+bool lie_in_place(const std::vector<Piece>& pieces, const Spec& whole, const Strides& order) {
+  const TensorImpl& first = impl(pieces[0].g);
+  for (const Piece& p : pieces) {
+    const TensorImpl& x = impl(p.g);
+    if (!x.storage || x.storage.get() != first.storage.get() || x.spec.dtype != whole.dtype) return false;
+    int64_t offset = first.offset;
+    for (int i = 0; i < whole.shape.rank(); ++i) {
+      if (x.spec.shape[i] > 1 && x.strides[i] != order[i]) return false;
+      offset += p.place().start[i] * order[i];
+    }
+    if (x.offset != offset) return false;
+  }
+  return true;
+}
+
 struct Task {
   Node* node = nullptr;    // or
   Tensor leaf;             // a leaf
@@ -222,6 +238,10 @@ struct Engine {
       Tensors parts;
       for (const Piece& p : pieces) parts.push_back(permute(p.g, there));
       b.tasks[size_t(task)].grads[0] = permute(concat(parts, {.axis = int(back[axis])}), back);
+      return;
+    }
+    if (axis >= 0 && lie_in_place(pieces, whole, order)) {
+      b.tasks[size_t(task)].grads[0] = make_view(pieces[0].g, whole.shape, order, impl(pieces[0].g).offset);
       return;
     }
     if (axis >= 0) {

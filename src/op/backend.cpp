@@ -174,6 +174,41 @@ const OutDef& out_of(const OpDef& op, int i) { return op.out[std::min(i, op.out.
   return out;
 }
 
+/// Gradients to inputs that share out one tensor between them, as queries, keys and values do that one product made, share out a tensor in
+/// the same way: what joins them has nothing to copy. Empty where `c` has no such inputs.
+Tensors side_by_side(const KernelEntry& k, const Call& c, const SpecList& specs) {
+  const int n = int(specs.size());
+  if (n < 2 || n > c.in.size()) return {};
+  for (int i = 0; i < n; ++i)
+    if (k.out_layout[std::min(i, 3)] != Layout::rows || !(specs[i] == specs[0])) return {};
+  const Shape& shape = specs[0].shape;
+  if (shape.rank() < 2 || shape.rank() >= kMaxRank || shape.numel() == 0) return {};
+  for (int first = 0; first + n <= c.in.size(); ++first) {
+    const auto fits_in = [&](int i) {
+      if (!c.in[first + i].defined()) return false;
+      const TensorImpl &x = impl(c.in[first + i]), &x0 = impl(c.in[first]);
+      return x.spec == specs[0] && x.storage && x.storage.get() == x0.storage.get() && x.strides == x0.strides;
+    };
+    int fitting = 0;
+    while (fitting < n && fits_in(fitting)) ++fitting;
+    if (fitting < n) continue;
+    const TensorImpl& x0 = impl(c.in[first]);
+    const int64_t apart = impl(c.in[first + 1]).offset - x0.offset;
+    bool even = apart > 0 && x0.strides[-1] == 1;
+    for (int i = 1; i < n; ++i) even = even && impl(c.in[first + i]).offset - x0.offset == i * apart;
+    Shape all;
+    Strides strides;
+    all.push_back(n), strides.push_back(apart);
+    for (int i = 0; i < shape.rank(); ++i) all.push_back(shape[i]), strides.push_back(x0.strides[i]);
+    if (!even || !is_dense(all, strides)) continue;
+    const Tensor whole = make_tensor(specs[0].dtype, all, strides, cpu_device);
+    Tensors out;
+    for (int i = 0; i < n; ++i) out.push_back(make_view(whole, shape, x0.strides, impl(whole).offset + i * apart));
+    return out;
+  }
+  return {};
+}
+
 /// Gives `k` the layouts that it demands and runs it on `d`, where all tensors of the call live.
 Tensors run_kernel(const KernelEntry& k, Call& c, Watch watch, Device d) {
   const int n_in = c.in.size(), n_out = int(c.out.size());
@@ -203,6 +238,7 @@ Tensors run_kernel(const KernelEntry& k, Call& c, Watch watch, Device d) {
     counted = count_extents(k, c, a);
   const SpecList& specs = unknown ? counted : c.out;
   Tensors out;
+  const Tensors beside = n_out > 1 && k.out_layout[1] == Layout::rows && d == cpu_device ? side_by_side(k, c, specs) : Tensors();
   SmallVector<TensorView, 4> views;
   for (int i = 0; i < n_out; ++i) {
     const OutDef& def = out_of(c.op, i);
@@ -212,7 +248,8 @@ Tensors run_kernel(const KernelEntry& k, Call& c, Watch watch, Device d) {
       continue;
     }
     const Layout l = k.out_layout[std::min(i, 3)];
-    if (def.alias_of >= 0 && c.op.in[def.alias_of].written) out.push_back(c.in[def.alias_of]);
+    if (!beside.empty()) out.push_back(beside[i]);
+    else if (def.alias_of >= 0 && c.op.in[def.alias_of].written) out.push_back(c.in[def.alias_of]);
     else if (i == 0 && c.into && k.inplace && l == Layout::like_inputs) out.push_back(*c.into);
     else out.push_back(make_tensor(specs[i].dtype, specs[i].shape, strides_for(l, specs[i], c.in), d));
     views.push_back(view_of(out[i]));
