@@ -305,6 +305,25 @@ TEST_F(MonitorOnDevice, BadInputs) {
             "add in '', 1 values, 1 times\n");
 }
 
+TEST_F(MonitorOnDevice, WhatIsBrokenStaysKnownAcrossACopy) {
+  // Made on the host, before the device was ever used and after; read on the device: whoever made it is named, and nobody else.
+  const std::string up = same(4,
+                              [](Device where, int s) {
+                                const Tensor a = randn({4, 8}), b = s % 2 ? a - a : a, broken = b / b, there = broken.to(where);
+                                relu(there * 2), relu(there + 1);
+                              },
+                              {.foretell = false});
+  EXPECT_EQ(up, "fault, step 1, forward: nonfinite nan by div in '', 32 values, 2 times\n");
+  // Made on the device; read on the host.
+  const std::string down = same(4,
+                                [](Device where, int s) {
+                                  const Tensor a = randn({4, 8}).to(where), b = s == 3 ? a - a : a, broken = b / b, here = broken.to(cpu_device);
+                                  relu(here * 2), relu(here + 1);
+                                },
+                                {.foretell = false});
+  EXPECT_EQ(down, "fault, step 3, forward: nonfinite nan by div in '', 32 values, 1 times\n");
+}
+
 TEST_F(MonitorOnDevice, Foretells) {
   const auto f = [&](Device where) {
     const Tensor x = ones({8}).to(where), b = (rand({64}) + 0.5).to(where);

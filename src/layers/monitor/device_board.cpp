@@ -502,7 +502,7 @@ Tensors MonitorState::transfer(Call& c) {
     if (const auto it = boards->known.find(from.storage.get()); it != boards->known.end() && it->second.is(*from.storage))
       kind = tainted.find(it->second.stand_in.get());
     if (kind != TaintedStorages::clean) tainted.set(to.storage.get(), kind);
-  } else if (kind != TaintedStorages::clean && boards) {
+  } else if (kind != TaintedStorages::clean && has_board(to.device)) {  // which the first copy of a program makes
     boards->operand(out[0], to.device);
     DeviceBoards::Known& k = boards->known[to.storage.get()];
     if (!*to.storage->writer) to.storage->writer = kLookedAt;
