@@ -177,7 +177,7 @@ void print_summary(const char* set, const Score& s) {
 void run_healthy(const FaultOptions& o) {
   double steps = 0, warnings = 0, stops = 0;
   for (const faults::Healthy& h : faults::healthy_runs()) {
-    Monitor monitor({.protect = true});
+    Monitor monitor({.protect = true, .whole_every = faults::watch_whole_every});
     faults::Run run(monitor, uint64_t(o.first_seed), false, f32, o.healthy);
     h.train(run);
     monitor.step();
@@ -236,6 +236,9 @@ void add_bench_faults(CLI::App& bench, Outcome& out) {
       ->check(whole(0))
       ->capture_default_str();
   a->add_flag("--healthy-only", o->no_faults, "No rows, only the runs without a fault");
+  a->add_option("--whole-every", faults::watch_whole_every, "Watch one step in so many whole, 1 to 16; 0: as the monitor's budget says")
+      ->check(whole(0, 16))
+      ->capture_default_str();
   a->add_flag("--verbose", o->verbose, "Everything that the monitor said");
   a->add_flag("--json", o->as_json, "One JSON object a line");
   a->callback([o, &out] { out.code = bench_faults(*o); });

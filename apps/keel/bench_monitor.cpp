@@ -15,6 +15,8 @@ struct CostOptions {
   Device where = cpu_device;
   int64_t rounds = 40, threads = 0;
   double seconds = 20;
+  double budget = MonitorOptions().budget;
+  int64_t every = 0;
   bool as_json = false, sites = false;
 };
 
@@ -27,12 +29,10 @@ double now_seconds(Device where) {
   return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
 }
 
-/// Of steps after a first one, in which a monitor gets to know the program.
 template <class F>
 double seconds_of(Device where, int steps, Monitor* watch, F&& step) {
-  double begin = 0;
-  for (int i = 0; i <= steps; ++i) {
-    if (i == 1) begin = now_seconds(where);
+  const double begin = now_seconds(where);
+  for (int i = 0; i < steps; ++i) {
     if (watch) watch->step();
     step();
   }
@@ -83,21 +83,34 @@ struct CharLstm : nn::Module<CharLstm> {
 };
 
 /// Blocks of steps in threes: off, X, off, where X is on in every second three and off in the others. A three gives the share by which X
-/// took longer than the mean of its neighbours, so that a drift of the machine cancels; those with X off are the control.
+/// took longer than the mean of its neighbours, so that a drift of the machine cancels; those with X off are the control. One monitor
+/// watches all of X, paused between; before that it sees as many steps as it needs to know what it costs.
 template <class F>
 void measure(const CostOptions& o, const std::string& name, int steps, F&& step) {
   if (!o.only.empty() && name.find(o.only) == std::string::npos) return;
   if (o.where != cpu_device) steps *= 20;  // short ones
   for (int i = 0; i < 2; ++i) step();
+  Monitor watch({.budget = o.budget, .whole_every = o.every});
+  {
+    // Until its allowance is used and both kinds of steps have been timed, or for the first time only where it does not govern.
+    const bool governs = o.budget != 0 && o.every == 0 && o.where == cpu_device;
+    const auto most = Clock::now() + std::chrono::duration<double>(1.5 * o.seconds);
+    int governed = 0, seen = 0;
+    while (seen < 2 || (governs && governed < 48 && Clock::now() < most)) {
+      watch.step();
+      step();
+      ++seen, governed += governed > 0 || watch.whole_every() > 1;
+    }
+    if (o.sites) print_load(watch, seen);
+    watch.pause();
+  }
   std::vector<double> cost, control, off, on;
   const auto end = Clock::now() + std::chrono::duration<double>(o.seconds);
   double before = seconds_of(o.where, steps, nullptr, step);
   for (int64_t i = 0; i < 2 * o.rounds && (Clock::now() < end || i < 6); ++i) {
-    std::unique_ptr<Monitor> watch;
-    if (i % 2) watch = std::make_unique<Monitor>();
-    const double middle = seconds_of(o.where, steps, watch.get(), step);
-    if (watch && o.sites && i == 1) print_load(*watch, steps + 1);
-    watch.reset();
+    if (i % 2) watch.resume();
+    const double middle = seconds_of(o.where, steps, i % 2 ? &watch : nullptr, step);
+    watch.pause();
     const double after = seconds_of(o.where, steps, nullptr, step);
     (i % 2 ? cost : control).push_back(2 * middle / (before + after) - 1);
     off.push_back(after / steps);
@@ -110,11 +123,16 @@ void measure(const CostOptions& o, const std::string& name, int steps, F&& step)
     return 1.25 * (quantile(v, 0.75) - quantile(v, 0.25)) / 1.349 / std::sqrt(double(v.size()));
   };
   const double c = quantile(cost, 0.5), k = quantile(control, 0.5);
+  double mean = 0;  // of the middle half
+  const size_t low = cost.size() / 4, high = cost.size() - low;
+  for (size_t i = low; i < high; ++i) mean += cost[i] / double(high - low);
   if (o.as_json) {
     fmt::print("{}\n", json{{"name", "monitor " + name},
                             {"unit", "share"},
                             {"best", on.front() / off.front() - 1},
                             {"median", c},
+                            {"mean", mean},
+                            {"whole_every", watch.whole_every()},
                             {"error", error(cost)},
                             {"low", quantile(cost, 0.25)},
                             {"high", quantile(cost, 0.75)},
@@ -128,10 +146,10 @@ void measure(const CostOptions& o, const std::string& name, int steps, F&& step)
                            .dump());
   } else {
     fmt::print(
-        "{:<40} on {:+.2f} % +- {:.2f} (quartiles {:+.2f} to {:+.2f}; of the best {:+.2f}), control {:+.2f} % +- {:.2f}; off {:.2f} ms a "
-        "step, {} pairs\n",
-        name, 100 * c, 100 * error(cost), 100 * quantile(cost, 0.25), 100 * quantile(cost, 0.75), 100 * (on.front() / off.front() - 1),
-        100 * k, 100 * error(control), 1e3 * quantile(off, 0.5), cost.size());
+        "{:<36} 1 in {:>2} whole: on {:+.2f} % +- {:.2f} (mean {:+.2f}, quartiles {:+.2f} to {:+.2f}), control {:+.2f} % +- {:.2f}; off "
+        "{:.2f} ms a step, {} pairs\n",
+        name, watch.whole_every(), 100 * c, 100 * error(cost), 100 * mean, 100 * quantile(cost, 0.25), 100 * quantile(cost, 0.75), 100 * k,
+        100 * error(control), 1e3 * quantile(off, 0.5), cost.size());
   }
   std::fflush(stdout);
 }
@@ -147,20 +165,20 @@ int bench_monitor(CostOptions& o) {
     Gpt net({.tied = false, .gelu = Gelu::none});
     net.to(o.where);
     optim::AdamW opt(net.parameters(), {.lr = 1e-3});
-    measure(o, "char-GPT 4x128 T64 b12 step adamw", 3,
+    measure(o, "char-GPT 4x128 T64 b12 step adamw", 6,
             step_of(net, opt, randint(0, 65, {12, 64}).to(o.where), randint(0, 65, {12, 64}).to(o.where)));
   }
   {
     CharLstm net(65, 128);
     net.to(o.where);
     optim::AdamW opt(net.parameters(), {.lr = 1e-3});
-    measure(o, "char-LSTM 1x128 T64 b16 step adamw", 3,
+    measure(o, "char-LSTM 1x128 T64 b16 step adamw", 30,
             step_of(net, opt, randint(0, 65, {16, 64}).to(o.where), randint(0, 65, {16 * 64}).to(o.where)));
   }
   ResNet18 net;
   net.to(o.where);
   optim::SGD opt(net.parameters(), {.lr = 0.1, .momentum = 0.9});
-  measure(o, "ResNet-18 CIFAR step b32 sgd nhwc", 1,
+  measure(o, "ResNet-18 CIFAR step b32 sgd nhwc", 2,
           step_of(net, opt, randn({32, 3, 32, 32}).to(o.where).channels_last(), randint(0, 10, {32}).to(o.where)));
   return kOk;
 }
@@ -175,6 +193,11 @@ void add_bench_monitor(CLI::App& bench, Outcome& out) {
   a->add_option("--rounds", o->rounds, "Most pairs a row")->check(whole(1))->capture_default_str();
   a->add_option("--seconds", o->seconds, "Most seconds a row")->check(positive())->capture_default_str();
   a->add_option("--threads", o->threads, "Threads; 0: all cores")->check(whole(0, 1024));
+  a->add_option("--budget", o->budget, "MonitorOptions::budget; 0: every step whole; -1: the default")
+      ->check(CLI::Range(-1.0, 1.0))->capture_default_str();
+  a->add_option("--whole-every", o->every, "Watch one step in so many whole, 1 to 16; 0: as the budget says")
+      ->check(whole(0, 16))
+      ->capture_default_str();
   a->add_option("--device", o->device, "Where the networks are: cpu, cuda, cuda:N")->capture_default_str();
   a->add_flag("--sites", o->sites, "Also print what the monitor looks at in a step, by op");
   a->add_flag("--json", o->as_json, "One JSON object a line");

@@ -30,11 +30,14 @@ struct MonitorOptions {
   BreakOn break_on = BreakOn::never;
   /// A file that gets one JSON object a line: findings as they come, a summary a step, and the table of sites at the end. Empty: none.
   std::string log_file = {};
-  /// Share of a step's time that watching may take. On the CPU: that of passes over results whose kernels gather no statistics themselves;
-  /// above it such passes look at every 2nd, 4th ... 16th kilobyte, in rotation. On devices: that of everything, measured by steps with
-  /// and without; above it passes look at less than `sample` says, and at last only every 2nd, 4th ... 16th step is watched, the others in
-  /// what costs little: small results such as the loss, gradients and weights at an optimiser's step. 0: not governed.
-  double budget = 0;
+  /// Share of the time that watching may take. On the CPU: once it has had a quarter of a second of work; where it takes more, one step in so
+  /// many is watched whole, at most in 16, and of the others the loss, what it is made of, the gradients that an optimiser uses, its steps,
+  /// and any result where the processor met a NaN, an overflow or a division by zero; after a fault or a warning 64 steps are watched whole
+  /// again. On devices: measured by steps with and without; above it passes look at less than `sample` says, and at last only every 2nd,
+  /// 4th ... 16th step is watched, the others in what costs little: small results such as the loss, gradients and weights at an optimiser's
+  /// step. Negative: 0.02 on the CPU, none on devices. 0: watch all of every step; on the CPU so does `break_on` with nan or nonfinite, and
+  /// debug mode.
+  double budget = -1;
   /// On devices such passes look at one kilobyte in so many, another one at each step, until all have been looked at; at results of less
   /// than 1 MB, at gradients when an optimiser uses them, at weights and at data from outside always at everything. A power of two up to
   /// 64; 1: at everything.
@@ -49,6 +52,8 @@ struct MonitorOptions {
   double max_ulp_drift = 1000;
   /// Every so many steps eight values of each matrix product are computed again in f64, to measure what rounding costs. 0: never.
   int64_t shadow_every = 50;
+  /// 1 to 16: watch one step in so many whole, from the start and whatever that costs; 0: as `budget` says.
+  int64_t whole_every = 0;
 };
 
 /// Watches every op of this thread while it lives: what each one wrote, by op, module path, phase and place in the program; and says which
@@ -125,6 +130,8 @@ class Monitor {
   void pause();
   void resume();
   bool paused() const;
+  /// One step in so many is watched whole now; see MonitorOptions::budget.
+  int64_t whole_every() const;
   /// An epoch begins; findings name it.
   void epoch(int64_t number);
   /// What went wrong, in order of appearance; at most 1,000.

@@ -1,4 +1,5 @@
 #pragma once
+#include <atomic>
 #include <cstdint>
 #if defined(__SSE__) || defined(_M_X64)
 #include <xmmintrin.h>
@@ -40,5 +41,28 @@ class DefaultFpEnv {
   DefaultFpEnv(const DefaultFpEnv&) = delete;
   DefaultFpEnv& operator=(const DefaultFpEnv&) = delete;
 };
+
+/// Exceptions that workers met and nobody asked for yet.
+inline constinit std::atomic<unsigned> worker_exceptions{0};
+
+/// Which of invalid operation, division by zero and overflow this thread's arithmetic has met since it was last asked, and what workers left
+/// behind; as bits. 0 where the processor does not say.
+inline unsigned take_exceptions() {
+  unsigned seen = 0;
+#if defined(__SSE__) || defined(_M_X64)
+  constexpr unsigned kBad = 0x0d;
+  const unsigned csr = _mm_getcsr();
+  seen = csr & kBad;
+  if (seen) _mm_setcsr(csr & ~kBad);
+#elif defined(__aarch64__)
+  constexpr uint64_t kBad = 0x07;  // invalid, division by zero, overflow
+  uint64_t fpsr;
+  asm volatile("mrs %0, fpsr" : "=r"(fpsr));
+  seen = unsigned(fpsr & kBad);
+  if (seen) asm volatile("msr fpsr, %0" ::"r"(fpsr & ~kBad));
+#endif
+  if (worker_exceptions.load(std::memory_order_relaxed)) seen |= worker_exceptions.exchange(0, std::memory_order_relaxed);
+  return seen;
+}
 
 }  // namespace keel::base

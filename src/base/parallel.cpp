@@ -126,6 +126,7 @@ void* work(void* argument) {
     uint32_t expected = kPosted;
     if (!slot.word.compare_exchange_strong(expected, kRunning, std::memory_order_acq_rel, std::memory_order_relaxed)) continue;
     run_range(slot.fn, slot.context, slot.lo, slot.hi);
+    if (const unsigned seen = base::take_exceptions()) base::worker_exceptions.fetch_or(seen, std::memory_order_relaxed);
     slot.word.store(kIdle, std::memory_order_seq_cst);
     if (slot.caller_sleeps.load(std::memory_order_seq_cst)) futex_wake(slot.word);
   }

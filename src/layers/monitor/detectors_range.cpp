@@ -64,6 +64,8 @@ void MonitorState::root(const Tensor& t) {
   backward_ran = true;
   if (const Written* w = known(t)) {
     loss_site = w->site, loss_output = w->output;
+    // With the loss go the places that it was made by: its sum, its rows, the logits.
+    for (uint32_t at = w->site, depth = 0; at < sites.size() && depth < 4; at = sites[at].from[0], ++depth) tell(at);
     sites[w->site].results[w->output].is_loss = true;
   }
 }
@@ -188,6 +190,7 @@ void MonitorState::judge_step() {
     for (const uint32_t s : touched_arguments) judge_argument(s, *sites[s].argument);
     judge_skips();
   }
+  if (governor.every() > 1) suspect_trends();
   touched.clear(), touched_arguments.clear();
   for (const uint32_t i : pending) found[i].about.text += "; no weight was written with it";
   pending.clear();

@@ -88,7 +88,7 @@ void MonitorState::gradients_of(const Call& c, int& first, int& end) {
 
 /// Whether a gradient that the update would use holds a NaN or infinity.
 bool MonitorState::gradients_are_bad(const Call& c) const {
-  if (step_nan + step_inf == 0) return false;  // nothing broke in this step
+  if (step_nan + step_inf == 0 && !governor.partly()) return false;  // nothing broke in this step
   int first, end;
   gradients_of(c, first, end);
   for (int i = first; i < end; ++i) {
@@ -107,7 +107,24 @@ bool MonitorState::gradients_are_bad(const Call& c) const {
 
 bool MonitorState::before_update(const Call& c, uint32_t at) {
   if (left_out(c)) return true;
-  if (options.protect && gradients_are_bad(c)) {
+  if (governor.on()) {
+    // The places that made these gradients are watched in every step from now on. Not those that are called again and again to add up a
+    // gradient: one look at the sum costs less.
+    int first, end;
+    gradients_of(c, first, end);
+    for (int i = first; i < end; ++i)
+      if (const Written* w = known(c.in[i]); w && sites[w->site].results[w->output].now.calls <= 2) tell(w->site);
+  }
+  const bool bad = (options.protect || governor.partly()) && gradients_are_bad(c);
+  if (bad && governor.partly() && step_nan + step_inf == 0) {
+    Monitor::Finding about;
+    about.severity = Severity::fault, about.value = double(NAN);
+    about.text = std::string("a gradient that ") + c.op.name +
+                 " was given holds a NaN or infinity; the op that made it was not watched in this step, the next ones are watched whole";
+    warn(Detector::nonfinite, at, 0, "nan", std::move(about));
+  }
+  if (bad) governor.alarm(step);
+  if (options.protect && bad) {
     for (const uint32_t i : pending) found[i].about.severity = Severity::fault;
     pending.clear();
     if (blocked_step != step) ++blocked, blocked_step = step;

@@ -578,7 +578,7 @@ void MonitorState::govern_device() {
   }
   if (whole_steps || debug || l.steps < 3) return;
   // Steps without, to compare with: every second one until it has settled, then few.
-  light = duty() > 1 ? rotation % duty() != 0 : rotation % (l.settled ? 16 : 2) == 1;
+  light = duty() > 1 ? step % duty() != 0 : step % (l.settled ? 16 : 2) == 1;
 }
 
 // ---- when numbers have arrived ----

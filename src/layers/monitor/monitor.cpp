@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "backend/float_bits.h"
+#include "base/fp_env.h"
 #include "core/impl.h"
 #include "keel/error.h"
 #include "keel/ops/cast.h"
@@ -71,7 +72,7 @@ bool passes_on(const OpDef& op, bool nan) {
          (nan && std::find(std::begin(no_nan), std::end(no_nan), name) != std::end(no_nan));
 }
 constexpr uint32_t kWholeSteps = 64;
-
+const char* const kLeftOut = "an op that was not watched";  // as a storage's writer
 const char* const kNan = "nan";
 const char* const kInf = "inf";
 const char* const kNanInput = "nan input";
@@ -90,7 +91,10 @@ const char* phase_name(Phase p) {
 
 MonitorState::MonitorState(const MonitorOptions& o) : options(o), index(256), ring(kRing), written(kWritten) {
   sites.reserve(128), touched.reserve(256);
-  step_began_ns = now_ns();
+  // Whoever wants to stop at the op that goes wrong wants to see every op.
+  const bool saves = options.break_on == BreakOn::never || options.break_on == BreakOn::warning;
+  constexpr double kBudget = 0.02;
+  governor.begin(!saves ? 0 : options.budget < 0 ? kBudget : options.budget, saves ? options.whole_every : 0, now_ns());
   if (options.log_file.empty()) return;
   log = std::fopen(options.log_file.c_str(), "w");
   if (!log) raise(Error(ErrorCode::io, "cannot write " + options.log_file + ": " + std::strerror(errno)).op("Monitor"));
@@ -198,7 +202,7 @@ void MonitorState::remember(const Call& c, const Tensors& out, int i, uint32_t s
   const TensorImpl& y = impl(out[i]);
   Storage* const s = y.storage.get();
   if (!s) return;
-  if (!*s->writer) s->writer = c.op.name;  // tells it from other memory that comes to lie at the same address
+  if (!*s->writer || s->writer == kLeftOut) s->writer = c.op.name;  // tells it from other memory that comes to lie at the same address
   Written& w = written[place_of(s)];
   w.storage = s, w.writer = s->writer, w.version = s->version.load(std::memory_order_relaxed), w.site = site, w.output = uint8_t(i);
   w.offset = y.offset, w.dtype = y.spec.dtype;
@@ -292,7 +296,7 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
                            const Taint* overwritten) {
   const auto nans = int64_t(slot.nan.load(std::memory_order_relaxed)), infs = int64_t(slot.inf.load(std::memory_order_relaxed)),
              n = int64_t(slot.count.load(std::memory_order_relaxed));
-  bool nan_in = false, inf_in = false, unknown = false, any_input = false;
+  bool nan_in = false, inf_in = false, unknown = false, left_out = false, any_input = false;
   int unseen = -1;  // an input of which only a part was looked at, and that was clean
   std::string inputs, bad_place;
   for (int k = 0; k < c.in.size(); ++k) {
@@ -315,7 +319,7 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
       if (const uint64_t looked = s.count.load(); !has_nan && !has_inf && looked && looked < uint64_t(x.spec.shape.numel()) && unseen < 0)
         unseen = k;
       if ((has_nan || has_inf) && seen == TaintedStorages::clean && x.storage)
-        unknown = true, place_of_first_bad(c.in[k], def.name, bad_place);
+        unknown = true, left_out = left_out || x.storage->writer == kLeftOut, place_of_first_bad(c.in[k], def.name, bad_place);
       const FloatBits f = float_bits(x.spec.dtype);
       if (const uint64_t high = s.max_bits.load(), low = s.min_bits.load(); high < f.inf) {
         range = "magnitudes " + (low < f.magnitude ? exact_number(magnitude_of(low + 1, x.spec.dtype)) + " to " : std::string()) +
@@ -368,6 +372,12 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
   const auto text = [&](int64_t bad, const char* what, const char* how) {
     return std::string(c.op.name) + " gave " + std::to_string(bad) + " " + what + which + " of " + shape + how + inputs;
   };
+  if (left_out && nans && bad_site == ~uint32_t(0)) {
+    // Some op before it is to blame that nobody looked at.
+    bad_site = site, bad_output = output;
+    return add_found(c, site, output, kNan, false, NAN, nans,
+                     text(nans, "NaN", ": an input held them already; its op was not watched in this step, the next ones are watched whole"));
+  }
   if (nans) {
     if (!nan_in)
       add_found(c, site, output, kNan, false, NAN, nans,
@@ -420,20 +430,49 @@ void MonitorState::add_found(const Call& c, uint32_t site, uint8_t output, const
   raise(op_error(ErrorCode::numeric, f.text).note("site: " + f.site).note("step: " + std::to_string(step) + ", " + f.phase));
 }
 
+/// The end of a step: its rules, and how much of the next one is watched.
+void MonitorState::govern() {
+  uint64_t results = 0, bytes = 0;
+  if (governor.on())
+    for (const uint32_t t : touched) {
+      const WatchedResult& r = sites[t >> 2].results[t & 3];
+      results += r.now.calls, bytes += r.now.elements * size_of(r.dtype);
+    }
+  judge_step();
+  for (; judged < found.size(); ++judged)
+    if (found[judged].about.severity != Severity::info) governor.alarm(step);
+  governor.turn(step + 1, now_ns(), results, bytes);
+  if (governor.on() && !governor.whole()) base::take_exceptions();  // what was met before is not this step's
+}
+
+/// What may be about to leave its range deserves a closer look than one step in so many.
+void MonitorState::suspect_trends() {
+  const auto every = double(governor.every());
+  for (const uint32_t t : touched) {
+    const WatchedResult& r = sites[t >> 2].results[t & 3];
+    const Series& h = *r.series;
+    constexpr int kReadings = 8;
+    if (h.size() < kReadings || !std::isfinite(h.back().high)) continue;
+    if (r.is_loss) {
+      float least, most;
+      h.range(2 * kReadings, least, most);
+      if (h.back().high > most + 3) governor.suspect(step, Governor::kClosely / 2);
+    }
+    if (!governor.whole()) continue;
+    const Reading &now = h.back(), &then = h.back(kReadings - 1);
+    const double rise = double(now.high - then.high) / double(now.step - then.step), room = format_of(r.dtype).max2 - double(now.high);
+    if (!(rise > 0.01) || room > rise * (20 + kReadings * every)) continue;
+    if (const Trend line = h.trend(kReadings, &Reading::high); line.n && line.r2 > 0.8)
+      governor.suspect(step, 2 * kReadings + 2 * int64_t(every));
+  }
+}
+
 void MonitorState::begin_step() {
   if (boards) end_device_step();
-  judge_step();
+  govern();
   write_step();
-  if (options.budget > 0) {
-    const uint64_t now = now_ns();
-    const double share = double(pass_ns) / double(now - step_began_ns + 1);
-    if (share > options.budget && every < 16)
-      every *= 2;
-    else if (share < options.budget / 3 && every > 1)
-      every /= 2;
-    step_began_ns = now, pass_ns = 0;
-  }
-  ++step, ++rotation, last_site = 0;
+  ++step, last_site = 0;
+  if (governor.whole()) ++rotation;
   if (whole_steps) --whole_steps;
   if (boards) govern_device();
   looks += !light;
@@ -457,14 +496,29 @@ namespace {
 /// What the layer knows before the op runs.
 struct Before {
   uint32_t at;
-  bool update, governed;
+  bool update;
   const Taint* overwritten;
 };
+
+/// Whether the first operand is a batch: numbers that no op made and nothing learns.
+bool reads_data(const Call& c) {
+  if (c.scope.phase != Phase::forward || c.in.size() == 0 || !c.in[0].defined() || c.op.in[0].written) return false;
+  const TensorImpl& x = impl(c.in[0]);
+  return is_inexact(x.spec.dtype) && !x.weak && x.storage && !*x.storage->writer && !(x.grad && x.grad->requires_grad);
+}
+
+constexpr int kMostInputs = 16;
+bool overwrites(const Call& c) { return c.into || c.op.out[0].alias_of >= 0; }
+/// What is known of the inputs, in case that the op overwrites one.
+void taints_of(const MonitorState& m, const Call& c, Taint* before) {
+  for (int i = 0; i < c.in.size() && i < kMostInputs; ++i)
+    before[i] = c.in[i].defined() && impl(c.in[i]).storage ? m.tainted.find(impl(c.in[i]).storage.get()) : TaintedStorages::clean;
+}
 
 /// Runs the op and books what came back. In a function of its own, so that the result is made where the caller wants it.
 Tensors run_watched(MonitorState& m, Call& c, StatSlot* slots, const Before& b) {
   float sums[64];
-  const int summed = m.options.foretell && c.op.elementwise ? m.sample_sum(c, sums) : 0;
+  const int summed = m.options.foretell && c.op.elementwise && m.governor.whole() ? m.sample_sum(c, sums) : 0;
   const uint32_t at = b.at;
   const Taint worst = m.tainted.empty() ? TaintedStorages::clean : m.worst_of(c);
   Tensors out = run_backend(c, slots);
@@ -478,10 +532,8 @@ Tensors run_watched(MonitorState& m, Call& c, StatSlot* slots, const Before& b) 
   if (m.wants_values(at)) [[unlikely]]
     m.look_at_values(c, out[0], at);
   if (summed) m.judge_sum(c, out[0], at, sums, summed);
-  if (const auto& a = m.sites[at].argument; a && a->kind == WatchedArgument::attends && m.rotation % (8 * m.every) == 0)
+  if (const auto& a = m.sites[at].argument; a && a->kind == WatchedArgument::attends && m.governor.whole() && m.rotation % 8 == 0)
     m.look_at_attention(out[0], *a);
-  if (b.governed)
-    for (int i = 0; i < c.op.out.size(); ++i) m.pass_ns += slots[i].pass_ns;
   return out;
 }
 
@@ -497,30 +549,63 @@ Tensors layer::monitor(Call& c) {
     const auto& p = *static_cast<const TransferParams*>(c.params);
     if (!(p.to == cpu_device && p.origin == cpu_device)) return m.transfer(c);
   }
+  const size_t places = m.sites.size();
+  const uint32_t at = m.site_of(c);
+  const Device d = device_of(c);
+  if (d != cpu_device) [[unlikely]]
+    if (m.has_board(d)) return m.watch_on_device(c, d, at, m.sites.size() != places);
+  if (m.sites.size() != places && reads_data(c)) [[unlikely]]
+    m.tell(at);
+  const bool update = c.scope.phase == Phase::optimiser && MonitorState::is_update(c.op);
+  if (!m.governor.whole() && !m.sites[at].telling && !update && !m.debug && m.sites.size() == places && d == cpu_device)
+    return m.run_in_part(c, at);
   const int n = c.op.out.size();
   alignas(StatSlot) std::byte room[4 * sizeof(StatSlot)];
   auto* slots = reinterpret_cast<StatSlot*>(room);
   for (int i = 0; i < n; ++i) new (slots + i) StatSlot;
-  const bool governed = m.options.budget > 0;
-  if (governed)
-    for (int i = 0; i < n; ++i) slots[i].timed = true, slots[i].every = m.every, slots[i].rotation = m.rotation;
-  const size_t places = m.sites.size();
-  const uint32_t at = m.site_of(c);
-  if (const Device d = device_of(c); d != cpu_device) [[unlikely]]
-    if (m.has_board(d)) return m.watch_on_device(c, d, at, m.sites.size() != places);
   if (m.sites.size() != places && m.options.foretell) [[unlikely]]
     m.lint_call(c, at);
-  if (m.sites[at].argument) [[unlikely]]
+  if (m.sites[at].argument && m.governor.whole()) [[unlikely]]
     m.look_at_argument(c, m.sites[at], at);
-  const bool update = c.scope.phase == Phase::optimiser && MonitorState::is_update(c.op);
   if (update && m.before_update(c, at)) return {c.in[c.op.out[0].alias_of]};
   // Inputs that the op overwrites cannot be looked at afterwards: remember what is known of them.
-  Taint before[16];
-  const bool remember = !m.tainted.empty() || c.into || c.op.out[0].alias_of >= 0;
-  if (remember)
-    for (int i = 0; i < c.in.size() && i < 16; ++i)
-      before[i] = c.in[i].defined() && impl(c.in[i]).storage ? m.tainted.find(impl(c.in[i]).storage.get()) : TaintedStorages::clean;
-  return run_watched(m, c, slots, {at, update, governed, remember ? before : nullptr});
+  Taint before[kMostInputs];
+  const bool remember = !m.tainted.empty() || overwrites(c);
+  if (remember) taints_of(m, c, before);
+  return run_watched(m, c, slots, {at, update, remember ? before : nullptr});
+}
+
+Tensors MonitorState::run_in_part(Call& c, uint32_t at) {
+  governor.left_out();
+  ++step_ops;
+  Taint before[kMostInputs];
+  const bool gone = overwrites(c);
+  if (gone) [[unlikely]]
+    taints_of(*this, c, before);
+  Tensors out = run_backend(c, nullptr);
+  for (const Tensor& t : out)
+    if (t.defined() && impl(t).storage && !*impl(t).storage->writer) impl(t).storage->writer = kLeftOut;
+  if (!tainted.empty()) [[unlikely]]
+    for (int i = 0; i < c.op.out.size() && i < out.size(); ++i) taint(c, out, i, TaintedStorages::clean);
+  // The flags of the processor say whether an operation made a NaN, overflowed or divided by 0. Not all that they tell of comes to a
+  // result, and what is made by tables of bits they do not tell.
+  if (!base::take_exceptions()) [[likely]]
+    return out;
+  StatSlot slots[4];
+  bool broken = false;
+  const int last = c.op.out.size() - 1;
+  for (int i = 0; i < out.size(); ++i)
+    if (out[i].defined() && is_inexact(impl(out[i]).spec.dtype) && impl(out[i]).device == cpu_device) {
+      StatSlot& slot = slots[std::min(i, last)];
+      observe(out[i], slot);
+      broken = broken || slot.nan.load() + slot.inf.load() > 0;
+    }
+  if (!broken) return out;
+  const uint32_t found_before = uint32_t(found.size()), pending_before = uint32_t(pending.size());
+  last_site = at;
+  take(c, out, slots, gone ? before : nullptr);
+  if (found.size() > found_before || pending.size() > pending_before) governor.alarm(step);
+  return out;
 }
 
 }  // namespace keel

@@ -10,6 +10,7 @@
 
 #include "backend/stat_slot.h"
 #include "keel/monitor.h"
+#include "layers/monitor/governor.h"
 #include "layers/monitor/series.h"
 #include "op/scope.h"
 
@@ -83,6 +84,7 @@ struct WatchedSite {
   uint32_t next = 0;         // the site that came after this one last time
   uint32_t from[2] = {~0u, ~0u};  // the sites that made its first inputs, at its first call
   bool twice = false;             // both inputs were the same tensor
+  bool telling = false;           // watched in every step: the loss, what it is made of, gradients that an optimiser uses
   float factor = 0;               // log2 of a number that it multiplies by
   WatchedResult results[4];  // one a declared output
   std::unique_ptr<WatchedArgument> argument;
@@ -186,9 +188,9 @@ struct MonitorState {
   // since the last step, for the log
   int64_t step_ops = 0, step_nan = 0, step_inf = 0, step_subnormal = 0;
   double step_largest = 0;
-  // the governor of separate passes
-  uint64_t pass_ns = 0, step_began_ns = 0;
-  uint32_t every = 1, rotation = 0;
+  Governor governor;       // of results on the CPU
+  uint32_t rotation = 0;   // steps that were watched whole
+  size_t judged = 0;       // findings that the governor knows of
   // devices: steps to come in which passes look at everything, because something broke where only a part was seen
   uint32_t whole_steps = 0;
   uint32_t looks = 0;          // steps that passes took part in: which part they look at
@@ -276,7 +278,7 @@ struct MonitorState {
   void judge_shadow(const Call& c, uint32_t at, const struct Drift& d);
   // values.cpp
   /// Whether the values of this call are to be sampled: each place in its turn.
-  bool wants_values(uint32_t at) const { return options.foretell && (uint64_t(step) + at) % (kValuesEvery * every) == 0; }
+  bool wants_values(uint32_t at) const { return options.foretell && governor.whole() && (uint64_t(rotation) + at) % kValuesEvery == 0; }
   void look_at_values(const Call& c, const Tensor& out, uint32_t at);
   // lint.cpp
   void lint_call(const Call& c, uint32_t at);
@@ -285,6 +287,12 @@ struct MonitorState {
   void look_at_attention(const Tensor& out, WatchedArgument& a) const;
   void take(const Call& c, const Tensors& out, const StatSlot* slots, const TaintedStorages::Kind* overwritten);
   void begin_step();
+  /// Runs an op in a step that is not watched whole, and looks only where the processor says that something went wrong.
+  Tensors run_in_part(Call& c, uint32_t at);
+  /// Whether this site is watched in every step.
+  void tell(uint32_t site) {
+    if (site < sites.size()) sites[site].telling = true;
+  }
   /// What is broken among the inputs breaks the lists of tensors that an op writes: they have no statistics of their own.
   TaintedStorages::Kind worst_of(const Call& c) const;
   void spread(const Call& c, TaintedStorages::Kind worst);
@@ -311,6 +319,8 @@ struct MonitorState {
 
  private:
   friend struct DeviceBoards;
+  void govern();
+  void suspect_trends();
   void write_series();
   void announce(uint32_t site, int output);
   void grow_index();

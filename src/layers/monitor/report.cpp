@@ -161,9 +161,10 @@ void Monitor::pause() {
   scope().monitor = state_->above, state_->paused = true;
 }
 void Monitor::resume() {
-  if (std::exchange(state_->paused, false)) scope().monitor = state_;
+  if (std::exchange(state_->paused, false)) scope().monitor = state_, state_->governor.forget_step();
 }
 bool Monitor::paused() const { return state_->paused; }
+int64_t Monitor::whole_every() const { return state_->governor.every(); }
 void Monitor::step() { state_->begin_step(); }
 int64_t Monitor::current_step() const { return state_->step; }
 std::vector<Monitor::Finding> Monitor::findings() const {

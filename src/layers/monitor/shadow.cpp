@@ -92,7 +92,7 @@ bool MonitorState::wants_shadow(const Call& c, uint32_t at) const {
       &c.op != &op_mean)
     return false;
   // Sites take turns, so that every step pays the same.
-  return options.shadow_every > 0 && options.foretell && (step + at) % (options.shadow_every * every) == 0;
+  return options.shadow_every > 0 && options.foretell && governor.whole() && (int64_t(rotation) + at) % options.shadow_every == 0;
 }
 
 void MonitorState::shadow(const Call& c, const Tensor& out, uint32_t at) {

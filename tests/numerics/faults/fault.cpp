@@ -107,7 +107,7 @@ void Run::train(const nn::ModuleBase& net, optim::Optimizer& opt, const Callback
 }
 
 Verdict try_fault(const Fault& f, uint64_t seed, DType t, bool repaired, int64_t steps, const Suggestion& fix, int64_t fix_from) {
-  Monitor monitor({.protect = true});
+  Monitor monitor({.protect = true, .whole_every = watch_whole_every});
   const bool switched = structural(fix.kind) && is_one_of(f.remedies, fix.kind);
   Run run(monitor, seed, repaired || switched, t, steps > 0 ? steps : f.steps, fix);
   run.fix_from = fix_from;

@@ -8,6 +8,9 @@
 
 namespace keel::faults {
 
+/// MonitorOptions::whole_every of the monitors that try_fault makes.
+inline constinit int64_t watch_whole_every = 0;
+
 /// By when a monitor must have spoken.
 enum class Need : uint8_t {
   lead,       ///< k steps before the first value that is not finite, or before the stall

@@ -1,0 +1,72 @@
+#include "layers/monitor/governor.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace keel {
+
+namespace {
+// What watching costs, about: a result's place in the tables, and its numbers from a cache. Only the allowance is counted with it.
+constexpr uint64_t kNsPerResult = 150, kBytesPerNs = 64;
+constexpr double kNsLeftOut = 25;  // of an op that is not watched, to find that out
+constexpr uint32_t kProbe = 16;  // where nothing has to be saved, one step in so many is watched in part, to know what the others cost
+}  // namespace
+
+double Governor::Durations::median() const {
+  float v[kReadings];
+  const auto k = std::min<uint32_t>(n, kReadings);
+  std::copy(of, of + k, v);
+  std::nth_element(v, v + k / 2, v + k);
+  return double(v[k / 2]);
+}
+
+void Governor::begin(double budget, int64_t fixed, uint64_t now) {
+  budget_ = budget, fixed_ = std::clamp<int64_t>(fixed, 0, kMost), began_ = now;
+  if (fixed_) every_ = uint32_t(fixed_);
+}
+
+void Governor::suspect(int64_t step, int64_t steps) {
+  if (fixed_ || load_ < kCap) closely_until_ = std::max(closely_until_, step + steps);
+}
+
+void Governor::turn(int64_t step, uint64_t now, uint64_t results, uint64_t bytes) {
+  if (!on()) return;
+  const bool pure = began_whole_ ? !partly() : !whole_;
+  const bool counting = work_ < kAllowance && !fixed_;
+  if (counting) {
+    work_ += results * kNsPerResult + bytes / kBytesPerNs;
+    if (work_ >= kAllowance) every_ = 2;  // now both kinds are timed
+  } else if (!fixed_) {
+    if (began_ && pure) (began_whole_ ? whole_steps_ : part_steps_).push(double(now - began_));
+    if (pure && !began_whole_) usually_left_out_ = left_out_;
+    load_ += ((began_whole_ ? share_ : 0) - load_) / 64;
+    if (++measured_ % kReadings == 0) decide();
+  }
+  began_ = now;
+  whole_ = true, left_out_ = 0;
+  if (fixed_ || work_ >= kAllowance) {
+    ++since_whole_;
+    whole_ = every_ > 1 ? since_whole_ >= every_ : since_whole_ < kProbe;
+    if (!fixed_ && every_ == 1 && !whole_) since_whole_ = 0;
+    if (fixed_ == 1 || step <= closely_until_) whole_ = true;
+    if (whole_ && every_ > 1) since_whole_ = 0;
+  }
+  began_whole_ = whole_;
+}
+
+void Governor::decide() {
+  constexpr uint32_t kLeast = kReadings / 2;
+  if (whole_steps_.n < kLeast || part_steps_.n < 2) return;
+  const double part = part_steps_.median();
+  if (!(part > 0)) return;
+  share_ = std::max(0.0, whole_steps_.median() / part - 1);
+  const double rest = std::max(budget_ / 4, budget_ - kNsLeftOut * usually_left_out_ / part);
+  const double wanted = share_ / rest;
+  // Upwards at once; downwards only where the measure leaves no doubt.
+  if (wanted > double(every_))
+    every_ = uint32_t(std::min(std::ceil(wanted), double(kMost)));
+  else if (every_ > 1 && part_steps_.n >= kLeast && 1.2 * wanted < double(every_ - 1))
+    every_ = uint32_t(std::max(1.0, std::ceil(1.2 * wanted)));
+}
+
+}  // namespace keel
