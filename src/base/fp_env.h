@@ -45,8 +45,8 @@ class DefaultFpEnv {
 /// Exceptions that workers met and nobody asked for yet.
 inline constinit std::atomic<unsigned> worker_exceptions{0};
 
-/// Which of invalid operation, division by zero and overflow this thread's arithmetic has met since it was last asked, and what workers left
-/// behind; as bits. 0 where the processor does not say.
+/// Which of invalid operation, division by zero and overflow this thread's arithmetic has met since it was last asked, and what workers
+/// left behind; as bits. 0 where the processor does not say.
 inline unsigned take_exceptions() {
   unsigned seen = 0;
 #if defined(__SSE__) || defined(_M_X64)

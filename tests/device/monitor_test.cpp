@@ -317,7 +317,7 @@ TEST_F(MonitorOnDevice, WhatIsBrokenStaysKnownAcrossACopy) {
   // Made on the device; read on the host.
   const std::string down = same(4,
                                 [](Device where, int s) {
-                                  const Tensor a = randn({4, 8}).to(where), b = s == 3 ? a - a : a, broken = b / b, here = broken.to(cpu_device);
+                                  const Tensor a = randn({4, 8}).to(where), b = s == 3 ? a - a : a, here = (b / b).to(cpu_device);
                                   relu(here * 2), relu(here + 1);
                                 },
                                 {.foretell = false});

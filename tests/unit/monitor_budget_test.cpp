@@ -71,7 +71,8 @@ TEST(MonitorBudget, WhatIsMadeInAPartIsNamed) {
   for (int i = 1; i <= 12; ++i) {
     m.step();
     // 1 / 0 in step 10, which is not watched whole.
-    train(net.w, net.v, net.opt, net.x, [&](const Tensor& h) { return tanh(abs(neg(h * (ones({16}) / (i == 10 ? zeros({16}) : ones({16})))))); });
+    const Tensor by = i == 10 ? zeros({16}) : ones({16});
+    train(net.w, net.v, net.opt, net.x, [&](const Tensor& h) { return tanh(abs(neg(h * (ones({16}) / by)))); });
     if (i == 10) {
       const auto f = m.findings();
       ASSERT_FALSE(f.empty()) << m.report();

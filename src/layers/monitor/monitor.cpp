@@ -376,7 +376,7 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
     // Some op before it is to blame that nobody looked at.
     bad_site = site, bad_output = output;
     return add_found(c, site, output, kNan, false, NAN, nans,
-                     text(nans, "NaN", ": an input held them already; its op was not watched in this step, the next ones are watched whole"));
+                     text(nans, "NaN", ": an input held them; its op was not watched in this step, the next ones are watched whole"));
   }
   if (nans) {
     if (!nan_in)
