@@ -12,14 +12,6 @@ constexpr double kNsLeftOut = 25;  // of an op that is not watched, to find that
 constexpr uint32_t kProbe = 16;  // where nothing has to be saved, one step in so many is watched in part, to know what the others cost
 }  // namespace
 
-double Governor::Durations::median() const {
-  float v[kReadings];
-  const auto k = std::min<uint32_t>(n, kReadings);
-  std::copy(of, of + k, v);
-  std::nth_element(v, v + k / 2, v + k);
-  return double(v[k / 2]);
-}
-
 void Governor::begin(double budget, int64_t fixed, uint64_t now) {
   budget_ = budget, fixed_ = std::clamp<int64_t>(fixed, 0, kMost), began_ = now;
   if (fixed_) every_ = uint32_t(fixed_);
@@ -37,10 +29,14 @@ void Governor::turn(int64_t step, uint64_t now, uint64_t results, uint64_t bytes
     work_ += results * kNsPerResult + bytes / kBytesPerNs;
     if (work_ >= kAllowance) every_ = 2;  // now both kinds are timed
   } else if (!fixed_) {
-    if (began_ && pure) (began_whole_ ? whole_steps_ : part_steps_).push(double(now - began_));
-    if (pure && !began_whole_) usually_left_out_ = left_out_;
+    const double took = began_ && pure ? double(now - began_) : 0;
+    if (took > 0 && !began_whole_) part_ = took, usually_left_out_ = left_out_;
     load_ += ((began_whole_ ? share_ : 0) - load_) / 64;
-    if (++measured_ % kReadings == 0) decide();
+    if (took > 0 && before_ > 0 && before_whole_ != began_whole_) {
+      ratios_[pairs_++ % kReadings] = float(began_whole_ ? took / before_ : before_ / took);
+      if (pairs_ % (kReadings / 2) == 0) decide();
+    }
+    before_ = took, before_whole_ = began_whole_;
   }
   began_ = now;
   whole_ = true, left_out_ = 0;
@@ -55,17 +51,16 @@ void Governor::turn(int64_t step, uint64_t now, uint64_t results, uint64_t bytes
 }
 
 void Governor::decide() {
-  constexpr uint32_t kLeast = kReadings / 2;
-  if (whole_steps_.n < kLeast || part_steps_.n < 2) return;
-  const double part = part_steps_.median();
-  if (!(part > 0)) return;
-  share_ = std::max(0.0, whole_steps_.median() / part - 1);
-  const double rest = std::max(budget_ / 4, budget_ - kNsLeftOut * usually_left_out_ / part);
-  const double wanted = share_ / rest;
+  const uint32_t n = std::min(pairs_, kReadings);
+  float sorted[kReadings];
+  std::copy(ratios_, ratios_ + n, sorted);
+  std::nth_element(sorted, sorted + n / 2, sorted + n);
+  share_ = std::max(0.0, double(sorted[n / 2]) - 1);
+  const double rest = std::max(budget_ / 4, budget_ - kNsLeftOut * usually_left_out_ / part_), wanted = share_ / rest;
   // Upwards at once; downwards only where the measure leaves no doubt.
   if (wanted > double(every_))
     every_ = uint32_t(std::min(std::ceil(wanted), double(kMost)));
-  else if (every_ > 1 && part_steps_.n >= kLeast && 1.2 * wanted < double(every_ - 1))
+  else if (every_ > 1 && n == kReadings && 1.2 * wanted < double(every_ - 1))
     every_ = uint32_t(std::max(1.0, std::ceil(1.2 * wanted)));
 }
 

@@ -7,12 +7,13 @@ namespace keel {
 
 /// Decides, step by step, whether all of its results are watched or only those that tell most. The first steps are watched whole, until
 /// watching has done a fixed amount of work, counted and not measured, so that short runs do not depend on the machine. From then on steps
-/// with and without are timed in turn, the ratio of their medians is what a whole step costs, and one step in so many is watched whole.
+/// with and without are timed in turn, the median ratio of neighbours, which drifts of the machine cannot touch, is what a whole step costs,
+/// and one step in so many is watched whole.
 class Governor {
  public:
   static constexpr uint32_t kMost = 16;                 // steps of which one is watched whole, at most
   static constexpr uint64_t kAllowance = 250'000'000;   // work before anything is saved, in about nanoseconds
-  static constexpr int kReadings = 16;                  // steps of a kind that a median is taken of
+  static constexpr uint32_t kReadings = 32;             // pairs of steps that a median is taken of
   static constexpr int64_t kClosely = 64;               // steps that are watched whole after something went wrong
   static constexpr double kCap = 0.05;                  // share of the time beyond which a mere suspicion changes nothing
 
@@ -42,20 +43,18 @@ class Governor {
   double share() const { return share_; }
 
  private:
-  struct Durations {
-    float of[kReadings];
-    uint32_t n = 0;
-    void push(double v) { of[n++ % kReadings] = float(v); }
-    double median() const;
-  };
   void decide();
 
   double budget_ = 0, share_ = 0, load_ = 0;
   int64_t fixed_ = 0, closely_until_ = -1;
   uint64_t began_ = 0, work_ = 0;
-  uint32_t every_ = 1, since_whole_ = 0, measured_ = 0, left_out_ = 0, usually_left_out_ = 0;
+  uint32_t every_ = 1, since_whole_ = 0, left_out_ = 0, usually_left_out_ = 0;
   bool whole_ = true, began_whole_ = true;
-  Durations whole_steps_, part_steps_;
+  double before_ = 0;          // what the step before took; 0 where it is no measure
+  bool before_whole_ = false;
+  double part_ = 0;            // what the last step in part took
+  float ratios_[kReadings];    // whole to part, of neighbours
+  uint32_t pairs_ = 0;
 };
 
 }  // namespace keel
