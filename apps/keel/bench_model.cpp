@@ -12,7 +12,7 @@ struct ModelOptions {
   std::string model, device = "cpu", dtype = "bf16";
   int64_t batch = 0, context = 0, image = 224, threads = 0, per_sample = 1;
   int64_t part = MonitorOptions().sample;
-  double seconds = 5, clip = 0, budget = 0;
+  double seconds = 5, clip = 0, budget = MonitorOptions().budget;
   bool report = false, tiny = false, forward = false, small_stem = false, monitor = false, compile = false, as_json = false,
        autocast = false;
 };
@@ -76,16 +76,19 @@ class ModelBench {
     const Compiled compiled = compile(step);
     const Tensors in = w.y.defined() ? Tensors{w.x, w.y} : Tensors{w.x};
     Tensor last;
+    // A monitor with a budget finds what fits it. Its steps differ, so that a sample takes a turn of them.
+    const bool governed = watch && o_.budget != 0 && where_ != cpu_device;
+    const int64_t steps = governed && o_.per_sample == 1 ? 16 : o_.per_sample;
     const auto sample = [&] {
       const auto begin = Clock::now();
-      for (int64_t i = 0; i < o_.per_sample; ++i) {
+      for (int64_t i = 0; i < steps; ++i) {
         if (watch && !watch->paused()) watch->step();
         last = o_.compile ? compiled(in)[0] : step(in);
       }
       synchronize(where_);
-      return std::chrono::duration<double>(Clock::now() - begin).count() / double(o_.per_sample);
+      return std::chrono::duration<double>(Clock::now() - begin).count() / double(steps);
     };
-    for (int i = 0; i < (o_.compile ? 6 : 3); ++i) sample();  // caches fill
+    for (int i = 0; i < (o_.compile ? 6 : 3) || (governed && i * steps < 160); ++i) sample();  // caches fill
     if (o_.compile && !compiled.captured()) fmt::print(stderr, "not captured: {}\n", compiled.reason());
     reset_peak_memory(where_);
     const auto end = Clock::now() + std::chrono::duration<double>(o_.seconds);
@@ -212,7 +215,7 @@ void add_bench_model(CLI::App& bench, Outcome& out) {
   a->add_option("--threads", o->threads, "Threads; 0: all cores")->check(whole(0, 1024));
   a->add_flag("--monitor", o->monitor, "With the monitor watching, in turns with samples without; says what it adds");
   a->add_option("--monitor-sample", o->part, "MonitorOptions::sample")->check(whole(1, 64))->capture_default_str();
-  a->add_option("--monitor-budget", o->budget, "MonitorOptions::budget")->capture_default_str();
+  a->add_option("--monitor-budget", o->budget, "MonitorOptions::budget: a share, 0 for none")->capture_default_str();
   a->add_flag("--monitor-report", o->report, "What the monitor saw, at the end");
   a->add_flag("--compile", o->compile, "Steps captured by the device and replayed");
   a->add_flag("--json", o->as_json, "One JSON object a line");

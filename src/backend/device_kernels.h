@@ -33,7 +33,7 @@ struct Pace {
   // one of those holds a NaN, passes over parts look at everything, up to the board's collection: so what made it is seen even where the
   // pass over its result comes after those who passed it on.
   BoardSlot* board = nullptr;
-  uint32_t used = 0;
+  uint32_t used = 0, first = 1;  // those before `first` need not be asked
 };
 constexpr int64_t kBlockBytes = 1024;
 constexpr int64_t kLeastPart = int64_t(512) << 10;  // bytes; less takes as long as starting a pass
@@ -52,13 +52,18 @@ __host__ __device__
   return (phase + (uint32_t(run) * 0x9e3779b1u >> 16)) & (every - 1);
 }
 
+/// The elements of a tensor of `n` that rules about optimisers look at, always the same: `sample_lines(n)` lines of up to 16 neighbours, line
+/// k from k * (n / lines) on. As f32, a line fills a slot of a board.
+constexpr int kSampleLine = 16;
+constexpr int64_t sample_lines(int64_t n) { return n < 4 * kSampleLine ? (n + kSampleLine - 1) / kSampleLine : 4; }
+
 /// What `DeviceDriver::kernels` points to.
 struct DeviceKernels {
   const DeviceKernel* items = nullptr;
   int32_t count = 0;
   /// Asks for passes over `n` tensors, each of which adds its statistics to a slot; text as from the driver's functions. They are put off so
-  /// that one launch serves many: until the list is full, until memory that they look at is freed or copied to, until the board is asked for
-  /// by `forbid` or `collect`, or until `settle`. `rest` is for a slot that a pass over the same tensor has been asked for before, in this
+  /// that one launch serves many: until the list is full, until memory that they look at is handed out again or copied to, until the board is
+  /// asked for by `forbid` or `collect`, or until `settle`. `rest` is for a slot that a pass over the same tensor has been asked for before, in this
   /// phase; it does nothing where that saw everything. Null: this device has no boards, and statistics are taken on host copies.
   const char* (*observe)(int device, int n, const TensorView* x, BoardSlot* const* to, Look look) = nullptr;
   /// Queues: *word becomes 1 where one of these slots of `board` holds a NaN or an infinity, or `also` is there and *also is not 0; else 0.
@@ -68,6 +73,8 @@ struct DeviceKernels {
   /// Queues passes that were put off, where one of them looks at memory in [begin, end); all of them where `begin` is null. To be called
   /// before work that writes there.
   const char* (*settle)(int device, const void* begin, const void* end) = nullptr;
+  /// Queues: the sampled elements of `n` dense tensors, as f32, one line a slot from to[i] on. May be null.
+  const char* (*sample)(int device, int n, const TensorView* x, BoardSlot* const* to) = nullptr;
   /// Milliseconds of the device between the copies that two of the last tickets of `collect` stand for, both of which have been made.
   const char* (*elapsed)(int device, uint64_t from, uint64_t to, float* milliseconds) = nullptr;
 };

@@ -40,7 +40,8 @@ class MonitorOnDevice : public DeviceTest {
   }
   /// What a monitor says of `steps` calls of body(device, step), here and there.
   template <class F>
-  std::string same(int steps, F&& body, const MonitorOptions& o = {}) {
+  std::string same(int steps, F&& body, MonitorOptions o = {}) {
+    o.budget = 0;  // every step as a whole
     const auto run = [&](Device where) {
       manual_seed(11);
       Monitor m(o);
@@ -82,7 +83,7 @@ TEST_F(MonitorOnDevice, StatisticsAreExact) {
                                                : -1074);
       const auto seen = [&](Device where) {
         const Tensor here = x.to(t).to(where), rows = here.expand({3, n});
-        Monitor m({.sample = 1});
+        Monitor m({.budget = 0, .sample = 1});
         m.step();
         neg(here), neg(here[{slice(0, n, 2)}]), neg(rows), sum(here), here.clone();
         if (n > 1) neg(here[{slice(1, n)}]), neg(here[{slice(1, n)}].flip({0}));
@@ -117,7 +118,7 @@ TEST_F(MonitorOnDevice, PartsOfLargeResults) {
   for (const int64_t bad : {int64_t(0), n - 1, int64_t(777777)}) {
     Tensor x = ones({n});
     x.data<float>()[bad] = float(kNan);
-    Monitor m({.foretell = false});
+    Monitor m({.budget = 0, .foretell = false});
     for (int s = 1; s <= 16; ++s) m.step(), same_values(x.to(d));
     m.step();
     int found = 0;
@@ -135,7 +136,7 @@ TEST_F(MonitorOnDevice, PartsOfLargeResults) {
 
 /// Passes are put off, and see nevertheless what was there when they were asked for.
 TEST_F(MonitorOnDevice, PassesThatArePutOff) {
-  Monitor m({.foretell = false});
+  Monitor m({.budget = 0, .foretell = false});
   m.step();
   {
     Tensor x = cumsum(ones({64}).to(d), {.axis = 0});  // 1 ... 64
@@ -159,7 +160,7 @@ TEST_F(MonitorOnDevice, PassesThatArePutOff) {
 TEST_F(MonitorOnDevice, NamesWhatNobodySaw) {
   constexpr int64_t n = 1 << 20;
   for (int phase = 0; phase < 8; ++phase) {
-    Monitor m({.foretell = false});
+    Monitor m({.budget = 0, .foretell = false});
     for (int s = 0; s <= phase; ++s) {
       m.step();
       Tensor x = ones({n / 2, 2});
@@ -181,7 +182,7 @@ TEST_F(MonitorOnDevice, GradientsAreSeenWhole) {
     Tensor w = zeros({n / 2, 2}).to(d);
     w.requires_grad_();
     optim::SGD opt({w}, {.lr = 1e-3});
-    Monitor m({.foretell = false, .protect = protect});
+    Monitor m({.budget = 0, .foretell = false, .protect = protect});
     Tensor before;
     for (int s = 0; s <= phase; ++s) {
       m.step();
@@ -234,7 +235,7 @@ TEST_F(MonitorOnDevice, Copies) {
     Tensor x = randn({6, 40});
     x.data<float>()[7] = float(kNan);
     const Tensor there = x.to(where);
-    Monitor m;
+    Monitor m({.budget = 0});
     m.step();
     const Tensor y = there * 3.0, late = y.clone();
     y.transpose(0, 1).contiguous();
@@ -327,7 +328,7 @@ TEST_F(MonitorOnDevice, WhatIsBrokenStaysKnownAcrossACopy) {
 TEST_F(MonitorOnDevice, Foretells) {
   const auto f = [&](Device where) {
     const Tensor x = ones({8}).to(where), b = (rand({64}) + 0.5).to(where);
-    Monitor m;
+    Monitor m({.budget = 0});
     for (int s = 1; s <= 60; ++s) {
       m.step();
       x* std::exp2(1.5 * s) * std::exp2(1.5 * s);
@@ -370,7 +371,7 @@ TEST_F(MonitorOnDevice, UpdatesThatOverflow) {
   Tensor v = ones({4}).to(d), w = ones({8}).to(d);
   v.requires_grad_(), w.requires_grad_();
   optim::SGD opt({v, w}, {.lr = 1e30});
-  Monitor m;
+  Monitor m({.budget = 0});
   for (int s = 1; s <= 2; ++s) {
     m.step();
     opt.zero_grad();
@@ -383,6 +384,33 @@ TEST_F(MonitorOnDevice, UpdatesThatOverflow) {
   EXPECT_EQ(line(m.findings()[0]), "step 2, optimiser: nonfinite inf by sgd_step in '', 8 values, 1 times");
 }
 
+/// What rounds off, moments that no longer fit, and gradients that jump: in the same words.
+TEST_F(MonitorOnDevice, JudgesUpdates) {
+  for (const bool master : {false, true}) {
+    const std::string said = same(12, [master](Device where, int s) {
+      static Tensor w;
+      static optim::Optimizer opt;
+      if (s == 1)
+        w = ones({40, 3}).astype(bf16).to(where), w.requires_grad_(), opt = optim::SGD({w}, {.lr = 1e-3, .master_weights = master});
+      opt.zero_grad();
+      sum(w * 1.0).backward();
+      opt.step();
+    });
+    EXPECT_EQ(said.find("absorbed update") != std::string::npos, !master) << said;
+  }
+  const std::string said = same(45, [](Device where, int s) {
+    static Tensor w, v;
+    static optim::Optimizer opt;
+    if (s == 1)
+      w = ones({300}).to(where), v = ones({7}).to(where), w.requires_grad_(), v.requires_grad_(), opt = optim::AdamW({w, v}, {.lr = 1e-4});
+    opt.zero_grad();
+    (sum(w * (s == 40 ? 1000.0 : 1.0 + 0.1 * std::sin(s))) + sum(v)).backward();
+    opt.step();
+  });
+  EXPECT_NE(said.find("adam stale moment by adam_step"), std::string::npos) << said;
+  EXPECT_NE(said.find("gradient norm"), std::string::npos) << said;
+}
+
 TEST_F(MonitorOnDevice, SameBitsAndNoWaits) {
   const auto train = [&](bool watched, bool protect, int& waits) {
     manual_seed(7);
@@ -391,7 +419,7 @@ TEST_F(MonitorOnDevice, SameBitsAndNoWaits) {
     optim::AdamW opt(net.parameters(), {.lr = 1e-2});
     const Tensor x = randn({16, 8}).to(d), y = randint(0, 3, {16}).to(d);
     std::unique_ptr<Monitor> m;
-    if (watched) m = std::make_unique<Monitor>(MonitorOptions{.protect = protect});
+    if (watched) m = std::make_unique<Monitor>(MonitorOptions{.budget = 0, .protect = protect});
     Tensor loss;
     const Waits counter(d);
     for (int s = 0; s < 12; ++s) {
@@ -430,7 +458,7 @@ TEST_F(MonitorOnDevice, ProtectsWeights) {
     optim::Optimizer opt = kind == 0   ? optim::Optimizer(optim::SGD({w, v}, {.lr = 0.1, .momentum = 0.9}))
                            : kind == 1 ? optim::Optimizer(optim::Adam({w, v}, {.lr = 0.1}))
                                        : optim::Optimizer(optim::RMSprop({w, v}, {.lr = 0.01}));
-    Monitor m({.protect = true});
+    Monitor m({.budget = 0, .protect = true});
     for (int s = 1; s <= 6; ++s) {
       m.step();
       const Tensor before = w.detach().clone();
@@ -454,7 +482,7 @@ TEST_F(MonitorOnDevice, ProtectsWeights) {
 TEST_F(MonitorOnDevice, BreaksWhenTheNumbersArrive) {
   const Tensor x = zeros({8}).to(d);
   for (const BreakOn on : {BreakOn::nonfinite, BreakOn::nan}) {
-    Monitor m({.break_on = on});
+    Monitor m({.break_on = on, .budget = 0});
     int64_t at = 0;
     try {
       for (int s = 1; s <= 12; ++s) {
@@ -479,7 +507,7 @@ TEST_F(MonitorOnDevice, BreaksWhenTheNumbersArrive) {
 
 TEST_F(MonitorOnDevice, MoreResultsThanABoardHolds) {
   const Tensor x = ones({3}).to(d);
-  Monitor m;  // no step() at all
+  Monitor m({.budget = 0});  // no step() at all
   for (int i = 0; i < 30000; ++i) x*(i == 20000 ? kNan : 2.0);
   const auto s = m.statistics();
   ASSERT_EQ(s.size(), 1u);
@@ -497,7 +525,7 @@ TEST_F(MonitorOnDevice, LossScalesAreNoFaults) {
     optim::SGD opt(net.parameters(), {.lr = 1e-3});
     optim::GradScaler scaler({.init_scale = 65536.0 * 32768});
     const Tensor x = (randn({16, 8}) * 30).to(d);
-    Monitor m;
+    Monitor m({.budget = 0});
     for (int s = 0; s < 8; ++s) {
       m.step();
       opt.zero_grad();

@@ -41,7 +41,7 @@ struct Pool {
   std::unordered_map<void*, Block*> live;
   MemoryStats stats;
 
-  Block* take_idle(Home& home, size_t bytes, bool small);
+  Block* take_idle(int device, Home& home, size_t bytes, bool small);
   Block* adopt_segment(Home& home, size_t bytes, bool small);
   Block* new_segment(int device, Home& home, size_t bytes, bool small);
   int64_t drop_idle_segments(int device);
@@ -58,12 +58,15 @@ Pool& pool(int device) {
   return all[device];
 }
 
-Block* Pool::take_idle(Home& home, size_t bytes, bool small) {
+Block* Pool::take_idle(int device, Home& home, size_t bytes, bool small) {
   auto& idle = home.idle;
   Block want{nullptr, bytes, small};
-  const auto it = idle[small].lower_bound(&want);
+  auto it = idle[small].lower_bound(&want);
   if (it == idle[small].end()) return nullptr;
   Block* b = *it;
+  // Of blocks that fit alike one that no pass waits to look at: the longer passes wait, the more go in one launch.
+  for (auto other = it; waits(device, b->p, b->p + bytes) && ++other != idle[small].end() && (*other)->bytes == b->bytes;)
+    if (!waits(device, (*other)->p, (*other)->p + bytes)) b = *(it = other);
   if (!small && bytes < kMiddle ? false : !small && b->bytes - bytes > std::max(bytes, kMiddleSegment))
     return nullptr;  // a large block is not cut up for a much smaller one
   idle[small].erase(it);
@@ -112,7 +115,7 @@ int64_t Pool::drop_idle_segments(int device) {
         ++it;
         continue;
       }
-      if (!waited) cudaStreamSynchronize(queue_of(device)), waited = true;
+      if (!waited) settle(device, nullptr, nullptr), cudaStreamSynchronize(queue_of(device)), waited = true;
       cudaFree(b->p);
       dropped += int64_t(b->bytes);
       it = set.erase(it);
@@ -131,7 +134,7 @@ void* allocate(int device, size_t bytes, const char* tag) {
   Pool& pool = cuda::pool(device);
   const std::lock_guard lock(pool.mutex);
   Home& home = arena && arena_device == device ? *arena : pool.common;
-  Block* b = pool.take_idle(home, rounded, small);
+  Block* b = pool.take_idle(device, home, rounded, small);
   if (!b && &home != &pool.common) b = pool.adopt_segment(home, rounded, small);
   if (b)
     ++pool.stats.cache_hits;
@@ -144,6 +147,8 @@ void* allocate(int device, size_t bytes, const char* tag) {
     b->after = r, b->bytes = rounded;
     home.idle[small].insert(r);
   }
+  // What was freed keeps its values until work comes that writes there.
+  settle(device, b->p, b->p + b->bytes);
   b->free = false, b->tag = tag;
   pool.live.emplace(b->p, b);
   ++pool.stats.allocations;
@@ -151,9 +156,8 @@ void* allocate(int device, size_t bytes, const char* tag) {
   return b->p;
 }
 
-void release(int device, void* p, size_t bytes) {
+void release(int device, void* p, size_t) {
   if (!p) return;
-  settle(device, p, static_cast<char*>(p) + bytes);
   Pool& pool = cuda::pool(device);
   const std::lock_guard lock(pool.mutex);
   const auto it = pool.live.find(p);

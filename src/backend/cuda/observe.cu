@@ -138,6 +138,32 @@ __global__ void __launch_bounds__(kThreads) observe_strided(int64_t n, DeviceWal
   seen.post(to);
 }
 
+constexpr int kSampled = 120;
+struct SampledList {
+  const void* p[kSampled];
+  BoardSlot* to[kSampled];
+  int64_t n[kSampled];
+  DType dtype[kSampled];
+};
+static_assert(sizeof(SampledList) <= 4096, "parameters of a launch");
+/// A block a tensor, kSampleLine threads a line.
+__global__ void sample_list(const __grid_constant__ SampledList l) {
+  const int i = int(blockIdx.x), line = int(threadIdx.x) / kSampleLine, at = int(threadIdx.x) % kSampleLine;
+  const int64_t n = l.n[i], lines = n < 4 * kSampleLine ? (n + kSampleLine - 1) / kSampleLine : 4;
+  if (line >= lines) return;
+  const int64_t from = line * (n / lines) + at;
+  if (from >= n) return;
+  float v = 0;
+  switch (l.dtype[i]) {
+    case DType::f32: v = static_cast<const float*>(l.p[i])[from]; break;
+    case DType::f64: v = float(static_cast<const double*>(l.p[i])[from]); break;
+    case DType::bf16: v = float(widen(static_cast<const bfloat*>(l.p[i])[from])); break;
+    case DType::f16: v = float(widen(static_cast<const half*>(l.p[i])[from])); break;
+    default: break;
+  }
+  reinterpret_cast<float*>(l.to[i] + line)[at] = v;
+}
+
 struct Words {
   uint32_t slot[kWords];
   int count;
@@ -160,7 +186,13 @@ struct PutOff {
   Pace pace;
   uint32_t settled = 0;  // slots of the pace's board that earlier launches have looked at as witnesses
 
-  /// Under the lock.
+  /// Under the lock, both.
+  bool any_in(const void* begin, const void* end) const {
+    const auto low = reinterpret_cast<uintptr_t>(begin), high = reinterpret_cast<uintptr_t>(end);
+    for (int i = 0; i < list.count; ++i)
+      if (from[i] < high && low < to[i]) return true;
+    return false;
+  }
   const char* launch(int device) {
     if (list.count == 0) return nullptr;
     use(device);
@@ -169,7 +201,7 @@ struct PutOff {
     list.alarm = parts ? pace.board : nullptr, list.witnesses = 0;
     if (list.alarm) {
       if (settled >= pace.used) settled = 1;
-      const uint32_t begin = std::max(settled, pace.used > kWitnesses ? pace.used - kWitnesses : 0u);
+      const uint32_t begin = std::min(std::max({settled, pace.first, pace.used > kWitnesses ? pace.used - kWitnesses : 0u}), pace.used);
       list.witness = pace.board + begin, list.witnesses = int(pace.used - begin), settled = pace.used;
       std::fill(std::begin(list.mine), std::end(list.mine), 0u);
       for (int i = 0; i < list.count; ++i)
@@ -195,14 +227,18 @@ void pace(int device, const Pace& pace) {
   p.pace = pace;
 }
 
+bool waits(int device, const void* begin, const void* end) {
+  PutOff& p = put_off(device);
+  if (p.count.load(std::memory_order_relaxed) == 0) return false;
+  const std::lock_guard lock(p.mutex);
+  return p.any_in(begin, end);
+}
+
 const char* settle(int device, const void* begin, const void* end) {
   PutOff& p = put_off(device);
   if (p.count.load(std::memory_order_relaxed) == 0) return nullptr;
   const std::lock_guard lock(p.mutex);
-  const auto low = reinterpret_cast<uintptr_t>(begin), high = reinterpret_cast<uintptr_t>(end);
-  bool any = begin == nullptr;
-  for (int i = 0; i < p.list.count && !any; ++i) any = p.from[i] < high && low < p.to[i];
-  return any ? p.launch(device) : nullptr;
+  return begin == nullptr || p.any_in(begin, end) ? p.launch(device) : nullptr;
 }
 
 const char* observe(int device, int n, const TensorView* x, BoardSlot* const* to, Look look);
@@ -250,6 +286,19 @@ const char* observe(int device, int n, const TensorView* x, BoardSlot* const* to
     if (l.count == kMost) wrong = p.launch(device);
   }
   return wrong;
+}
+
+const char* sample(int device, int n, const TensorView* x, BoardSlot* const* to);
+const char* sample(int device, int n, const TensorView* x, BoardSlot* const* to) {
+  use(device);
+  SampledList l;
+  for (int i = 0; i < n;) {
+    int count = 0;
+    for (; i < n && count < kSampled; ++i, ++count)
+      l.p[count] = x[i].data, l.to[count] = to[i], l.n[count] = x[i].size(), l.dtype[count] = x[i].dtype;
+    sample_list<<<unsigned(count), 4 * kSampleLine, 0, stream_of(device)>>>(l);
+  }
+  return text(launched());
 }
 
 const char* forbid(int device, const BoardSlot* board, int n, const uint32_t* slots, const float* also, float* word);

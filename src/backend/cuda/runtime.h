@@ -67,6 +67,8 @@ const char* await(int device, uint64_t ticket);
 
 /// Passes over memory that were put off are queued before it changes; DeviceKernels::settle (observe.cu).
 const char* settle(int device, const void* begin, const void* end);
+/// Whether one of them looks at memory in [begin, end).
+bool waits(int device, const void* begin, const void* end);
 
 // Copies of a board of statistics to the host (board.cpp).
 const char* collect(int device, void* to, void* from, size_t bytes, uint64_t* ticket);

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "backend/device_kernels.h"
 #include "backend/float_bits.h"
 #include "core/impl.h"
 #include "keel/ops/optim_step.h"
@@ -19,7 +20,7 @@ extern OpDef op_sgd_step, op_adam_step, op_rmsprop_step, op_ema_step;
 namespace {
 
 constexpr double kMatters = 1e-4;        // updates below that share of a weight would be slow in any format
-constexpr int kChunk = 16, kChunks = 4;  // elements of a line, lines of a tensor
+constexpr int kChunk = kSampleLine, kChunks = 4;  // elements of a line, lines of a tensor
 
 /// How many lists of tensors follow the settings; 0 where the op is not known.
 int lists_of(const Call& c) {
@@ -59,7 +60,7 @@ bool left_out(const Call& c) {
 /// Copies the sampled elements of `t`; gives how many.
 int sample(const Tensor& t, float* to) {
   const TensorImpl& x = impl(t);
-  const int64_t n = x.spec.shape.numel(), chunks = std::min<int64_t>(kChunks, (n + kChunk - 1) / kChunk);
+  const int64_t n = x.spec.shape.numel(), chunks = sample_lines(n);
   if (n == 0 || x.device.type != DeviceType::cpu || !is_dense(x.spec.shape, x.strides)) return 0;
   int count = 0;
   const auto bytes = int64_t(size_of(x.spec.dtype));
@@ -142,27 +143,28 @@ bool MonitorState::before_update(const Call& c, uint32_t at) {
   return false;
 }
 
-void MonitorState::after_update(const Call& c, uint32_t at) {
+/// get(i, to) gives the samples of input i and how many; of -1 - k, those of weight k before the step.
+template <class Get>
+void MonitorState::judge_update(const Call& c, uint32_t at, const double* settings, Get get) {
   const int lists = lists_of(c);
-  if (!options.foretell || !lists) return;
   WatchedUpdate& u = *sites[at].update;
   const int begin = first_of(c), n = (c.in.size() - begin) / lists;
-  const auto* settings = reinterpret_cast<const double*>(impl(c.in[0]).data);
   const bool adam = &c.op == &op_adam_step;
   const bool state = lists > 3 || (lists > 2 && weights_of(c) == 0);
   const int weights = begin + weights_of(c) * n;
   double gradient = 0, moved = 0, ratio = 0, ratio_n = 0, due = 0, absorbed = 0, floored = 0, live = 0, narrow = 0;
   DType dtype = DType::none;
   for (int i = 0; i < n; ++i) {
-    float w[kChunk * kChunks], g[kChunk * kChunks], m[kChunk * kChunks], v[kChunk * kChunks];
+    float w[kChunk * kChunks], g[kChunk * kChunks], m[kChunk * kChunks], v[kChunk * kChunks], old[kChunk * kChunks];
     const Tensor& p = c.in[weights + i];
-    const int k = sample(p, w);
-    if (k == 0 || sample(c.in[begin + n + i], g) != k) continue;
-    const float* old = u.before.data() + size_t(i) * kChunk * kChunks;
-    const bool has_m = state && sample(c.in[begin + 2 * n + i], m) == k;
-    const bool has_v = adam && sample(c.in[begin + 3 * n + i], v) == k;
+    const int k = get(weights + i, w);
+    if (k == 0 || get(begin + n + i, g) != k) continue;
+    get(-1 - i, old);
+    const bool has_m = state && get(begin + 2 * n + i, m) == k;
+    const bool has_v = adam && get(begin + 3 * n + i, v) == k;
     const double weight = double(impl(p).spec.shape.numel()) / k;  // elements that one sample stands for
-    const double t = has_v ? read_double(impl(c.in[begin + (lists - 1) * n + i]).data, f64) : 0;
+    float steps[kChunk * kChunks] = {};
+    const double t = has_v && get(begin + (lists - 1) * n + i, steps) ? double(steps[0]) : 0;
     const double correction = has_v ? 1 - std::pow(settings[2], t) : 1;
     const bool low = format_of(impl(p).spec.dtype).digits <= 11;
     if (low) dtype = impl(p).spec.dtype;
@@ -205,6 +207,75 @@ void MonitorState::after_update(const Call& c, uint32_t at) {
     }
   }
   u.last_lr = lr, u.most_lr = std::max(u.most_lr, lr);
+}
+
+void MonitorState::after_update(const Call& c, uint32_t at) {
+  if (!options.foretell || !lists_of(c)) return;
+  const float* const before = sites[at].update->before.data();
+  judge_update(c, at, reinterpret_cast<const double*>(impl(c.in[0]).data), [&](int i, float* to) {
+    if (i >= 0) return sample(c.in[i], to);
+    const int first = first_of(c) + weights_of(c) * ((c.in.size() - first_of(c)) / lists_of(c));
+    const int n = int(impl(c.in[first - 1 - i]).spec.shape.numel());
+    std::memcpy(to, before + size_t(-1 - i) * kChunk * kChunks, sizeof(float) * kChunk * kChunks);
+    return n;
+  });
+}
+
+/// Visits the tensors whose samples the rules want: f(list, number, tensor, slots before its own). List -1 stands for the weights before
+/// the step.
+template <class F>
+static uint32_t each_sample(const Call& c, F f) {
+  const int lists = lists_of(c);
+  uint32_t slots = 0;
+  if (!lists) return 0;
+  const int begin = first_of(c), n = (c.in.size() - begin) / lists, weights = weights_of(c);
+  const bool adam = &c.op == &op_adam_step;
+  for (int list = -1; list < lists; ++list) {
+    if (!(list == -1 || list == weights || list == 1 || list == 2 || (adam && (list == 3 || list == lists - 1)))) continue;
+    for (int i = 0; i < n; ++i) {
+      const Tensor& t = c.in[begin + (list < 0 ? weights : list) * n + i];
+      f(list, i, t, slots);
+      slots += uint32_t(sample_lines(t.size()));
+    }
+  }
+  return slots;
+}
+
+uint32_t MonitorState::sampled_slots(const Call& c) {
+  return each_sample(c, [](int, int, const Tensor&, uint32_t) {});
+}
+
+void MonitorState::sampled_tensors(const Call& c, bool before, std::vector<TensorView>& x, std::vector<uint32_t>& slots) {
+  each_sample(c, [&](int list, int, const Tensor& t, uint32_t slot) {
+    const TensorImpl& y = impl(t);
+    if ((list < 0) == before) x.push_back({y.data, y.spec.dtype, &y.spec.shape, &y.strides, false}), slots.push_back(slot);
+  });
+}
+
+void MonitorState::after_device_update(const Call& c, uint32_t at, const double* settings, const BoardSlot* slots) {
+  if (!options.foretell || !lists_of(c)) return;
+  if (!sites[at].update) sites[at].update = std::make_unique<WatchedUpdate>();
+  const int begin = first_of(c), n = (c.in.size() - begin) / lists_of(c);
+  std::vector<uint32_t> before(static_cast<size_t>(n)), of(static_cast<size_t>(c.in.size()), ~0u);
+  each_sample(c, [&](int list, int i, const Tensor&, uint32_t slot) {
+    if (list < 0)
+      before[size_t(i)] = slot;
+    else
+      of[size_t(begin + list * n + i)] = slot;
+  });
+  judge_update(c, at, settings, [&](int i, float* to) {
+    const uint32_t slot = i < 0 ? before[size_t(-1 - i)] : of[size_t(i)];
+    if (slot == ~0u) return 0;
+    const int weights = begin + weights_of(c) * n;
+    const int64_t size = c.in[i < 0 ? weights - 1 - i : i].size(), lines = sample_lines(size);
+    int count = 0;
+    for (int64_t line = 0; line < lines; ++line) {
+      const int64_t some = std::min<int64_t>(kChunk, size - line * (size / lines));
+      std::memcpy(to + count, slots + slot + line, size_t(some) * 4);
+      count += int(some);
+    }
+    return count;
+  });
 }
 
 /// Updates that are rounded off: 9 of 10 weights do not move though they should, eight steps in a row.

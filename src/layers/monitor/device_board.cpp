@@ -62,6 +62,8 @@ struct DeviceBoards {
     SmallVector<Operand, 2> out;
     uint64_t count[4] = {};
     std::vector<uint32_t> gradients;  // slots
+    uint32_t samples = 0;             // of an update: the first slot; 0: none
+    double settings[8] = {};
   };
   /// One filling of a board, on its way to the host.
   struct Part {
@@ -75,6 +77,7 @@ struct DeviceBoards {
     const DeviceKernels* kernels = nullptr;
     BoardSlot* slots = nullptr;  // on the device; the same address as long as the monitor lives
     uint32_t used = 1;           // slot 0 is the passes' own
+    uint32_t first = 1;          // samples lie before this one
     uint64_t part = 1;
     std::deque<Part> under_way;
     std::vector<BoardSlot*> spare;
@@ -157,8 +160,9 @@ struct DeviceBoards {
   Tensor guard(Call& c, Board& b, Event& e);
   void watch_weights(const Call& c, Board& b, Event& e);
   void pass(Board& b, const Tensor& t, uint32_t slot, Look look);
-  void set_pace(const MonitorState& m, Board& b) { b.kernels->pace(b.d.index, {m.device_every(), m.looks, b.slots, b.used}); }
+  void set_pace(const MonitorState& m, Board& b) { b.kernels->pace(b.d.index, {m.device_every(), m.looks, b.slots, b.used, b.first}); }
   void settle_memory(Board& b, const Tensor& t);
+  void sample_update(const Call& c, Board& b, const Event& e, bool before);
   void see_rest(const Call& c, Board& b, int first, int end);
   /// What a slot about `count` elements says; the count that it gives is of those that were looked at.
   StatSlot::Part part_of(uint32_t slot, uint64_t count) const {
@@ -263,7 +267,7 @@ const char* DeviceBoards::flush(Board& b, bool& full) {
   if (const char* wrong = b.driver->collect(b.d.index, p.slots, b.slots, b.used * sizeof(BoardSlot), &p.ticket)) return wrong;
   b.spare.pop_back();
   b.under_way.push_back(p);
-  b.used = 1, ++b.part;
+  b.used = b.first = 1, ++b.part;
   return nullptr;
 }
 
@@ -303,6 +307,16 @@ Tensor DeviceBoards::guard(Call& c, Board& b, Event& e) {
                                             reinterpret_cast<float*>(impl(word).data)))
     raise_device(wrong);
   return word;
+}
+
+/// Weights before a step, and after it with gradients and moments: a few lines of each.
+void DeviceBoards::sample_update(const Call& c, Board& b, const Event& e, bool before) {
+  std::vector<TensorView> x;
+  std::vector<uint32_t> at;
+  MonitorState::sampled_tensors(c, before, x, at);
+  std::vector<BoardSlot*> to;
+  for (const uint32_t slot : at) to.push_back(b.slots + e.samples + slot);
+  if (const char* wrong = b.kernels->sample(b.d.index, int(x.size()), x.data(), to.data())) raise_device(wrong);
 }
 
 /// The row's result is the first weight; an update that leaves the format may begin with any.
@@ -366,7 +380,17 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
   const ArgDef* const last = op.in.size() ? &op.in[op.in.size() - 1] : nullptr;
   const bool lists = last && last->variadic && last->written;  // many tensors that others have seen
   const int declared = op.out.size(), singles = lists ? std::min(op.in.size() - 1, c.in.size()) : c.in.size();
-  make_room(m, b, size_t(declared + singles + 1));
+  uint32_t sampled = 0;
+  if (c.scope.phase == Phase::optimiser && m.options.foretell && b.kernels->sample && lists && MonitorState::is_update(op)) {
+    sampled = MonitorState::sampled_slots(c);
+    // Numbers that the host knows, of dense tensors that boards take.
+    const TensorImpl* const settings = c.in.has(0) ? &impl(c.in[0]) : nullptr;
+    bool good = settings && settings->device == cpu_device && settings->spec.dtype == f64 && settings->spec.shape.numel() <= 8;
+    for (int i = op.in.size() - 1; good && i < c.in.size(); ++i)
+      good = counts(c.in[i], b.d) && is_dense(impl(c.in[i]).spec.shape, impl(c.in[i]).strides);
+    if (!good || sampled > kSlots / 2) sampled = 0;
+  }
+  make_room(m, b, size_t(declared + singles + 1) + sampled);
   if (known.size() > kMostKnown) known.clear(), outside.clear();
   step_open = true;
   set_pace(m, b);
@@ -379,7 +403,7 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
   const Frame* outer = c.scope.frame;
   while (outer && outer->up) outer = outer->up;
   e.outer = outer ? outer->op : nullptr;
-  if (first) {  // the rules that look at a call once
+  if (first || sampled) {  // the rules that look at a call once, and those about updates
     e.params = std::make_unique<std::byte[]>(op.params.size);
     std::memcpy(e.params.get(), c.params, op.params.size);
   }
@@ -426,6 +450,13 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
 
   Tensor word;
   if (update && m.options.protect && singles >= 2 && !std::strcmp(op.in[1].name, "skip")) word = guard(c, b, e), e.guarded = true;
+  if (sampled) {
+    e.samples = b.used, b.first = b.used += sampled;
+    const TensorImpl& settings = impl(c.in[0]);
+    for (int64_t i = 0; i < settings.spec.shape.numel(); ++i)
+      std::memcpy(e.settings + i, settings.data + i * settings.strides[settings.spec.shape.rank() - 1] * 8, 8);
+    sample_update(c, b, e, true);
+  }
   e.slot = b.used, b.used += uint32_t(declared);
   set_pace(m, b);
   Watch watch{.board = b.slots + e.slot};
@@ -452,6 +483,7 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
   }
 
   if (update) watch_weights(c, b, e);
+  if (sampled) sample_update(c, b, e, false);
   // What has been written is known by now, whether it has a slot or not.
   for (int i = 0; i < c.in.size(); ++i) {
     if (!arg_of(op, i).written || !counts(c.in[i], b.d)) continue;
@@ -536,7 +568,7 @@ void MonitorState::end_device_step() {
     }
     if (wrong) raise_device(wrong);
   }
-  if (options.budget > 0) {
+  if (device_budget() > 0 && !boards->boards.empty()) {
     const DeviceBoards::Board& b = *boards->boards[0];
     const bool made = !b.under_way.empty() && b.under_way.back().id + 1 == b.part;
     boards->laps.ends.push_back({made ? b.under_way.back().ticket : 0, light, ++boards->laps.steps > 3});
@@ -546,9 +578,13 @@ void MonitorState::end_device_step() {
   boards->queue.push_back(std::move(e));
 }
 
+void MonitorState::break_laps() {
+  if (boards) boards->laps.ends.clear();
+}
+
 void MonitorState::govern_device() {
   light = false;
-  if (!(options.budget > 0) || boards->boards.empty()) return;
+  if (!(device_budget() > 0) || boards->boards.empty()) return;
   DeviceBoards::Laps& l = boards->laps;
   const DeviceBoards::Board& b = *boards->boards[0];
   if (!b.kernels->elapsed) return;
@@ -570,15 +606,15 @@ void MonitorState::govern_device() {
     const double without = median(l.without);
     device_share = without > 0 ? std::max(0.0, median(l.with) / without - 1) / duty() : 0;
     const uint32_t was = level;
-    if (device_share > options.budget && level < kMostLevels)
+    if (device_share > device_budget() && level < kMostLevels)
       ++level;
-    else if (device_share < options.budget / 5 && level > 0)
+    else if (device_share < device_budget() / 5 && level > 0)
       --level;
     l.settled = level == was, l.with.clear(), l.without.clear();
   }
   if (whole_steps || debug || l.steps < 3) return;
-  // Steps without, to compare with: every second one until it has settled, then few.
-  light = duty() > 1 ? step % duty() != 0 : step % (l.settled ? 16 : 2) == 1;
+  // Steps without, to compare with: some until it has settled, then few.
+  light = duty() > 1 ? step % duty() != 0 : step % (l.settled ? 16 : 4) == 3;
 }
 
 // ---- when numbers have arrived ----
@@ -762,6 +798,7 @@ void DeviceBoards::book(MonitorState& m, Event& e) {
       return;
     }
     m.note_update();
+    if (e.samples) m.after_device_update(c, e.site, e.settings, numbers->slots + e.samples);
   }
   Taint before[16];
   const bool overwrites = !m.tainted.empty() || e.into || e.op->out[0].alias_of >= 0;

@@ -17,6 +17,8 @@
 namespace keel {
 
 struct Storage;
+struct BoardSlot;
+struct TensorView;
 
 /// What the running step brought so far: as bits, `min_bits` less one, as in a StatSlot. Only values of one dtype are in here.
 struct RunningStep {
@@ -202,6 +204,7 @@ struct MonitorState {
   /// Of how many steps one is watched.
   uint32_t duty() const { return level <= 1 ? 1 : 1u << (level - 1); }
   uint32_t device_every() const;
+  double device_budget() const { return options.budget < 0 ? 0.02 : options.budget; }
   std::FILE* log = nullptr;
   size_t logged = 0;  // findings written so far
   std::vector<uint8_t> announced;  // a site's outputs, as bits, that the log has named
@@ -241,6 +244,8 @@ struct MonitorState {
   void end_device_step();
   /// Takes in how long steps took on the device, with and without; decides how much the next one is watched.
   void govern_device();
+  /// The time between the last step and the next one says nothing.
+  void break_laps();
   /// Books what has arrived, in the order of the program; with `wait` everything that was queued. What break_on asks for is raised where
   /// `may_raise`, else by the next call that may.
   void settle(bool wait, bool may_raise = false);
@@ -271,6 +276,10 @@ struct MonitorState {
   /// True: the update must not run.
   bool before_update(const Call& c, uint32_t at);
   void after_update(const Call& c, uint32_t at);
+  /// The same for a step on a device: what it samples, into how many slots of a board, and what the rules say of them.
+  static uint32_t sampled_slots(const Call& c);
+  static void sampled_tensors(const Call& c, bool before, std::vector<TensorView>& x, std::vector<uint32_t>& slots);
+  void after_device_update(const Call& c, uint32_t at, const double* settings, const BoardSlot* slots);
   // shadow.cpp
   bool wants_shadow(const Call& c, uint32_t at) const;
   void shadow(const Call& c, const Tensor& out, uint32_t at);
@@ -338,6 +347,8 @@ struct MonitorState {
   void look_at_units(const Tensor& out, uint32_t at, WatchedValues& v);
   void look_at_zeros(const Tensor& out, uint32_t at, WatchedValues& v);
   // detectors_update.cpp
+  template <class Get>
+  void judge_update(const Call& c, uint32_t at, const double* settings, Get get);
   bool gradients_are_bad(const Call& c) const;
   void judge_absorbed(uint32_t at, WatchedUpdate& u, double share, double lr, DType t);
   void judge_adam(uint32_t at, WatchedUpdate& u, double rms, double floored, double eps, double norm);

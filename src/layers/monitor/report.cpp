@@ -158,6 +158,7 @@ Monitor::~Monitor() {
 void Monitor::pause() {
   if (state_->paused || scope().monitor != state_) return;
   if (state_->boards) state_->end_device_step();
+  state_->break_laps();
   scope().monitor = state_->above, state_->paused = true;
 }
 void Monitor::resume() {

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -323,7 +324,7 @@ void run_passes(Passes& p) {
   bool alarm = false;
   std::vector<const BoardSlot*> mine;
   for (const Pass& w : p.waiting) mine.push_back(w.to);
-  for (uint32_t i = 0; p.pace.board && i < p.pace.used; ++i)
+  for (uint32_t i = p.pace.first; p.pace.board && i < p.pace.used; ++i)
     if (std::find(mine.begin(), mine.end(), p.pace.board + i) == mine.end())
       alarm |= reinterpret_cast<BoardSlot*>(opened(p.pace.board + i))->nan > 0;
   for (const Pass& w : p.waiting) run_pass(w, alarm);
@@ -354,6 +355,7 @@ const char* observe(int, int n, const TensorView* x, BoardSlot* const* to, Look 
   const std::lock_guard lock(p.mutex);
   for (int i = 0; i < n; ++i) {
     if (!on_boards(x[i].dtype)) return "boards take no such dtype";
+    if (x[i].size() == 0) continue;
     const bool dense = without_gaps(x[i]);
     const uint32_t every = look == Look::part && dense ? every_of(x[i].size() * int64_t(size_of(x[i].dtype)), p.pace.every) : 1;
     const auto same = [&](const Pass& w) { return look == Look::rest && w.to == to[i] && w.x.data == x[i].data; };
@@ -365,6 +367,35 @@ const char* observe(int, int n, const TensorView* x, BoardSlot* const* to, Look 
     Pass w{x[i], x[i].shape(), x[i].strides(), to[i], look, every, p.pace.phase & (every - 1)};
     if (dense) w.shape = Shape{x[i].size()}, w.strides = Strides{1};
     p.waiting.push_back(w);
+  }
+  return nullptr;
+}
+const char* sample(int, int n, const TensorView* x, BoardSlot* const* to) {
+  if (recording) return spoilt = "statistics while recording";
+  for (int i = 0; i < n; ++i) {
+    const int64_t size = x[i].size(), lines = sample_lines(size);
+    for (int64_t line = 0; line < lines; ++line)
+      for (int64_t k = 0; k < kSampleLine && line * (size / lines) + k < size; ++k) {
+        const char* from = opened(x[i].data) + (line * (size / lines) + k) * int64_t(size_of(x[i].dtype));
+        float v = 0;
+        if (x[i].dtype == DType::f32) std::memcpy(&v, from, 4);
+        if (x[i].dtype == DType::f64) {
+          double wide;
+          std::memcpy(&wide, from, 8), v = float(wide);
+        }
+        uint16_t bits = 0;
+        if (size_of(x[i].dtype) == 2) std::memcpy(&bits, from, 2);
+        if (x[i].dtype == DType::bf16) {
+          const uint32_t wide = uint32_t(bits) << 16;
+          std::memcpy(&v, &wide, 4);
+        }
+        if (x[i].dtype == DType::f16) {
+          const int e = bits >> 10 & 31, m = bits & 1023;
+          const double u = e == 0 ? std::ldexp(m, -24) : e == 31 ? (m ? NAN : INFINITY) : std::ldexp(1024 + m, e - 25);
+          v = float(bits >> 15 ? -u : u);
+        }
+        std::memcpy(opened(to[i] + line) + 4 * k, &v, 4);
+      }
   }
   return nullptr;
 }
@@ -384,7 +415,7 @@ const char* forbid(int, const BoardSlot* board, int n, const uint32_t* slots, co
 extern "C" __attribute__((visibility("default"))) const keel::DeviceDriver* keel_webgpu_driver() {
   using namespace keel;
   static DeviceKernels none;
-  none.observe = observe, none.forbid = forbid, none.pace = pace, none.settle = settle, none.elapsed = elapsed;
+  none.observe = observe, none.forbid = forbid, none.pace = pace, none.settle = settle, none.sample = sample, none.elapsed = elapsed;
   static DeviceDriver d;
   d.count = 1, d.build = build_id(), d.name = "webgpu";
   d.allocate = allocate, d.free = release, d.copy = copy;
