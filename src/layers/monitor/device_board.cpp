@@ -64,6 +64,12 @@ struct DeviceBoards {
     std::vector<uint32_t> gradients;  // slots
     uint32_t samples = 0;             // of an update: the first slot; 0: none
     double settings[8] = {};
+    void clear() {
+      in.clear(), out.clear(), gradients.clear(), params.reset();
+      kind = call, first = recording = into = into_weight = guarded = light = false;
+      board = -1, part = 0, site = slot = samples = 0, op = outer = nullptr;
+      std::fill(std::begin(count), std::end(count), uint64_t(0));
+    }
   };
   /// One filling of a board, on its way to the host.
   struct Part {
@@ -138,7 +144,15 @@ struct DeviceBoards {
   };
 
   std::vector<std::unique_ptr<Board>> boards;
-  std::deque<Event> queue;
+  std::deque<std::unique_ptr<Event>> queue;
+  std::vector<std::unique_ptr<Event>> booked_events;  // to be used again: they are large
+  std::unique_ptr<Event> new_event(const MonitorState& m) {
+    if (booked_events.empty()) booked_events.push_back(std::make_unique<Event>());
+    std::unique_ptr<Event> e = std::move(booked_events.back());
+    booked_events.pop_back();
+    e->step = m.step, e->epoch = m.epoch;
+    return e;
+  }
   std::unordered_map<const Storage*, Known> known;
   std::unordered_map<const Storage*, Outside> outside;  // by stand-in
   Late late;
@@ -397,8 +411,9 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
   const bool update = c.scope.phase == Phase::optimiser && MonitorState::is_update(op);
   if (m.light && !first && !update && !is_small(c)) return run_unwatched(c, b, out);
 
-  Event e;
-  e.step = m.step, e.epoch = m.epoch, e.board = at_board, e.part = b.part, e.site = at, e.op = &op, e.first = first,
+  std::unique_ptr<Event> event = new_event(m);
+  Event& e = *event;
+  e.board = at_board, e.part = b.part, e.site = at, e.op = &op, e.first = first,
   e.recording = c.recording;
   const Frame* outer = c.scope.frame;
   while (outer && outer->up) outer = outer->up;
@@ -506,7 +521,7 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
     }
     e.out.push_back(std::move(o));
   }
-  queue.push_back(std::move(e));
+  queue.push_back(std::move(event));
 }
 
 bool MonitorState::has_board(Device d) {
@@ -547,9 +562,9 @@ Tensors MonitorState::transfer(Call& c) {
 bool MonitorState::root_on_device(const Tensor& t) {
   const Device d = impl(t).device;
   if (!boards || boards->now || d == cpu_device) return false;
-  DeviceBoards::Event e;
-  e.kind = DeviceBoards::Event::root, e.step = step, e.epoch = epoch;
-  e.in.push_back(boards->operand(t, d));
+  auto e = boards->new_event(*this);
+  e->kind = DeviceBoards::Event::root;
+  e->in.push_back(boards->operand(t, d));
   boards->queue.push_back(std::move(e));
   return boards->step_open = true;
 }
@@ -573,8 +588,8 @@ void MonitorState::end_device_step() {
     const bool made = !b.under_way.empty() && b.under_way.back().id + 1 == b.part;
     boards->laps.ends.push_back({made ? b.under_way.back().ticket : 0, light, ++boards->laps.steps > 3});
   }
-  DeviceBoards::Event e;
-  e.kind = DeviceBoards::Event::end, e.step = step, e.epoch = epoch;
+  auto e = boards->new_event(*this);
+  e->kind = DeviceBoards::Event::end;
   boards->queue.push_back(std::move(e));
 }
 
@@ -624,9 +639,9 @@ void DeviceBoards::recycle() {
   for (size_t i = 0; i < boards.size(); ++i) {
     Board& b = *boards[i];
     uint64_t needed = b.part;
-    for (const Event& e : queue)
-      if (e.board == int(i)) {
-        needed = e.part;
+    for (const auto& e : queue)
+      if (e->board == int(i)) {
+        needed = e->part;
         break;
       }
     while (!b.under_way.empty() && b.under_way.front().arrived && b.under_way.front().id < needed)
@@ -637,7 +652,7 @@ void DeviceBoards::recycle() {
 const char* DeviceBoards::book_arrived(MonitorState& m, bool wait) {
   if (now) return nullptr;
   while (!queue.empty()) {
-    Event& e = queue.front();
+    const Event& e = *queue.front();
     numbers = nullptr;
     if (e.board >= 0) {
       Board& b = *boards[size_t(e.board)];
@@ -649,10 +664,11 @@ const char* DeviceBoards::book_arrived(MonitorState& m, bool wait) {
       }
       if (!numbers) break;
     }
-    Event booked = std::move(e);
+    std::unique_ptr<Event> event = std::move(queue.front());
     queue.pop_front();
-    book(m, booked);
-    if (queue.empty() || queue.front().board != booked.board || queue.front().part != booked.part) recycle();
+    book(m, *event);
+    if (queue.empty() || queue.front()->board != event->board || queue.front()->part != event->part) recycle();
+    event->clear(), booked_events.push_back(std::move(event));
   }
   recycle();
   return nullptr;

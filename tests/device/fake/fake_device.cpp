@@ -268,6 +268,8 @@ struct Passes {
   std::mutex mutex;
   std::vector<Pass> waiting;
   Pace pace;
+  uint32_t asked = 1;  // slots before it are known to hold no NaN, or `alarm` is on
+  bool alarm = false;
 };
 Passes& passes() {
   static Passes* const p = new Passes;
@@ -321,13 +323,13 @@ void run_pass(const Pass& p, bool alarm) {
 }
 /// Under the lock.
 void run_passes(Passes& p) {
-  bool alarm = false;
   std::vector<const BoardSlot*> mine;
   for (const Pass& w : p.waiting) mine.push_back(w.to);
-  for (uint32_t i = p.pace.first; p.pace.board && i < p.pace.used; ++i)
+  for (uint32_t i = std::max(p.asked, p.pace.first); p.pace.board && i < p.pace.used; ++i)
     if (std::find(mine.begin(), mine.end(), p.pace.board + i) == mine.end())
-      alarm |= reinterpret_cast<BoardSlot*>(opened(p.pace.board + i))->nan > 0;
-  for (const Pass& w : p.waiting) run_pass(w, alarm);
+      p.alarm |= reinterpret_cast<BoardSlot*>(opened(p.pace.board + i))->nan > 0;
+  p.asked = p.pace.used;
+  for (const Pass& w : p.waiting) run_pass(w, p.alarm);
   p.waiting.clear();
 }
 const char* settle(int, const void* begin, const void* end) {
@@ -346,7 +348,9 @@ const char* settle(int, const void* begin, const void* end) {
 void settle_freed(const void* p, size_t n) { settle(0, p, static_cast<const char*>(p) + n); }
 void pace(int, const Pace& pace) {
   const std::lock_guard lock(passes().mutex);
-  passes().pace = pace;
+  Passes& p = passes();
+  if (pace.board != p.pace.board || pace.used < p.pace.used) p.asked = 1, p.alarm = false;
+  p.pace = pace;
 }
 /// Boards are no part of recordings.
 const char* observe(int, int n, const TensorView* x, BoardSlot* const* to, Look look) {
