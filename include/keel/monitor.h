@@ -35,8 +35,7 @@ struct MonitorOptions {
   /// and any result where the processor met a NaN, an overflow or a division by zero; after a fault or a warning 64 steps are watched whole
   /// again. On devices: measured by steps with and without; above it passes look at less than `sample` says, and at last only every 2nd,
   /// 4th ... 16th step is watched, the others in what costs little: small results such as the loss, gradients and weights at an optimiser's
-  /// step. Negative: 0.02. 0: watch all of every step; on the CPU so does `break_on` with nan or nonfinite, and
-  /// debug mode.
+  /// step. Negative: 0.02. 0: watch all of every step; so do `break_on` with nan or nonfinite, and debug mode.
   double budget = -1;
   /// On devices such passes look at one kilobyte in so many, another one at each step, until all have been looked at; at results of less
   /// than 1 MB, at gradients when an optimiser uses them, at weights and at data from outside always at everything. A power of two up to
