@@ -1,7 +1,7 @@
 # Headers that kernels of chains are made of, as text in the library: fuse_headers() of src/backend/cuda/fuse_source.h.
 set(names)
 set(texts)
-foreach(name rtc scalar math element fused)
+foreach(name rtc scalar math element row fused)
   set(file ${PROJECT_SOURCE_DIR}/src/backend/cuda/${name}.cuh)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
   file(READ ${file} text_of_${name})

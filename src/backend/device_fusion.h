@@ -13,7 +13,8 @@ struct FusedSource {
   const void* number = nullptr;  // its value; null: a tensor
   Strides strides;
 };
-/// As one call of the op, on operands of the dtypes that the call would see; rounded to the dtype of its result.
+/// As one call of the op, on operands of the dtypes that the call would see; rounded to the dtype of its result. An op on rows computes along
+/// the last axis, of operands that all have the program's shape.
 struct FusedOp {
   static constexpr int kMostInputs = 4;
   const char* op = "";
@@ -26,6 +27,7 @@ struct FusedOp {
 struct FusedResult {
   FusedSlot slot = 0;
   Strides strides;
+  int32_t part = 0;  // above 0: a further result of the slot's op, one element a row; extents as the program's, the last one 1
 };
 struct FusedProgram {
   Shape shape;  // of everything that the ops compute
@@ -33,14 +35,15 @@ struct FusedProgram {
   const FusedOp* ops = nullptr;
   const FusedResult* results = nullptr;
   int32_t n_sources = 0, n_ops = 0, n_results = 0;
+  bool rows = false;  // some ops are on rows, all of one dtype; then no result is in a source's memory
   DType dtype_of(FusedSlot s) const { return s < n_sources ? sources[s].dtype : ops[s - n_sources].dtype; }
 };
 
 /// What a device that can make kernels of programs gives. Each result has the bits that the ops' own kernels give one after another.
 /// Functions that return text return null where all went well; the text lives until the thread's next call.
 struct DeviceFusion {
-  /// Whether `o`, on operands of dtypes `in`, can be part of a program; else why not.
-  const char* (*takes)(const FusedOp& o, const DType* in) = nullptr;
+  /// Whether `o`, on operands of dtypes `in`, can be part of a program of this shape; else why not.
+  const char* (*takes)(const FusedOp& o, const DType* in, const Shape& shape) = nullptr;
   /// Begins to make a kernel of `p`, of which nothing is needed afterwards.
   const char* (*make)(int device, const FusedProgram& p, void** made) = nullptr;
   /// Whether it can be run. Text: it never can.

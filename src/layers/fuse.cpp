@@ -5,19 +5,21 @@
 
 #include <algorithm>
 
+#include "keel/ops/norm.h"
+#include "keel/ops/softmax.h"
 #include "op/checks.h"
 
 namespace keel {
 
-extern OpDef op_assign, op_copy;
+extern OpDef op_assign, op_copy, op_softmax, op_softmax_backward, op_log_softmax, op_log_softmax_backward, op_layer_norm, op_rms_norm;
 
 namespace {
 
 using Kind = GraphValue::Kind;
 
-constexpr size_t kMostNodes = 32;    // of a chain
-constexpr size_t kMostTouches = 24;  // values from outside that a chain reads or writes
-constexpr int kWindow = 64;          // nodes that a chain waits for its next one: what it reads and frees lives that much longer
+constexpr size_t kMostNodes = 32, kMostWithRows = 16;  // of a chain
+constexpr size_t kMostTouches = 24;                    // values from outside that a chain reads or writes
+constexpr int kWindow = 64;  // nodes that a chain waits for its next one: what it reads and frees lives that much longer
 
 /// Whether no two elements share memory.
 bool apart(const Shape& s, const Strides& st) {
@@ -35,28 +37,63 @@ bool apart(const Shape& s, const Strides& st) {
 
 struct Finder {
   const GraphData& g;
-  const char* (*takes)(const FusedOp& o, const DType* in);
-  std::vector<int> origin;  // of each value: what an alias stands for
-  std::vector<int> owner;   // of each value: the open chain whose nodes make it, or -1
+  const char* (*takes)(const FusedOp& o, const DType* in, const Shape& shape);
+  std::vector<int> origin;    // of each value: what an alias stands for
+  std::vector<int> owner;     // of each value: the open chain whose nodes make it, or -1
+  std::vector<char> further;  // values that are no op's first result
   struct Open {
     std::vector<int> nodes, after;
     Shape shape;
     std::vector<int> reads, writes;  // values from outside whose memory it reads or writes
     int at = 0;                      // of its last node
     bool open = true;
+    DType rows = DType::none;  // of its ops on rows, where it has any
+    bool assigns = false;
   };
   std::vector<Open> all;
   std::vector<int> open;  // indices into `all`, in the order of their first nodes
   std::vector<FusePlan::Step> steps;
 
-  Finder(const GraphData& graph, const char* (*may)(const FusedOp&, const DType*))
-      : g(graph), takes(may), origin(g.values.size()), owner(g.values.size(), -1) {
+  Finder(const GraphData& graph, const char* (*may)(const FusedOp&, const DType*, const Shape&))
+      : g(graph), takes(may), origin(g.values.size()), owner(g.values.size(), -1), further(g.values.size()) {
     for (size_t i = 0; i < origin.size(); ++i) origin[i] = int(i);
   }
 
   const GraphValue& value(int v) const { return g.values[size_t(v)]; }
   bool number(int v) const { return value(v).kind == Kind::number; }
   bool is_assign(const GraphNode& n) const { return n.op == &op_assign; }
+  /// Whether the op computes along the last axis, of operands of its result's shape; those of norms beside x are one row for all.
+  bool on_rows(const GraphNode& n) const {
+    const GraphValue& y = value(n.out[0]);
+    const Shape& shape = y.spec.shape;
+    const bool norm = n.op == &op_layer_norm || n.op == &op_rms_norm;
+    if (shape.rank() == 0) return false;
+    if (norm) {
+      if (reinterpret_cast<const LayerNormParams*>(n.params.get())->axes != 1) return false;
+    } else {
+      if (n.op != &op_softmax && n.op != &op_log_softmax && n.op != &op_softmax_backward && n.op != &op_log_softmax_backward) return false;
+      const int64_t axis = reinterpret_cast<const SoftmaxParams*>(n.params.get())->axis;
+      if (axis != -1 && axis != shape.rank() - 1) return false;
+    }
+    for (int64_t i = 0; i < n.in.size(); ++i) {
+      if (n.in[i] < 0) continue;
+      const GraphValue& x = value(n.in[i]);
+      if (number(n.in[i]) || x.spec.dtype != y.spec.dtype) return false;
+      if (norm && i ? x.spec.shape.rank() != 1 || x.spec.shape[0] != shape[-1] : !(x.spec.shape == shape)) return false;
+    }
+    for (int64_t i = 1; i < n.out.size(); ++i)
+      if (n.out[i] >= 0 && (value(n.out[i]).kind != Kind::result || value(n.out[i]).root != n.out[i])) return false;
+    return true;
+  }
+  /// Operands without absent ones at the end; -1: one in front of another is absent.
+  static int operands(const GraphNode& n) {
+    int64_t count = n.in.size();
+    while (count && n.in[count - 1] < 0) --count;
+    for (int64_t i = 0; i < count; ++i)
+      if (n.in[i] < 0) return -1;
+    return int(count);
+  }
+  DType rows_of(const GraphNode& n) const { return is_assign(n) || n.op->elementwise ? DType::none : value(n.out[0]).spec.dtype; }
   /// The same elements of the same memory.
   bool same_place(int a, int b) const {
     const GraphValue &x = value(a), &y = value(b);
@@ -65,29 +102,30 @@ struct Finder {
 
   /// Whether the node is one that chains are made of. `shape`: of what it computes.
   bool fits(const GraphNode& n, Shape& shape) const {
-    if (n.kind != GraphNode::Kind::op || !n.in.size() || n.in.size() > FusedOp::kMostInputs) return false;
-    for (const int v : n.in)
-      if (v < 0) return false;
+    if (n.kind != GraphNode::Kind::op) return false;
+    const int count = operands(n);
+    if (count <= 0 || count > FusedOp::kMostInputs) return false;
     if (is_assign(n)) {
       const GraphValue &x = value(n.in[0]), &y = value(n.in[1]);
       shape = x.spec.shape;
       return n.out.size() == 1 && n.out[0] == n.in[0] && !number(n.in[1]) && x.kind != Kind::number && x.spec.dtype == y.spec.dtype &&
              shape.numel() && apart(x.spec.shape, x.strides);
     }
-    if (!n.op->elementwise || n.op->random || n.op->view || n.writes.size() || n.out.size() != 1 || n.out[0] < 0) return false;
+    if (n.op->random || n.op->view || n.writes.size() || !n.out.size() || n.out[0] < 0) return false;
+    if (n.op->elementwise ? n.out.size() != 1 || count != n.in.size() : !on_rows(n)) return false;
     const GraphValue& y = value(n.out[0]);
     if (y.kind != Kind::result || y.root != n.out[0]) return false;
     shape = y.spec.shape;
     if (shape.unknown() || shape.numel() == 0 || !apart(shape, y.strides)) return false;
     if (n.op == &op_copy) return true;
-    FusedOp o{n.op->name, n.params.get(), y.spec.dtype, int32_t(n.in.size()), {}};
+    FusedOp o{n.op->name, n.params.get(), y.spec.dtype, int32_t(count), {}};
     DType in[FusedOp::kMostInputs] = {};
-    for (int64_t i = 0; i < n.in.size(); ++i) {
-      const ArgDef& a = n.op->in[std::min(int(i), n.op->in.size() - 1)];
+    for (int i = 0; i < count; ++i) {
+      const ArgDef& a = n.op->in[std::min(i, n.op->in.size() - 1)];
       if (a.host || a.written || a.variadic) return false;
       in[i] = value(n.in[i]).spec.dtype, o.in[i] = FusedSlot(i);
     }
-    return !takes || !takes(o, in);
+    return !takes || !takes(o, in, shape);
   }
 
   bool root_among(int root, const std::vector<int>& values) const {
@@ -107,12 +145,20 @@ struct Finder {
       if (owner[size_t(w.root)] == c || root_among(w.root, o.reads) || root_among(w.root, o.writes)) return true;
     return false;
   }
+  /// Whether ops on rows of dtype `rows`, if any, go with a chain, and with writes in place if `assigns`: a row that a thread has written
+  /// another may still read.
+  static bool rows_agree(DType rows, bool assigns, const Open& o) {
+    if (rows == DType::none && o.rows == DType::none) return true;
+    return (rows == o.rows || rows == DType::none || o.rows == DType::none) && !assigns && !o.assigns && o.nodes.size() < kMostWithRows;
+  }
   /// Whether chain `c` can hold the node: what it writes is touched at just one place, element by element.
   bool agrees(const GraphNode& n, const Open& o) const {
     const bool assigns = is_assign(n);
-    for (int64_t i = 0; i < n.in.size(); ++i) {
-      const int v = origin[size_t(n.in[i])];
-      if (number(v)) continue;
+    if (!rows_agree(rows_of(n), assigns, o)) return false;
+    for (const int id : n.in) {
+      if (id < 0 || number(id)) continue;
+      const int v = origin[size_t(id)];
+      if (owner[size_t(v)] >= 0 && value(v).kind == Kind::result && further[size_t(v)]) return false;
       for (const int w : o.writes)
         if (value(w).root == value(v).root && !same_place(v, w)) return false;
     }
@@ -141,6 +187,8 @@ struct Finder {
     std::sort(a.after.begin(), a.after.end());
     a.reads.insert(a.reads.end(), b.reads.begin(), b.reads.end());
     a.writes.insert(a.writes.end(), b.writes.begin(), b.writes.end());
+    if (a.rows == DType::none) a.rows = b.rows;
+    a.assigns |= b.assigns;
     for (int& w : owner)
       if (w == from) w = into;
     b.open = false;
@@ -151,12 +199,15 @@ struct Finder {
     const GraphNode& n = g.nodes[size_t(at)];
     o.nodes.push_back(at), o.at = at;
     const bool assigns = is_assign(n);
+    o.assigns |= assigns;
+    if (const DType rows = rows_of(n); rows != DType::none) o.rows = rows;
     const auto touch = [&](std::vector<int>& list, int v) {
       for (const int w : list)
         if (same_place(v, w)) return;
       list.push_back(v);
     };
     for (int64_t i = assigns; i < n.in.size(); ++i) {
+      if (n.in[i] < 0) continue;
       const int v = origin[size_t(n.in[i])];
       if (!number(v) && owner[size_t(v)] != c) touch(o.reads, v);
     }
@@ -164,7 +215,8 @@ struct Finder {
       const int x = origin[size_t(n.in[0])];
       if (owner[size_t(x)] != c) touch(o.writes, x);
     } else {
-      owner[size_t(n.out[0])] = c;
+      for (int64_t i = 0; i < n.out.size(); ++i)
+        if (n.out[i] >= 0) owner[size_t(n.out[i])] = c, further[size_t(n.out[i])] = i > 0;
     }
   }
 
@@ -212,7 +264,8 @@ struct Finder {
                       o.reads.size() + o.writes.size() + size_t(n.in.size()) <= kMostTouches && agrees(n, o);
       if (takes_it && home >= 0) {
         const Open& h = all[size_t(home)];
-        takes_it = h.nodes.size() + o.nodes.size() < kMostNodes &&
+        takes_it = h.nodes.size() + o.nodes.size() < kMostNodes && rows_agree(h.rows, h.assigns, o) &&
+                   (h.rows == DType::none || h.nodes.size() + o.nodes.size() < kMostWithRows) &&
                    h.reads.size() + h.writes.size() + o.reads.size() + o.writes.size() + size_t(n.in.size()) <= kMostTouches;
       }
       if (!takes_it) {
@@ -225,7 +278,7 @@ struct Finder {
     }
     if (home < 0) {
       home = int(all.size());
-      all.push_back({{}, {}, shape, {}, {}, at, true});
+      all.push_back({{}, {}, shape, {}, {}, at, true, DType::none, false});
       open.push_back(home);
       if (!agrees(n, all.back())) {  // a write that shifts elements of its own memory
         open.pop_back(), all.back().open = false;
@@ -238,7 +291,7 @@ struct Finder {
   /// Makes of the nodes a program's slots.
   FuseChain chain_of(const Open& o, const std::vector<std::vector<int>>& users) const {
     FuseChain c;
-    c.nodes = o.nodes, c.shape = o.shape;
+    c.nodes = o.nodes, c.shape = o.shape, c.rows = o.rows != DType::none;
     std::merge(o.nodes.begin(), o.nodes.end(), o.after.begin(), o.after.end(), std::back_inserter(c.one_by_one));
     struct Place {
       int value, slot;  // slot < 0: source -1 - slot, for now
@@ -264,6 +317,10 @@ struct Finder {
     };
     std::vector<std::pair<int, std::vector<int>>> ops;
     std::vector<int> made, written;
+    struct Part {
+      int value, of, part;
+    };
+    std::vector<Part> parts;
     for (const int at : o.nodes) {
       const GraphNode& n = g.nodes[size_t(at)];
       if (is_assign(n)) {
@@ -274,12 +331,15 @@ struct Finder {
         continue;
       }
       made.push_back(n.out[0]);
+      for (int64_t i = 1; i < n.out.size(); ++i)
+        if (n.out[i] >= 0) parts.push_back({n.out[i], n.out[0], int(i)});
       if (n.op == &op_copy) {
         put(n.out[0], slot_of(n.in[0]));
         continue;
       }
       std::vector<int> in;
-      for (const int v : n.in) in.push_back(slot_of(v));
+      for (const int v : n.in)
+        if (v >= 0) in.push_back(slot_of(v));
       put(n.out[0], int(ops.size()));
       ops.emplace_back(at, in);
     }
@@ -301,12 +361,16 @@ struct Finder {
       c.after.push_back(at);
       seen.push_back(origin[size_t(n.kind == GraphNode::Kind::gradient ? n.in[1] : n.in[0])]);
     }
-    for (const int v : made) {
+    const auto is_needed = [&](int v) {
       bool needed = std::find(seen.begin(), seen.end(), v) != seen.end();
       for (const int u : users[size_t(v)]) needed |= u < 0 || (!inside(u) && std::find(o.after.begin(), o.after.end(), u) == o.after.end());
-      if (needed) c.results.push_back({final_slot(find(v)->slot), v, false});
-    }
-    for (const int v : written) c.results.push_back({final_slot(find(v)->slot), v, true});
+      return needed;
+    };
+    for (const int v : made)
+      if (is_needed(v)) c.results.push_back({final_slot(find(v)->slot), v, false, 0});
+    for (const Part& p : parts)
+      if (is_needed(p.value)) c.results.push_back({final_slot(find(p.of)->slot), p.value, false, p.part});
+    for (const int v : written) c.results.push_back({final_slot(find(v)->slot), v, true, 0});
     return c;
   }
 
@@ -375,7 +439,9 @@ int64_t FusePlan::saved() const {
   return n;
 }
 
-FusePlan find_chains(const GraphData& g, const char* (*takes)(const FusedOp& o, const DType* in)) { return Finder(g, takes).plan(); }
+FusePlan find_chains(const GraphData& g, const char* (*takes)(const FusedOp& o, const DType* in, const Shape& shape)) {
+  return Finder(g, takes).plan();
+}
 
 std::string chain_text(const GraphData& g, const FuseChain& c) {
   std::string s;
@@ -405,8 +471,9 @@ ChainProgram::ChainProgram(const GraphData& g, const FuseChain& c) {
     for (int64_t i = 0; i < op.in.size(); ++i) o.in[i] = op.in[i];
     ops.push_back(o);
   }
-  for (const FuseChain::Result& r : c.results) results.push_back({r.slot, g.values[size_t(r.value)].strides});
-  program = {c.shape, sources.data(), ops.data(), results.data(), int32_t(sources.size()), int32_t(ops.size()), int32_t(results.size())};
+  for (const FuseChain::Result& r : c.results) results.push_back({r.slot, g.values[size_t(r.value)].strides, r.part});
+  program = {c.shape, sources.data(), ops.data(), results.data(), int32_t(sources.size()), int32_t(ops.size()), int32_t(results.size()),
+             c.rows};
 }
 
 }  // namespace keel

@@ -1,5 +1,5 @@
 #pragma once
-// Chains of elementwise ops in a graph, each of which a device can run as one kernel.
+// Chains of elementwise ops, and of softmax and norms among them, in a graph, each of which a device can run as one kernel.
 #include "backend/device_fusion.h"
 #include "layers/trace.h"
 
@@ -15,6 +15,7 @@ struct FuseChain {
     FusedSlot slot;
     int value;    // what it makes, or whose memory it writes into
     bool writes;  // memory that was there before
+    int part = 0;  // as in FusedResult
   };
   std::vector<int> nodes;       // of the graph, in order; `ops` has no copies and no writes, which only say where values go
   std::vector<int> one_by_one;  // what runs in place of the kernel: `nodes` and all aliases and gradients among them
@@ -23,6 +24,7 @@ struct FuseChain {
   std::vector<Op> ops;
   std::vector<Result> results;
   Shape shape;
+  bool rows = false;  // some ops are on rows
 };
 /// An order of a graph's nodes in which chains are whole. The same values come out.
 struct FusePlan {
@@ -36,8 +38,8 @@ struct FusePlan {
   int64_t saved() const;
 };
 
-/// `takes` as in DeviceFusion; null: every elementwise op may be part of a chain.
-FusePlan find_chains(const GraphData& g, const char* (*takes)(const FusedOp& o, const DType* in));
+/// `takes` as in DeviceFusion; null: every op that can be part of a chain may be.
+FusePlan find_chains(const GraphData& g, const char* (*takes)(const FusedOp& o, const DType* in, const Shape& shape));
 
 /// "add, gelu, mul: f32[64, 128]"
 std::string chain_text(const GraphData& g, const FuseChain& c);

@@ -46,20 +46,22 @@ struct Hand {
     FusedOp o{name, params.back().data(), to, 0, {}};
     DType types[FusedOp::kMostInputs] = {};
     for (const int i : in) types[o.n_in] = program().dtype_of(FusedSlot(i)), o.in[o.n_in++] = FusedSlot(i);
-    if (fuses(o, types, true)) return false;
+    if (fuses(o, types, shape, true)) return false;
     return ops.push_back(o), true;
   }
   int last() const { return int(sources.size() + ops.size()) - 1; }
   void result(int slot, const Strides& st) { results.push_back({FusedSlot(slot), st}); }
   void result(int slot) { result(slot, contiguous_strides(shape)); }
   FusedProgram program() const {
-    return {shape, sources.data(), ops.data(), results.data(), int32_t(sources.size()), int32_t(ops.size()), int32_t(results.size())};
+    bool rows = false;
+    for (const FusedOp& o : ops) rows |= !registry().find(o.op)->elementwise;
+    return {shape, sources.data(), ops.data(), results.data(), int32_t(sources.size()), int32_t(ops.size()), int32_t(results.size()), rows};
   }
 };
 
 void compiles(const Hand& h, const std::string& what) {
   const FuseSource s = fuse_source(h.program());
-  for (const int arch : {90, 80}) {
+  for (const int arch : {90}) {
     std::string log;
     const std::vector<char> code = compiler().compile(s.text, arch, log);
     ASSERT_FALSE(code.empty()) << what << "\n" << log << "\n" << s.text;
@@ -199,6 +201,36 @@ TEST_F(FuseSources, EveryLayoutCompiles) {
   }
 }
 
+TEST_F(FuseSources, RowsCompile) {
+  for (const DType t : {f32, bf16, f16, f64})
+    for (const int64_t n : {768, 8192}) {
+      if (n > 768 && t != bf16) continue;
+      const std::string what = name_of(t) + std::string(" ") + std::to_string(n);
+      Hand h({6, 5, n});
+      const Strides line{0, 0, 1}, one{5, 1, 0}, turned{n, 6 * n, 1};
+      const int x = h.tensor(t), y = h.tensor(t, turned), mask = h.tensor(boolean, line), weight = h.tensor(t, line), k = h.number(t);
+      EXPECT_TRUE(h.op("mul", {x, k}, t));
+      EXPECT_TRUE(h.op("where", {mask, h.last(), y}, t));
+      const int z = h.last();
+      EXPECT_TRUE(h.op("layer_norm", {z, weight, weight}, t)) << what;
+      const int norm = h.last();
+      EXPECT_TRUE(h.op("gelu", {norm}, t) && h.op("add", {h.last(), z}, t) && h.op("softmax", {h.last()}, t) &&
+                  h.op("rms_norm", {y, weight}, t));
+      EXPECT_TRUE(h.op("softmax_backward", {norm, h.last()}, t) && h.op("cast", {h.last()}, f16));
+      h.result(z), h.result(h.last()), h.result(norm, one), h.result(norm, one);
+      h.results[2].part = 1, h.results[3].part = 2;
+      EXPECT_TRUE(fuse_source(h.program()).has_packs);
+      compiles(h, what);
+    }
+  Hand even({4, 30}), vast({2, 1 << 16}), columns({4, 64});
+  EXPECT_FALSE(even.op("softmax", {even.tensor(f32)}, f32));
+  EXPECT_FALSE(vast.op("softmax", {vast.tensor(f32)}, f32));
+  EXPECT_TRUE(columns.op("log_softmax", {columns.tensor(f32, {1, 4})}, f32));
+  columns.result(1);
+  EXPECT_FALSE(fuse_source(columns.program()).has_packs);
+  compiles(columns, "columns");
+}
+
 TEST(FuseSource, RefusesWhatItCannotDo) {
   Hand h({4});
   const int x = h.tensor(f32), i = h.tensor(i32), z = h.tensor(complex64);
@@ -209,9 +241,9 @@ TEST(FuseSource, RefusesWhatItCannotDo) {
   EXPECT_FALSE(h.op("exp", {x}, f64));
   EXPECT_TRUE(h.op("cast", {i}, f64));
   const DType in[] = {f32};
-  EXPECT_EQ(fuses({"exp", nullptr, f32, 1, {0}}, in, true), nullptr);
-  EXPECT_NE(fuses({"exp", nullptr, f32, 1, {0}}, in, false), nullptr);
-  EXPECT_EQ(fuses({"sqrt", nullptr, f32, 1, {0}}, in, false), nullptr);
+  EXPECT_EQ(fuses({"exp", nullptr, f32, 1, {0}}, in, {4}, true), nullptr);
+  EXPECT_NE(fuses({"exp", nullptr, f32, 1, {0}}, in, {4}, false), nullptr);
+  EXPECT_EQ(fuses({"sqrt", nullptr, f32, 1, {0}}, in, {4}, false), nullptr);
 }
 
 TEST(FuseCache, GivesBackWhatIsWholeAndOurs) {

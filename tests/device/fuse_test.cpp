@@ -179,6 +179,70 @@ TEST_F(FusesOnDevice, Layouts) {
   }
 }
 
+/// Softmax and norms of rows among elementwise ops, for every form that rows have.
+TEST_F(FusesOnDevice, Rows) {
+  for (const DType t : kTypes)
+    for (const int64_t n : {64, 768, 8192, 16, 256, 2048, 12288}) {
+      if ((t != f32 && n != 64 && n != 768 && n != 8192) || (d.type == DeviceType::webgpu && n > 1024)) continue;
+      const Shape s{3, n};
+      const auto tame = [&](uint32_t seed) { return clamp(masked_fill(values(s, t, seed), isnan(values(s, t, seed)), 1.5), -3e4, 3e4); };
+      const Tensor x = tame(20), y = tame(21), mask = values(s, f32, 22) > -0.5, weight = tame(23)[{0}], bias = tame(24)[{1}];
+      const std::string what = to_string(Spec{t, s});
+      judge([](const Tensors& v) { return softmax(where(v[1], v[0] * 0.125, -1e4)); }, {x, mask}, "softmax " + what);
+      judge([](const Tensors& v) { return log_softmax(v[0] * 0.5) * v[1] + 1; }, {x, y}, "log_softmax " + what);
+      const auto norm = [](const Tensors& v) -> Tensors {
+        const Tensor sum = v[0] + v[1];
+        return {sum, layer_norm(sum, v[2], v[3])};
+      };
+      judge(norm, {x, y, weight, bias}, "layer_norm " + what);
+      judge([](const Tensors& v) { return rms_norm(v[0] * v[1], v[2]) * 2; }, {x, y, weight}, "rms_norm " + what);
+      judge([](const Tensors& v) { return gelu(layer_norm(v[0] - v[1])); }, {x, y}, "plain layer_norm " + what);
+    }
+  const Tensor x = values({4, 6, 64}, f32, 25), y = values({6, 4, 64}, f32, 26);
+  judge([](const Tensors& v) { return softmax(v[0] * 2 + v[1].transpose(0, 1)) * v[0]; }, {x, y}, "transposed rows");
+  judge([](const Tensors& v) { return softmax(v[0][{all, all, slice(3, 35)}] * 2); }, {x}, "cut rows");
+  judge([](const Tensors& v) { return softmax(softmax(v[0] * 2) * v[0]); }, {x}, "twice");
+}
+
+/// Residual blocks, forward and backward pass: statistics of the norm are among what a kernel writes.
+TEST_F(FusesOnDevice, ResidualBlocksTrainToTheSameBits) {
+  for (const DType t : {f32, bf16}) {
+    std::vector<Tensor> seen[2];
+    for (const bool compiled : {false, true}) {
+      manual_seed(9);
+      const auto leaf = [&](const Shape& s) { return Tensor(cast(randn(s) * 0.2, t).to(d)).requires_grad_(); };
+      const Tensor a = leaf({64, 64}), b = leaf({64, 64}), scale = leaf({64}), shift = leaf({64});
+      optim::SGD opt({a, b, scale, shift}, {.lr = 0.05, .momentum = 0.9});
+      const auto f = [&](const Tensors& in) {
+        opt.zero_grad();
+        Tensor x = in[0];
+        for (const Tensor& w : {a, b}) {
+          x = x + matmul(gelu(x), w);
+          x = x + layer_norm(x, scale, shift) * 0.5;
+        }
+        const Tensor loss = mean(square(softmax(x * 0.5) - 0.1));
+        loss.backward();
+        opt.step();
+        return loss.detach();
+      };
+      const Compiled step = compile(f);
+      for (int i = 0; i < 40; ++i) {
+        const Tensor x = cast(randn({16, 64}), t).to(d);
+        seen[compiled].push_back((compiled ? step({x})[0] : f({x})).clone());
+        if (compiled && i > 3 && step.report().find("being made") != std::string::npos)
+          std::this_thread::sleep_for(std::chrono::milliseconds(200));
+      }
+      if (compiled) {
+        EXPECT_TRUE(step.captured()) << step.reason();
+        EXPECT_NE(step.report().find("add, layer_norm"), std::string::npos) << step.report();
+        EXPECT_EQ(step.report().find("not fused"), std::string::npos) << step.report();
+      }
+      for (const Tensor& p : {a, b, scale, shift}) seen[compiled].push_back(p);
+    }
+    for (size_t i = 0; i < seen[0].size(); ++i) expect_same_bits(seen[1][i], seen[0][i], std::string(name_of(t)) + " " + std::to_string(i));
+  }
+}
+
 TEST_F(FusesOnDevice, SeveralResults) {
   judge(
       [](const Tensors& x) -> Tensors {
@@ -271,14 +335,14 @@ TEST_F(FusesOnDevice, RandomPrograms) {
     for (const bool compiled : {false, true}) {
       manual_seed(seed);
       const auto some = [&](const Shape& s) { return cast(randn(s), t).to(d); };
-      const Tensor held[] = {some({5, 12}), some({5, 12}), some({12})};
+      const Tensor held[] = {some({5, 16}), some({5, 16}), some({16})};
       const auto f = [&](const Tensors& in) {
         std::mt19937 draw(seed);
         const auto pick = [&](size_t n) { return size_t(draw() % n); };
         std::vector<Tensor> v{in[0], held[0], held[1]};
         const auto any = [&] { return v[pick(v.size())]; };
         for (int i = 0; i < 16; ++i) {
-          switch (pick(9)) {
+          switch (pick(10)) {
             case 0: v.push_back(any() + any()); break;
             case 1: v.push_back(any() * 0.5 - held[2]); break;
             case 2: v.push_back(sigmoid(any())); break;
@@ -287,6 +351,8 @@ TEST_F(FusesOnDevice, RandomPrograms) {
             case 5: v.push_back(tanh(any() - mean(any(), {.axis = 0}))); break;
             case 6: Tensor(held[pick(2)]).copy_(any()); break;
             case 7: v.push_back(where(any() > 0, any(), gelu(any()))); break;
+            case 8: v.push_back(softmax(any())); break;
+            case 9: v.push_back(layer_norm(any(), held[2])); break;
             default: v.push_back(any().clone()), v.back().mul_(any()); break;
           }
         }
@@ -294,7 +360,7 @@ TEST_F(FusesOnDevice, RandomPrograms) {
       };
       const Compiled g = compile(f);
       for (int i = 0; i < 7; ++i) {
-        const Tensor x = some({5, 12});
+        const Tensor x = some({5, 16});
         for (const Tensor& y : compiled ? g({x}) : f({x})) seen[compiled].push_back(y.clone());
         if (compiled && i > 3 && d.type != DeviceType::webgpu && g.report().find("being made") != std::string::npos)
           std::this_thread::sleep_for(std::chrono::milliseconds(300));

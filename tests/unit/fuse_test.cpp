@@ -18,7 +18,7 @@ struct Found {
   FusePlan plan;
   Tensors want;
   template <class F>
-  Found(F f, const Tensors& in, const char* (*takes)(const FusedOp&, const DType*) = nullptr) {
+  Found(F f, const Tensors& in, const char* (*takes)(const FusedOp&, const DType*, const Shape&) = nullptr) {
     recorder->begin(in);
     want = detail::giving_tensors(f)(in);
     recorder->end();
@@ -148,11 +148,25 @@ TEST(Fuse, OtherViewsOfWhatIsWrittenStayOutside) {
 
 TEST(Fuse, WhatADeviceDoesNotTake) {
   const Found f([](const Tensors& in) { return sqrt(exp(in[0]) * 2) + 1; }, {a()},
-                [](const FusedOp& o, const DType* in) -> const char* {
+                [](const FusedOp& o, const DType* in, const Shape&) -> const char* {
                   EXPECT_EQ(in[0], f32);
                   return std::strcmp(o.op, "sqrt") ? nullptr : "no";
                 });
   EXPECT_EQ(f.text(), "[exp mul] sqrt add");
+}
+
+TEST(Fuse, SoftmaxOfRowsBelongsToAChain) {
+  const Tensor mask = greater(a(), 1);
+  const Found f([&](const Tensors& in) { return softmax(where(mask, in[0] * 0.5, -1e9)) * 2; }, {a()});
+  EXPECT_EQ(f.text(), "[mul where softmax mul]");
+  EXPECT_TRUE(f.plan.chains[0].rows);
+  const Found g([](const Tensors& in) { return softmax(in[0] * 0.5, {.axis = 0}) * 2; }, {a()});  // columns
+  EXPECT_EQ(g.text(), "mul softmax mul");
+  const Found h([](const Tensors& in) { return log_softmax(cast(softmax(in[0] + 1), f16), {.axis = 1}) + 1; }, {a()});  // of two dtypes
+  EXPECT_EQ(h.text(), "[add softmax cast] [log_softmax add]");
+  const Tensor m = a();
+  const Found k([&](const Tensors& in) { return Tensor(m).copy_(softmax(in[0] + 1)); }, {a()});
+  EXPECT_EQ(k.text(), "[add softmax] assign");
 }
 
 TEST(Fuse, AliasesAndGradientsFollow) {

@@ -95,9 +95,9 @@ struct Workshop {
   }
 };
 
-const char* takes(const FusedOp& o, const DType* in) {
+const char* takes(const FusedOp& o, const DType* in, const Shape& shape) {
   const Workshop& w = Workshop::workshop();
-  return fuses(o, in, w.same_compiler() || w.compiler.refusal);  // that there is none is said once, of the whole chain
+  return fuses(o, in, shape, w.same_compiler() || w.compiler.refusal);  // that there is none is said once, of the whole chain
 }
 
 const char* make(int device, const FusedProgram& p, void** made) {
@@ -109,7 +109,8 @@ const char* make(int device, const FusedProgram& p, void** made) {
   if (p.n_sources + p.n_results > kMostOperands) return "the chain has too many operands";
   auto chain = std::make_unique<Chain>(Chain{nullptr, fuse_source(p)});
   if (chain->source.words.size() > 500) return "the chain has too many operands";
-  if ((chain->source.threads_of_single + kFuseThreads - 1) / kFuseThreads > INT32_MAX) return "the chain has too many elements";
+  if ((chain->source.threads_of_single + chain->source.block - 1) / chain->source.block > INT32_MAX)
+    return "the chain has too many elements";
   std::string key = "version " + std::to_string(w.compiler.major) + "." + std::to_string(w.compiler.minor) + "\n";
   for (const std::string& o : nvrtc_options(arch)) key += o + "\n";
   const FuseHeaders headers = fuse_headers();
@@ -145,7 +146,8 @@ const char* chain_ready(int device, void* made, bool* is) {
     std::vector<uint64_t> none(static_cast<Chain*>(made)->source.words.size());
     void* arguments[] = {none.data()};
     for (const cudaKernel_t kernel : {k.single, k.packs})
-      if (e == cudaSuccess && kernel) e = cudaLaunchKernel(kernel, dim3(1), dim3(kFuseThreads), arguments, 0, queue_of(device));
+      if (e == cudaSuccess && kernel)
+        e = cudaLaunchKernel(kernel, dim3(1), dim3(unsigned(static_cast<Chain*>(made)->source.block)), arguments, 0, queue_of(device));
     if (e != cudaSuccess) k.refusal = text_of(e, "loading the kernel of a chain");
     k.loaded = e == cudaSuccess;
   }
@@ -165,10 +167,10 @@ const char* run(int device, void* made, const void* const* sources, void* const*
   }
   const int64_t threads = packs ? c.source.threads_of_packs : c.source.threads_of_single;
   void* arguments[] = {c.source.words.data()};
-  const auto blocks = unsigned((threads + kFuseThreads - 1) / kFuseThreads);
-  return text_of(
-      cudaLaunchKernel(packs ? c.kernels->packs : c.kernels->single, dim3(blocks), dim3(kFuseThreads), arguments, 0, stream_of(device)),
-      "starting the kernel of a chain");
+  const auto blocks = unsigned((threads + c.source.block - 1) / c.source.block);
+  return text_of(cudaLaunchKernel(packs ? c.kernels->packs : c.kernels->single, dim3(blocks), dim3(unsigned(c.source.block)), arguments, 0,
+                                  stream_of(device)),
+                 "starting the kernel of a chain");
 }
 
 void drop(int, void* made) { delete static_cast<Chain*>(made); }

@@ -3,15 +3,16 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backend/cuda/fuse_text.h"
 #include "backend/cuda/layout.h"
 #include "keel/ops/cast.h"
 #include "keel/ops/elementwise.h"
+#include "keel/ops/norm.h"
 
 namespace keel {
 namespace cuda {
-namespace {
 
-const char* type_of(DType t) {
+const char* type_text(DType t) {
   switch (t) {
     case DType::boolean: return "bool";
     case DType::u8: return "uint8_t";
@@ -30,8 +31,10 @@ const char* type_of(DType t) {
   }
 }
 
+namespace {
+
 /// How an op's function is called: on the compute type, on the type in memory, or as its name says.
-enum class Form : uint8_t { lifted, plain, test, compare, number_or_lifted, choose, fill, cast };
+enum class Form : uint8_t { lifted, plain, test, compare, number_or_lifted, choose, fill, cast, row };
 struct Row {
   const char* op;
   const char* function;  // its type
@@ -42,6 +45,8 @@ struct Row {
   int (*parameters)(const void* p, double* to) = nullptr;
 };
 constexpr DTypeSet kReal = kinds::real, kFloat = kinds::floating, kOrdered = kinds::ordered, kBits = kinds::integer | kinds::boolean;
+
+int eps_of(const void* p, double* to) { return to[0] = static_cast<const LayerNormParams*>(p)->eps, 1; }
 
 const Row kRows[] = {
     {"abs", "Abs", Form::lifted, 1, kReal, true},
@@ -131,6 +136,12 @@ const Row kRows[] = {
     {"hardswish_backward", "HardswishBackward", Form::lifted, 2, kFloat, true},
     {"mish", "Mish", Form::lifted, 1, kFloat, false},
     {"mish_backward", "MishBackward", Form::lifted, 2, kFloat, false},
+    {"softmax", "SoftmaxOf<false>", Form::row, 1, kFloat, false},
+    {"log_softmax", "SoftmaxOf<true>", Form::row, 1, kFloat, false},
+    {"softmax_backward", "SoftmaxBackwardOf<false>", Form::row, 2, kFloat, true},
+    {"log_softmax_backward", "SoftmaxBackwardOf<true>", Form::row, 2, kFloat, false},
+    {"layer_norm", "NormOf<true>", Form::row, 3, kFloat, true, eps_of},
+    {"rms_norm", "NormOf<false>", Form::row, 2, kFloat, true, eps_of},
 };
 const Row* row_of(const char* op) {
   for (const Row& r : kRows)
@@ -150,13 +161,11 @@ std::string function_of(const Row& r, const FusedOp& o, const std::string& param
 /// Its type.
 std::string type_of_function(const std::string& object) { return object.substr(0, object.find('{')); }
 
-std::string number(int64_t v) { return std::to_string(v); }
-
 }  // namespace
 
-const char* fuses(const FusedOp& o, const DType* in, bool same_compiler) {
+const char* fuses(const FusedOp& o, const DType* in, const Shape& shape, bool same_compiler) {
   const Row* r = row_of(o.op);
-  if (!r || o.n_in != r->operands) return "chains have no such op";
+  if (!r || (r->form == Form::row ? o.n_in < 1 || o.n_in > r->operands : o.n_in != r->operands)) return "chains have no such op";
   if (!r->exact && !same_compiler) return "the run-time compiler is of another version than the one that made the kernels";
   const DType t = r->form == Form::choose ? in[1] : in[0];
   if (!contains(r->dtypes, t)) return "chains do not take its dtype";
@@ -164,92 +173,40 @@ const char* fuses(const FusedOp& o, const DType* in, bool same_compiler) {
     const bool mask = (r->form == Form::choose && i == 0) || (r->form == Form::fill && i == 1);
     if (in[i] != (mask ? DType::boolean : t)) return "operands of several dtypes";
   }
+  if (r->form == Form::row && !row_plan(t, shape[-1]).group) return "its rows are too long or uneven for registers";
   if (r->form == Form::cast) return contains(kOrdered, o.dtype) ? nullptr : "chains do not take its dtype";
   const bool yields_bool = r->form == Form::test || r->form == Form::compare;
   return o.dtype == (yields_bool ? DType::boolean : t) ? nullptr : "its result has another dtype";
 }
 
-FuseSource fuse_source(const FusedProgram& p) {
-  FuseSource s;
-  const int64_t n = p.shape.numel();
-  // Axes as the first result has them in memory, neighbours merged where all operands allow it.
-  constexpr int kMost = kMostOperands;
-  struct Axis {
-    int64_t extent;
-    int64_t stride[kMost];
-  };
-  std::vector<int> tensors;  // sources that are tensors, then results
+FuseWriter::FuseWriter(const FusedProgram& program, FuseSource& source) : p(program), s(source) {
   for (int i = 0; i < p.n_sources; ++i)
     if (!p.sources[i].number) tensors.push_back(i);
-  const int reads = int(tensors.size());
+  reads = int(tensors.size());
   for (int i = 0; i < p.n_results; ++i) tensors.push_back(i);
-  const int many = int(tensors.size());
-  const auto strides_of = [&](int k) -> const Strides& {
-    return k < reads ? p.sources[tensors[size_t(k)]].strides : p.results[tensors[size_t(k)]].strides;
-  };
-  const auto dtype_of = [&](int k) {
-    return k < reads ? p.sources[tensors[size_t(k)]].dtype : p.dtype_of(p.results[tensors[size_t(k)]].slot);
-  };
-  std::vector<Axis> axes;
-  int order[kMaxRank];
-  const Strides& lead = p.results[0].strides;
-  int many_axes = 0;
-  for (int axis = p.shape.rank() - 1; axis >= 0; --axis) {
-    if (p.shape[axis] == 1) continue;
-    int to = many_axes++;
-    for (; to > 0 && lead[axis] < lead[order[to - 1]]; --to) order[to] = order[to - 1];
-    order[to] = axis;
-  }
-  for (int i = 0; i < many_axes; ++i) {
-    const int64_t e = p.shape[order[i]];
-    Axis a{e, {}};
-    bool merged = !axes.empty();
-    for (int k = 0; k < many; ++k) {
-      a.stride[k] = strides_of(k)[order[i]];
-      merged = merged && a.stride[k] == axes.back().stride[k] * axes.back().extent;
-    }
-    if (merged)
-      axes.back().extent *= e;
-    else
-      axes.push_back(a);
-  }
-  const int rank = int(axes.size());
-  // Elements a thread: 16 bytes of the widest type, where the innermost axis lets them be read at once.
-  size_t widest = 1;
-  for (int k = 0; k < many; ++k) widest = std::max(widest, size_of(dtype_of(k)));
-  const int64_t vector = int64_t(16 / widest);
-  const bool dense = rank == 0 || (rank == 1 && [&] {
-                       for (int k = 0; k < many; ++k)
-                         if (axes[0].stride[k] != 1 && (k >= reads || axes[0].stride[k] != 0)) return false;
-                       return true;
-                     }());
-  bool packs = rank > 0 && vector > 1;
-  const auto runs = [&](int k) { return axes[0].stride[k] == 1; };
-  for (int k = 0; k < many && packs && !dense; ++k) {
-    packs = axes[0].extent % vector == 0 && (runs(k) || (k < reads && axes[0].stride[k] == 0));
-    for (int i = 1; i < rank; ++i) packs = packs && (!runs(k) || axes[size_t(i)].stride[k] % vector == 0);
-  }
-  s.has_packs = packs;
-  s.threads_of_single = n, s.threads_of_packs = (n + vector - 1) / vector;
-  const bool wide = n >= INT32_MAX;
+}
+const Strides& FuseWriter::strides(int k) const { return is_result(k) ? result(k).strides : p.sources[tensors[size_t(k)]].strides; }
+DType FuseWriter::dtype(int k) const {
+  if (!is_result(k)) return p.sources[tensors[size_t(k)]].dtype;
+  const DType t = p.dtype_of(result(k).slot);
+  return result(k).part ? accumulate_dtype(t) : t;
+}
+std::string FuseWriter::pointer(int k) const {
+  return "pointer<" + std::string(is_result(k) ? "" : "const ") + type(k) + ">(w[" + text_of(word_of_tensor[size_t(k)]) + "])";
+}
 
-  // The argument.
-  const auto add = [&](uint64_t w) { return s.words.push_back(w), int(s.words.size()) - 1; };
-  add(uint64_t(n));
-  std::vector<int> word_of_tensor;
-  for (int k = 0; k < many; ++k) {
-    const bool whole = packs && runs(k);
+void FuseWriter::add_operands(const std::vector<int>& align) {
+  for (int k = 0; k < many(); ++k) {
     word_of_tensor.push_back(add(0));
-    s.pointers.push_back({word_of_tensor.back(), k >= reads, tensors[size_t(k)], whole ? int(size_of(dtype_of(k)) * size_t(vector)) : 0});
+    s.pointers.push_back({word_of_tensor.back(), is_result(k), tensors[size_t(k)], align[size_t(k)]});
   }
-  std::vector<int> word_of_number(size_t(p.n_sources), -1);
+  word_of_number.assign(size_t(p.n_sources), -1);
   for (int i = 0; i < p.n_sources; ++i) {
     if (!p.sources[i].number) continue;
     uint64_t bits = 0;
     std::memcpy(&bits, p.sources[i].number, size_of(p.sources[i].dtype));
     word_of_number[size_t(i)] = add(bits);
   }
-  std::vector<std::string> functions;
   for (int i = 0; i < p.n_ops; ++i) {
     const Row& r = *row_of(p.ops[i].op);
     double values[4];
@@ -258,102 +215,140 @@ FuseSource fuse_source(const FusedProgram& p) {
     for (int k = 0; k < count; ++k) {
       uint64_t bits;
       std::memcpy(&bits, &values[k], 8);
-      text += (k ? ", " : "") + ("parameter(w[" + number(add(bits)) + "])");
+      text += (k ? ", " : "") + ("parameter(w[" + text_of(add(bits)) + "])");
     }
     functions.push_back(function_of(r, p.ops[i], text));
   }
-  const int first_axis = int(s.words.size());
-  for (int i = 0; i < rank && !dense; ++i) {
-    const FastDivisor by(wide ? 1u : uint32_t(axes[size_t(i)].extent));
-    add(uint64_t(axes[size_t(i)].extent)), add(uint64_t(by.m) | uint64_t(by.s) << 32);
-    for (int k = 0; k < many; ++k) add(uint64_t(axes[size_t(i)].stride[k]));
-  }
+}
 
-  // What the ops compute of one element.
-  const auto slot = [](int i) { return "v" + number(i); };
-  std::string body;
-  for (int i = 0; i < p.n_ops; ++i) {
-    const FusedOp& o = p.ops[i];
-    const Row& r = *row_of(o.op);
-    const std::string type = type_of(o.dtype), f = functions[size_t(i)];
-    std::string in;
-    const auto operand = [&](int k) { return slot(o.in[k]); };
-    if (r.form == Form::fill)
-      in = operand(1) + ", " + operand(2) + ", " + operand(0);
+std::string FuseWriter::call(int i) const {
+  const FusedOp& o = p.ops[i];
+  const Row& r = *row_of(o.op);
+  const std::string to = type_text(o.dtype), f = functions[size_t(i)];
+  const auto operand = [&](int k) { return slot_text(o.in[k]); };
+  std::string in;
+  if (r.form == Form::fill)
+    in = operand(1) + ", " + operand(2) + ", " + operand(0);
+  else
+    for (int k = 0; k < o.n_in; ++k) in += (k ? ", " : "") + operand(k);
+  switch (r.form) {
+    case Form::lifted: return "Lifted<" + to + ", " + type_of_function(f) + ">{" + f + "}(" + in + ")";
+    case Form::number_or_lifted:
+      return contains(kFloat, o.dtype) ? "Lifted<" + to + ", Real<" + r.function + ">>{}(" + in + ")"
+                                       : "Whole{" + std::string(r.function) + "}(" + in + ")";
+    case Form::compare: return "Compare{" + std::string(r.function) + "}(" + in + ")";
+    case Form::cast: return "convert<" + to + ">(" + in + ")";
+    case Form::row: {
+      std::string wide;
+      for (int k = 0; k < o.n_in; ++k) wide += ", widen(" + operand(k) + ")";
+      return "narrow<" + to + ">(" + r.function + "::value(g" + text_of(p.n_sources + i) + wide + "))";
+    }
+    default: return f + "(" + in + ")";
+  }
+}
+
+std::vector<FuseWriter::Axis> FuseWriter::axes(int rank, const Strides& lead) const {
+  std::vector<Axis> all;
+  int order[kMaxRank], n = 0;
+  for (int axis = rank - 1; axis >= 0; --axis) {
+    if (p.shape[axis] == 1) continue;
+    int to = n++;
+    for (; to > 0 && lead[axis] < lead[order[to - 1]]; --to) order[to] = order[to - 1];
+    order[to] = axis;
+  }
+  for (int i = 0; i < n; ++i) {
+    Axis a{p.shape[order[i]], {}};
+    bool merged = !all.empty();
+    for (int k = 0; k < many(); ++k) {
+      a.stride[k] = strides(k)[order[i]];
+      merged = merged && a.stride[k] == all.back().stride[k] * all.back().extent;
+    }
+    if (merged)
+      all.back().extent *= a.extent;
     else
-      for (int k = 0; k < o.n_in; ++k) in += (k ? ", " : "") + operand(k);
-    std::string call;
-    switch (r.form) {
-      case Form::lifted: call = "Lifted<" + type + ", " + type_of_function(f) + ">{" + f + "}(" + in + ")"; break;
-      case Form::number_or_lifted:
-        call = contains(kFloat, o.dtype) ? "Lifted<" + type + ", Real<" + r.function + ">>{}(" + in + ")"
-                                         : "Whole{" + std::string(r.function) + "}(" + in + ")";
-        break;
-      case Form::compare: call = "Compare{" + std::string(r.function) + "}(" + in + ")"; break;
-      case Form::cast: call = "convert<" + type + ">(" + in + ")"; break;
-      default: call = f + "(" + in + ")"; break;
-    }
-    body += "    const " + type + " " + slot(p.n_sources + i) + " = " + call + ";\n";
+      all.push_back(a);
   }
-  const auto source_name = [&](int k) { return "s" + number(k); };
-  const auto result_name = [&](int k) { return "r" + number(k); };
-  const auto pack = [&](int k, const char* v) { return "Pack<" + std::string(type_of(dtype_of(k))) + ", " + v + ">"; };
+  return all;
+}
+
+std::string FuseWriter::offsets(const std::vector<Axis>& axes, bool wide, const char* i) {
+  std::string t = "  int64_t rest = " + std::string(i) + ";\n";
+  for (int k = 0; k < many(); ++k) t += "  int64_t o" + text_of(k) + " = 0;\n";
+  for (const Axis& a : axes) {
+    const FastDivisor by(wide ? 1u : uint32_t(a.extent));
+    const std::string extent = text_of(add(uint64_t(a.extent))), divisor = text_of(add(uint64_t(by.m) | uint64_t(by.s) << 32));
+    t += "  {\n    const int64_t at = take<" + std::string(wide ? "true" : "false") + ">(rest, {w[" + extent + "], uint32_t(w[" + divisor +
+         "]), uint32_t(w[" + divisor + "] >> 32)});\n";
+    for (int k = 0; k < many(); ++k)
+      if (a.stride[k]) t += "    o" + text_of(k) + " += at * int64_t(w[" + text_of(add(uint64_t(a.stride[k]))) + "]);\n";
+    t += "  }\n";
+  }
+  return t;
+}
+
+FuseSource fuse_source(const FusedProgram& p) {
+  if (p.rows) return rows_source(p);
+  FuseSource s;
+  FuseWriter f(p, s);
+  const int64_t n = p.shape.numel();
+  const int many = f.many(), reads = f.reads;
+  const std::vector<FuseWriter::Axis> axes = f.axes(p.shape.rank(), p.results[0].strides);
+  const int rank = int(axes.size());
+  // Elements a thread: 16 bytes of the widest type, where the innermost axis lets them be read at once.
+  size_t widest = 1;
+  for (int k = 0; k < many; ++k) widest = std::max(widest, size_of(f.dtype(k)));
+  const int64_t vector = int64_t(16 / widest);
+  const auto runs = [&](int k) { return axes[0].stride[k] == 1; };
+  bool dense = rank <= 1, packs = rank > 0 && vector > 1;
+  for (int k = 0; k < many && rank == 1; ++k) dense = dense && (runs(k) || (k < reads && axes[0].stride[k] == 0));
+  for (int k = 0; k < many && packs && !dense; ++k) {
+    packs = axes[0].extent % vector == 0 && (runs(k) || (k < reads && axes[0].stride[k] == 0));
+    for (int i = 1; i < rank; ++i) packs = packs && (!runs(k) || axes[size_t(i)].stride[k] % vector == 0);
+  }
+  s.has_packs = packs;
+  s.threads_of_single = n, s.threads_of_packs = (n + vector - 1) / vector;
+
+  f.add(uint64_t(n));
+  std::vector<int> align;
+  for (int k = 0; k < many; ++k) align.push_back(packs && runs(k) ? int(size_of(f.dtype(k)) * size_t(vector)) : 0);
+  f.add_operands(align);
+  const std::string offsets = dense ? "" : f.offsets(axes, n >= INT32_MAX, "i");
+
+  const auto name = [&](int k) { return (k < reads ? "s" : "r") + text_of(k); };
+  const auto pack = [&](int k) { return "Pack<" + f.type(k) + ", V>"; };
+  const auto place = [&](int k) { return f.pointer(k) + " + " + (dense ? (rank && runs(k) ? "i" : "0") : "o" + text_of(k)); };
   std::string& t = s.text;
-  t = "#include \"backend/cuda/fused.cuh\"\nusing namespace keel::cuda;\nusing namespace keel::cuda::element;\nusing namespace "
-      "keel::cuda::fused;\n";
-  t += "struct Words {\n  uint64_t w[" + number(int64_t(s.words.size())) + "];\n};\n";
+  t = "#include \"backend/cuda/fused.cuh\"\n"
+      "using namespace keel::cuda;\nusing namespace keel::cuda::element;\nusing namespace keel::cuda::fused;\n";
+  t += "struct Words {\n  uint64_t w[" + text_of(int64_t(s.words.size())) + "];\n};\n";
   t += "template <int V>\n__device__ __forceinline__ void chain(const uint64_t* w";
-  for (int k = 0; k < many; ++k)
-    t += ", " + std::string(k < reads ? "const " : "") + pack(k, "V") + "& " + (k < reads ? source_name(k) : result_name(k));
+  for (int k = 0; k < many; ++k) t += ", " + std::string(k < reads ? "const " : "") + pack(k) + "& " + name(k);
   t += ") {\n#pragma unroll\n  for (int k = 0; k < V; ++k) {\n";
-  int read = 0;
-  for (int i = 0; i < p.n_sources; ++i) {
-    const std::string type = type_of(p.sources[i].dtype);
-    t += "    const " + type + " " + slot(i) + " = " +
-         (p.sources[i].number ? "number<" + type + ">(w[" + number(word_of_number[size_t(i)]) + "])" : source_name(read++) + ".v[k]") +
-         ";\n";
+  for (int i = 0, read = 0; i < p.n_sources; ++i) {
+    const std::string type = type_text(p.sources[i].dtype);
+    t += "    const " + type + " " + slot_text(i) + " = " +
+         (p.sources[i].number ? "number<" + type + ">(w[" + text_of(f.word_of_number[size_t(i)]) + "])" : name(read++) + ".v[k]") + ";\n";
   }
-  t += body;
-  for (int k = reads; k < many; ++k) t += "    " + result_name(k) + ".v[k] = " + slot(p.results[tensors[size_t(k)]].slot) + ";\n";
+  for (int i = 0; i < p.n_ops; ++i)
+    t += "    const " + std::string(type_text(p.ops[i].dtype)) + " " + slot_text(p.n_sources + i) + " = " + f.call(i) + ";\n";
+  for (int k = reads; k < many; ++k) t += "    " + name(k) + ".v[k] = " + slot_text(f.result(k).slot) + ";\n";
   t += "  }\n}\n";
-  t += "template <int V>\n__device__ __forceinline__ void at(const uint64_t* w, int64_t i) {\n";
-  std::string offset[kMost];
-  for (int k = 0; k < many; ++k) offset[k] = dense ? (rank && runs(k) ? "i" : "0") : "o" + number(k);
-  if (!dense) {
-    t += "  int64_t rest = i;\n";
-    for (int k = 0; k < many; ++k) t += "  int64_t o" + number(k) + " = 0;\n";
-    for (int i = 0; i < rank; ++i) {
-      const int word = first_axis + i * (2 + many);
-      t += "  {\n    const int64_t at = take<" + std::string(wide ? "true" : "false") + ">(rest, {w[" + number(word) + "], uint32_t(w[" +
-           number(word + 1) + "]), uint32_t(w[" + number(word + 1) + "] >> 32)});\n";
-      for (int k = 0; k < many; ++k)
-        if (axes[size_t(i)].stride[k]) t += "    o" + number(k) + " += at * int64_t(w[" + number(word + 2 + k) + "]);\n";
-      t += "  }\n";
-    }
-  }
-  for (int k = 0; k < reads; ++k) {
-    const std::string type = type_of(dtype_of(k)),
-                      from = "pointer<const " + type + ">(w[" + number(word_of_tensor[size_t(k)]) + "]) + " + offset[k];
-    const bool whole = rank && runs(k);
-    t +=
-        "  const " + pack(k, "V") + " " + source_name(k) + " = " + (whole ? "load<V>(" + from + ")" : "spread<V>(*(" + from + "))") + ";\n";
-  }
-  for (int k = reads; k < many; ++k) t += "  " + pack(k, "V") + " " + result_name(k) + ";\n";
+  t += "template <int V>\n__device__ __forceinline__ void at(const uint64_t* w, int64_t i) {\n" + offsets;
+  for (int k = 0; k < reads; ++k)
+    t += "  const " + pack(k) + " " + name(k) + " = " + (rank && runs(k) ? "load<V>(" : "spread<V>(*(") + place(k) +
+         (rank && runs(k) ? ");\n" : "));\n");
+  for (int k = reads; k < many; ++k) t += "  " + pack(k) + " " + name(k) + ";\n";
   t += "  chain<V>(w";
-  for (int k = 0; k < many; ++k) t += ", " + (k < reads ? source_name(k) : result_name(k));
+  for (int k = 0; k < many; ++k) t += ", " + name(k);
   t += ");\n";
-  for (int k = reads; k < many; ++k)
-    t += "  store<V>(pointer<" + std::string(type_of(dtype_of(k))) + ">(w[" + number(word_of_tensor[size_t(k)]) + "]) + " + offset[k] +
-         ", " + result_name(k) + ");\n";
+  for (int k = reads; k < many; ++k) t += "  store<V>(" + place(k) + ", " + name(k) + ");\n";
   t += "}\n";
   if (packs) {
-    const std::string v = number(vector);
+    const std::string v = text_of(vector);
     t += "extern \"C\" __global__ void __launch_bounds__(kThreads) packs(const __grid_constant__ Words a) {\n"
          "  const int64_t i = (int64_t(blockIdx.x) * kThreads + threadIdx.x) * " +
-         v +
-         ", n = int64_t(a.w[0]);\n"
-         "  if (i + " +
-         v + " <= n) {\n    at<" + v + ">(a.w, i);\n  } else {\n    for (int64_t k = i; k < n; ++k) at<1>(a.w, k);\n  }\n}\n";
+         v + ", n = int64_t(a.w[0]);\n  if (i + " + v + " <= n) {\n    at<" + v +
+         ">(a.w, i);\n  } else {\n    for (int64_t k = i; k < n; ++k) at<1>(a.w, k);\n  }\n}\n";
   }
   t += "extern \"C\" __global__ void __launch_bounds__(kThreads) single(const __grid_constant__ Words a) {\n"
        "  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;\n  if (i < int64_t(a.w[0])) at<1>(a.w, i);\n}\n";

@@ -9,7 +9,7 @@ namespace keel::cuda {
 
 /// Whether a kernel of `o` on operands of dtypes `in` can be made; else why not. `same_compiler`: the run-time compiler is the one that
 /// made the ops' own kernels, so that their mathematical functions are the same too.
-const char* fuses(const FusedOp& o, const DType* in, bool same_compiler);
+const char* fuses(const FusedOp& o, const DType* in, const Shape& shape, bool same_compiler);
 
 /// Source of two kernels, `packs` and `single`, and what they are called with.
 struct FuseSource {
@@ -25,6 +25,7 @@ struct FuseSource {
   };
   std::vector<Pointer> pointers;
   int64_t threads_of_packs = 0, threads_of_single = 0;
+  int block = 256;  // threads
   bool has_packs = false;
 };
 /// `takes` has been asked for each op.
@@ -32,9 +33,6 @@ FuseSource fuse_source(const FusedProgram& p);
 
 /// Sources and results of a chain.
 inline constexpr int kMostOperands = 64;
-/// Threads a block of these kernels.
-inline constexpr int kFuseThreads = 256;
-
 /// Headers that the source includes: names and texts.
 struct FuseHeaders {
   int count;

@@ -40,6 +40,23 @@ __device__ __forceinline__ void store(T* p, const Pack<T, V>& all) {
   *reinterpret_cast<Pack<T, V>*>(p) = all;
 }
 
+/// V elements from number `i` on of a row, `step` apart; `whole`: at once where they lie side by side.
+template <bool whole, int V, class T>
+__device__ __forceinline__ Pack<T, V> fetch(const T* row, int64_t i, int64_t step) {
+  if (step == 0) return spread<V>(*row);
+  if (whole && step == 1) return load<V>(row + i);
+  Pack<T, V> all;
+#pragma unroll
+  for (int k = 0; k < V; ++k) all.v[k] = row[(i + k) * step];
+  return all;
+}
+template <bool whole, int V, class T>
+__device__ __forceinline__ void put(T* row, int64_t i, int64_t step, const Pack<T, V>& all) {
+  if (whole && step == 1) return store<V>(row + i, all);
+#pragma unroll
+  for (int k = 0; k < V; ++k) row[(i + k) * step] = all.v[k];
+}
+
 /// An axis as FastDivisor counts; extents from 2^31 on divide by the hardware.
 struct Axis {
   uint64_t extent;

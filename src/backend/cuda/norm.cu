@@ -18,22 +18,15 @@ struct Forward {
     template <class Y>
     static __device__ void run(int64_t row, int64_t n, const T* x, const T* weight, const T* bias, double eps, Y y, C* mean, C* rstd) {
       const RowOf<T, G, P> r(x, row, n);
-      C m = 0, square = 0;
-      if (centered) {
-        r.each([&](int64_t, C v) { m += v; });
-        m = row_combine<G>(m, C(0), SumOf()) / C(n);
-      }
-      r.each([&](int64_t, C v) { square += (v - m) * (v - m); });
-      square = row_combine<G>(square, C(0), SumOf()) / C(n);
-      const C scale = C(1) / root_of(square + C(eps));
+      const auto whole = NormOf<centered>::gather(r, eps);
       r.write(y + row * n, [&](int64_t i, C v) {
-        C z = (v - m) * scale;
+        C z = NormOf<centered>::value(whole, v);
         if (weight) z = z * widen(weight[i]);
         if (bias) z = z + widen(bias[i]);
         return z;
       });
-      if (r.lane == 0 && rstd) rstd[row] = scale;
-      if (r.lane == 0 && mean) mean[row] = m;
+      if (r.lane == 0 && rstd) rstd[row] = whole.rstd;
+      if (r.lane == 0 && mean) mean[row] = whole.mean;
     }
   };
 };

@@ -3,41 +3,9 @@
 #include <utility>
 
 #include "backend/cuda/pointwise.cuh"
+#include "backend/cuda/row.cuh"
 
 namespace keel::cuda {
-
-struct SumOf {
-  template <class C>
-  __device__ C operator()(C a, C b) const {
-    return a + b;
-  }
-};
-/// NaN wins.
-struct MaxOf {
-  template <class C>
-  __device__ C operator()(C a, C b) const {
-    return a != a ? a : b != b ? b : a > b ? a : b;
-  }
-};
-
-/// The same value in all `G` threads of a row; `start` is neutral. Every thread of the block calls it.
-template <int G, class C, class F>
-__device__ __forceinline__ C row_combine(C v, C start, F f) {
-#pragma unroll
-  for (int d = 16; d; d >>= 1) v = f(v, __shfl_xor_sync(~0u, v, d));
-  if constexpr (G == 32) {
-    return v;
-  } else {
-    __shared__ C warps[32];
-    __syncthreads();  // the last round's values have been read
-    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = v;
-    __syncthreads();
-    v = threadIdx.x % 32 < G / 32 ? warps[threadIdx.x % 32] : start;
-#pragma unroll
-    for (int d = 16; d; d >>= 1) v = f(v, __shfl_xor_sync(~0u, v, d));
-    return v;
-  }
-}
 
 /// A result that is watched while it is written: as the host names it, and as a thread sees it.
 template <class T>
@@ -59,75 +27,15 @@ __device__ __forceinline__ Watched<T> seen_by(Tally<T>* seen, Marked<T> y) {
   return {y.p, seen};
 }
 template <class T>
-__device__ __forceinline__ void put_row(T* y, int64_t i, T v) {
-  y[i] = v;
-}
-template <class T>
 __device__ __forceinline__ void put_row(const Watched<T>& y, int64_t i, T v) {
   y.p[i] = v;
   y.seen->take(v);
-}
-template <class T, int V>
-__device__ __forceinline__ void put_row(T* y, int64_t i, const Pack<T, V>& v) {
-  *reinterpret_cast<Pack<T, V>*>(y + i) = v;
 }
 template <class T, int V>
 __device__ __forceinline__ void put_row(const Watched<T>& y, int64_t i, const Pack<T, V>& v) {
   *reinterpret_cast<Pack<T, V>*>(y.p + i) = v;
   y.seen->take(v.v);
 }
-
-/// Row `row` of a dense matrix with `n` columns, spread over `G` threads: `each(i, value)` visits this thread's elements. With P > 0 up
-/// to P packs of 16 bytes a thread are kept in registers; with P = 0 elements are read at every visit.
-template <class T, int G, int P>
-struct RowOf {
-  using C = Compute<T>;
-  static constexpr int V = 16 / int(sizeof(T));
-  const T* x;
-  int64_t n;
-  int lane;
-  Pack<T, V> kept[P ? P : 1];
-
-  __device__ RowOf(const T* base, int64_t row, int64_t columns) : x(base + row * columns), n(columns), lane(int(threadIdx.x) % G) {
-#pragma unroll
-    for (int k = 0; k < P; ++k) {
-      const int64_t i = (int64_t(k) * G + lane) * V;
-      if (i < n) kept[k] = *reinterpret_cast<const Pack<T, V>*>(x + i);
-    }
-  }
-  /// f(i, value, values of `others`...) for this thread's elements; other rows lie alike.
-  template <class F, class... R>
-  __device__ __forceinline__ void each(F f, const R&... others) const {
-    if constexpr (P == 0) {
-      for (int64_t i = lane; i < n; i += G) f(i, widen(x[i]), widen(others.x[i])...);
-    } else {
-#pragma unroll
-      for (int k = 0; k < P; ++k) {
-        const int64_t i = (int64_t(k) * G + lane) * V;
-        if (i >= n) break;
-#pragma unroll
-        for (int j = 0; j < V; ++j) f(i + j, widen(kept[k].v[j]), widen(others.kept[k].v[j])...);
-      }
-    }
-  }
-  /// y[i] = f(i, value, values of `others`...) for this thread's elements.
-  template <class Y, class F, class... R>
-  __device__ __forceinline__ void write(Y y, F f, const R&... others) const {
-    if constexpr (P == 0) {
-      for (int64_t i = lane; i < n; i += G) put_row(y, i, narrow<T>(f(i, widen(x[i]), widen(others.x[i])...)));
-    } else {
-#pragma unroll
-      for (int k = 0; k < P; ++k) {
-        const int64_t i = (int64_t(k) * G + lane) * V;
-        if (i >= n) break;
-        Pack<T, V> out;
-#pragma unroll
-        for (int j = 0; j < V; ++j) out.v[j] = narrow<T>(f(i + j, widen(kept[k].v[j]), widen(others.kept[k].v[j])...));
-        put_row(y, i, out);
-      }
-    }
-  }
-};
 
 template <class K, class... A>
 __global__ void __launch_bounds__(K::kBlock) row_kernel(int64_t rows, int64_t n, A... args) {

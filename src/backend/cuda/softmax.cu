@@ -10,30 +10,18 @@ using namespace keel::cuda;
 
 namespace {
 
-/// `safe`: zeros for a row of -inf.
 template <bool logarithm, bool safe = false>
-struct Forward {
-  template <class C>
-  static __device__ C base_of(C top) {
-    return safe && top == C(-INFINITY) ? C(0) : top;
-  }
-  template <class C>
-  static __device__ C divisor_of(C sum) {
-    return safe && sum == 0 ? C(1) : sum;
-  }
+struct Forward : SoftmaxOf<logarithm, safe> {
+  using Of = SoftmaxOf<logarithm, safe>;
+  using Of::base_of, Of::divisor_of;
   template <class T, int G, int P>
   struct Kernel : RowForm<G> {
     template <class Y>
     static __device__ void run(int64_t row, int64_t n, const T* x, Y y) {
       using C = Compute<T>;
       const RowOf<T, G, P> r(x, row, n);
-      C top = -INFINITY, sum = 0;
-      r.each([&](int64_t, C v) { top = MaxOf()(top, v); });
-      top = base_of(row_combine<G>(top, C(-INFINITY), MaxOf()));
-      r.each([&](int64_t, C v) { sum += exp_of(v - top); });
-      sum = divisor_of(row_combine<G>(sum, C(0), SumOf()));
-      const C log_sum = logarithm ? log_of(sum) : C(0);
-      r.write(y + row * n, [&](int64_t, C v) { return logarithm ? (v - top) - log_sum : exp_of(v - top) / sum; });
+      const auto whole = Of::gather(r);
+      r.write(y + row * n, [&](int64_t, C v) { return Of::value(whole, v); });
     }
   };
   template <class T>
@@ -53,26 +41,18 @@ struct Forward {
 };
 
 template <bool logarithm>
-struct Backward {
-  template <class C>
-  static __device__ C term(C g, C y) {
-    return logarithm ? g : g * y;
-  }
-  template <class C>
-  static __device__ C gradient(C g, C y, C sum) {
-    return logarithm ? g - exp_of(y) * sum : y * (g - sum);
-  }
+struct Backward : SoftmaxBackwardOf<logarithm> {
+  using Of = SoftmaxBackwardOf<logarithm>;
+  using Of::term, Of::gradient;
   template <class T, int G, int P>
   struct Kernel : RowForm<G> {
     template <class Y>
     static __device__ void run(int64_t row, int64_t n, const T* g, const T* y, Y dx) {
       using C = Compute<T>;
       const RowOf<T, G, P> rg(g, row, n), ry(y, row, n);
-      C sum = 0;
-      rg.each([&](int64_t, C a, C b) { sum += term(a, b); }, ry);
-      sum = row_combine<G>(sum, C(0), SumOf());
+      const C sum = Of::gather(rg, ry);
       rg.write(
-          dx + row * n, [&](int64_t, C a, C b) { return gradient(a, b, sum); }, ry);
+          dx + row * n, [&](int64_t, C a, C b) { return Of::value(sum, a, b); }, ry);
     }
   };
   template <class T>

@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -21,10 +22,9 @@ int64_t fake_fusion_runs = 0;
 
 namespace {
 
-const KernelEntry* kernel_of(const FusedOp& o, const DType* in) {
+const KernelEntry* kernel_of(const FusedOp& o, const DType* in, const Shape& shape) {
   const OpDef* op = registry().find(o.op);
   if (!op) return nullptr;
-  Shape shape;
   std::vector<Spec> specs;
   std::vector<const Spec*> list;
   for (int i = 0; i < o.n_in; ++i) specs.push_back({in[i], shape});
@@ -40,6 +40,7 @@ struct Program {
     std::vector<std::byte> params;
     DType dtype;
     std::vector<FusedSlot> in;
+    int outputs;
   };
   struct Source {
     DType dtype;
@@ -58,6 +59,16 @@ struct Program {
   }
   template <class F>
   void each(const Strides& st, F f) const {
+    each_of(shape, st, f);
+  }
+  /// Along an axis of extent 1 the results of a row lie.
+  Shape row_shape() const {
+    Shape s = shape;
+    s[-1] = 1;
+    return s;
+  }
+  template <class F>
+  static void each_of(const Shape& shape, const Strides& st, F f) {
     for (int64_t i = 0; i < shape.numel(); ++i) {
       int64_t rest = i, at = 0;
       for (int k = shape.rank() - 1; k >= 0; --k) at += rest % shape[k] * st[k], rest /= shape[k];
@@ -81,20 +92,36 @@ struct Program {
         each(s.strides, [&](int64_t k, int64_t at) { std::memcpy(to_here + size_t(k) * size, from[i] + at * int64_t(size), size); });
       views.push_back({to_here, s.dtype, s.number ? &scalar : &shape, s.number ? &none : &dense, true});
     }
+    const Shape line = shape.rank() ? Shape({shape[-1]}) : Shape(), row = shape.rank() ? row_shape() : Shape();
+    const Strides step = contiguous_strides(line), row_dense = contiguous_strides(row);
+    std::map<std::pair<FusedSlot, int>, TensorView> parts;
     for (const Op& o : ops) {
       data.emplace_back(size_of(o.dtype) * n + 64);
-      std::vector<TensorView> in;
+      std::vector<TensorView> in, out;
       for (const FusedSlot s : o.in) in.push_back(views[size_t(s)]);
+      if (o.outputs > 1)
+        for (size_t i = 1; i < in.size(); ++i) in[i].shape_ = &line, in[i].strides_ = &step;  // one row for all: the first is it
+      const auto slot = FusedSlot(views.size());
       views.push_back({data.back().data(), o.dtype, &shape, &dense, true});
+      out.push_back(views.back());
+      for (int i = 1; i < o.outputs; ++i) {
+        data.emplace_back(size_t(row.numel()) * 8 + 64);
+        out.push_back({data.back().data(), accumulate_dtype(o.dtype), &row, &row_dense, true});
+        parts[{slot, i}] = out.back();
+      }
       KernelArgs a;
-      a.params = o.params.data(), a.in = in.data(), a.out = &views.back(), a.n_in = int(in.size()), a.n_out = 1;
+      a.params = o.params.data(), a.in = in.data(), a.out = out.data(), a.n_in = int(in.size()), a.n_out = int(out.size());
+      const size_t room = o.kernel->workspace ? o.kernel->workspace(a) : 0;
+      std::vector<std::byte> workspace(room + 64);
+      a.workspace = workspace.data();
       if (o.kernel->run(a).code) std::abort();
     }
     for (size_t i = 0; i < results.size(); ++i) {
-      const TensorView& v = views[size_t(results[i].slot)];
+      const int part = results[i].part;
+      const TensorView& v = part ? parts.at({results[i].slot, part}) : views[size_t(results[i].slot)];
       const size_t size = size_of(v.dtype);
       const bool one = v.rank() == 0;
-      each(results[i].strides, [&](int64_t k, int64_t at) {
+      each_of(part ? row : shape, results[i].strides, [&](int64_t k, int64_t at) {
         std::memcpy(to[i] + at * int64_t(size), static_cast<const char*>(v.data) + (one ? 0 : size_t(k) * size), size);
       });
     }
@@ -103,7 +130,9 @@ struct Program {
 };
 using Handle = std::shared_ptr<Program>;
 
-const char* takes(const FusedOp& o, const DType* in) { return kernel_of(o, in) ? nullptr : "there is no kernel"; }
+const char* takes(const FusedOp& o, const DType* in, const Shape& shape) {
+  return kernel_of(o, in, shape) ? nullptr : "there is no kernel";
+}
 const char* make(int, const FusedProgram& p, void** made) {
   auto mine = std::make_shared<Program>();
   mine->shape = p.shape;
@@ -117,7 +146,11 @@ const char* make(int, const FusedProgram& p, void** made) {
     DType in[FusedOp::kMostInputs] = {};
     for (int k = 0; k < o.n_in; ++k) in[k] = p.dtype_of(o.in[k]);
     const auto* params = static_cast<const std::byte*>(o.params);
-    mine->ops.push_back({kernel_of(o, in), {params, params + registry().find(o.op)->params.size}, o.dtype, {o.in, o.in + o.n_in}});
+    mine->ops.push_back({kernel_of(o, in, p.shape),
+                         {params, params + registry().find(o.op)->params.size},
+                         o.dtype,
+                         {o.in, o.in + o.n_in},
+                         int(registry().find(o.op)->out.size())});
   }
   mine->results.assign(p.results, p.results + p.n_results);
   *made = new Handle(std::move(mine));
