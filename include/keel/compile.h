@@ -20,8 +20,8 @@ struct CompileOptions {
   /// Calls that only run the step, of each kind of inputs, before one is recorded: what comes into being in the first step, such as an
   /// optimiser's state, should exist by then. ValueError where negative.
   int64_t warm_up = 1;
-  /// Whether chains of elementwise ops become one kernel each, where the device can make kernels of them. The environment variable
-  /// KEEL_FUSE=0 turns it off everywhere.
+  /// Whether chains of elementwise ops and ops on rows become one kernel each, where the device can make kernels of them. The environment
+  /// variable KEEL_FUSE=0 turns it off everywhere.
   bool fuse = true;
 };
 
