@@ -13,8 +13,8 @@ struct FusedSource {
   const void* number = nullptr;  // its value; null: a tensor
   Strides strides;
 };
-/// As one call of the op, on operands of the dtypes that the call would see; rounded to the dtype of its result. An op on rows computes along
-/// the last axis, of operands that all have the program's shape.
+/// As one call of the op, on operands of the dtypes that the call would see; rounded to the dtype of its result. An op on rows computes
+/// along the last axis, of operands that all have the program's shape.
 struct FusedOp {
   static constexpr int kMostInputs = 4;
   const char* op = "";

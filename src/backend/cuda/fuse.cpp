@@ -1,5 +1,5 @@
-// Kernels of chains: source by fuse_source.cpp, machine code from the disk or, beside the program, from the run-time compiler. What was made
-// stays until the program ends; recorded graphs refer to it.
+// Kernels of chains: source by fuse_source.cpp, machine code from the disk or, beside the program, from the run-time compiler. What was
+// made stays until the program ends; recorded graphs refer to it.
 #include <unistd.h>
 
 #include <atomic>

@@ -39,8 +39,8 @@ struct FuseWriter {
     int64_t extent;
     int64_t stride[kMostOperands];
   };
-  /// The first `rank` axes of the program in the order in which `lead` lies in memory, innermost first, neighbours merged where all operands
-  /// allow it; without those of one element.
+  /// The first `rank` axes of the program in the order in which `lead` lies in memory, innermost first, neighbours merged where all
+  /// operands allow it; without those of one element.
   std::vector<Axis> axes(int rank, const Strides& lead) const;
   /// Words of axes, and text that gives the offsets o0, o1, ... of number `i`.
   std::string offsets(const std::vector<Axis>& axes, bool wide, const char* i);
