@@ -44,9 +44,9 @@ void put(const TensorView& y, const T* v, StatSlot* slot) {
 template <class T>
 void part_moments(const Geometry& g, const T* x, T* part) {
   const ReduceLoops sum = reduce_loops(ReduceOp::sum, dtype_of<T>), deviation = reduce_loops(ReduceOp::sum_deviation, dtype_of<T>);
+  const bool far = g.size() * int64_t(sizeof(T)) > l2_bytes();
   if (!g.innermost) {
     const auto moments = row_loops(dtype_of<T>).moments;
-    const bool far = g.size() * int64_t(sizeof(T)) > l2_bytes();
     parallel_for(0, g.images * g.channels, std::max<int64_t>(1, 16384 / (g.spots + 1)), [&](int64_t lo, int64_t hi) {
       for (int64_t i = lo; i < hi; ++i) {
         T* out = part + (i / g.channels * 2) * g.channels + i % g.channels;
@@ -67,7 +67,7 @@ void part_moments(const Geometry& g, const T* x, T* part) {
                    const T* from = x + first * g.channels + column;
                    T *mean = part + t / strips * 2 * g.channels + column, *square = mean + g.channels;
                    for (int64_t i = 0; i < rows; i += kReduceGroup)
-                     sum.columns(from + i * g.channels, std::min(kReduceGroup, rows - i), g.channels, w, i > 0, nullptr, mean, false);
+                     sum.columns(from + i * g.channels, std::min(kReduceGroup, rows - i), g.channels, w, i > 0, nullptr, mean, far);
                    for (int64_t c = 0; c < w; ++c) mean[c] /= T(rows);
                    for (int64_t i = 0; i < rows; i += kReduceGroup)
                      deviation.columns(from + i * g.channels, std::min(kReduceGroup, rows - i), g.channels, w, i > 0, mean, square, false);

@@ -17,10 +17,10 @@ const T* as(const void* p) {
   return static_cast<const T*>(p);
 }
 
-/// Fetches what comes 4 KiB after p, which need not exist, to L2.
+/// Fetches what comes after p, which need not exist: to L2, and from there to L1.
 template <class T>
 HWY_INLINE void fetch_after(const T* p, bool stream) {
-  if (stream) __builtin_prefetch(reinterpret_cast<const void*>(uintptr_t(p) + 4096), 0, 2);
+  if (stream) fetch_far(p, 8192), fetch_near(p);
 }
 
 template <class T>
