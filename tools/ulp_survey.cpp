@@ -1,7 +1,7 @@
 // Largest error of each f32 function over all 2^32 inputs, in units in the last place of the correctly rounded result, against libm in
 // double, whose error is far below (gelu_tanh, softplus, mish, selu: long double). f64 functions are sampled: every exponent, random
 // mantissas, against long double (x87, 64 bits). Usage: keel_ulp_survey [function...] [--isa=NAME] [--stride=N] [--threads=N]; prints a
-// Markdown table.
+// Markdown table. With --same=NAME: counts the f32 inputs whose results differ in bits from those of another instruction set, NaN aside.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -83,6 +83,14 @@ double ulp_error(T got, R want) {
   return std::fabs(double(std::ldexp(R(got) - want, -std::max(e - bits, low))));
 }
 
+/// The same of f32 against f64 without calls.
+double ulp_error_quick(float got, double want) {
+  const float w = float(want);
+  const uint32_t e = std::bit_cast<uint32_t>(w) >> 23 & 255, g = std::bit_cast<uint32_t>(got) >> 23 & 255;
+  if (e == 255 || g == 255 || want == 0) return ulp_error<float, double>(got, want);
+  return std::fabs(got - want) * std::bit_cast<double>(uint64_t(1023 + 150 - (e ? e : 1)) << 52);
+}
+
 struct Worst {
   double ulp = 0, at = 0, got = 0, normal = 0;  // normal: the worst where the result is a normal number
 };
@@ -94,17 +102,33 @@ void measure(const Function& f, const T* x, T* y, int64_t n, Worst& w) {
   for (int64_t i = 0; i < n; ++i) {
     double u;
     if (sizeof(T) == 4 && f.fast)
-      u = ulp_error<T, double>(y[i], f.fast(x[i]));
+      u = ulp_error_quick(float(y[i]), f.fast(x[i]));
     else
       u = ulp_error<T, Real>(y[i], f.exact(x[i]));
     if (u > w.ulp) w.ulp = u, w.at = x[i], w.got = y[i];
     if (std::fabs(y[i]) >= std::numeric_limits<T>::min() && u > w.normal) w.normal = u;
   }
 }
+/// f32 patterns whose results differ in bits between two loops.
+uint64_t differing(keel::cpu::UnaryLoop a, keel::cpu::UnaryLoop b, const double* args, uint64_t stride) {
+  constexpr int64_t kBlock = 4096;
+  std::vector<float> x(kBlock), y(kBlock), z(kBlock);
+  uint64_t differ = 0;
+  for (uint64_t at = 0; at < (uint64_t(1) << 32); at += kBlock * stride) {
+    int64_t n = 0;
+    for (uint64_t k = at; n < kBlock && k < (uint64_t(1) << 32); k += stride) x[size_t(n++)] = std::bit_cast<float>(uint32_t(k));
+    a(x.data(), y.data(), n, args), b(x.data(), z.data(), n, args);
+    if (std::memcmp(y.data(), z.data(), size_t(n) * sizeof(float)) == 0) continue;
+    for (size_t i = 0; i < size_t(n); ++i)
+      differ += std::bit_cast<uint32_t>(y[i]) != std::bit_cast<uint32_t>(z[i]) && !(std::isnan(y[i]) && std::isnan(z[i]));
+  }
+  return differ;
+}
 }  // namespace
 
 int main(int argc, char** argv) {
   std::vector<std::string> names;
+  std::string same;
   uint64_t stride = 1, samples = 20'000'000;
   unsigned threads = std::max(1u, std::thread::hardware_concurrency());
   for (int i = 1; i < argc; ++i) {
@@ -117,8 +141,27 @@ int main(int argc, char** argv) {
       samples = std::strtoull(a.c_str() + 10, nullptr, 10);
     else if (a.starts_with("--isa="))
       setenv("KEEL_ISA", a.c_str() + 6, 1);
+    else if (a.starts_with("--same="))
+      same = a.substr(7);
     else
       names.push_back(a);
+  }
+  if (!same.empty()) {
+    using keel::cpu::Isa;
+    const Isa own = keel::cpu::active_isa();
+    const Isa other = keel::cpu::set_isa_for_tests(same == "scalar" ? Isa::scalar : same == "avx2" ? Isa::avx2 : Isa::avx512);
+    for (const Function& f : kFunctions) {
+      if (!names.empty() && std::find(names.begin(), names.end(), f.name) == names.end()) continue;
+      const double args[2] = {1, f.op == UnaryOp::softplus ? 1e30 : 0};
+      const auto theirs = keel::cpu::unary_loop(f.op, keel::DType::f32);
+      keel::cpu::set_isa_for_tests(own);
+      const auto mine = keel::cpu::unary_loop(f.op, keel::DType::f32);
+      keel::cpu::set_isa_for_tests(other);
+      std::printf("%s: %llu of %llu results differ between %s and %s\n", f.name, (unsigned long long)differing(mine, theirs, args, stride),
+                  (unsigned long long)(((uint64_t(1) << 32) + stride - 1) / stride), keel::cpu::isa_name(own), keel::cpu::isa_name(other));
+      std::fflush(stdout);
+    }
+    return 0;
   }
   std::printf("| function | f32 max ulp | at x | max ulp, normal results | f64 max ulp (sampled) | at x |\n|---|---|---|---|---|---|\n");
   for (const Function& f : kFunctions) {
