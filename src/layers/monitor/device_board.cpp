@@ -356,29 +356,14 @@ void DeviceBoards::watch_weights(const Call& c, Board& b, Event& e) {
   }
 }
 
-/// A call of a step that is watched in part. What it writes is known from then on, though not what it holds.
+/// A call of a step that is watched in part. What it writes is not noted: what of it outlives the step is looked at when it is next used.
 void DeviceBoards::run_unwatched(Call& c, Board& b, Tensors& out) {
-  const auto is_written = [&](int i) { return arg_of(c.op, i).written && counts(c.in[i], b.d); };
   for (int i = 0; i < c.in.size(); ++i)
     if (arg_of(c.op, i).written) settle_memory(b, c.in[i]);
   if (c.into) settle_memory(b, *c.into);
-  {
-    const ScopeGuard keep;
-    if (c.into) c.scope.monitor = nullptr;
-    out = run_backend_on(b.d, c, {});
-  }
-  const auto forget = [&](const Tensor& t) {
-    Storage& s = *impl(t).storage;
-    if (!*s.writer) s.writer = c.op.name;
-    known.erase(&s);  // what was known of its values, too: it gets another stand-in
-    const Operand o = operand(t, b.d);
-    Known& k = known[&s];
-    k.writer = o.writer, k.version = o.version, k.describe(impl(t));
-  };
-  for (int i = 0; i < c.in.size(); ++i)
-    if (is_written(i)) forget(c.in[i]);
-  for (int i = 0; i < out.size(); ++i)
-    if (const Tensor& made = i == 0 && c.into ? *c.into : out[i]; counts(made, b.d)) forget(made);
+  const ScopeGuard keep;
+  if (c.into) c.scope.monitor = nullptr;
+  out = run_backend_on(b.d, c, {});
 }
 
 /// Results that are watched in every step.
@@ -394,8 +379,9 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
   const ArgDef* const last = op.in.size() ? &op.in[op.in.size() - 1] : nullptr;
   const bool lists = last && last->variadic && last->written;  // many tensors that others have seen
   const int declared = op.out.size(), singles = lists ? std::min(op.in.size() - 1, c.in.size()) : c.in.size();
+  const bool update = c.scope.phase == Phase::optimiser && MonitorState::is_update(op);
   uint32_t sampled = 0;
-  if (c.scope.phase == Phase::optimiser && m.options.foretell && b.kernels->sample && lists && MonitorState::is_update(op)) {
+  if (update && !m.light && m.options.foretell && b.kernels->sample && lists) {
     sampled = MonitorState::sampled_slots(c);
     // Numbers that the host knows, of dense tensors that boards take.
     const TensorImpl* const settings = c.in.has(0) ? &impl(c.in[0]) : nullptr;
@@ -404,12 +390,11 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
       good = counts(c.in[i], b.d) && is_dense(impl(c.in[i]).spec.shape, impl(c.in[i]).strides);
     if (!good || sampled > kSlots / 2) sampled = 0;
   }
+  if (m.light && !first && !update && !is_small(c)) return run_unwatched(c, b, out);
   make_room(m, b, size_t(declared + singles + 1) + sampled);
   if (known.size() > kMostKnown) known.clear(), outside.clear();
   step_open = true;
   set_pace(m, b);
-  const bool update = c.scope.phase == Phase::optimiser && MonitorState::is_update(op);
-  if (m.light && !first && !update && !is_small(c)) return run_unwatched(c, b, out);
 
   std::unique_ptr<Event> event = new_event(m);
   Event& e = *event;
@@ -439,7 +424,9 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
       // What the call writes into has a new version already.
       const bool mine = arg_of(op, i).written || (c.into && impl(*c.into).storage.get() == &s);
       const bool seen = k.writer && (k.is(s) || (mine && k.version + 1 == s.version.load(std::memory_order_relaxed)));
-      if (!seen || (argument && argument->input == i && !k.covers(x))) {
+      if (m.light) {
+        o.fresh = !seen;  // nothing is known of it, and it is not looked at
+      } else if (!seen || (argument && argument->input == i && !k.covers(x))) {
         o.slot = int32_t(b.used++);
         pass(b, c.in[i], uint32_t(o.slot), seen ? Look::part : Look::whole);  // what comes from outside is seen once
         if ((o.fresh = !seen)) {
@@ -773,9 +760,9 @@ void DeviceBoards::book(MonitorState& m, Event& e) {
   constexpr Spec absent{};
   for (const Operand& o : e.in) {
     in.push_back(&o.t), specs.push_back(o.t.defined() ? &impl(o.t).spec : &absent);
+    if (o.fresh && o.t.defined() && impl(o.t).storage) m.tainted.set(impl(o.t).storage.get(), TaintedStorages::clean);
     if (o.slot < 0) continue;
     const TensorImpl& x = impl(o.t);
-    if (o.fresh) m.tainted.set(x.storage.get(), TaintedStorages::clean);
     outside[x.storage.get()] = {x.storage, part_of(uint32_t(o.slot), uint64_t(x.spec.shape.numel())), x.offset, o.version};
   }
   for (const Operand& o : e.out) made.push_back(o.t.defined() ? impl(o.t).spec : Spec{}), out.push_back(o.t);
