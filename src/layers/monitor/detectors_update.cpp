@@ -109,12 +109,12 @@ bool MonitorState::gradients_are_bad(const Call& c) const {
 bool MonitorState::before_update(const Call& c, uint32_t at) {
   if (left_out(c)) return true;
   if (governor.on()) {
-    // The places that made these gradients are watched in every step from now on. Not those that are called again and again to add up a
-    // gradient: one look at the sum costs less.
+    // The places that made these gradients are watched in every step from now on. Not those that make other things too, or are called
+    // again and again to add a gradient up: one look at it, when it is used, costs less.
     int first, end;
     gradients_of(c, first, end);
     for (int i = first; i < end; ++i)
-      if (const Written* w = known(c.in[i]); w && sites[w->site].results[w->output].now.calls <= 2) tell(w->site);
+      if (const Written* w = known(c.in[i]); w && sites[w->site].results[w->output].now.elements == w->elements) tell(w->site);
   }
   const bool bad = (options.protect || governor.partly()) && gradients_are_bad(c);
   if (bad && governor.partly() && step_nan + step_inf == 0) {

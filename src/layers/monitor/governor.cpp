@@ -8,7 +8,7 @@ namespace keel {
 namespace {
 // What watching costs, about: a result's place in the tables, and its numbers from a cache. Only the allowance is counted with it.
 constexpr uint64_t kNsPerResult = 150, kBytesPerNs = 64;
-constexpr double kNsLeftOut = 25;  // of an op that is not watched, to find that out
+constexpr double kNsLeftOut = 60;  // of an op that is not watched, to find that out
 constexpr uint32_t kProbe = 16;  // where nothing has to be saved, one step in so many is watched in part, to know what the others cost
 }  // namespace
 
