@@ -231,7 +231,7 @@ bool spreads(Elem e, const ConvShape& s) {
   if (s.groups != 1) return false;
   const int64_t lanes = kernels(e).panel() / 2, taps = s.kh * s.kw;
   const auto vectors = [&](int64_t n) { return (n + lanes - 1) / lanes; };
-  return 10 * taps * s.o * vectors(s.c) > 13 * s.sh * s.sw * (s.o * vectors(taps * s.c) + 8 * s.kh * vectors(s.kw * s.c));
+  return 10 * taps * s.o * vectors(s.c) > 13 * (s.o * vectors(taps * s.c) + 8 * s.kh * vectors(s.kw * s.c));
 }
 
 /// Sizes of the spreading form: packed weight, then for each thread scratch of the product, columns of `rows` output rows, and an image in the computing type where results are narrower.
