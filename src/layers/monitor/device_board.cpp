@@ -385,7 +385,8 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
     sampled = MonitorState::sampled_slots(c);
     // Numbers that the host knows, of dense tensors that boards take.
     const TensorImpl* const settings = c.in.has(0) ? &impl(c.in[0]) : nullptr;
-    bool good = settings && settings->device == cpu_device && settings->spec.dtype == f64 && settings->spec.shape.numel() <= 8;
+    bool good = settings && settings->device == cpu_device && settings->spec.dtype == f64 && settings->spec.shape.rank() == 1 &&
+                settings->spec.shape[0] <= 8;
     for (int i = op.in.size() - 1; good && i < c.in.size(); ++i)
       good = counts(c.in[i], b.d) && is_dense(impl(c.in[i]).spec.shape, impl(c.in[i]).strides);
     if (!good || sampled > kSlots / 2) sampled = 0;
@@ -455,8 +456,7 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
   if (sampled) {
     e.samples = b.used, b.first = b.used += sampled;
     const TensorImpl& settings = impl(c.in[0]);
-    for (int64_t i = 0; i < settings.spec.shape.numel(); ++i)
-      std::memcpy(e.settings + i, settings.data + i * settings.strides[settings.spec.shape.rank() - 1] * 8, 8);
+    for (int64_t i = 0; i < settings.spec.shape.numel(); ++i) std::memcpy(e.settings + i, settings.data + i * settings.strides[0] * 8, 8);
     sample_update(c, b, e, true);
   }
   e.slot = b.used, b.used += uint32_t(declared);
