@@ -14,6 +14,7 @@
 #include "layers/fuse.h"
 #include "layers/trace.h"
 #include "op/checks.h"
+#include "op/device_call.h"
 
 namespace keel {
 namespace {
@@ -105,6 +106,7 @@ struct Capture {
   Tensors outputs;
   std::vector<std::pair<int, Tensor>> gradients;       // by leaf
   std::vector<std::pair<int, const char*>> writes;     // values from outside
+  KeptCalls calls;
   bool sent = false;
   Capture() = default;
   Capture(const Capture&) = delete;
@@ -484,7 +486,10 @@ void CompiledState::make_capture(Entry& e, const Tensors& inputs) {
   }
   if (const char* wrong = driver.record_begin(c.device.index)) return e.settle(Entry::walk, wrong);
   Writing writing(c.device);
-  e.fused && e.fused->ready() ? e.fused->run(w) : w.run();
+  {
+    const KeepCalls keep(c.calls);
+    e.fused && e.fused->ready() ? e.fused->run(w) : w.run();
+  }
   c.outputs = w.outputs();
   for (auto& [leaf, gradient] : w.gradients) {  // the last one of each leaf
     auto it = c.gradients.begin();

@@ -1,6 +1,8 @@
 // Copies between devices, and calls that a device leaves to the CPU.
 #include "op/device_call.h"
 
+#include <unordered_map>
+
 #include "base/threads.h"
 #include "core/impl.h"
 #include "op/checks.h"
@@ -48,13 +50,25 @@ struct Origins {
   base::Mutex mutex;
   uint64_t count = 0;
   Origin kept[kKept];
+  std::unordered_map<uint64_t, Origin> recorded;  // of calls that recordings repeat
 };
 Origins& origins() {
   static Origins* const o = new Origins;
   return *o;
 }
 
+thread_local constinit KeptCalls* keeping = nullptr;
+
 }  // namespace
+
+KeptCalls::~KeptCalls() {
+  if (numbers_.empty()) return;
+  Origins& all = origins();
+  const std::lock_guard lock(all.mutex);
+  for (const uint64_t n : numbers_) all.recorded.erase(n);
+}
+KeepCalls::KeepCalls(KeptCalls& calls) { keeping = &calls; }
+KeepCalls::~KeepCalls() { keeping = nullptr; }
 
 uint64_t remember_call(const Call& c) {
   Origins& all = origins();
@@ -68,6 +82,7 @@ uint64_t remember_call(const Call& c) {
     if (!c.in[i].defined()) continue;
     o.roles[o.n] = c.op.in[std::min(i, c.op.in.size() - 1)].name, o.specs[o.n++] = c.specs[i];
   }
+  if (keeping) all.recorded.emplace(call, o), keeping->numbers_.push_back(call);
   return call;
 }
 
@@ -76,7 +91,8 @@ Error late_error(const DeviceFault& f) {
   Error e = status_error(s);
   Origins& all = origins();
   const std::lock_guard lock(all.mutex);
-  const Origin& o = all.kept[f.call % Origins::kKept];
+  const auto recorded = all.recorded.find(f.call);
+  const Origin& o = recorded != all.recorded.end() ? recorded->second : all.kept[f.call % Origins::kKept];
   if (o.call != f.call) return e;
   e.op(o.op->name);
   for (int i = 0; i < o.n; ++i) e.arg(o.roles[i], to_string(o.specs[i]));

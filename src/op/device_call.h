@@ -1,5 +1,7 @@
 #pragma once
 // Calls and tensors between the CPU and another device.
+#include <vector>
+
 #include "backend/device_kernels.h"
 #include "op/scope.h"
 
@@ -12,6 +14,26 @@ Tensor move_to(const Tensor& x, Device to);
 Error status_error(const KernelStatus& s);
 /// Keeps what an error found later must say of `c`: the number that late_error finds it by.
 uint64_t remember_call(const Call& c);
+
+/// Numbers of calls that a recording repeats, of which a late error must still know everything when it is found in a replay.
+class KeptCalls {
+ public:
+  KeptCalls() = default;
+  KeptCalls(const KeptCalls&) = delete;
+  ~KeptCalls();
+
+ private:
+  friend class KeepCalls;
+  friend uint64_t remember_call(const Call&);
+  std::vector<uint64_t> numbers_;
+};
+/// While it lives, calls of this thread are kept for as long as `calls` lives.
+class KeepCalls {
+ public:
+  explicit KeepCalls(KeptCalls& calls);
+  KeepCalls(const KeepCalls&) = delete;
+  ~KeepCalls();
+};
 
 /// Who watches a call: slots, one a declared output. Those of the host are filled when the call returns, those of a device's board by queued work.
 struct Watch {

@@ -15,9 +15,6 @@ std::string said(const std::vector<Monitor::Finding>& all) {
   return text;
 }
 
-/// What is kept out of tuning the bench alone judges.
-bool bench_alone(const Fault& f) { return f.held_out() || f.blind(); }
-
 TEST(Faults, AllFortyFourAreThere) {
   std::set<int> numbers;
   int held_out = 0;
@@ -38,14 +35,14 @@ TEST(Faults, FailAsPlantedAndTheirTwinsDoNot) {
     EXPECT_GT(try_fault(f, 1, f.dtypes[0], false).failed, 0) << f.number << " " << f.name;
     const Verdict twin = try_fault(f, 1, f.dtypes[0], true);
     EXPECT_EQ(twin.failed, 0) << f.number << " " << f.name;
-    EXPECT_TRUE(bench_alone(f) || twin.words == 0)
+    EXPECT_TRUE(f.held_out() || twin.words == 0)  // what is held out the bench alone judges
         << f.number << " " << f.name << said(twin.all);
   }
 }
 
 TEST(Faults, GradualOnesAreForetoldAndTheSuggestionMendsThem) {
   for (const Fault& f : all_faults()) {
-    if (bench_alone(f) || f.need == Need::control || f.need == Need::same_step) continue;
+    if (f.held_out() || f.need == Need::control || f.need == Need::same_step) continue;
     const DType t = f.dtypes[0];
     const Verdict v = try_fault(f, 2, t, false);
     EXPECT_TRUE(v.in_time) << f.number << " " << f.name << ", failed in step " << v.failed << said(v.all);
@@ -57,7 +54,7 @@ TEST(Faults, GradualOnesAreForetoldAndTheSuggestionMendsThem) {
 
 TEST(Faults, WhatCannotBeForetoldIsNamedInItsStepAndWritesNoWeight) {
   for (const Fault& f : all_faults()) {
-    if (f.need != Need::same_step || bench_alone(f)) continue;
+    if (f.need != Need::same_step || f.held_out()) continue;
     for (const DType t : f.dtypes) {
       const Verdict v = try_fault(f, 2, t, false);
       EXPECT_TRUE(v.in_time) << f.number << " " << f.name << said(v.all);

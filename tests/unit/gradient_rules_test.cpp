@@ -114,6 +114,23 @@ TEST(GradientRules, PowersByANumberInEveryDtype) {
     }
 }
 
+TEST(GradientRules, ALogitThatIsInfiniteMakesCrossEntropyNaNAsLogSoftmaxIs) {
+  for (const DType t : {f64, f32, bf16, f16})
+    for (const int64_t n : {3, 40})
+      for (const int64_t at : {0, 1})
+        for (const double smooth : {0.0, 0.1}) {
+          Tensor z = (arange(n).to(f64) * 0.1).reshape({1, n}).clone();
+          z[{0, at}] = HUGE_VAL;
+          z = z.to(t);
+          z.requires_grad_();
+          const Tensor loss = cross_entropy(z, zeros({1}, {.dtype = i64}), {.label_smoothing = smooth});
+          loss.backward();
+          EXPECT_TRUE(std::isnan(loss.item<double>())) << name_of(t) << " " << n << " " << at;
+          for (int64_t i = 0; i < n; ++i) EXPECT_TRUE(std::isnan(z.grad()[{0, i}].item<double>())) << name_of(t) << " " << n << " " << i;
+          EXPECT_TRUE(std::isnan(nll_loss(log_softmax(z.detach()), zeros({1}, {.dtype = i64})).item<double>()));
+        }
+}
+
 TEST(IntegerRules, FloorDivideRemainderPow) {
   const Tensor a = tensor({7, -7, 7, -7, 5}), b = tensor({2, 2, -2, -2, 0});
   EXPECT_EQ(to_string(floor_divide(a, b)), "[ 3 -4 -4  3  0]");

@@ -5,6 +5,7 @@
 
 #include <bit>
 #include <cmath>
+#include <limits>
 
 #include "backend/cpu/loops/pair_loss.h"
 #include "backend/cpu/loops/reduce.h"
@@ -120,6 +121,7 @@ KernelStatus cross_entropy_run(const KernelArgs& a) {
       const T* v = static_cast<const T*>(rows.read(i, own));
       T s[3];
       f.log_sum_exp(v, r.n, smooth != 0, s);
+      if (s[0] == std::numeric_limits<T>::infinity()) s[1] = std::numeric_limits<T>::quiet_NaN();  // as log_softmax: inf - inf
       if (lse) lse[i] = s[0] + s[1];
       const T spread = smooth != 0 ? -(s[2] - T(r.n) * s[1]) : T(0);  // minus the sum of log-probabilities
       if (soft) {

@@ -13,7 +13,7 @@
 
 namespace keel {
 
-extern OpDef op_abs, op_add, op_clamp, op_maximum, op_minimum, op_mul, op_neg, op_relu, op_sqrt, op_sub, op_where;
+extern OpDef op_abs, op_add, op_clamp, op_maximum, op_minimum, op_mul, op_neg, op_relu, op_sqrt, op_sub, op_sum, op_where;
 
 namespace {
 
@@ -66,7 +66,11 @@ void MonitorState::root(const Tensor& t) {
     loss_site = w->site, loss_output = w->output;
     // With the loss go the places that it was made by: its sum, its rows, the logits.
     for (uint32_t at = w->site, depth = 0; at < sites.size() && depth < 4; at = sites[at].from[0], ++depth) tell(at);
-    sites[w->site].results[w->output].is_loss = true;
+    WatchedResult& r = sites[w->site].results[w->output];
+    const TensorImpl& x = impl(t);
+    r.is_loss = true;
+    r.negative = x.device.type == DeviceType::cpu && x.spec.shape.numel() == 1 && !is_complex(x.spec.dtype) &&
+                 read_double(x.data, x.spec.dtype) < 0;
   }
 }
 
@@ -84,7 +88,19 @@ void MonitorState::look_at_argument(const Call& c, WatchedSite& s, uint32_t at) 
   const Tensor& t = c.in[a.input];
   const TensorImpl& x = impl(t);
   const int64_t n = x.spec.shape.numel();
-  if (x.weak || !is_inexact(x.spec.dtype) || is_complex(x.spec.dtype) || n == 0) return;
+  if (!is_inexact(x.spec.dtype) || is_complex(x.spec.dtype) || n == 0) return;
+  if (a.kind == WatchedArgument::targets) return look_at_targets(t, s, at);
+  if (x.weak) {  // a number of the program's: of interest where it changes from step to step
+    const double v = std::abs(read_double(x.data, x.spec.dtype));
+    uint64_t bits = 0;
+    std::memcpy(&bits, &v, sizeof bits);
+    if (a.kind != WatchedArgument::vanishes || bits == a.number_bits) return;
+    a.number_bits = bits, a.number = true, a.dtype = DType::f64, a.recorded = c.recording, a.floor = -INFINITY;
+    if (a.step_calls++ == 0) touched_arguments.push_back(at);
+    a.min_bits = std::min(a.min_bits, bits - 1), a.max_bits = std::max(a.max_bits, bits), a.sum += v, ++a.sampled;
+    return;
+  }
+  a.number = false;
   if (a.dtype != x.spec.dtype) a.dtype = x.spec.dtype, a.series.reset(), a.mean = 0;
   if (a.step_calls++ == 0) touched_arguments.push_back(at);
   a.recorded = c.recording;
@@ -181,10 +197,10 @@ void MonitorState::judge_step() {
     r.now = {};
   }
   if (options.foretell) {
+    for (const uint32_t t : touched) judge_jump(t >> 2, uint8_t(t & 3), sites[t >> 2].results[t & 3]);
     for (const uint32_t t : touched) {
       WatchedResult& r = sites[t >> 2].results[t & 3];
       judge_range(t >> 2, uint8_t(t & 3), r);
-      judge_jump(t >> 2, uint8_t(t & 3), r);
       if (r.is_loss) judge_growth(t >> 2, uint8_t(t & 3), r);
     }
     for (const uint32_t s : touched_arguments) judge_argument(s, *sites[s].argument);
@@ -207,6 +223,10 @@ void MonitorState::judge_range(uint32_t site, uint8_t output, WatchedResult& r) 
   // Gradients and other results that have become so small that few of them keep all their digits.
   if (f.narrow && !fp8 && s.phase == Phase::backward && now.elements >= 16) {
     const double share = double(now.subnormal) / double(now.elements);
+    // Terms that cancel leave rounding noise, as in the bias of attention's keys, whose gradient is 0 by rights.
+    const uint32_t from = s.op == &op_sum ? s.from[0] : ~0u;
+    const Series* const terms = from < sites.size() ? sites[from].results[0].series.get() : nullptr;
+    if (terms && terms->size() && terms->back().step == now.step && terms->back().high > now.high + 3) return;
     r.streak = share > 0.5 || (share > 0.25 && now.high < float(f.normal2) + 4) ? uint8_t(std::min(r.streak + 1, 200)) : uint8_t(0);
     if (r.streak == 3 || (r.streak && r.streak % 16 == 0)) {
       float least, most;
@@ -243,13 +263,15 @@ void MonitorState::judge_range(uint32_t site, uint8_t output, WatchedResult& r) 
   }
   const double narrow_gate = fp8 ? 3 : 6;
   const bool close = f.narrow ? !fp8 && room < 2 : room < 8;
-  const bool rising = rough > 0.01 && room / rough <= 40 && (!f.narrow || room <= narrow_gate);
+  const int all = close && f.narrow ? std::min(h.size(), 64) : 0;  // growth in stairs shows in a long view only
+  const bool stairs = all >= 20 && now.high > h.back(all - 1).high + 2;
+  const bool rising = (rough > 0.01 && room / rough <= 40 && (!f.narrow || room <= narrow_gate)) || stairs;
   if (!close && !rising) return;
   float least, most;
   h.range(kWindow - 1, least, most);
   bool trend = false;
   double slope = 0, eta = INFINITY;
-  for (const int n : {kWindow, 2 * kWindow}) {  // the longer one where values scatter
+  for (const int n : {kWindow, 2 * kWindow, stairs ? all : h.size() + 1}) {  // the longer ones where values scatter
     const Trend t = h.trend(n, &Reading::high);
     if (t.n == 0 || trend) break;
     // Gradients follow the loss, whose scale the program may be raising: only what they grow beyond it counts.
@@ -261,12 +283,17 @@ void MonitorState::judge_range(uint32_t site, uint8_t output, WatchedResult& r) 
     // What only comes back to where it was before is no growth: gradients of a loss near 0 rise by many bits when one example misses.
     float before = -INFINITY;
     for (int k = n; k < h.size(); ++k) before = std::max(before, h.back(k).high);
-    trend = now.high > before && rising && t.r2 > 0.8 && eta <= 20 && t.change >= 0.05 * n && own > 0.5 * t.slope &&
-            (!fp8 || (n > kWindow && t.r2 > 0.9));
+    trend = now.high > before && rising && t.r2 > (n > 2 * kWindow ? 0.7 : 0.8) && eta <= 20 && t.change >= 0.05 * n &&
+            own > 0.5 * t.slope && (!fp8 || (n > kWindow && t.r2 > 0.9));
   }
   // Near the end for some steps, and not by a constant that fills in for something else.
   bool near =
       close && double(most) - double(least) < 4 && most - least > 0 && s.op != &op_where && f.max2 - double(least) < (f.narrow ? 4 : 16);
+  if (f.narrow && close && !near && h.size() >= 16 && double(h.back(1).high) > f.max2 - 2) {  // lately, and far above where it was
+    double before = 0;
+    for (int k = 2; k < h.size(); ++k) before += std::max(-40.0, double(h.back(k).high)) / (h.size() - 2);
+    near = double(now.high) > before + 3 && s.op != &op_where;
+  }
   if (near && s.phase == Phase::backward && f.narrow) near = false;  // a loss scale at work
   if (!trend && !near) return;
   const bool exponential = has_risk(s.op->risk, Risk::exp_range) && s.op->in.size() > 0 && has_risk(s.op->in[0].risk, Risk::exp_range);
@@ -285,25 +312,56 @@ void MonitorState::judge_range(uint32_t site, uint8_t output, WatchedResult& r) 
 }
 
 /// A result that is suddenly larger than ever by many bits, where what came before it in the step was not.
-void MonitorState::judge_jump(uint32_t site, uint8_t output, const WatchedResult& r) {
+void MonitorState::judge_jump(uint32_t site, uint8_t output, const WatchedResult& r, bool running) {
   constexpr int kBefore = 16;
-  const Series& h = *r.series;
   const WatchedSite& s = sites[site];
-  if (jump_seen || h.size() <= std::max(kBefore, int(r.every)) || s.phase != Phase::forward || h.back().nan + h.back().inf) return;
-  if (!(h.back().high > h.back(1).high + 16)) return;
-  float least, most;
+  if (jump_seen || !r.series || s.phase != Phase::forward) return;
+  const Series& h = *r.series;
+  const int before = running ? 0 : 1;  // the newest reading is this step's, unless the step still runs
+  if (h.size() < std::max(kBefore, int(r.every)) + before || (running ? r.now.nan + r.now.inf : h.back().nan + h.back().inf)) return;
+  const float now = running ? (r.now.max_bits ? log2_of(r.now.max_bits, r.dtype) : -INFINITY) : h.back().high;
+  if (!(now > h.back(before).high + 16)) return;
+  float least = h.back(before).high, most = least;
   h.range(h.size(), least, most);
-  if (!(h.back().high - most >= 16 && most - least < 8)) return;
+  if (running) least = std::min(least, h.back().high), most = std::max(most, h.back().high);
+  if (!(now - most >= 16 && most - least < 8)) return;
   jump_seen = true;
+  // What made a NaN or infinity in the same call has been reported.
+  for (const WatchedResult& o : s.results)
+    if (running ? o.now.nan + o.now.inf : o.series && o.series->back().step == step && o.series->back().nan + o.series->back().inf)
+      return;
   // Constants that fill in, and first words about new data, are no jumps; what follows from them in this step neither.
   if (s.op->in.size() == 0 || s.op == &op_where || std::strstr(s.op->name, "fill") || s.op->cost == Cost::view) return;
   Monitor::Finding about;
-  about.severity = Severity::warning, about.value = std::exp2(double(h.back().high));
+  about.severity = Severity::warning, about.value = std::exp2(double(now));
   about.suggestion = {"hardware", 0,
                       "run the step again from the same numbers: if it comes out clean, the memory or processor is to blame"};
-  about.text = std::string(s.op->name) + " gave " + power(double(h.back().high)) + ", in " + std::to_string(h.size() - 1) +
+  about.text = std::string(s.op->name) + " gave " + power(double(now)) + ", in " + std::to_string(h.size() - before) +
                " steps before at most " + power(double(most)) + ", and nothing before it in the step had jumped";
   warn(Detector::growth, site, output, "jump", std::move(about));
+}
+
+bool MonitorState::find_jump() {
+  for (size_t i = 0; i < touched.size() && !jump_seen; ++i)
+    judge_jump(touched[i] >> 2, uint8_t(touched[i] & 3), sites[touched[i] >> 2].results[touched[i] & 3], true);
+  return jump_seen;
+}
+
+uint32_t MonitorState::producer(uint32_t site, double slope) const {
+  for (int hops = 0; hops < 32; ++hops) {
+    uint32_t next = ~0u;
+    float most = -INFINITY;
+    for (const uint32_t from : sites[site].from) {
+      if (from >= sites.size() || from == site || sites[from].phase != sites[site].phase) continue;
+      const Series* const h = sites[from].results[0].series.get();
+      if (!h || h->size() < kWindow || h->back().step != step) continue;
+      const Trend t = h->trend(kWindow, &Reading::high);
+      if (t.n && t.r2 > 0.8 && t.slope > 0.8 * slope && h->back().high > most) next = from, most = h->back().high;
+    }
+    if (next == ~0u) return site;
+    site = next;
+  }
+  return site;
 }
 
 /// The loss rises by more than half a bit seven times in a row.
@@ -312,6 +370,17 @@ void MonitorState::judge_growth(uint32_t site, uint8_t output, WatchedResult& r)
   if (t.n == 0 || t.least_step <= 0.5) return;
   const Format f = format_of(r.dtype);
   Monitor::Finding about;
+  if (r.negative) {  // no learning rate is to blame for a loss that has no lower end
+    const uint32_t from = producer(site, t.slope);
+    const WatchedSite& p = sites[from];
+    about.severity = Severity::warning, about.eta = int64_t((f.max2 - t.last) / t.slope), about.value = -std::exp2(t.last);
+    about.suggestion = {"stable_op", 0,
+                        std::string("a loss with a lower end: look at the sign of what ") + p.op->name + " adds to it, or bound that"};
+    about.text = "the loss is negative, " + number(about.value) + ", and grew 7 times in a row by " + number(t.slope) +
+                 " bits a step: it has no lower end; what grows is the result of " + p.op->name;
+    warn(Detector::growth, from, from == site ? output : uint8_t(0), "growth", std::move(about));
+    return;
+  }
   about.severity = Severity::warning, about.eta = int64_t((f.max2 - t.last) / t.slope), about.value = std::exp2(t.last);
   about.suggestion = {"learning_rate", 0.1, "learning rate x 0.1: each step overshoots"};
   about.text = "the loss grew " + std::to_string(kWindow - 1) + " times in a row, by " + number(t.slope) + " bits a step, to " +
@@ -335,6 +404,10 @@ void MonitorState::judge_argument(uint32_t site, WatchedArgument& a) {
   }
   a.series->push(g);
   const double mean = a.sampled ? a.sum / double(a.sampled) : 0;
+  if (a.number) {
+    judge_number(site, a);
+    return;
+  }
   if (a.kind != WatchedArgument::vanishes) {
     const bool sampled = a.sampled > 0;
     a.step_calls = 0, a.min_bits = ~uint64_t(0), a.max_bits = 0, a.sum = 0, a.sampled = 0;
@@ -347,11 +420,13 @@ void MonitorState::judge_argument(uint32_t site, WatchedArgument& a) {
   a.mean = std::max(a.mean, mean);
   const float lost = a.lost;
   a.step_calls = 0, a.min_bits = ~uint64_t(0), a.max_bits = 0, a.sum = 0, a.sampled = 0, a.lost = -INFINITY;
-  if (s.op == &op_sqrt && !a.recorded) return;  // its value at 0 is good; only its gradient is not
+  if ((s.op == &op_sqrt || a.power > 0) && !a.recorded) return;  // its value at 0 is good; only its gradient is not
   const char* const role = s.op->in[a.input].name;
 
   const double most_lost = 0.58 * f.digits * std::log2(std::max(2.0, options.max_ulp_drift)) / std::log2(1000.0);
-  a.lost_streak = double(lost) >= most_lost ? uint8_t(std::min(a.lost_streak + 1, 200)) : uint8_t(0);
+  // An epsilon that was added bounds what noise can do to the result: four digits are left beside it.
+  const bool guarded = double(lost) + double(g.low) - double(a.floor) <= f.digits - 4;
+  a.lost_streak = double(lost) >= most_lost && !guarded ? uint8_t(std::min(a.lost_streak + 1, 200)) : uint8_t(0);
   if (a.lost_streak == 2) {
     const WatchedSite& from = sites[a.lost_site];
     Monitor::Finding about;
@@ -368,7 +443,9 @@ void MonitorState::judge_argument(uint32_t site, WatchedArgument& a) {
   // Where the result, or with a gradient the slope, leaves the format: -b^-2 of a / b, -b^-3/2 / 2 of an inverse root.
   const Risk risk = s.op->in[a.input].risk;
   const double slope_order = !a.recorded ? 1 : has_risk(risk, Risk::domain) ? 1.5 : 2;
-  const double end = has_risk(risk, Risk::divides) ? std::max(f.tiny2, -f.max2 / slope_order) : f.tiny2;
+  const double end = a.power != 0 ? std::max(f.tiny2, -f.max2 / (a.recorded ? 1 - double(a.power) : -double(a.power)))
+                     : has_risk(risk, Risk::divides) ? std::max(f.tiny2, -f.max2 / slope_order)
+                                                     : f.tiny2;
   if (double(a.floor) > end) return;  // an epsilon keeps it away
   const double rough = (double(g.low) - double(a.series->back(kWindow - 1).low)) / (kWindow - 1);
   if (!(rough < -0.02) || (double(g.low) - end) / -rough > 128) return;
@@ -388,6 +465,28 @@ void MonitorState::judge_argument(uint32_t site, WatchedArgument& a) {
          std::move(about));
     return;
   }
+}
+
+/// A number of the program's that falls along a straight line towards 0: a schedule that will end in a division by it.
+void MonitorState::judge_number(uint32_t site, WatchedArgument& a) {
+  const WatchedSite& s = sites[site];
+  const Series& h = *a.series;
+  a.mean = std::max(a.mean, a.sum / double(std::max<int64_t>(a.sampled, 1)));
+  const double mean = a.mean;
+  a.step_calls = 0, a.min_bits = ~uint64_t(0), a.max_bits = 0, a.sum = 0, a.sampled = 0;
+  if (h.size() < kWindow || !std::isfinite(h.back().low)) return;
+  const auto at = [&](int k) { return std::exp2(double(h.back(k).low)); };
+  const auto steps = [&](int from, int to) { return double(h.back(to).step - h.back(from).step); };
+  const double now = at(0), by = (at(kWindow - 1) - now) / steps(kWindow - 1, 0);
+  if (!(by > 0) || now / by > 10) return;
+  for (int k = 0; k + 1 < kWindow; ++k)  // what falls by a share of itself never arrives
+    if (std::abs((at(k + 1) - at(k)) / steps(k + 1, k) - by) > 0.25 * by) return;
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.eta = int64_t(now / by), about.low = now, about.mean = mean;
+  about.suggestion = suggest_epsilon(*s.op, s.results[0].dtype, mean);
+  about.text = std::string("the number that ") + s.op->name + " divides by goes to zero: it is " + number(now) + " and falls by " +
+               number(by) + " at each step, so that it is 0 in " + std::to_string(about.eta) + " steps";
+  warn(Detector::denominator, site, 0, "vanishing", std::move(about));
 }
 
 /// Values that a cast to a format of 8 bits cuts off, two steps in a row.

@@ -135,6 +135,7 @@ bool MonitorState::before_update(const Call& c, uint32_t at) {
   const int lists = lists_of(c);
   if (!options.foretell || !lists) return false;
   if (!sites[at].update) sites[at].update = std::make_unique<WatchedUpdate>();
+  judge_uncleared(c, at, *sites[at].update);
   std::vector<float>& before = sites[at].update->before;
   const int begin = first_of(c), n = (c.in.size() - begin) / lists;
   before.resize(size_t(n) * kChunk * kChunks);
@@ -154,6 +155,8 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
   const int weights = begin + weights_of(c) * n;
   double gradient = 0, moved = 0, ratio = 0, ratio_n = 0, due = 0, absorbed = 0, floored = 0, live = 0, narrow = 0;
   DType dtype = DType::none;
+  u.last_gradient.resize(size_t(n) * kChunk * kChunks);
+  double along = 0, was2 = 0, is2 = 0;
   for (int i = 0; i < n; ++i) {
     float w[kChunk * kChunks], g[kChunk * kChunks], m[kChunk * kChunks], v[kChunk * kChunks], old[kChunk * kChunks];
     const Tensor& p = c.in[weights + i];
@@ -169,7 +172,10 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
     const bool low = format_of(impl(p).spec.dtype).digits <= 11;
     if (low) dtype = impl(p).spec.dtype;
     double g2 = 0, d2 = 0;
+    float* const last = u.last_gradient.data() + size_t(i) * kChunk * kChunks;
     for (int j = 0; j < k; ++j) {
+      along += double(g[j]) * double(last[j]), was2 += double(last[j]) * double(last[j]), is2 += double(g[j]) * double(g[j]);
+      last[j] = g[j];
       const double d = double(w[j]) - double(old[j]);
       g2 += double(g[j]) * double(g[j]), d2 += d * d;
       if (low) {
@@ -191,13 +197,15 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
   }
   if (!(gradient < INFINITY) || !(moved < INFINITY)) return;
   const double lr = settings[0];
+  if (was2 > 0 && is2 > 0) u.turn.push(along / std::sqrt(was2) / std::sqrt(is2));
+  judge_rate(at, u, lr);
   judge_absorbed(at, u, 2 * due > narrow ? absorbed / due : 0, lr, dtype);
   if (adam && ratio_n > 0)
     judge_adam(at, u, std::sqrt(ratio / ratio_n), live > 0 ? floored / live : 0, settings[3], 0.5 * std::log2(gradient));
   if (gradient > 0) u.gradient.push(0.5 * std::log2(gradient)), judge_gradient(at, u);
   if (moved > 0) {
     u.moved.push(0.5 * std::log2(moved));
-    if (u.moved.rises(0.5) >= 7) {
+    if (u.moved.rises(0.5) >= 7 && !find_jump()) {
       Monitor::Finding about;
       about.severity = Severity::warning, about.value = std::exp2(double(u.moved.back()));
       about.suggestion = {"learning_rate", 0.1, "learning rate x 0.1, now " + number(0.1 * lr)};
@@ -278,6 +286,82 @@ void MonitorState::after_device_update(const Call& c, uint32_t at, const double*
   });
 }
 
+namespace {
+
+UsedGradient& place_of(std::vector<UsedGradient>& table, const Storage* s) {
+  return table[size_t((uint64_t(reinterpret_cast<uintptr_t>(s)) >> 6) * 0x9e3779b97f4a7c15 >> 32) % table.size()];
+}
+uint32_t version_of(const Storage* s) { return s->version.load(std::memory_order_relaxed); }
+
+}  // namespace
+
+void MonitorState::note_sum_of_gradients(const Call& c) {
+  const Storage* const s = impl(c.in[0]).storage.get();
+  if (!s || !c.into || impl(*c.into).storage.get() != s) return;
+  UsedGradient& g = place_of(used_gradients, s);
+  if (g.storage != s) return;
+  // Memory comes back: only what its leaf still has is the gradient that was used.
+  const GradMeta* const m = impl(g.leaf).grad;
+  if (!m || !m->grad.defined() || impl(m->grad).storage.get() != s) return;
+  // The addition has been counted as a write already. Whatever else wrote since the step, zeros perhaps, has made it another gradient.
+  if (version_of(s) == g.version + 1) g.added_to = true, ++g.version;
+}
+
+/// Steps along gradients that nobody cleared: each holds those of all steps before.
+void MonitorState::judge_uncleared(const Call& c, uint32_t at, WatchedUpdate& u) {
+  if (used_gradients.empty()) used_gradients.resize(4096);
+  int first, end;
+  gradients_of(c, first, end);
+  bool old = false;
+  for (int i = first; i < end; ++i) {
+    const Storage* const s = impl(c.in[i]).storage.get();
+    if (!s) continue;
+    UsedGradient& g = place_of(used_gradients, s);
+    old |= g.storage == s && g.added_to && version_of(s) >= g.version;
+    g.storage = s, g.version = version_of(s), g.added_to = false;
+    if (!g.leaf.defined() || !g.leaf.is(c.in[i - first + first_of(c)])) g.leaf = c.in[i - first + first_of(c)];
+  }
+  u.uncleared = old ? uint8_t(std::min(u.uncleared + 1, 200)) : uint8_t(0);
+  if (u.uncleared != 3) return;
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.value = u.uncleared;
+  about.suggestion = {"stable_op", 0, "zero_grad() before each backward pass"};
+  about.text = std::string(c.op.name) + " uses gradients to which three backward passes were added since a step used them: nobody clears " +
+               "them, and each step goes along the sum of all gradients so far";
+  warn(Detector::lint, at, 0, "gradients not cleared", std::move(about));
+}
+
+/// A learning rate that rises still while the loss, which had come down, is many times what it was, and each gradient points against the
+/// one before: steps go from wall to wall of a valley.
+void MonitorState::judge_rate(uint32_t at, WatchedUpdate& u, double lr) {
+  constexpr int kRises = 16, kMedian = 8;
+  u.rate_rises = lr > u.most_lr && u.most_lr > 0 ? u.rate_rises + 1 : 0;
+  if (loss_site >= sites.size() || u.rate_rises == 0) {
+    if (lr < u.most_lr) u.best_loss = INFINITY;
+    return;
+  }
+  const WatchedResult& r = sites[loss_site].results[loss_output];
+  if (r.negative || !r.series || r.series->size() == 0 || !std::isfinite(r.series->back().high)) return;
+  u.loss.push(double(r.series->back().high));  // of the step before
+  if (u.loss.size() < kMedian) return;
+  double median, spread;
+  u.loss.centre(median, spread, kMedian, 0);
+  if (median < u.best_loss) u.best_loss = median, u.best_lr = lr;
+  if (u.rate_rises < kRises || !(median > u.best_loss + 3) || u.turn.size() < kMedian) return;
+  double turn = 0;
+  for (int k = 0; k < kMedian; ++k) turn += double(u.turn.back(k)) / kMedian;
+  if (!(turn < -0.5)) return;
+  const double factor = std::max(1e-3, 0.5 * u.best_lr / lr);
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.value = lr;
+  about.suggestion = {"learning_rate", factor,
+                      "learning rate x " + number(factor) + ", now " + number(factor * lr) + ", and an end to its rise"};
+  about.text = "the learning rate has risen for " + std::to_string(u.rate_rises) + " steps to " + number(lr) +
+               ", and the loss with it: its median " + number(std::exp2(median)) + " is " + number(std::exp2(median - u.best_loss)) +
+               " times what it was at a rate of " + number(u.best_lr) + "; each gradient points against the one before";
+  warn(Detector::growth, at, 0, "rate", std::move(about));
+}
+
 /// Updates that are rounded off: 9 of 10 weights do not move though they should, eight steps in a row.
 void MonitorState::judge_absorbed(uint32_t at, WatchedUpdate& u, double share, double lr, DType t) {
   // A schedule that begins or ends has tiny rates on purpose.
@@ -303,7 +387,7 @@ void MonitorState::judge_absorbed(uint32_t at, WatchedUpdate& u, double share, d
 /// Gradients that have outgrown the second moment that they are divided by.
 void MonitorState::judge_adam(uint32_t at, WatchedUpdate& u, double rms, double floored, double eps, double norm) {
   const double before = u.ratio.size() >= 20 ? double(u.ratio.most(0, 100)) : INFINITY;
-  if (rms > 5 && rms > 3 * before && norm > double(u.most_gradient)) {
+  if (rms > 5 && rms > 3 * before && norm > double(u.most_gradient) && !find_jump()) {
     double median, spread;
     u.gradient.centre(median, spread);
     Monitor::Finding about;
@@ -329,7 +413,7 @@ void MonitorState::judge_adam(uint32_t at, WatchedUpdate& u, double rms, double 
 /// A gradient norm far out of its distribution, and one that grows without end.
 void MonitorState::judge_gradient(uint32_t at, WatchedUpdate& u) {
   const double now = double(u.gradient.back());
-  if (u.gradient.rises(0.5) >= 7) {
+  if (u.gradient.rises(0.5) >= 7 && !find_jump()) {
     Monitor::Finding about;
     about.severity = Severity::warning, about.value = std::exp2(now);
     about.suggestion = {"clip", std::exp2(double(u.gradient.back(7))),
@@ -342,7 +426,7 @@ void MonitorState::judge_gradient(uint32_t at, WatchedUpdate& u) {
   double median, spread;
   u.gradient.centre(median, spread);
   const double z = (now - median) / std::max(spread, 0.25);
-  if (z <= 6 || now < double(before) + 3.3) return;
+  if (z <= 6 || now < double(before) + 3.3 || find_jump()) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = std::exp2(now);
   about.suggestion = {"clip", 2 * std::exp2(median), "clip the gradients' norm at " + number(2 * std::exp2(median)) + ", twice its median"};

@@ -10,7 +10,7 @@
 
 namespace keel {
 
-extern OpDef op_add, op_div, op_mul;
+extern OpDef op_add, op_div, op_mul, op_pow;
 
 namespace {
 
@@ -63,6 +63,10 @@ void MonitorState::lint_call(const Call& c, uint32_t at) {
   if (&c.op == &op_mul || &c.op == &op_div)
     for (int i = &c.op == &op_div; i < 2; ++i)
       if (const double v = std::abs(call.numbers[i].given); v > 0) s.factor = float(&c.op == &op_div ? -std::log2(v) : std::log2(v));
+  if (const double e = call.numbers[1].given; &c.op == &op_pow && call.numbers[1].dtype != DType::none && e < 1 && e != 0) {
+    s.argument = std::make_unique<WatchedArgument>();
+    s.argument->input = 0, s.argument->power = float(e);
+  }
   const LintMakers makers{.of = this,
                           .op = [](const void* of, int k) { return static_cast<const MonitorState*>(of)->sites[size_t(k)].op; },
                           .maker =

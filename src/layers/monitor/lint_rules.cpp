@@ -10,8 +10,8 @@
 
 namespace keel {
 
-extern OpDef op_abs, op_add, op_cast, op_div, op_exp, op_log, op_log1p, op_log2, op_max, op_mean, op_min, op_mul, op_norm, op_reciprocal,
-    op_relu, op_rsqrt, op_sigmoid, op_softmax, op_sqrt, op_square, op_stddev, op_sub, op_sum, op_var;
+extern OpDef op_abs, op_add, op_cast, op_div, op_exp, op_gather, op_index_get, op_index_select, op_log, op_log1p, op_log2, op_max, op_mean,
+    op_min, op_mul, op_norm, op_reciprocal, op_relu, op_rsqrt, op_sigmoid, op_softmax, op_sqrt, op_square, op_stddev, op_sub, op_sum, op_var;
 
 namespace {
 
@@ -55,6 +55,15 @@ struct Rules {
     const std::string_view name = from->name;
     return name == "linear" || name == "matmul" || name == "mul" || name == "add" || name == "div" || name == "conv2d" ||
            name == "embedding" || name == "layer_norm" || name == "rms_norm" || name == "batch_norm" || name == "relu";
+  }
+  /// The exponential, not kept from being large, that is picked, weighed or summed to make the result of `call`; -1 for none.
+  int exponential_in(int call, int depth = 4) const {
+    const OpDef* o = op(call);
+    if (!o || depth == 0) return -1;
+    if (o == &op_exp) return unbounded_exp(call) ? call : -1;
+    if (!sums(call) && o != &op_add && o != &op_mul && o != &op_gather && o != &op_index_get && o != &op_index_select) return -1;
+    const int e = exponential_in(maker(call, 0), depth - 1);
+    return e >= 0 || sums(call) ? e : exponential_in(maker(call, 1), depth - 1);
   }
   /// Results that are 0 for some finite inputs, where nothing was added.
   bool may_be_zero(int call) const {
@@ -118,9 +127,11 @@ struct Rules {
 
   void divisions() const {
     const int b = maker(c.call, c.op == &op_div ? 1 : 0);
-    if (c.op == &op_div && op(b) == &op_sum)
-      if (const int e = maker(b, 0); unbounded_exp(e) && maker(c.call, 0) == e) {
-        tell(Severity::info, "softmax by hand", e, 0, {"stable_op", 0, "softmax: it takes the largest argument off first"},
+    if (c.op == &op_div && (op(b) == &op_sum || op(b) == &op_add))
+      if (const int e = exponential_in(b); e >= 0 && exponential_in(maker(c.call, 0)) >= 0) {
+        // In f16 it takes an argument of 11 only.
+        tell(format_of(c.in).narrow ? Severity::warning : Severity::info, "softmax by hand", e, 0,
+             {"stable_op", 0, "softmax: it takes the largest argument off first"},
              "exp over its sum: arguments above " + number(0.6931 * format_of(c.in).max2) + " make NaN of a probability");
         return;
       }

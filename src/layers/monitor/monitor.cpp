@@ -20,7 +20,7 @@
 
 namespace keel {
 
-extern OpDef op_cast, op_softmax, op_transfer;
+extern OpDef op_add, op_bce_with_logits, op_cast, op_cross_entropy, op_softmax, op_transfer;
 
 namespace {
 
@@ -44,6 +44,13 @@ bool narrow_gradient(const Call& c) {
     if (is_inexact(c.out[i].dtype) && format_of(c.out[i].dtype).narrow) return true;
   for (int i = 0; i < c.in.size(); ++i)
     if (c.in[i].defined() && is_inexact(impl(c.in[i]).spec.dtype) && format_of(impl(c.in[i]).spec.dtype).narrow) return true;
+  return false;
+}
+
+/// Whether what `op` gives comes from numbers: not so for random numbers and constants.
+bool computes(const OpDef& op) {
+  for (int i = 0; i < op.in.size(); ++i)
+    if (contains(op.in[i].kinds, f32)) return true;
   return false;
 }
 
@@ -131,6 +138,10 @@ uint32_t MonitorState::site_of(const Call& c) {
             s.argument->input = k;
           }
       if (options.foretell && phase == Phase::forward) {
+        if (&c.op == &op_bce_with_logits || (&c.op == &op_cross_entropy && is_inexact(impl(c.in[1]).spec.dtype))) {
+          s.argument = std::make_unique<WatchedArgument>();
+          s.argument->input = 1, s.argument->kind = WatchedArgument::targets;
+        }
         const bool to_fp8 = &c.op == &op_cast && (c.out[0].dtype == f8e4m3fn || c.out[0].dtype == f8e5m2);
         if (to_fp8 || (&c.op == &op_softmax && c.out[0].shape.rank() >= 3)) {
           s.argument = std::make_unique<WatchedArgument>();
@@ -298,6 +309,7 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
              n = int64_t(slot.count.load(std::memory_order_relaxed));
   bool nan_in = false, inf_in = false, unknown = false, left_out = false, any_input = false;
   int unseen = -1;  // an input of which only a part was looked at, and that was clean
+  Suggestion data;
   std::string inputs, bad_place;
   for (int k = 0; k < c.in.size(); ++k) {
     if (!c.in[k].defined()) continue;
@@ -320,6 +332,7 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
         unseen = k;
       if ((has_nan || has_inf) && seen == TaintedStorages::clean && x.storage)
         unknown = true, left_out = left_out || x.storage->writer == kLeftOut, place_of_first_bad(c.in[k], def.name, bad_place);
+      if (!has_nan && !has_inf) suggest_data(c.in[k], def.name, magnitude_of(s.max_bits.load(), x.spec.dtype), data);
       const FloatBits f = float_bits(x.spec.dtype);
       if (const uint64_t high = s.max_bits.load(), low = s.min_bits.load(); high < f.inf) {
         range = "magnitudes " + (low < f.magnitude ? exact_number(magnitude_of(low + 1, x.spec.dtype)) + " to " : std::string()) +
@@ -375,31 +388,48 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
   if (left_out && nans && bad_site == ~uint32_t(0)) {
     // Some op before it is to blame that nobody looked at.
     bad_site = site, bad_output = output;
-    return add_found(c, site, output, kNan, false, NAN, nans,
+    return add_found(c, site, output, kNan, false, NAN, nans, {},
                      text(nans, "NaN", ": an input held them; its op was not watched in this step, the next ones are watched whole"));
   }
   if (nans) {
     if (!nan_in)
-      add_found(c, site, output, kNan, false, NAN, nans,
+      add_found(c, site, output, kNan, false, NAN, nans, data,
                 text(nans, "NaN",
                      inf_in      ? " from infinities"
                      : any_input ? " from finite inputs"
                                  : ""));
     else if (unknown)
-      add_found(c, site, output, kNanInput, false, NAN, nans,
+      add_found(c, site, output, kNanInput, false, NAN, nans, {},
                 text(nans, "NaN", (": an input held them already, and no watched op made them" + bad_place).c_str()));
   } else if (!nan_in && !inf_in) {
     // Infinities that the program asks for by name, and those of outputs that only the gradient sees, are no faults.
     const bool meant = !any_input || def.only_when_recording;
-    add_found(c, site, output, kInf, meant, INFINITY, infs, text(infs, "infinities", any_input ? " from finite inputs" : ""));
+    add_found(c, site, output, kInf, meant, INFINITY, infs, data, text(infs, "infinities", any_input ? " from finite inputs" : ""));
   } else if (unknown) {
-    add_found(c, site, output, kInf, true, INFINITY, infs,
+    add_found(c, site, output, kInf, true, INFINITY, infs, {},
               text(infs, "infinities", ": an input held some already, and no watched op made them"));
   }
 }
 
+/// An input that no op computed and that holds a value far from its others: the data is to blame.
+void MonitorState::suggest_data(const Tensor& t, const char* role, double high, Suggestion& data) const {
+  const TensorImpl& x = impl(t);
+  const Written* const w = known(t);
+  if (!data.kind.empty() || x.weak || (x.grad && x.grad->requires_grad) || (w && computes(*sites[w->site].op))) return;
+  const int64_t n = x.spec.shape.numel(), stride = std::max<int64_t>(1, n / 256);
+  if (n < 16 || x.device.type != DeviceType::cpu || !is_contiguous(x.spec.shape, x.strides) || is_complex(x.spec.dtype)) return;
+  std::vector<double> v;
+  for (int64_t i = 0; i < n; i += stride) v.push_back(std::abs(read_double(x.data + i * int64_t(size_of(x.spec.dtype)), x.spec.dtype)));
+  std::nth_element(v.begin(), v.begin() + int64_t(v.size() / 2), v.end());
+  const double median = v[v.size() / 2];
+  if (!(high > 1e6 * median) || median == 0) return;
+  data = {"data", 0,
+          "look at the data: '" + std::string(role) + "' holds " + exact_number(high) + ", while half of its values are below " +
+              exact_number(median) + "; a word for \"missing\", perhaps"};
+}
+
 void MonitorState::add_found(const Call& c, uint32_t site, uint8_t output, const char* kind, bool info, double value, int64_t elements,
-                             std::string text) {
+                             const Suggestion& better, std::string text) {
   const uint64_t key =
       uint64_t(site) << 8 | uint64_t(output) << 4 | uint64_t(kind[0] == 'i') << 1 | uint64_t(info) | uint64_t(kind == kNanInput) << 2;
   if (auto it = found_index.find(key); it != found_index.end()) {
@@ -418,7 +448,7 @@ void MonitorState::add_found(const Call& c, uint32_t site, uint8_t output, const
     if (kind == kNanInput)
       about.suggestion = {"data", 0, "look at that row of the data, or at what the program wrote there by hand"};
     else if (!info)
-      about.suggestion = suggestion(site, output);
+      about.suggestion = better.kind.empty() ? suggestion(site, output) : better;
     about.value = value, about.text = std::move(text);
     found.push_back({site, output, kind, step, elements, 1, std::move(about)});
     write_findings();
@@ -557,6 +587,7 @@ Tensors layer::monitor(Call& c) {
   if (m.sites.size() != places && reads_data(c)) [[unlikely]]
     m.tell(at);
   const bool update = c.scope.phase == Phase::optimiser && MonitorState::is_update(c.op);
+  if (c.scope.phase == Phase::backward && &c.op == &op_add && !m.used_gradients.empty()) m.note_sum_of_gradients(c);
   if (!m.governor.whole() && !m.sites[at].telling && !update && !m.debug && m.sites.size() == places && d == cpu_device)
     return m.run_in_part(c, at);
   const int n = c.op.out.size();

@@ -33,6 +33,7 @@ struct WatchedResult {
   int64_t first_step = 0, last_step = 0;
   DType dtype = DType::none;
   bool is_loss = false;            // backward() was called on it
+  bool negative = false;           // and it was below 0 in the last step
   uint8_t streak = 0;              // steps in a row with too many subnormal numbers
   uint8_t stuck = 0;               // calls in a row that added to a sum and did not change it
   uint32_t every = 1;              // the largest of all steps'
@@ -54,7 +55,10 @@ struct WatchedArgument {
   float floor = -INFINITY;  // as Written's
   uint8_t lost_streak = 0;  // steps in a row that lost too many
   bool recorded = false;    // a gradient flows through it
-  enum Kind : uint8_t { vanishes, saturates, attends } kind = vanishes;  // what is watched: see judge_argument
+  enum Kind : uint8_t { vanishes, saturates, attends, targets } kind = vanishes;  // what is watched: see judge_argument
+  bool number = false;      // the program divides by a number of its own, no tensor
+  uint64_t number_bits = 0; // its last value
+  float power = 0;          // of a `pow`, whose base this is
   uint8_t streak = 0;
   uint32_t every = 1;
   std::unique_ptr<Rotation> parts;
@@ -67,6 +71,12 @@ struct WatchedUpdate {
   double last_lr = 0, most_lr = 0;
   float most_gradient = -INFINITY;    // log2, ever
   uint8_t absorbed = 0, floored = 0;  // steps in a row
+  uint8_t uncleared = 0;              // steps in a row along gradients that hold those of the step before
+  uint32_t rate_rises = 0;            // steps in a row with a higher rate than ever
+  Numbers loss;                       // log2, as it was at each step while the rate rose
+  Numbers turn;                       // cosine between the sampled gradients of one step and the next
+  std::vector<float> last_gradient;   // those samples
+  double best_loss = INFINITY, best_lr = 0;  // least median of eight, and the rate then
 };
 /// What samples of a result's values say; taken every few steps.
 struct WatchedValues {
@@ -115,6 +125,13 @@ struct Written {
   float noise = -INFINITY;  // log2 of the rounding noise that a cancelling subtraction left in it
   uint32_t noise_site = 0;  // that subtraction
   float floor = -INFINITY;  // log2 of an epsilon that was just added, or of a lower bound
+};
+/// A gradient that an optimiser's step has used, until it is written anew.
+struct UsedGradient {
+  const Storage* storage = nullptr;
+  uint32_t version = 0;
+  bool added_to = false;  // a later backward pass added to it
+  Tensor leaf;            // whose gradient it is
 };
 /// One call as the ring keeps it: what the kernel wrote into its slot.
 struct WatchedRow {
@@ -219,6 +236,7 @@ struct MonitorState {
   // what the rules look at
   static constexpr size_t kWritten = 1024;
   std::vector<Written> written;              // direct-mapped by storage
+  std::vector<UsedGradient> used_gradients;  // likewise; empty before the first step of an optimiser
   uint32_t last_site = 0;                    // of the previous call
   std::vector<uint32_t> touched;             // results seen in this step, in order: site << 2 | output
   std::vector<uint32_t> touched_arguments;   // sites
@@ -272,6 +290,12 @@ struct MonitorState {
   void fold_touched() {
     for (const uint32_t t : touched) fold(sites[t >> 2].results[t & 3]);
   }
+  /// Notes that a backward pass adds to a gradient which a step has used.
+  void note_sum_of_gradients(const Call& c);
+  /// The op whose growth that of `site` is: the first along its inputs that grows as fast.
+  uint32_t producer(uint32_t site, double slope) const;
+  /// Looks in what the step wrote so far for a value that is suddenly larger by many bits; it is to blame for what follows.
+  bool find_jump();
   /// An update uses the gradients of this step.
   void note_update();
   /// Whether an op of the optimiser phase is an optimiser's step.
@@ -341,7 +365,9 @@ struct MonitorState {
   float noise_of(const Call& c, const Tensor& out, uint32_t site, uint32_t& from) const;
   // detectors_range.cpp: at the end of a step
   void judge_step();
-  void judge_jump(uint32_t site, uint8_t output, const WatchedResult& r);
+  void judge_jump(uint32_t site, uint8_t output, const WatchedResult& r, bool running = false);
+  void look_at_targets(const Tensor& t, const WatchedSite& s, uint32_t at);
+  void judge_number(uint32_t site, WatchedArgument& a);
   void judge_skips();
   void judge_saturation(uint32_t site, WatchedArgument& a, double high);
   void judge_attention(uint32_t site, WatchedArgument& a, double entropy);
@@ -356,6 +382,8 @@ struct MonitorState {
   void judge_absorbed(uint32_t at, WatchedUpdate& u, double share, double lr, DType t);
   void judge_adam(uint32_t at, WatchedUpdate& u, double rms, double floored, double eps, double norm);
   void judge_gradient(uint32_t at, WatchedUpdate& u);
+  void judge_uncleared(const Call& c, uint32_t at, WatchedUpdate& u);
+  void judge_rate(uint32_t at, WatchedUpdate& u, double lr);
   void judge_range(uint32_t site, uint8_t output, WatchedResult& r);
   void judge_growth(uint32_t site, uint8_t output, WatchedResult& r);
   void judge_argument(uint32_t site, WatchedArgument& a);
@@ -364,7 +392,8 @@ struct MonitorState {
   void examine(const Call& c, const Tensors& out, int i, uint32_t site, uint8_t output, const StatSlot& slot,
                const TaintedStorages::Kind* overwritten);
   void add_found(const Call& c, uint32_t site, uint8_t output, const char* kind, bool info, double value, int64_t elements,
-                 std::string text);
+                 const Suggestion& better, std::string text);
+  void suggest_data(const Tensor& t, const char* role, double high, Suggestion& data) const;
 };
 
 /// The value of a bit pattern without its sign.

@@ -188,7 +188,17 @@ void MonitorState::judge_shadow(const Call& c, uint32_t at, const Drift& d) {
   if (!(d.ulps > options.max_ulp_drift)) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.lost_ulps = d.ulps, about.value = d.got;
-  if (d.dtype != DType::f64 && d.squares > std::exp2(128))
+  // What has outgrown the squares of f32 was made before the norm.
+  const uint32_t from = sites[at].from[0];
+  const bool outgrown = d.dtype != DType::f64 && d.squares > std::exp2(128);
+  if (outgrown && c.scope.phase == Phase::forward && from < sites.size() && sites[from].op->in.size()) {
+    about.value = d.most, about.suggestion = suggestion(from, 0);
+    about.text = std::string(sites[from].op->name) + " reaches " + number(d.most) + ": the squares that " + c.op.name +
+                 " adds up in f32 overflow, and what it gives is " + number(d.got) + " instead of " + number(d.exact);
+    warn(Detector::headroom, from, 0, "range", std::move(about));
+    return;
+  }
+  if (outgrown)
     about.suggestion = {"stable_op", 0,
                         "bound what comes into this norm: it adds up squares in f32, which overflow from magnitudes of " +
                             number(std::sqrt(std::exp2(128) / d.squares) * d.most) + " on, and what it multiplies by is then 0"};

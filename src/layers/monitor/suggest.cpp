@@ -32,6 +32,9 @@ Suggestion suggest_loss_scale(DType t, float high) {
 
 Suggestion suggest_for_cancellation(const OpDef& user) {
   const std::string_view name = user.name;
+  if (name == "pow")
+    return {"stable_op", 0,
+            "an epsilon added to the base, or expm1 and log1p where 1 is subtracted: near 0 only rounding is left of the difference"};
   if (name == "rsqrt" || name == "sqrt" || name == "div" || name == "reciprocal")
     return {"stable_op", 0, "var: take the mean off first and square the rest, in two passes (layer_norm does)"};
   return {"stable_op", 0, "bce_with_logits: work on logits; log_sigmoid(-x) is log(1 - sigmoid(x)) without cancellation"};
@@ -44,6 +47,11 @@ Suggestion suggest_for(const OpDef& op, DType t, Phase phase, const Circumstance
     return {"stable_op", 0, "softplus, logsumexp or softmax instead of exp written out: they take the largest argument off first"};
   if (name == "log" || name == "log2") return {"stable_op", 0, "log_softmax, or log_safe: the argument was 0"};
   if (name == "softmax" || name == "log_softmax") return {"stable_op", 0, "softmax_safe: a row in which everything is masked gives zeros"};
+  if (name == "var" || name == "stddev")
+    return {"data", 0,
+            "leave out a batch of so few values, or a norm that needs no batch: one value has no deviation, as count less correction is 0"};
+  if (name == "pow")
+    return {"stable_op", 0, "pow_safe, or an epsilon added to the base: a power below 1 has no slope at 0, one below 0 no value"};
   if (name == "prod") return {"stable_op", 0, "a sum of logarithms instead of a product"};
   if (name == "sqrt" || name == "rsqrt" || name == "norm") return {"stable_op", 0, "sqrt_safe or norm_safe: their gradient at 0 is 0"};
   if (name == "div" || name == "reciprocal")

@@ -115,6 +115,26 @@ void MonitorState::look_at_units(const Tensor& out, uint32_t at, WatchedValues& 
   warn(Detector::underflow, at, 0, "dead units", std::move(about));
 }
 
+/// Targets of a cross entropy that are no probabilities: a loss without a lower end. Looked at in the first steps, then now and then.
+void MonitorState::look_at_targets(const Tensor& t, const WatchedSite& s, uint32_t at) {
+  if (s.results[0].calls >= 4 && (uint64_t(step) + at) % 64) return;
+  const TensorImpl& x = impl(t);
+  const int64_t n = x.spec.shape.numel(), stride = std::max<int64_t>(1, n / 4096);
+  if (x.device.type != DeviceType::cpu || !is_contiguous(x.spec.shape, x.strides)) return;
+  double least = 0, most = 1;
+  for (int64_t i = 0; i < n; i += stride) {
+    const double v = read_double(x.data + i * int64_t(size_of(x.spec.dtype)), x.spec.dtype);
+    least = std::min(least, v), most = std::max(most, v);
+  }
+  if (least >= -0.01 && most <= 1.01) return;  // 16-bit floats round
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.value = most > 1.01 ? most : least;
+  about.suggestion = {"data", 0, "targets between 0 and 1: count classes from 0, scale or shift labels"};
+  about.text = std::string("'") + s.op->in[s.argument->input].name + "' of " + s.op->name + " holds " + number(about.value) +
+               ", which is no probability: such a target rewards any logit, however large, and the loss has no lower end";
+  warn(Detector::bad_input, at, 0, "targets", std::move(about));
+}
+
 /// Gradients of f16 that turn into zeros, while the largest comes down to the end of the format.
 void MonitorState::look_at_zeros(const Tensor& out, uint32_t at, WatchedValues& v) {
   const WatchedResult& r = sites[at].results[0];

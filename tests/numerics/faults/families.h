@@ -18,5 +18,6 @@ void everyday_faults(std::vector<Fault>& all);
 void everyday_loss_faults(std::vector<Fault>& all);
 
 void healthy_networks(std::vector<Healthy>& list);
+void healthy_more(std::vector<Healthy>& list);
 
 }  // namespace keel::faults

@@ -122,6 +122,7 @@ const std::vector<Healthy>& healthy_runs() {
                               {"sparse embeddings", sparse_words},
                               {"masks with -inf, guarded logarithms", sound_masks}};
     healthy_networks(v);
+    healthy_more(v);
     return v;
   }();
   return list;

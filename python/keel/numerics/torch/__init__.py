@@ -44,6 +44,7 @@ from ._functions import (
     ulp_prev as ulp_prev,
     ulp_within as ulp_within,
 )
+from ._lint import lint as lint
 from ._monitor import Finding as Finding
 from ._monitor import InstabilityError as InstabilityError
 from ._monitor import Monitor as Monitor
@@ -52,4 +53,4 @@ from ._rows import norm_safe as norm_safe
 from ._rows import normalize_safe as normalize_safe
 from ._rows import softmax_safe as softmax_safe
 
-__all__ = ["Finding", "InstabilityError", "Monitor", "monitor", *EXPORTS]
+__all__ = ["Finding", "InstabilityError", "Monitor", "lint", "monitor", *EXPORTS]
