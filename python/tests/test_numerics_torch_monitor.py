@@ -336,3 +336,47 @@ def test_large_tensors_in_turn():
                 model(x)
                 m.step()
         assert m.findings and m.findings[0].step < last and m.findings[0].op == "before 0"
+
+
+class Scaled(nn.Module):
+    """Casts to 8 bits with a scale from the past or from now."""
+
+    def __init__(self, current):
+        super().__init__()
+        self.current, self.known = current, 1.0
+
+    def forward(self, x):
+        largest = float(x.detach().abs().max())
+        scale = 448 / (largest if self.current else self.known)
+        self.known = largest
+        return (x * scale).clamp(-448, 448).to(torch.float8_e4m3fn)
+
+
+@pytest.mark.parametrize("current", [False, True])
+def test_a_stale_scale_of_8_bits(current):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cast, self.down = Scaled(current), nn.Linear(4, 1)
+
+        def forward(self, x):
+            return self.down(self.cast(x).float())
+
+    torch.manual_seed(0)
+    m = train(Net(), 20, fault=lambda step, x: torch.randn(256, 4) * 1.3**step, lr=0.0)
+    named = [f for f in m.findings if f.detector == "fp8_scale"]
+    assert [f.path for f in named] == ([] if current else ["cast"])
+    assert current or "margin" in named[0].suggestion
+
+
+@pytest.mark.parametrize("over", [1.0, 1.3])
+def test_what_the_program_tells_of_a_cast(over):
+    model = model_of()
+    with kt.monitor(model, read_every=1, cost=None) as m:
+        for _ in range(4):
+            model(torch.randn(8, 4))
+            m.cast("input", torch.full((4,), 448 * over), torch.float8_e4m3fn)
+            m.step()
+        with pytest.raises(TypeError, match="float8"):
+            m.cast("input", torch.ones(4), torch.float16)
+    assert [(f.detector, f.path, f.step) for f in m.findings] == ([("fp8_scale", "input", 1)] if over > 1 else [])

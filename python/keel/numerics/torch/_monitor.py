@@ -22,6 +22,7 @@ _HISTORY = 128
 _LEVELS = ((1, 1), (4, 1), (16, 1), (16, 2), (16, 4), (16, 8), (16, 16))
 _LARGE = 1 << 15  # elements
 _clock = time.perf_counter
+_EIGHT = tuple(getattr(torch, name) for name in ("float8_e4m3fn", "float8_e5m2") if hasattr(torch, name))
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, *((nn.RMSNorm,) if hasattr(nn, "RMSNorm") else ()))
 
 
@@ -187,6 +188,16 @@ class Monitor:
             self._step_rows.append(row)
             self._step_values.append(value.detach().float().reshape(1))
 
+    def cast(self, name: str, x: Tensor, dtype: torch.dtype) -> None:
+        """Tells what is about to be cast to a format of 8 bits, scaled: `fp8_scale` looks at what the cast would cut off. Where such a
+        tensor passes between modules the monitor sees it by itself."""
+        f = FORMATS.get(name_of(dtype))
+        if f is None or dtype.itemsize != 1:
+            raise TypeError(f"cast tells of a float8 dtype, got {dtype}")
+        if self._looking and x.numel():
+            with torch.no_grad():
+                self._add(self._row(name, "cast", "forward", "over", dtype), (x.detach().abs().max().float() / f.max).reshape(1))
+
     def report(self) -> str:
         """All findings, one a line."""
         return "\n".join(str(f) + (f" ({f.count} times)" if f.count > 1 else "") for f in self.findings) or "no findings"
@@ -256,6 +267,12 @@ class Monitor:
                 return
             start = _clock()
             given, parents = _tensors(args), []
+            for x in _narrow(output):
+                # The largest number of a format, and above it what a cast made of still larger ones. A sound scale has few there, if any.
+                with torch.no_grad():
+                    cut = (x.detach().view(torch.uint8) & 0x7F) >= (0x7E if x.dtype is torch.float8_e4m3fn else 0x7B)
+                    share = (cut.sum() - 4).clamp(min=0) / cut.numel()
+                    self._add(self._row(path, op, "forward", "saturated", x.dtype), share.float().reshape(1))
             for x in given:
                 known = self._known.get(id(x))
                 if known is not None and known[0]() is x:
@@ -464,6 +481,8 @@ class Monitor:
                     self._judge_denominator(step, row, v, mean[-1][1] if mean else v)
                 elif row.role == "entropy":
                     self._judge_entropy(step, row)
+                elif row.role in ("saturated", "over"):
+                    self._judge_fp8(step, row)
                 elif row.role in ("in", "out", "grad") and not bad:
                     self._judge_jump(step, row, v)
                     self._judge_headroom(step, row, v)
@@ -630,6 +649,17 @@ class Monitor:
             hint = "normalised queries and keys, or a smaller learning rate"
             self._find(Finding("warning", "attention_entropy", step, row.path, row.op, "forward", text, hint))
 
+    def _judge_fp8(self, step: int, row: _Row) -> None:
+        """D11: a scale from the past: two readings in a row that a cast to 8 bits cuts off."""
+        last = [x for _, x in list(row.history)[-2:]]
+        if len(last) < 2 or min(last) <= (1.05 if row.role == "over" else 1e-3):
+            return
+        bits = math.ceil(math.log2(last[-1])) + 1 if row.role == "over" else 1
+        what = f"is {last[-1]:.3g} times" if row.role == "over" else f"holds in {100 * last[-1]:.2g} % of its values"
+        text = f"what is cast to {name_of(row.dtype)} {what} the largest number of the format, two readings in a row"
+        hint = f"scale by this step's largest value, or leave a margin of {bits} bits"
+        self._find(Finding("warning", "fp8_scale", step, row.path, row.op, "forward", text, hint))
+
     # Before the first step (D14).
     def _lint_norm(self, path: str, module: nn.Module) -> None:
         eps = getattr(module, "eps", None)
@@ -673,6 +703,13 @@ def _tensors(x: Any) -> list[Tensor]:
     return [t for y in x.values() for t in _tensors(y)] if isinstance(x, dict) else []
 
 
+def _narrow(x: Any) -> list[Tensor]:
+    """What of a module's results is in a format of 8 bits."""
+    if isinstance(x, Tensor):
+        return [x] if x.dtype in _EIGHT and x.numel() else []
+    return [t for y in x for t in _narrow(y)] if type(x) in (tuple, list) else []
+
+
 def _variance(x: Tensor) -> Tensor:
     """Of rows; much faster than torch.var."""
     return (x - x.mean(-1, keepdim=True)).square().mean(-1)
@@ -707,7 +744,8 @@ def monitor(
     first NaN or infinity, or between which modules the program did), `headroom` (will overflow its dtype, with steps left), `jump`,
     `underflow` (float16 gradients), `denominator` (variances of norm layers), `growth` (of gradients and loss) and `gradient_norm`, `adam`
     (gradients that the second moment does not know), `attention_entropy` (of nn.Softmax), `absorption` (updates too small for 16-bit
-    weights), `loss_scale` (it falls four times without a step between); before the first step `epsilon` (one that its dtype does not have)
+    weights), `loss_scale` (it falls four times without a step between), `fp8_scale` (values of modules' float8 results, or of what
+    `Monitor.cast` tells of, that the cast cuts off); before the first step `epsilon` (one that its dtype does not have)
     and `uninitialised` (parameters). With `optimizer` each of its steps ends one here, else call `step()`.
 
     The loss is seen where `model`, or a loss module in it, returns it (one number, or `loss` of a dict or an output); elsewhere
