@@ -369,7 +369,7 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
           break;
       const WatchedSite& from = sites[maker];
       if (bad_site == ~uint32_t(0)) bad_site = maker, bad_output = output_of;
-      return add_found(c, maker, output_of, nans ? kNan : kInf, false, nans ? double(NAN) : double(INFINITY), nans ? nans : infs,
+      return add_found(c, maker, output_of, nans ? kNan : kInf, false, nans ? double(NAN) : double(INFINITY), nans ? nans : infs, {},
                        std::string(from.op->name) + " gave " + (nans ? "NaN" : "infinities") +
                            " in a part of its result that was not looked at; " + c.op.name +
                            ", which makes none of finite numbers, passed on " + std::to_string(nans ? nans : infs) + inputs);

@@ -1,4 +1,4 @@
-"""What is wrong with a program, read off one run of it: each call of PyTorch is judged by its numbers and by the calls that made its inputs."""
+"""What is wrong with a program, read off one run of it: each call is judged by its numbers and by the calls that made its inputs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,34 @@ from .._formats import FORMATS, name_of, rounded
 from ._monitor import Finding
 
 _ALIASES = {
-    "__truediv__": "div", "true_divide": "div", "divide": "div", "__rtruediv__": "rdiv", "__rdiv__": "rdiv", "__mul__": "mul", "__rmul__": "mul",
-    "multiply": "mul", "__add__": "add", "__radd__": "add", "__sub__": "sub", "subtract": "sub", "__rsub__": "rsub", "__pow__": "pow",
-    "amax": "max", "amin": "min", "absolute": "abs", "vector_norm": "norm", "linalg_vector_norm": "norm", "linalg_norm": "norm",
-    "clamp_min": "clamp", "conv1d": "conv2d", "conv3d": "conv2d", "bmm": "matmul", "mm": "matmul", "__matmul__": "matmul", "addmm": "matmul",
-}  # fmt: skip
+    "__truediv__": "div",
+    "true_divide": "div",
+    "divide": "div",
+    "__rtruediv__": "rdiv",
+    "__rdiv__": "rdiv",
+    "__mul__": "mul",
+    "__rmul__": "mul",
+    "multiply": "mul",
+    "__add__": "add",
+    "__radd__": "add",
+    "__sub__": "sub",
+    "subtract": "sub",
+    "__rsub__": "rsub",
+    "__pow__": "pow",
+    "amax": "max",
+    "amin": "min",
+    "absolute": "abs",
+    "vector_norm": "norm",
+    "linalg_vector_norm": "norm",
+    "linalg_norm": "norm",
+    "clamp_min": "clamp",
+    "conv1d": "conv2d",
+    "conv3d": "conv2d",
+    "bmm": "matmul",
+    "mm": "matmul",
+    "__matmul__": "matmul",
+    "addmm": "matmul",
+}
 _LOOKED_THROUGH = frozenset(
     "to float half double bfloat16 type type_as view reshape flatten unflatten unsqueeze squeeze transpose permute t mT expand expand_as "
     "broadcast_to contiguous __getitem__ narrow select chunk split detach clone movedim swapaxes diagonal diag".split()
@@ -127,7 +150,8 @@ class _Recorder(TorchFunctionMode):
                     self.made[id(y)] = source
                     self.kept.append(y)
             return out
-        first = out if isinstance(out, Tensor) else next((y for y in out if isinstance(y, Tensor)), None) if isinstance(out, tuple) else None
+        results = out if isinstance(out, tuple) else (out,)
+        first = next((y for y in results if isinstance(y, Tensor)), None)
         if first is None or not first.is_floating_point():
             return out
         inputs = [self._maker(x) for x in given]
@@ -150,13 +174,15 @@ class _Recorder(TorchFunctionMode):
             for v in (float(x) for x in given if isinstance(x, (int, float)) and not isinstance(x, bool)):
                 if v and math.isfinite(v) and rounded(v, fmt) == 0:
                     eps = 10.0 ** math.ceil(math.log10(fmt.max ** (-2 / 3)))
-                    self.say("warning", "epsilon", c, f"the number {v:g} given to {c.name} is 0 in {name_of(c.dtype)}", f"{eps:g}, or float32")
+                    text = f"the number {v:g} given to {c.name} is 0 in {name_of(c.dtype)}"
+                    self.say("warning", "epsilon", c, text, f"{eps:g}, or float32")
                 elif v and math.isfinite(v) and not math.isfinite(rounded(v, fmt)) and c.name != "clamp":
                     self.say("warning", "number beyond the dtype", c, f"the number {v:g} is infinite in {name_of(c.dtype)}", "float32")
         a, b = _input(c), _input(c, 1)
         if c.name in ("log", "log2", "log10"):
             if _is(a, "softmax"):
-                self.say("warning", "log of softmax", c, "a probability that rounds to 0 has the logarithm -inf", "log_softmax or cross_entropy")
+                text = "a probability that rounds to 0 has the logarithm -inf"
+                self.say("warning", "log of softmax", c, text, "log_softmax or cross_entropy")
             if _is(a, "sigmoid"):
                 self.say("note", "log of sigmoid", c, "a probability that rounds to 0 has the logarithm -inf", "logsigmoid")
             if _is(a, "sub") and _is(_input(a, 1), "sigmoid"):
