@@ -14,9 +14,10 @@ struct FusedSource {
   Strides strides;
 };
 /// As one call of the op, on operands of the dtypes that the call would see; rounded to the dtype of its result. An op on rows computes
-/// along the last axis, of operands that all have the program's shape.
+/// along the last axis, of operands that all have the program's shape. A gradient of a norm is followed by one addition, of a tensor that
+/// lies as its result does; all of its operands are dense.
 struct FusedOp {
-  static constexpr int kMostInputs = 4;
+  static constexpr int kMostInputs = 5;
   const char* op = "";
   const void* params = nullptr;
   DType dtype = DType::none;  // of the result
@@ -27,7 +28,7 @@ struct FusedOp {
 struct FusedResult {
   FusedSlot slot = 0;
   Strides strides;
-  int32_t part = 0;  // above 0: a further result of the slot's op, one element a row; extents as the program's, the last one 1
+  int32_t part = 0;  // above 0: a further result of the slot's op, of an extent of its own; dense where it is not one element a row
 };
 struct FusedProgram {
   Shape shape;  // of everything that the ops compute

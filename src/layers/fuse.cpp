@@ -11,7 +11,8 @@
 
 namespace keel {
 
-extern OpDef op_assign, op_copy, op_softmax, op_softmax_backward, op_log_softmax, op_log_softmax_backward, op_layer_norm, op_rms_norm;
+extern OpDef op_assign, op_copy, op_softmax, op_softmax_backward, op_log_softmax, op_log_softmax_backward, op_layer_norm, op_rms_norm,
+    op_add, op_layer_norm_backward, op_rms_norm_backward;
 
 namespace {
 
@@ -85,6 +86,27 @@ struct Finder {
       if (n.out[i] >= 0 && (value(n.out[i]).kind != Kind::result || value(n.out[i]).root != n.out[i])) return false;
     return true;
   }
+  /// A gradient of a norm, to which another gradient may be added while it is written: a chain of two.
+  static bool adds(const GraphNode& n) { return n.op == &op_layer_norm_backward || n.op == &op_rms_norm_backward; }
+  bool adds_fits(const GraphNode& n) const {
+    const auto& p = *reinterpret_cast<const NormBackwardParams*>(n.params.get());
+    const GraphValue &dx = value(n.out[0]), &g = value(n.in[0]), &x = value(n.in[1]);
+    if (p.axes != 1 || !p.need_x || dx.spec.shape.rank() == 0 || !(g.spec == dx.spec) || !(x.spec == dx.spec)) return false;
+    for (const int v : n.in)
+      if (v >= 0 && (number(v) || value(v).offset || !is_contiguous(value(v).spec.shape, value(v).strides))) return false;
+    for (const int v : n.out)
+      if (v >= 0 && (value(v).kind != Kind::result || value(v).root != v)) return false;
+    return is_contiguous(dx.spec.shape, dx.strides);
+  }
+  /// The addition that goes with it.
+  bool is_its_sum(const GraphNode& n, const GraphNode& norm) const {
+    if (n.op != &op_add || n.in.size() != 2) return false;
+    const int a = origin[size_t(n.in[0])], b = origin[size_t(n.in[1])], dx = norm.out[0];
+    const int other = a == dx ? b : a;
+    if ((a == dx) == (b == dx) || number(other) || owner[size_t(other)] >= 0) return false;
+    const GraphValue &y = value(n.out[0]), &d = value(dx), &o = value(other);
+    return y.spec == d.spec && o.spec == d.spec && y.strides == d.strides && o.strides == d.strides && o.offset == 0;
+  }
   /// Operands without absent ones at the end; -1: one in front of another is absent.
   static int operands(const GraphNode& n) {
     int64_t count = n.in.size();
@@ -112,7 +134,7 @@ struct Finder {
              shape.numel() && apart(x.spec.shape, x.strides);
     }
     if (n.op->random || n.op->view || n.writes.size() || !n.out.size() || n.out[0] < 0) return false;
-    if (n.op->elementwise ? n.out.size() != 1 || count != n.in.size() : !on_rows(n)) return false;
+    if (n.op->elementwise ? n.out.size() != 1 || count != n.in.size() : !(adds(n) ? adds_fits(n) : on_rows(n))) return false;
     const GraphValue& y = value(n.out[0]);
     if (y.kind != Kind::result || y.root != n.out[0]) return false;
     shape = y.spec.shape;
@@ -151,9 +173,12 @@ struct Finder {
     if (rows == DType::none && o.rows == DType::none) return true;
     return (rows == o.rows || rows == DType::none || o.rows == DType::none) && !assigns && !o.assigns && o.nodes.size() < kMostWithRows;
   }
+  const GraphNode& first_of(const Open& o) const { return g.nodes[size_t(o.nodes.front())]; }
   /// Whether chain `c` can hold the node: what it writes is touched at just one place, element by element.
   bool agrees(const GraphNode& n, const Open& o) const {
     const bool assigns = is_assign(n);
+    if (!o.nodes.empty() && adds(n)) return false;
+    if (!o.nodes.empty() && adds(first_of(o))) return o.nodes.size() == 1 && is_its_sum(n, first_of(o));
     if (!rows_agree(rows_of(n), assigns, o)) return false;
     for (const int id : n.in) {
       if (id < 0 || number(id)) continue;
@@ -264,8 +289,8 @@ struct Finder {
                       o.reads.size() + o.writes.size() + size_t(n.in.size()) <= kMostTouches && agrees(n, o);
       if (takes_it && home >= 0) {
         const Open& h = all[size_t(home)];
-        takes_it = h.nodes.size() + o.nodes.size() < kMostNodes && rows_agree(h.rows, h.assigns, o) &&
-                   (h.rows == DType::none || h.nodes.size() + o.nodes.size() < kMostWithRows) &&
+        takes_it = !adds(first_of(h)) && !adds(first_of(o)) && h.nodes.size() + o.nodes.size() < kMostNodes &&
+                   rows_agree(h.rows, h.assigns, o) && (h.rows == DType::none || h.nodes.size() + o.nodes.size() < kMostWithRows) &&
                    h.reads.size() + h.writes.size() + o.reads.size() + o.writes.size() + size_t(n.in.size()) <= kMostTouches;
       }
       if (!takes_it) {

@@ -169,6 +169,21 @@ TEST(Fuse, SoftmaxOfRowsBelongsToAChain) {
   EXPECT_EQ(k.text(), "[add softmax] assign");
 }
 
+/// The gradient of a residual branch through a norm: the other branch's is added as it is written.
+TEST(Fuse, AdditionAfterANormsGradient) {
+  const Tensor w = Tensor(a()).requires_grad_(), scale = Tensor(ones({3})).requires_grad_();
+  const Found f(
+      [&](const Tensors& in) {
+        const Tensor x = matmul(in[0], w), y = x + layer_norm(x, scale);
+        sum(square(y)).backward();
+      },
+      {full({2, 2}, 3.0)});
+  EXPECT_NE(f.text().find("[layer_norm_backward add]"), std::string::npos) << f.text();
+  for (const FuseChain& c : f.plan.chains) {
+    EXPECT_TRUE(std::strcmp(f.graph().nodes[size_t(c.nodes.front())].op->name, "layer_norm_backward") || c.nodes.size() == 2) << f.text();
+  }
+}
+
 TEST(Fuse, AliasesAndGradientsFollow) {
   const Tensor w = Tensor(a()).requires_grad_();
   const Found f(

@@ -36,6 +36,7 @@ const KernelEntry* kernel_of(const FusedOp& o, const DType* in, const Shape& sha
 
 struct Program {
   struct Op {
+    const char* name;
     const KernelEntry* kernel;
     std::vector<std::byte> params;
     DType dtype;
@@ -97,16 +98,32 @@ struct Program {
     std::map<std::pair<FusedSlot, int>, TensorView> parts;
     for (const Op& o : ops) {
       data.emplace_back(size_of(o.dtype) * n + 64);
+      char* const mine = data.back().data();
       std::vector<TensorView> in, out;
       for (const FusedSlot s : o.in) in.push_back(views[size_t(s)]);
-      if (o.outputs > 1)
-        for (size_t i = 1; i < in.size(); ++i) in[i].shape_ = &line, in[i].strides_ = &step;  // one row for all: the first is it
+      const std::string_view op = o.name;
+      const bool backward = op == "layer_norm_backward" || op == "rms_norm_backward";
+      const size_t by_row = op == "layer_norm_backward" ? 4 : op == "rms_norm_backward" ? 3 : 1;  // operands 2 ... are one element a row
+      for (size_t i = 1; i < in.size() && o.outputs > 1; ++i) {
+        if (i >= by_row) {
+          in[i].shape_ = &line, in[i].strides_ = &step;  // one row for all: the first is it
+        } else if (i >= 2) {
+          const size_t size = size_of(in[i].dtype);
+          data.emplace_back(size_t(row.numel()) * size + 64);
+          for (int64_t r = 0; r < row.numel(); ++r)
+            std::memcpy(data.back().data() + size_t(r) * size, static_cast<char*>(in[i].data) + size_t(r * shape[-1]) * size, size);
+          in[i] = {data.back().data(), in[i].dtype, &row, &row_dense, true};
+        }
+      }
       const auto slot = FusedSlot(views.size());
-      views.push_back({data.back().data(), o.dtype, &shape, &dense, true});
+      views.push_back({mine, o.dtype, &shape, &dense, true});
       out.push_back(views.back());
       for (int i = 1; i < o.outputs; ++i) {
-        data.emplace_back(size_t(row.numel()) * 8 + 64);
-        out.push_back({data.back().data(), accumulate_dtype(o.dtype), &row, &row_dense, true});
+        data.emplace_back(size_t(row.numel() + line.numel()) * 8 + 64);
+        if (backward)
+          out.push_back({data.back().data(), o.dtype, &line, &step, true});
+        else
+          out.push_back({data.back().data(), accumulate_dtype(o.dtype), &row, &row_dense, true});
         parts[{slot, i}] = out.back();
       }
       KernelArgs a;
@@ -121,7 +138,7 @@ struct Program {
       const TensorView& v = part ? parts.at({results[i].slot, part}) : views[size_t(results[i].slot)];
       const size_t size = size_of(v.dtype);
       const bool one = v.rank() == 0;
-      each_of(part ? row : shape, results[i].strides, [&](int64_t k, int64_t at) {
+      each_of(part ? v.shape() : shape, results[i].strides, [&](int64_t k, int64_t at) {
         std::memcpy(to[i] + at * int64_t(size), static_cast<const char*>(v.data) + (one ? 0 : size_t(k) * size), size);
       });
     }
@@ -146,7 +163,8 @@ const char* make(int, const FusedProgram& p, void** made) {
     DType in[FusedOp::kMostInputs] = {};
     for (int k = 0; k < o.n_in; ++k) in[k] = p.dtype_of(o.in[k]);
     const auto* params = static_cast<const std::byte*>(o.params);
-    mine->ops.push_back({kernel_of(o, in, p.shape),
+    mine->ops.push_back({registry().find(o.op)->name,
+                         kernel_of(o, in, p.shape),
                          {params, params + registry().find(o.op)->params.size},
                          o.dtype,
                          {o.in, o.in + o.n_in},
