@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "backend/cuda/fuse_cache.h"
+#include "backend/cuda/fuse_norm.h"
 #include "backend/cuda/nvrtc_library.h"
 #include "backend/cuda/runtime.h"
 
@@ -33,8 +34,9 @@ struct Kernels {
   cudaKernel_t packs = nullptr, single = nullptr;
 };
 struct Chain {
-  Kernels* kernels;
+  Kernels* kernels = nullptr;
   FuseSource source;
+  std::unique_ptr<NormSum> norm;  // instead of both
 };
 thread_local std::string text;
 
@@ -96,18 +98,23 @@ struct Workshop {
 };
 
 const char* takes(const FusedOp& o, const DType* in, const Shape& shape) {
+  const char* refusal;
+  if (begins_norm_sum(o, in, shape, &refusal)) return refusal;
   const Workshop& w = Workshop::workshop();
   return fuses(o, in, shape, w.same_compiler() || w.compiler.refusal);  // that there is none is said once, of the whole chain
 }
 
 const char* make(int device, const FusedProgram& p, void** made) {
+  const char* refusal = nullptr;
+  if (auto norm = p.n_ops ? norm_sum_of(p, &refusal) : nullptr) return *made = new Chain{nullptr, {}, std::move(norm)}, nullptr;
+  if (refusal) return refusal;
   Workshop& w = Workshop::workshop();
   if (w.compiler.refusal) return w.compiler.refusal;
   if (const cudaError_t e = ready(device)) return text_of(e, "setting up the device");
   const int arch = arch_of(device);
   if (arch < 80) return "kernels of chains need compute capability 8.0";
   if (p.n_sources + p.n_results > kMostOperands) return "the chain has too many operands";
-  auto chain = std::make_unique<Chain>(Chain{nullptr, fuse_source(p)});
+  auto chain = std::make_unique<Chain>(Chain{nullptr, fuse_source(p), nullptr});
   if (chain->source.words.size() > 500) return "the chain has too many operands";
   if ((chain->source.threads_of_single + chain->source.block - 1) / chain->source.block > INT32_MAX)
     return "the chain has too many elements";
@@ -133,6 +140,7 @@ const char* make(int device, const FusedProgram& p, void** made) {
 }
 
 const char* chain_ready(int device, void* made, bool* is) {
+  if (static_cast<Chain*>(made)->norm) return *is = true, nullptr;
   Kernels& k = *static_cast<Chain*>(made)->kernels;
   *is = false;
   if (!k.compiled.load(std::memory_order_acquire)) return nullptr;
@@ -158,6 +166,7 @@ const char* chain_ready(int device, void* made, bool* is) {
 
 const char* run(int device, void* made, const void* const* sources, void* const* results) {
   Chain& c = *static_cast<Chain*>(made);
+  if (c.norm) return c.norm->run(device, sources, results);
   if (const cudaError_t e = ready(device)) return text_of(e, "setting up the device");
   bool packs = c.kernels->packs != nullptr;
   for (const FuseSource::Pointer& p : c.source.pointers) {

@@ -3,6 +3,7 @@
 #include "keel/ops/norm.h"
 
 #include "backend/cuda/math.cuh"
+#include "backend/cuda/norm_sum.h"
 #include "backend/cuda/rows.cuh"
 
 using namespace keel;
@@ -99,12 +100,12 @@ __global__ void __launch_bounds__(kThreads) sum_parts(int64_t n, int64_t parts, 
   if (bias) bias[i] = narrow<T>(b);
 }
 
-/// Both gradients in one reading, for rows that a warp holds in P packs a thread: a block takes `share` rows, a warp every eighth of them,
+/// Both gradients in one reading, or, where it `adds`, the sum of that by x and of `more` in its place; for rows that a warp holds in P packs a thread: a block takes `share` rows, a warp every eighth of them,
 /// and adds up its columns in registers; the warps' sums are added in order.
-template <bool centered, class T, int P>
+template <bool centered, class T, int P, bool adds>
 __global__ void __launch_bounds__(kThreads, 2)
     rows_and_columns(int64_t rows, int64_t n, int64_t share, const T* g, const T* x, const Compute<T>* mean, const Compute<T>* rstd,
-                     const T* weight, T* dx, Compute<T>* dw, Compute<T>* db) {
+                     const T* weight, const T* more, T* dx, Compute<T>* dw, Compute<T>* db) {
   using C = Compute<T>;
   constexpr int V = 16 / int(sizeof(T));
   using Vector = Pack<T, V>;
@@ -147,6 +148,11 @@ __global__ void __launch_bounds__(kThreads, 2)
       for (int j = 0; j < V; ++j) {
         const C a = widen(vg[k].v[j]), z = (widen(vx[k].v[j]) - m) * scale, gw = weight ? a * widen(w[k].v[j]) : a;
         out.v[j] = narrow<T>(scale * ((gw - sum) - z * product));
+      }
+      if constexpr (adds) {
+        const Vector other = *reinterpret_cast<const Vector*>(more + r * n + i);
+#pragma unroll
+        for (int j = 0; j < V; ++j) out.v[j] = narrow<T>(widen(out.v[j]) + widen(other.v[j]));
       }
       *reinterpret_cast<Vector*>(dx + r * n + i) = out;
     }
@@ -191,9 +197,9 @@ T* pointer(const TensorView* v, int n, int i) {
   return i < n && v[i].present() ? v[i].ptr<T>() : nullptr;
 }
 
-/// All gradients by rows_and_columns; false where it does not take them.
-template <bool centered, class T>
-bool run_together(const KernelArgs& a, const RowsAndColumns& v, KernelStatus& s) {
+/// All gradients by rows_and_columns; false where it does not take them. `more` is added to that by x where it `adds`.
+template <bool centered, class T, bool adds = false>
+bool run_together(const KernelArgs& a, const RowsAndColumns& v, KernelStatus& s, const T* more = nullptr) {
   using C = Compute<T>;
   constexpr int kRstd = centered ? 3 : 2;
   const auto& p = a.get<NormBackwardParams>();
@@ -206,9 +212,9 @@ bool run_together(const KernelArgs& a, const RowsAndColumns& v, KernelStatus& s)
   const C *mean = centered ? a.in[2].ptr<C>() : nullptr, *rstd = a.in[kRstd].ptr<C>();
   C *dw = static_cast<C*>(a.workspace), *db = dw + v.blocks() * v.n;
   const auto go = [&]<int P>(std::integral_constant<int, P>) {
-    rows_and_columns<centered, T, P><<<unsigned(v.blocks()), kThreads, 0, stream(a)>>>(
+    rows_and_columns<centered, T, P, adds><<<unsigned(v.blocks()), kThreads, 0, stream(a)>>>(
         v.rows, v.n, v.block_share(), static_cast<const T*>(a.in[0].ptr<T>()), static_cast<const T*>(a.in[1].ptr<T>()), mean, rstd, weight,
-        dx, dweight ? dw : nullptr, dbias ? db : nullptr);
+        more, dx, dweight ? dw : nullptr, dbias ? db : nullptr);
   };
   packs == 1   ? go(std::integral_constant<int, 1>())
   : packs == 2 ? go(std::integral_constant<int, 2>())
@@ -218,6 +224,9 @@ bool run_together(const KernelArgs& a, const RowsAndColumns& v, KernelStatus& s)
   s = launched();
   return true;
 }
+
+/// The workspace of both ways, in bytes.
+size_t room_for(const RowsAndColumns& v) { return size_t(2 * std::max(v.parts(), v.blocks()) * v.n) * 8; }
 
 template <bool centered>
 void define(KernelDef& k) {
@@ -250,8 +259,7 @@ void define_backward(KernelDef& k) {
         return in[kRstd].dtype == c && in[2].dtype == c ? nullptr : "statistics of another dtype";
       })
       .workspace([](const KernelArgs& a) -> size_t {
-        const RowsAndColumns v(a.in[1], a.get<NormBackwardParams>().axes);
-        return size_t(2 * std::max(v.parts(), v.blocks()) * v.n) * 8;
+        return room_for(RowsAndColumns(a.in[1], a.get<NormBackwardParams>().axes));
       })
       .stats()
       .run([](const KernelArgs& a) {
@@ -283,6 +291,25 @@ void define_backward(KernelDef& k) {
 }
 
 }  // namespace
+
+bool keel::cuda::adds_to_norm_gradient(DType t, const Shape& shape, const NormBackwardParams& p, bool weighed) {
+  const TensorView x{nullptr, t, &shape, nullptr};
+  return weighed && p.axes == 1 && p.need_x && (p.need_weight || p.need_bias) && contains(kinds::floating, t) && t != f64 &&
+         RowsAndColumns(x, 1).packs(16 / int(size_of(t)));
+}
+size_t keel::cuda::norm_gradient_room(const KernelArgs& a) { return room_for(RowsAndColumns(a.in[1], 1)); }
+KernelStatus keel::cuda::norm_gradient_and_sum(const KernelArgs& a, bool centered, const void* more) {
+  KernelStatus s = KernelStatus::device("operands of a chain are not aligned to 16 bytes");
+  if (reinterpret_cast<uintptr_t>(more) % 16) return s;
+  const RowsAndColumns v(a.in[1], 1);
+  use(a.device);
+  TypeList<float, half, bfloat>::call(a.in[0].dtype, [&](auto t) {
+    using T = decltype(t);
+    const auto* other = static_cast<const T*>(more);
+    centered ? run_together<true, T, true>(a, v, s, other) : run_together<false, T, true>(a, v, s, other);
+  });
+  return s;
+}
 
 KEEL_CUDA_KERNEL(layer_norm) { define<true>(k); }
 KEEL_CUDA_KERNEL(rms_norm) { define<false>(k); }
