@@ -100,9 +100,9 @@ __global__ void __launch_bounds__(kThreads) sum_parts(int64_t n, int64_t parts, 
   if (bias) bias[i] = narrow<T>(b);
 }
 
-/// Both gradients in one reading, or, where it `adds`, the sum of that by x and of `more` in its place; for rows that a warp holds in P packs
-/// a thread: a block takes `share` rows, a warp every eighth of them, and adds up its columns in registers; the warps' sums are added in
-/// order.
+/// Both gradients in one reading, or, where it `adds`, the sum of that by x and of `more` in its place; for rows that a warp holds in P
+/// packs a thread: a block takes `share` rows, a warp every eighth of them, and adds up its columns in registers; the warps' sums are added
+/// in order.
 template <bool centered, class T, int P, bool adds>
 __global__ void __launch_bounds__(kThreads, 2)
     rows_and_columns(int64_t rows, int64_t n, int64_t share, const T* g, const T* x, const Compute<T>* mean, const Compute<T>* rstd,
