@@ -59,8 +59,9 @@ int main(int argc, char** argv) {
   const int64_t maps = 128 * 128 * 56 * 56;
   const Tensor image16 = x[{slice(0, maps)}].reshape({128, 128, 56, 56}).to(bf16).channels_last(), gain16 = ones({128}).to(d).to(bf16),
                shift16 = zeros({128}).to(d).to(bf16);
-  const Tensor token = x[{slice(0, 32768 * 768)}].reshape({32768, 768}).to(bf16), up = x[{slice(0, 3072 * 768)}].reshape({3072, 768}).to(bf16),
-               up_bias = x[{slice(0, 3072)}].to(bf16), down = x[{slice(0, 3072 * 768)}].reshape({768, 3072}).to(bf16),
+  const Tensor token = x[{slice(0, 32768 * 768)}].reshape({32768, 768}).to(bf16),
+               up = x[{slice(0, 3072 * 768)}].reshape({3072, 768}).to(bf16), up_bias = x[{slice(0, 3072)}].to(bf16),
+               down = x[{slice(0, 3072 * 768)}].reshape({768, 3072}).to(bf16),
                down_bias = x[{slice(0, 768)}].to(bf16);
   const double b = 4.0 * n;
   const Tensor weight = x[{slice(0, 50304 * 768)}].reshape({50304, 768}), ids = randint(0, 50304, {16384}).to(d),
@@ -104,9 +105,11 @@ int main(int argc, char** argv) {
       {"max_pool2d f32 [128,64,32,32]", "GB/s", 1.25 * image_bytes, [&] { return max_pool2d(image); }},
       {"batch_norm f32 [128,64,32,32]", "GB/s", 3 * image_bytes, [&] { return batch_norm(image, gain, shift).y; }},
       {"batch_norm_relu bf16 [128,128,56,56]", "GB/s", 6.0 * maps, [&] { return batch_norm_relu(image16, gain16, shift16).y; }},
-      {"batch_norm_relu bf16 [128,128,56,56] and a sum", "GB/s", 8.0 * maps, [&] { return batch_norm_relu(image16, gain16, shift16, image16).y; }},
+      {"batch_norm_relu bf16 [128,128,56,56] and a sum", "GB/s", 8.0 * maps,
+       [&] { return batch_norm_relu(image16, gain16, shift16, image16).y; }},
       {"linear_gelu bf16 [32768,768]", "TFLOP/s", 2.0 * 32768 * 768 * 3072, [&] { return linear_gelu(token, up, up_bias); }},
-      {"linear, gelu bf16 [32768,768]", "TFLOP/s", 2.0 * 32768 * 768 * 3072, [&] { return gelu(linear(token, up, up_bias), {.approximate = Gelu::tanh}); }},
+      {"linear, gelu bf16 [32768,768]", "TFLOP/s", 2.0 * 32768 * 768 * 3072,
+       [&] { return gelu(linear(token, up, up_bias), {.approximate = Gelu::tanh}); }},
       {"conv2d 3x3 f32 [128,64,32,32]", "TFLOP/s", 2.0 * 128 * 64 * 64 * 9 * 32 * 32, [&] { return conv2d(image, window, {.padding = 1}); }},
       {"attention causal f32 [4,16,1024,64]", "TFLOP/s", 2.0 * 4 * 16 * 1024 * 1024 * 64, [&] { return attention(heads, heads, heads, {.causal = true}); }},
       {"attention causal bf16 [4,16,1024,64]", "TFLOP/s", 2.0 * 4 * 16 * 1024 * 1024 * 64, [&] { return attention(heads16, heads16, heads16, {.causal = true}); }},
@@ -152,10 +155,12 @@ int main(int argc, char** argv) {
       return std::pair(f(in), in);
     };
     const auto norm = kept([](const Tensors& t) { return batch_norm_relu(t[0], t[1], t[2]).y; }, {image16, gain16, shift16});
-    const auto norm_sum = kept([](const Tensors& t) { return batch_norm_relu(t[0], t[1], t[2], t[3]).y; }, {image16, gain16, shift16, image16.clone()});
+    const auto norm_sum = kept([](const Tensors& t) { return batch_norm_relu(t[0], t[1], t[2], t[3]).y; },
+                               {image16, gain16, shift16, image16.clone()});
     const auto dense = kept([](const Tensors& t) { return linear(t[0], t[1], t[2]); }, {token, up, up_bias});
     const auto plain = kept([](const Tensors& t) { return linear(t[0], t[1]); }, {token, up});
-    const auto feed = kept([](const Tensors& t) { return feed_forward(t[0], t[1], t[2], t[3], t[4]); }, {token, up, up_bias, down, down_bias});
+    const auto feed = kept([](const Tensors& t) { return feed_forward(t[0], t[1], t[2], t[3], t[4]); },
+                           {token, up, up_bias, down, down_bias});
     const auto parts = kept([](const Tensors& t) { return linear(gelu(linear(t[0], t[1], t[2]), {.approximate = Gelu::tanh}), t[3], t[4]); },
                             {token, up, up_bias, down, down_bias});
     const double layer = 2.0 * 32768 * 768 * 3072;

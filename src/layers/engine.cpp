@@ -15,9 +15,12 @@
 #include "layers/autograd.h"
 #include "layers/monitor/monitor.h"
 #include "op/checks.h"
+#include "op/scope.h"
+#include "ops/second_gradient.h"
 
 namespace keel {
 
+extern OpDef op_batch_norm_relu, op_batch_norm_relu_sum_backward;
 constinit std::atomic<void (*)(const Tensor&)> leaf_watch{nullptr};
 
 Tensor conform(Tensor g, const Spec& to) {
@@ -90,6 +93,7 @@ struct Task {
   int waiting = 0;         // leaf: gradients still to come
   bool needed = true;      // leads to an input of interest
   Tensors grads;           // one an output of the node; one for a leaf
+  Tensor second;           // beside grads[0], for a row that adds the two itself
   std::vector<Piece> pieces;  // gradients of slices of the tensor, not yet in `grads`
   const void* key() const { return node ? static_cast<const void*>(node) : static_cast<const void*>(leaf.impl()); }
 };
@@ -194,10 +198,18 @@ struct Engine {
   /// Sums may be made in place: nothing records them.
   bool plain() const { return !r.create_graph && !scope().trace; }
 
+  /// Whether the row of `t` adds two gradients of its first result in the pass that reads them.
+  bool takes_two(const Task& t, const Tensor& g) const {
+    if (!t.node || t.node->op != &op_batch_norm_relu || t.second.defined() || r.create_graph || r.inputs) return false;
+    const Node& n = *t.node;
+    return n.hooks.empty() && n.out_hooks.empty() && n.edges.size() > 3 && n.edges[3].valid() && impl(t.grads[0]).spec == impl(g).spec &&
+           has_kernel(op_batch_norm_relu_sum_backward, impl(g).device.type);
+  }
   void deliver(int task, uint32_t slot, Tensor g) {
     if (!b.tasks[size_t(task)].pieces.empty()) join(task);
     Tensor& sum = b.tasks[size_t(task)].grads[slot];
     if (!sum.defined()) sum = std::move(g);
+    else if (slot == 0 && takes_two(b.tasks[size_t(task)], g)) b.tasks[size_t(task)].second = std::move(g);
     else if (plain() && exclusive(sum) && impl(sum).spec == impl(g).spec) sum.add_(g);
     else sum = add(sum, g);
   }
@@ -348,7 +360,14 @@ struct Engine {
       Tensors grads;
       const int to = b.targets[size_t(first)];
       const bool kept = n.hooks.empty() && (keep_slice(n, to, cotangents[0]) || deliver_slice(n, to, cotangents[0]));
-      if (!kept) grads = n.run(cotangents, r.create_graph);
+      if (!kept) {
+        const Tensor second = std::move(b.tasks[size_t(i)].second);
+        second_gradient = second.defined() ? &second : nullptr;
+        struct Forget {
+          ~Forget() { second_gradient = nullptr; }
+        } forget;
+        grads = n.run(cotangents, r.create_graph);
+      }
       for (int64_t k = 0; k < grads.size(); ++k) {
         const int to = b.targets[size_t(first + k)];
         if (to >= 0 && grads[k].defined() && b.tasks[size_t(to)].needed) deliver(to, n.edges[k].node ? n.edges[k].slot : 0, std::move(grads[k]));

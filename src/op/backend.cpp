@@ -176,7 +176,7 @@ const OutDef& out_of(const OpDef& op, int i) { return op.out[std::min(i, op.out.
 
 /// Gradients to inputs that share out one tensor between them, as queries, keys and values do that one product made, share out a tensor in
 /// the same way: what joins them has nothing to copy. Empty where `c` has no such inputs.
-Tensors side_by_side(const KernelEntry& k, const Call& c, const SpecList& specs) {
+Tensors side_by_side(const KernelEntry& k, const Call& c, const SpecList& specs, Device d) {
   const int n = int(specs.size());
   if (n < 2 || n > c.in.size()) return {};
   for (int i = 0; i < n; ++i)
@@ -201,7 +201,7 @@ Tensors side_by_side(const KernelEntry& k, const Call& c, const SpecList& specs)
     all.push_back(n), strides.push_back(apart);
     for (int i = 0; i < shape.rank(); ++i) all.push_back(shape[i]), strides.push_back(x0.strides[i]);
     if (!even || !is_dense(all, strides)) continue;
-    const Tensor whole = make_tensor(specs[0].dtype, all, strides, cpu_device);
+    const Tensor whole = make_tensor(specs[0].dtype, all, strides, d);
     Tensors out;
     for (int i = 0; i < n; ++i) out.push_back(make_view(whole, shape, x0.strides, impl(whole).offset + i * apart));
     return out;
@@ -238,7 +238,7 @@ Tensors run_kernel(const KernelEntry& k, Call& c, Watch watch, Device d) {
     counted = count_extents(k, c, a);
   const SpecList& specs = unknown ? counted : c.out;
   Tensors out;
-  const Tensors beside = n_out > 1 && k.out_layout[1] == Layout::rows && d == cpu_device ? side_by_side(k, c, specs) : Tensors();
+  const Tensors beside = n_out > 1 && k.out_layout[1] == Layout::rows ? side_by_side(k, c, specs, d) : Tensors();
   SmallVector<TensorView, 4> views;
   for (int i = 0; i < n_out; ++i) {
     const OutDef& def = out_of(c.op, i);

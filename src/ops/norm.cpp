@@ -3,8 +3,13 @@
 
 #include "ops/activation.h"
 #include "ops/common.h"
+#include "ops/second_gradient.h"
 
 namespace keel {
+
+extern OpDef op_batch_norm_relu_sum_backward;
+thread_local constinit const Tensor* second_gradient = nullptr;
+
 namespace {
 
 // ---- trailing axes ----
@@ -441,9 +446,12 @@ KEEL_OP(batch_norm_relu, BatchNormParams) {
           const bool added = a.in_specs.has(3);
           const BatchNormReluBackwardParams want{.eps = p.eps, .need_x = a.needs[0], .need_weight = needed(a, 1), .need_bias = needed(a, 2),
                                                  .need_residual = needed(a, 3)};
+          const Tensor bias = added ? Tensor() : given(a.in, 2), y = added ? a.out[0] : Tensor();
+          const Tensor* const more = std::exchange(second_gradient, nullptr);
+          const Tensor &g = a.g[0], &x = a.in[0], weight = given(a.in, 1);
           out = placed(a,
-                       batch_norm_relu_backward(a.g[0], a.in[0], a.out[1], a.out[2], given(a.in, 1), added ? Tensor() : given(a.in, 2),
-                                                added ? a.out[0] : Tensor(), want),
+                       more ? call_all(op_batch_norm_relu_sum_backward, want, g, x, a.out[1], a.out[2], weight, bias, y, *more)
+                            : batch_norm_relu_backward(g, x, a.out[1], a.out[2], weight, bias, y, want),
                        {0, 1, 2, 3});
         }
         if (a.needs[0]) add_through_statistics(a, out[0]);
@@ -451,11 +459,10 @@ KEEL_OP(batch_norm_relu, BatchNormParams) {
       });
 }
 
-KEEL_OP(batch_norm_relu_backward, BatchNormReluBackwardParams) {
-  def.doc(
-         "Gradients of batch_norm_relu by x, weight, bias and residual, from the batch's mean and variance: 0 where y is not above 0. "
-         "Without y, for a call without residual, it is made again from x.")
-      .in("g", kinds::floating)
+namespace {
+/// What the gradients behind a relu have in common.
+Def<BatchNormReluBackwardParams>& relu_gradient(Def<BatchNormReluBackwardParams>& def) {
+  return def.in("g", kinds::floating)
       .in("x", kinds::floating)
       .in("mean", kinds::floating)
       .alone()
@@ -474,6 +481,7 @@ KEEL_OP(batch_norm_relu_backward, BatchNormReluBackwardParams) {
         check_min_rank(in[1], 2, "x");
         check_same_shape(in[0], in[1], "g and x");
         if (in.has(6)) check_same_shape(in[6], in[1], "y and x");
+        if (in.has(7)) check_same_shape(in[7], in[1], "more and x");
         const Spec row{in[1].dtype, Shape({in[1].shape[1]})}, none{in[1].dtype, Shape({0})};
         static constexpr const char* roles[] = {"mean", "var", "weight", "bias"};
         for (int i = 2; i < 6; ++i) check_scale(in, i, roles[i - 2], row.shape, "one a channel, axis 1 of x");
@@ -481,7 +489,15 @@ KEEL_OP(batch_norm_relu_backward, BatchNormReluBackwardParams) {
         out.push_back(p.need_x ? in[1] : none), out.push_back(p.need_weight ? row : none), out.push_back(p.need_bias ? row : none);
         out.push_back(p.need_residual ? in[1] : none);
         return out;
-      })
+      });
+}
+}  // namespace
+
+KEEL_OP(batch_norm_relu_backward, BatchNormReluBackwardParams) {
+  relu_gradient(def)
+      .doc(
+          "Gradients of batch_norm_relu by x, weight, bias and residual, from the batch's mean and variance: 0 where y is not above 0. "
+          "Without y, for a call without residual, it is made again from x.")
       .decompose([](auto& p, Inputs in) -> Tensors {
         const int rank = int(in[1].rank());
         const Tensor m = acc(in[2]), r = rsqrt(add(acc(in[3]), p.eps));
@@ -494,6 +510,15 @@ KEEL_OP(batch_norm_relu_backward, BatchNormReluBackwardParams) {
         Tensors t = batch_norm_backward(g, in[1], m, r, given(in, 4),
                                         {.need_x = p.need_x, .need_weight = p.need_weight, .need_bias = p.need_bias});
         return {t[0], t[1], t[2], p.need_residual ? g : nothing(in[1])};
+      });
+}
+
+KEEL_OP(batch_norm_relu_sum_backward, BatchNormReluBackwardParams) {
+  relu_gradient(def)
+      .in("more", kinds::floating)
+      .doc("batch_norm_relu_backward of g + more: where the result was used twice.")
+      .decompose([](auto& p, Inputs in) -> Tensors {
+        return batch_norm_relu_backward(add(in[0], in[7]), in[1], in[2], in[3], given(in, 4), given(in, 5), given(in, 6), p);
       });
 }
 

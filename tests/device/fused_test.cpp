@@ -56,9 +56,39 @@ TEST_F(FusedOnDevice, BatchNormRelu) {
           sum(batch_norm(in[0], in[1], in[2]).y * through).backward();
           for (int i = 0; i < 3; ++i) expect_near(got[3 + i], in[i].grad(), bound, what + ", " + names[3 + i]);
           if (added) expect_same(got[6].to(cpu_device).to(f64), through, what + ", dresidual");
-          const Tensor e = batch_norm_relu_eval(x.to(d), want[1].to(f32).to(d), want[2].to(f32).to(d), w.to(d), b.to(d), added ? z.to(d) : Tensor());
+          const Tensor e = batch_norm_relu_eval(x.to(d), want[1].to(f32).to(d), want[2].to(f32).to(d), w.to(d), b.to(d),
+                                                added ? z.to(d) : Tensor());
           expect_near(e, want[0], bound, what + ", evaluation");
         }
+}
+
+/// A result that is used twice, as at the forks of a residual network: its two gradients are added where they are read.
+TEST_F(FusedOnDevice, BatchNormReluUsedTwice) {
+  for (const DType t : {f32, bf16})
+    for (const bool last : {true, false})
+      for (const int uses : {2, 3}) {
+        manual_seed(23);
+        const Tensor x = (randn({6, 64, 13, 11}) * 2 + 1).to(t), z = randn({6, 64, 13, 11}).to(t), w = (randn({64}) + 1).to(t),
+                     b = randn({64}).to(t), g = randn({6, 64, 13, 11}).to(t), h = randn({6, 64, 13, 11}).to(t);
+        const std::string what = std::string(name_of(t)) + (last ? ", channels innermost, " : ", ") + std::to_string(uses) + " uses";
+        Tensors in;
+        for (const Tensor& v : {x, w, b, z, g, h}) {
+          const Tensor there = v.to(d);
+          in.push_back(last && v.rank() == 4 ? there.channels_last() : there.clone());
+        }
+        for (int i = 0; i < 4; ++i) in[i].requires_grad_();
+        const Tensor y = batch_norm_relu(in[0], in[1], in[2], in[3]).y;
+        Tensor loss = sum(y * in[4]) + sum(y * in[5]);
+        if (uses == 3) loss = loss + sum(y * in[4]);
+        loss.backward();
+        const Tensor through = where(y.detach().to(cpu_device).to(f64) > 0, g.to(f64) * double(uses - 1) + h.to(f64), 0);
+        Tensors wide;
+        for (const Tensor& v : {x, w, b}) wide.push_back(v.to(f64).requires_grad_());
+        sum(batch_norm(wide[0], wide[1], wide[2]).y * through).backward();
+        for (int i = 0; i < 3; ++i)
+          expect_near(in[i].grad(), wide[i].grad(), t == bf16 ? 2e-2 : 1e-5, what + ", gradient " + std::to_string(i));
+        expect_near(in[3].grad(), through, t == bf16 ? 2e-2 : 1e-5, what + ", gradient of the residual");
+      }
 }
 
 TEST_F(FusedOnDevice, FeedForward) {

@@ -93,6 +93,52 @@ TEST_F(LongRowsOnDevice, SumsOverRows) {
     }
 }
 
+/// Lengths at which a warp or a block holds a row.
+TEST_F(LongRowsOnDevice, RowsOfThousands) {
+  for (const DType t : {f32, bf16, f16})
+    for (const int64_t n : {136, 264, 768, 1028, 2048, 2056, 3000, 4096, 4104})
+      for (const int64_t rows : {1, 5, 1200}) {
+        manual_seed(15);
+        const Tensor x = (randn({rows, n}) * 4 + 3).to(t), w = (randn({n}) + 1).to(t), b = randn({n}).to(t);
+        const double bound = t == bf16 ? 8e-3 : t == f16 ? 1e-3 : 1e-5;
+        const std::string what = std::string(name_of(t)) + ", " + std::to_string(rows) + " rows of " + std::to_string(n);
+        const Tensor there = x.to(d), wide = x.to(f64);
+        expect_near(softmax(there), softmax(wide), bound, "softmax, " + what);
+        expect_near(log_softmax(there), log_softmax(wide), bound, "log_softmax, " + what);
+        expect_near(layer_norm(there, w.to(d), b.to(d)), layer_norm(wide, w.to(f64), b.to(f64)), bound, "layer_norm, " + what);
+        expect_near(layer_norm(there), layer_norm(wide), bound, "plain layer_norm, " + what);
+        expect_near(rms_norm(there, w.to(d)), rms_norm(wide, w.to(f64)), bound, "rms_norm, " + what);
+        // What a row gives does not depend on the rows beside it.
+        const Tensor last = softmax(there)[{rows - 1}].to(cpu_device), alone = softmax(there[{slice(rows - 1, rows)}])[{0}].to(cpu_device);
+        EXPECT_EQ(all(equal(last, alone)).item(), 1.0) << what;
+      }
+  Tensor x = randn({4, 4096});
+  x[{0}].fill_(-INFINITY);
+  x[{1, slice(0, 4000)}].fill_(-INFINITY);
+  x[{2, 17}].fill_(NAN);
+  const Tensor got = softmax(x.to(d)).to(cpu_device), safe = softmax_safe(x.to(d)).to(cpu_device), log_got = log_softmax(x.to(d)).to(cpu_device);
+  EXPECT_TRUE(std::isnan(got[{0, 9}].item()) && std::isnan(got[{2, 9}].item()) && std::isnan(log_got[{2, 4000}].item()));
+  EXPECT_EQ(sum(safe[{0}]).item(), 0.0);
+  expect_near(got[{1}], softmax(x.to(f64))[{1}], 1e-5, "masked");
+  expect_near(got[{3}], softmax(x.to(f64))[{3}], 1e-5, "beside a NaN");
+}
+
+/// As softmax below: work for the whole device.
+TEST_F(LongRowsOnDevice, NormsOfAFewRows) {
+  for (const DType t : {f32, bf16, f16, f64})
+    for (const int64_t n : {70000, 100003}) {
+      manual_seed(16);
+      const Tensor x = (randn({3, n}) * 2 + 5).to(t), w = (randn({n}) + 1).to(t), b = randn({n}).to(t);
+      const double bound = t == bf16 ? 8e-3 : t == f16 ? 1e-3 : t == f32 ? 1e-5 : 1e-12;
+      const std::string what = std::string(name_of(t)) + ", rows of " + std::to_string(n);
+      expect_near(layer_norm(x.to(d), w.to(d), b.to(d)), layer_norm(x.to(f64), w.to(f64), b.to(f64)), bound, "layer_norm, " + what);
+      expect_near(rms_norm(x.to(d), w.to(d)), rms_norm(x.to(f64), w.to(f64)), bound, "rms_norm, " + what);
+      const Tensor in = x.to(d).requires_grad_(), wide = x.to(f64).requires_grad_();
+      sum(square(layer_norm(in, w.to(d)))).backward(), sum(square(layer_norm(wide, w.to(f64)))).backward();
+      expect_near(in.grad(), wide.grad(), t == bf16 ? 2e-2 : t == f16 ? 4e-3 : bound * 10, "gradient, " + what);
+    }
+}
+
 /// One row of a million, as a sampler has it, is work for the whole device.
 TEST_F(LongRowsOnDevice, SoftmaxOfAFewRows) {
   for (const DType t : {f32, bf16, f16, f64})

@@ -153,6 +153,20 @@ KEEL_CASES(batch_norm) {
       .error(BatchNormReluBackwardParams{},
              {normal({4, 3}), normal({4, 3}), normal({3}), normal({3}), absent(), absent(), normal({4, 4})}, ErrorCode::shape,
              "y and x must have the same shape");
+  c.op("batch_norm_relu_sum_backward")
+      .sample(BatchNormReluBackwardParams{}, {normal({4, 3}), normal({4, 3}), normal({3}), between({3}, 0.5, 2), normal({3}), absent(),
+                                              normal({4, 3}), normal({4, 3})})
+      .sample(BatchNormReluBackwardParams{.need_weight = false, .need_residual = false},
+              {normal({2, 3, 2}), normal({2, 3, 2}), normal({3}), between({3}, 0.5, 2), absent(), normal({3}), absent(), normal({2, 3, 2})})
+      .sample(BatchNormReluBackwardParams{}, {normal({6, 16, 5, 7}), normal({6, 16, 5, 7}), normal({16}), between({16}, 0.5, 2),
+                                              normal({16}), absent(), normal({6, 16, 5, 7}), normal({6, 16, 5, 7})}, false)
+      .tolerance(f32, 4e-6, 6e-5)
+      .tolerance(f16, 4e-3, 6e-2)
+      .tolerance(bf16, 3e-2, 0.5)
+      .tolerance(f64, 1e-12, 1e-12)
+      .error(BatchNormReluBackwardParams{},
+             {normal({4, 3}), normal({4, 3}), normal({3}), normal({3}), absent(), absent(), normal({4, 3}), normal({4, 4})}, ErrorCode::shape,
+             "more and x must have the same shape");
   c.op("batch_norm_relu_eval")
       .torch("torch.relu(torch.nn.functional.batch_norm(x, mean, var, weight, bias, False, 0.1, eps) + (0 if residual is None else residual))")
       .sample(BatchNormParams{}, {normal({4, 3}), normal({3}), between({3}, 0.5, 2), normal({3}), normal({3}), normal({4, 3})})

@@ -19,8 +19,8 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias);
 /// undefined. On a device with a kernel for it h is not rounded first.
 Tensor linear_gelu(const Tensor& x, const Tensor& weight, const Tensor& bias);
 /// The inner layers of a transformer block: linear(linear_gelu(x, up, up_bias), down, down_bias) for x [.., in], up [inner, in] and
-/// down [out, inner]. Biases may be undefined. On a device with kernels for it the gradient's products end in the slope of gelu and in the
-/// sums for the biases.
+/// down [out, inner]. Biases may be undefined. On a device with kernels for it the argument of gelu is written and read once each way; the
+/// pass that applies gelu's slope makes the gradient of up_bias as well.
 Tensor feed_forward(const Tensor& x, const Tensor& up, const Tensor& up_bias, const Tensor& down, const Tensor& down_bias);
 /// Sum of products of two 1-d tensors.
 Tensor dot(const Tensor& a, const Tensor& b);

@@ -84,6 +84,10 @@ struct Through {
   __device__ T operator()(T g, T y) const { return widen(y) <= C(0) ? narrow<T>(C(0)) : g; }
   __device__ T operator()(T g, T x, C mean, C rstd, T weight, T bias) const { return (*this)(g, Apply<T>()(x, mean, rstd, weight, bias)); }
 };
+template <class T>
+struct Plus {
+  __device__ T operator()(T a, T b) const { return narrow<T>(widen(a) + widen(b)); }
+};
 bool given(const KernelArgs& a, int i) { return i < a.n_in && a.in[i].present(); }
 template <class T>
 const T* given_data(const KernelArgs& a, int i) {
@@ -100,6 +104,11 @@ bool in_rows(std::initializer_list<const TensorView*> v) {
 template <class T>
 channel_rows::Cut rows_of(const TensorView& x, int device) {
   return channel_rows::Cut::of<T>(x.size() / x.dim(1), x.dim(1), processors(device));
+}
+/// The same where sums are made.
+template <class T>
+channel_rows::Cut summed_rows_of(const TensorView& x, int device) {
+  return channel_rows::Cut::of<T>(x.size() / x.dim(1), x.dim(1), processors(device), channel_rows::kResident);
 }
 template <class T>
 const channel_rows::Pack<T>* packs(const TensorView& v) {
@@ -181,18 +190,15 @@ __global__ void __launch_bounds__(kThreads)
 }
 /// With `var` the inverse roots are made of it, and kept.
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(channel_rows::kFinish)
     gradient_sums(int64_t channels, int64_t parts, double count, const Pair<double>* part, const Compute<T>* rstd, const Compute<T>* var,
                   double eps, Compute<T>* rstd_of_var, const T* weight, T* dweight, T* dbias, Compute<T>* scale, Compute<T>* mean_g,
                   Compute<T>* mean_product) {
   using C = Compute<T>;
-  const int64_t c = int64_t(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32;  // a warp a channel
-  if (c >= channels) return;
-  Pair<double> sum{0, 0};
-  for (int64_t k = threadIdx.x % 32; k < parts; k += 32) sum.g += part[k * channels + c].g, sum.product += part[k * channels + c].product;
-#pragma unroll
-  for (int d = 16; d; d >>= 1) sum.g += __shfl_down_sync(~0u, sum.g, d), sum.product += __shfl_down_sync(~0u, sum.product, d);
-  if (threadIdx.x % 32) return;
+  int64_t c;
+  Pair<double> sum;
+  const auto one = [&](int64_t i) { return channel_rows::Sums<double>{part[i].g, part[i].product}; };
+  if (!channel_rows::sum_parts(channels, parts, one, c, sum.g, sum.product)) return;
   if (dweight) dweight[c] = narrow<T>(C(sum.product));
   if (dbias) dbias[c] = narrow<T>(C(sum.g));
   const C r = var ? C(1) / root_of(var[c] + C(eps)) : rstd[c];
@@ -214,7 +220,7 @@ int64_t row_parts(const TensorView& x, int device) {
   Floats::call(x.dtype, [&](auto t) {
     using T = decltype(t);
     if constexpr (!std::is_same_v<T, double>)
-      if (in_rows<T>({&x})) parts = rows_of<T>(x, device).parts();
+      if (in_rows<T>({&x})) parts = summed_rows_of<T>(x, device).parts();
   });
   return parts;
 }
@@ -257,7 +263,7 @@ KernelStatus backward(const KernelArgs& a) {
   int64_t count = v.parts;
   if constexpr (!std::is_same_v<T, double>)
     if (rows) {
-      const auto c = rows_of<T>(x, a.device);
+      const auto c = summed_rows_of<T>(x, a.device);
       count = c.parts();
       channel_rows::gradient_sums<T><<<c.grid, c.block, 0, s>>>(c, packs<T>(g), packs<T>(x), mean, rstd, reinterpret_cast<channel_rows::Sums<double>*>(parts));
     }
@@ -268,7 +274,7 @@ KernelStatus backward(const KernelArgs& a) {
         <<<grid, kThreads, 0, s>>>(v.channels, v.extent, v.share, w, g.stride(1), x.stride(1), g.ptr<T>(), x.ptr<T>(), mean, rstd, parts);
   };
   if (!rows) v.tiled ? sums(std::true_type()) : sums(std::false_type());
-  gradient_sums<T><<<unsigned(ceil_div(v.channels, kThreads / 32)), kThreads, 0, s>>>(
+  gradient_sums<T><<<unsigned(ceil_div(v.channels, 32)), channel_rows::kFinish, 0, s>>>(
       v.channels, count, double(v.extent), parts, rstd, nullptr, 0, nullptr, given_data<T>(a, 4),
       p.need_weight ? a.out[1].ptr<T>() : nullptr, p.need_bias ? a.out[2].ptr<T>() : nullptr, scale, mean_g, mean_product);
   if (!p.need_x) return launched();
@@ -291,17 +297,17 @@ KernelStatus backward(const KernelArgs& a) {
 struct ReluBackward {
   const BatchNormReluBackwardParams& p;
   const TensorView &g, &x;
-  bool from_y, rows;
+  bool from_y, two, rows;  // two: input 7 is a second gradient
   int64_t channels;
   Strides dense;
   TensorView masked;
   explicit ReluBackward(const KernelArgs& a)
-      : p(a.get<BatchNormReluBackwardParams>()), g(a.in[0]), x(a.in[1]), from_y(given(a, 6)), channels(x.dim(1)) {
+      : p(a.get<BatchNormReluBackwardParams>()), g(a.in[0]), x(a.in[1]), from_y(given(a, 6)), two(given(a, 7)), channels(x.dim(1)) {
     rows = false;
     Floats::call(x.dtype, [&](auto t) {
       using T = decltype(t);
       rows = in_rows<T>({&g, &x}) && (!from_y || in_rows<T>({&a.in[6]})) && (!p.need_x || in_rows<T>({&a.out[0]})) &&
-             (!p.need_residual || in_rows<T>({&a.out[3]}));
+             (!p.need_residual || in_rows<T>({&a.out[3]})) && (!two || (from_y && p.need_residual && in_rows<T>({&a.in[7]})));
     });
     dense.resize(x.rank());
     int64_t step = 1;
@@ -318,7 +324,7 @@ template <class T>
 KernelStatus relu_in_rows(const KernelArgs& a, const ReluBackward& v) {
   if constexpr (!std::is_same_v<T, double>) {
     const cudaStream_t s = stream(a);
-    const auto c = rows_of<T>(v.x, a.device);
+    const auto c = rows_of<T>(v.x, a.device), cut = summed_rows_of<T>(v.x, a.device);
     auto* space = static_cast<char*>(a.workspace);
     const auto take = [&](size_t bytes) {
       auto* at = space;
@@ -334,9 +340,16 @@ KernelStatus relu_in_rows(const KernelArgs& a, const ReluBackward& v) {
     auto* masked = v.p.need_residual ? packs_to<T>(a.out[3]) : nullptr;
     const double eps = v.p.eps;
     const auto go = [&]<bool from_y>(std::bool_constant<from_y>) {
-      channel_rows::relu_gradient_sums<T, from_y><<<c.grid, c.block, 0, s>>>(c, g, x, y, mean, var, eps, weight, bias, parts, masked);
-      gradient_sums<T><<<unsigned(ceil_div(v.channels, kThreads / 32)), kThreads, 0, s>>>(
-          v.channels, c.parts(), double(c.rows), reinterpret_cast<const Pair<double>*>(parts), nullptr, var, eps, rstd, weight,
+      const auto sums = [&]<bool two>(std::bool_constant<two>) {
+        channel_rows::relu_gradient_sums<T, from_y, two><<<cut.grid, cut.block, 0, s>>>(
+            cut, g, x, y, mean, var, eps, weight, bias, parts, masked, two ? packs<T>(a.in[7]) : nullptr);
+      };
+      if constexpr (from_y)
+        v.two ? sums(std::true_type()) : sums(std::false_type());
+      else
+        sums(std::false_type());
+      gradient_sums<T><<<unsigned(ceil_div(v.channels, 32)), channel_rows::kFinish, 0, s>>>(
+          v.channels, cut.parts(), double(c.rows), reinterpret_cast<const Pair<double>*>(parts), nullptr, var, eps, rstd, weight,
           v.p.need_weight ? a.out[1].ptr<T>() : nullptr, v.p.need_bias ? a.out[2].ptr<T>() : nullptr, scale, mean_g, mean_product);
       if (!v.p.need_x) return;
       auto* dx = packs_to<T>(a.out[0]);
@@ -364,11 +377,18 @@ KernelStatus relu_backward(const KernelArgs& a) {
   const Channels by(v.x.rank(), v.channels);
   Number<T> one{narrow<T>(C(1)), {}, {}}, zero{narrow<T>(C(0)), {}, {}};
   const DType t = dtype_of<C>;
-  const TensorView in[6] = {v.g, v.from_y ? a.in[6] : v.x, by.view(a.in[2].data, t), by.view(rstd, t),
-                            given(a, 4) ? by.view(a.in[4].data, v.x.dtype) : one.view(),
-                            given(a, 5) ? by.view(a.in[5].data, v.x.dtype) : zero.view()};
   KernelArgs b = a;
-  b.in = in, b.n_in = v.from_y ? 2 : 6, b.out = &v.masked, b.n_out = 1;
+  b.out = &v.masked, b.n_out = 1;
+  TensorView in[6] = {v.g, v.from_y ? a.in[6] : v.x, by.view(a.in[2].data, t), by.view(rstd, t),
+                      given(a, 4) ? by.view(a.in[4].data, v.x.dtype) : one.view(),
+                      given(a, 5) ? by.view(a.in[5].data, v.x.dtype) : zero.view()};
+  if (v.two) {
+    const TensorView both[2] = {v.g, a.in[7]};
+    b.in = both, b.n_in = 2;
+    if (const KernelStatus s = pointwise<T, T, T>(b, Plus<T>()); s.code) return s;
+    in[0] = v.masked;
+  }
+  b.in = in, b.n_in = v.from_y ? 2 : 6;
   const KernelStatus s = v.from_y ? pointwise<T, T, T>(b, Through<T>()) : pointwise<T, T, T, C, C, T, T>(b, Through<T>());
   if (s.code) return s;
   const Shape row({v.channels});
@@ -420,10 +440,10 @@ KernelStatus train(const KernelArgs& a) {
     auto* rstd = reinterpret_cast<C*>(space + one);
     if constexpr (!std::is_same_v<T, double>)
       if (in_rows<T>({&x})) {
-        const auto cut = rows_of<T>(x, a.device);
+        const auto cut = summed_rows_of<T>(x, a.device);
         auto* parts = reinterpret_cast<channel_rows::Sums<double>*>(space + 3 * one);
         channel_rows::moments<T><<<cut.grid, cut.block, 0, stream(a)>>>(cut, packs<T>(x), parts);
-        channel_rows::finish_moments<T><<<unsigned(ceil_div(c, channel_rows::kBlock / 32)), channel_rows::kBlock, 0, stream(a)>>>(
+        channel_rows::finish_moments<T><<<unsigned(ceil_div(c, 32)), channel_rows::kFinish, 0, stream(a)>>>(
             cut, a.get<BatchNormParams>().eps, x.ptr<T>(), parts, a.out[1].ptr<float>(), a.out[2].ptr<float>(),
             reinterpret_cast<float*>(rstd));
         s = apply<T, relu>(a, a.out[1].data, rstd, 1);
@@ -480,15 +500,10 @@ void define_evaluation(KernelDef& k) {
       .run(evaluate<relu>);
 }
 
-}  // namespace
-
-KEEL_CUDA_KERNEL(batch_norm) { define_training<false>(k); }
-KEEL_CUDA_KERNEL(batch_norm_relu) { define_training<true>(k); }
-KEEL_CUDA_KERNEL(batch_norm_eval) { define_evaluation<false>(k); }
-KEEL_CUDA_KERNEL(batch_norm_relu_eval) { define_evaluation<true>(k); }
-KEEL_CUDA_KERNEL(batch_norm_relu_backward) {
+void define_relu_backward(KernelDef& k) {
   channel_def(k, 1)
       .input(6, Layout::strided)
+      .input(7, Layout::strided)
       .output(3, Layout::like_inputs)
       .refuses([](const void*, Specs in) -> const char* {
         if (in[0].shape.numel() == 0) return "no elements";
@@ -503,6 +518,15 @@ KEEL_CUDA_KERNEL(batch_norm_relu_backward) {
         return s;
       });
 }
+
+}  // namespace
+
+KEEL_CUDA_KERNEL(batch_norm) { define_training<false>(k); }
+KEEL_CUDA_KERNEL(batch_norm_relu) { define_training<true>(k); }
+KEEL_CUDA_KERNEL(batch_norm_eval) { define_evaluation<false>(k); }
+KEEL_CUDA_KERNEL(batch_norm_relu_eval) { define_evaluation<true>(k); }
+KEEL_CUDA_KERNEL(batch_norm_relu_backward) { define_relu_backward(k); }
+KEEL_CUDA_KERNEL(batch_norm_relu_sum_backward) { define_relu_backward(k); }
 KEEL_CUDA_KERNEL(batch_norm_backward) {
   channel_def(k, 1)
       .refuses([](const void*, Specs in) -> const char* {

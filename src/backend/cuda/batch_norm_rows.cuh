@@ -8,7 +8,8 @@
 
 namespace keel::cuda::channel_rows {
 
-inline constexpr int kBlock = 256, kRun = 16, kAhead = 4, kFew = 2;  // kFew: rows ahead where three tensors are read, for the registers
+inline constexpr int kBlock = 256, kRun = 16, kAhead = 4;
+inline constexpr int kResident = 2;  // blocks a multiprocessor where sums are made: what fits, so that there are few parts
 
 template <class T>
 inline constexpr int kWide = 16 / int(sizeof(T));
@@ -24,13 +25,14 @@ struct Cut {
   int64_t rows, channels, share;  // share: rows of a block
   dim3 grid, block;
   int64_t parts() const { return grid.y; }
+  /// `resident`: blocks that a multiprocessor is given.
   template <class T>
-  static Cut of(int64_t rows, int64_t channels, int processors) {
+  static Cut of(int64_t rows, int64_t channels, int processors, int resident = 4) {
     int groups = 32;
     while (channels / kWide<T> % groups) groups /= 2;
     Cut c{rows, channels, 0, dim3(unsigned(channels / kWide<T> / groups)), dim3(unsigned(groups), unsigned(kBlock / groups))};
     const int64_t at_once = int64_t(c.block.y) * kAhead;
-    const int64_t parts = std::max<int64_t>(1, std::min(ceil_div(4 * processors, int64_t(c.grid.x)), ceil_div(rows, at_once)));
+    const int64_t parts = std::max<int64_t>(1, std::min(ceil_div(resident * processors, int64_t(c.grid.x)), ceil_div(rows, at_once)));
     c.share = ceil_div(ceil_div(rows, parts), at_once) * at_once;
     c.grid.y = unsigned(ceil_div(rows, c.share));
     return c;
@@ -64,15 +66,45 @@ __device__ __forceinline__ void each_row(int64_t rows, int64_t share, Load load,
   }
 }
 
-/// Adds pairs of f32 into f64, kRun at a time.
+/// The same with rows kept in `Rows`, and the next `ahead` of them asked for before these are used.
+template <int ahead, class Rows, class Load, class Use>
+__device__ __forceinline__ void each_row_ahead(int64_t rows, int64_t share, Load load, Use use) {
+  const int64_t from = int64_t(blockIdx.y) * share, to = from + share < rows ? from + share : rows;
+  const int64_t between = blockDim.y, step = between * ahead;
+  Rows next[ahead];
+#pragma unroll
+  for (int k = 0; k < ahead; ++k)
+    if (const int64_t row = from + threadIdx.y + k * between; row < to) load(next[k], row);
+  for (int64_t r = from + threadIdx.y; r < to; r += step) {
+    Rows now[ahead];
+#pragma unroll
+    for (int k = 0; k < ahead; ++k) now[k] = next[k];
+#pragma unroll
+    for (int k = 0; k < ahead; ++k)
+      if (const int64_t row = r + step + k * between; row < to) load(next[k], row);
+#pragma unroll
+    for (int k = 0; k < ahead; ++k)
+      if (const int64_t row = r + k * between; row < to) use(now[k], row);
+  }
+}
+
+/// Adds pairs of f32 into f64, kRun at a time. The f64 numbers stay in the block's own memory: registers are for rows on their way.
 template <int n>
 struct Accumulator {
   float a[n] = {}, b[n] = {};
-  double first[n] = {}, second[n] = {};
   int count = 0;
+  const int me = int(threadIdx.y) * int(blockDim.x) + int(threadIdx.x);
+  static __device__ __forceinline__ double (*room())[kBlock] {
+    __shared__ double all[2 * n][kBlock];
+    return all;
+  }
+  __device__ __forceinline__ Accumulator() {
+#pragma unroll
+    for (int i = 0; i < 2 * n; ++i) room()[i][me] = 0;
+  }
   __device__ __forceinline__ void flush() {
 #pragma unroll
-    for (int i = 0; i < n; ++i) first[i] += double(a[i]), second[i] += double(b[i]), a[i] = b[i] = 0;
+    for (int i = 0; i < n; ++i) room()[i][me] += double(a[i]), room()[n + i][me] += double(b[i]), a[i] = b[i] = 0;
     count = 0;
   }
   __device__ __forceinline__ void counted() {
@@ -81,20 +113,42 @@ struct Accumulator {
   /// Sums over the block's rows, in order; the block's channels' sums go to parts.
   __device__ __forceinline__ void write(int64_t channels, Sums<double>* parts) {
     flush();
-    __shared__ double all[2 * n][kBlock];
-    const int groups = int(blockDim.x), lanes = int(blockDim.y), me = int(threadIdx.y) * groups + int(threadIdx.x);
-#pragma unroll
-    for (int i = 0; i < n; ++i) all[i][me] = first[i], all[n + i][me] = second[i];
     __syncthreads();
+    const int groups = int(blockDim.x), lanes = int(blockDim.y);
     for (int s = me; s < 2 * n * groups; s += kBlock) {
       const int i = s / groups, group = s % groups;
       double sum = 0;
-      for (int k = 0; k < lanes; ++k) sum += all[i][k * groups + group];
+      for (int k = 0; k < lanes; ++k) sum += room()[i][k * groups + group];
       Sums<double>& to = parts[blockIdx.y * channels + (int64_t(blockIdx.x) * groups + group) * n + i % n];
       (i < n ? to.first : to.second) = sum;
     }
   }
 };
+
+/// Sums over the parts of 32 channels, by a block of kFinish threads: afterwards the first thread of a warp has those of a channel, and
+/// true where there is such a channel.
+inline constexpr int kFinish = 1024;
+template <class Part>
+__device__ __forceinline__ bool sum_parts(int64_t channels, int64_t parts, Part part, int64_t& channel, double& first, double& second) {
+  __shared__ double all[2][32][33];
+  const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x / 32);
+  const int64_t begin = int64_t(blockIdx.x) * 32;
+  first = second = 0;
+  if (begin + lane < channels) {
+#pragma unroll 4
+    for (int64_t k = warp; k < parts; k += 32) {
+      const Sums<double> one = part(k * channels + begin + lane);
+      first += one.first, second += one.second;
+    }
+  }
+  all[0][warp][lane] = first, all[1][warp][lane] = second;
+  __syncthreads();
+  first = all[0][lane][warp], second = all[1][lane][warp];
+#pragma unroll
+  for (int d = 16; d; d >>= 1) first += __shfl_down_sync(~0u, first, d), second += __shfl_down_sync(~0u, second, d);
+  channel = begin + warp;
+  return lane == 0 && channel < channels;
+}
 
 /// Where deviations are counted from: the channel's first value, unless that is not finite.
 template <class T>
@@ -104,7 +158,7 @@ __device__ __forceinline__ float origin(T v) {
 }
 
 template <class T>
-__global__ void __launch_bounds__(kBlock) moments(Cut c, const Pack<T>* x, Sums<double>* parts) {
+__global__ void __launch_bounds__(kBlock, kResident) moments(Cut c, const Pack<T>* x, Sums<double>* parts) {
   constexpr int n = kWide<T>;
   const int64_t width = c.channels / n, at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   float from[n];
@@ -125,19 +179,13 @@ __global__ void __launch_bounds__(kBlock) moments(Cut c, const Pack<T>* x, Sums<
       });
   sum.write(c.channels, parts);
 }
-/// A warp a channel.
 template <class T>
-__global__ void __launch_bounds__(kBlock)
+__global__ void __launch_bounds__(kFinish)
     finish_moments(Cut c, double eps, const T* x, const Sums<double>* parts, float* mean, float* var, float* rstd) {
-  const int64_t at = int64_t(blockIdx.x) * (kBlock / 32) + threadIdx.x / 32;
-  if (at >= c.channels) return;
-  Sums<double> sum{0, 0};
-  const int64_t n = (c.rows + c.share - 1) / c.share;
-  for (int64_t k = threadIdx.x % 32; k < n; k += 32) sum.first += parts[k * c.channels + at].first, sum.second += parts[k * c.channels + at].second;
-#pragma unroll
-  for (int d = 16; d; d >>= 1) sum.first += __shfl_down_sync(~0u, sum.first, d), sum.second += __shfl_down_sync(~0u, sum.second, d);
-  if (threadIdx.x % 32) return;
-  const double off = sum.first / double(c.rows), v = sum.second / double(c.rows) - off * off;
+  int64_t at;
+  double first, second;
+  if (!sum_parts(c.channels, (c.rows + c.share - 1) / c.share, [&](int64_t i) { return parts[i]; }, at, first, second)) return;
+  const double off = first / double(c.rows), v = second / double(c.rows) - off * off;
   mean[at] = float(double(origin(x[at])) + off), var[at] = float(v < 0 ? 0 : v);
   rstd[at] = 1.0f / __fsqrt_rn(var[at] + float(eps));
 }
@@ -182,16 +230,16 @@ __global__ void __launch_bounds__(kBlock)
 
 /// Sums of g and of g (x - mean) rstd.
 template <class T>
-__global__ void __launch_bounds__(kBlock)
+__global__ void __launch_bounds__(kBlock, kResident)
     gradient_sums(Cut c, const Pack<T>* g, const Pack<T>* x, const float* mean, const float* rstd, Sums<double>* parts) {
-  constexpr int n = kWide<T>;
+  constexpr int n = kWide<T>, ahead = 2;
   const int64_t width = c.channels / n, at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   float m[n], r[n];
 #pragma unroll
   for (int i = 0; i < n; ++i) m[i] = mean[at * n + i], r[i] = rstd[at * n + i];
   Accumulator<n> sum;
-  Pack<T> p[kAhead], q[kAhead];
-  each_row(
+  Pack<T> p[ahead], q[ahead];
+  each_row<ahead>(
       c.rows, c.share, [&](int k, int64_t row) { p[k] = g[row * width + at], q[k] = x[row * width + at]; },
       [&](int k, int64_t) {
 #pragma unroll
@@ -241,37 +289,43 @@ struct Mask {
     }
   }
   __device__ __forceinline__ float normal(int i, T x) const { return (float(widen(x)) - m[i]) * r[i]; }
-  /// g where y was above 0, else 0; NaN counts as above.
-  __device__ __forceinline__ float through(int i, T g, float normal, T y) const {
+  /// g + more where y was above 0, else 0; NaN counts as above.
+  __device__ __forceinline__ float through(int i, T g, float normal, T y, float more = 0) const {
     if constexpr (!from_y) y = narrow<T>(normal * w[i] + b[i]);
-    return float(widen(y)) <= 0 ? 0.0f : float(widen(g));
+    return float(widen(y)) <= 0 ? 0.0f : float(widen(g)) + more;
   }
 };
 
-/// The sums of the gradient behind a relu; what the relu lets through goes to `masked` where it is there.
-template <class T, bool from_y>
-__global__ void __launch_bounds__(kBlock, 2)
+/// The sums of the gradient behind a relu; what the relu lets through goes to `masked` where it is there. With `two` the gradient is
+/// g + more.
+template <class T, bool from_y, bool two>
+__global__ void __launch_bounds__(kBlock, kResident)
     relu_gradient_sums(Cut c, const Pack<T>* g, const Pack<T>* x, const Pack<T>* y, const float* mean, const float* var, double eps,
-                       const T* weight, const T* bias, Sums<double>* parts, Pack<T>* masked) {
+                       const T* weight, const T* bias, Sums<double>* parts, Pack<T>* masked, const Pack<T>* more) {
   constexpr int n = kWide<T>;
+  struct Rows {
+    Pack<T> g, x, y, more;
+  };
   const int64_t width = c.channels / n, at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   const Mask<T, from_y> mask(at, mean, var, eps, weight, bias);
   Accumulator<n> sum;
-  Pack<T> p[kFew], q[kFew], z[from_y ? kFew : 1];
-  each_row<kFew>(
+  each_row_ahead<two ? 1 : 2, Rows>(
       c.rows, c.share,
-      [&](int k, int64_t row) {
-        p[k] = g[row * width + at], q[k] = x[row * width + at];
-        if constexpr (from_y) z[k] = y[row * width + at];
+      [&](Rows& to, int64_t row) {
+        to.g = g[row * width + at], to.x = x[row * width + at];
+        if constexpr (from_y) to.y = y[row * width + at];
+        if constexpr (two) to.more = more[row * width + at];
       },
-      [&](int k, int64_t row) {
+      [&](Rows& now, int64_t row) {
 #pragma unroll
         for (int i = 0; i < n; ++i) {
-          const float normal = mask.normal(i, q[k].v[i]), v = mask.through(i, p[k].v[i], normal, z[from_y ? k : 0].v[i]);
+          const float normal = mask.normal(i, now.x.v[i]), other = two ? float(widen(now.more.v[i])) : 0.0f;
+          float v = mask.through(i, now.g.v[i], normal, now.y.v[i], other);
+          if (two) v = widen(narrow<T>(v));  // as the next pass reads it
           sum.a[i] += v, sum.b[i] += v * normal;
-          p[k].v[i] = narrow<T>(v);
+          now.g.v[i] = narrow<T>(v);
         }
-        if (masked) masked[row * width + at] = p[k];
+        if (masked) masked[row * width + at] = now.g;
         sum.counted();
       });
   sum.write(c.channels, parts);
@@ -281,14 +335,14 @@ template <class T, bool from_y>
 __global__ void __launch_bounds__(kBlock, 2)
     relu_gradient(Cut c, const Pack<T>* g, const Pack<T>* x, const Pack<T>* y, const float* mean, const float* var, double eps,
                   const T* weight, const T* bias, const float* scale, const float* mean_g, const float* mean_product, Pack<T>* dx) {
-  constexpr int n = kWide<T>;
+  constexpr int n = kWide<T>, ahead = 2;
   const int64_t width = c.channels / n, at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   const Mask<T, from_y> mask(at, mean, var, eps, weight, bias);
   float s[n], a[n], b[n];
 #pragma unroll
   for (int i = 0; i < n; ++i) s[i] = scale[at * n + i], a[i] = mean_g[at * n + i], b[i] = mean_product[at * n + i];
-  Pack<T> p[kFew], q[kFew], z[from_y ? kFew : 1];
-  each_row<kFew>(
+  Pack<T> p[ahead], q[ahead], z[from_y ? ahead : 1];
+  each_row<ahead>(
       c.rows, c.share,
       [&](int k, int64_t row) {
         p[k] = g[row * width + at], q[k] = x[row * width + at];

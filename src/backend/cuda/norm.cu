@@ -2,9 +2,9 @@
 // parts of fixed size.
 #include "keel/ops/norm.h"
 
+#include "backend/cuda/long_rows.cuh"
 #include "backend/cuda/math.cuh"
 #include "backend/cuda/norm_sum.h"
-#include "backend/cuda/rows.cuh"
 
 using namespace keel;
 using namespace keel::cuda;
@@ -20,17 +20,86 @@ struct Forward {
     static __device__ void run(int64_t row, int64_t n, const T* x, const T* weight, const T* bias, double eps, Y y, C* mean, C* rstd) {
       const RowOf<T, G, P> r(x, row, n);
       const auto whole = NormOf<centered>::gather(r, eps);
-      r.write(y + row * n, [&](int64_t i, C v) {
+      const auto scaled = [&](C v, T w, T b) {
         C z = NormOf<centered>::value(whole, v);
-        if (weight) z = z * widen(weight[i]);
-        if (bias) z = z + widen(bias[i]);
+        if (weight) z = z * widen(w);
+        if (bias) z = z + widen(b);
         return z;
-      });
+      };
+      if constexpr (P == 0) {
+        r.write(y + row * n, [&](int64_t i, C v) { return scaled(v, weight ? weight[i] : T(), bias ? bias[i] : T()); });
+      } else {  // weight and bias in vectors, as the row
+        constexpr int V = 16 / int(sizeof(T));
+        using Vector = Pack<T, V>;
+#pragma unroll
+        for (int k = 0; k < P; ++k) {
+          const int64_t i = (int64_t(k) * G + r.lane) * V;
+          if (i >= n) break;
+          Vector w, b, out;
+          if (weight) w = *reinterpret_cast<const Vector*>(weight + i);
+          if (bias) b = *reinterpret_cast<const Vector*>(bias + i);
+#pragma unroll
+          for (int j = 0; j < V; ++j) out.v[j] = narrow<T>(scaled(widen(r.kept[k].v[j]), w.v[j], b.v[j]));
+          put_row(y + row * n, i, out);
+        }
+      }
       if (r.lane == 0 && rstd) rstd[row] = whole.rstd;
       if (r.lane == 0 && mean) mean[row] = whole.mean;
     }
   };
 };
+
+/// Mean and sum of squared deviations of some elements.
+template <class C>
+struct Moments {
+  C mean, squares;
+};
+/// A few very long rows, in parts.
+template <bool centered, class T>
+__global__ void __launch_bounds__(kThreads) part_moments(Parts p, const T* x, Moments<Compute<T>>* moments) {
+  using C = Compute<T>;
+  const int64_t from = int64_t(blockIdx.x) * p.share, to = from + p.share < p.n ? from + p.share : p.n;
+  const T* row = x + int64_t(blockIdx.y) * p.n;
+  C m = 0, squares = 0;
+  if constexpr (centered) {
+#pragma unroll 4
+    for (int64_t i = from + threadIdx.x; i < to; i += kThreads) m += C(widen(row[i]));
+    m = row_combine<kThreads>(m, C(0), SumOf()) / C(to - from);
+  }
+#pragma unroll 4
+  for (int64_t i = from + threadIdx.x; i < to; i += kThreads) squares += (C(widen(row[i])) - m) * (C(widen(row[i])) - m);
+  squares = row_combine<kThreads>(squares, C(0), SumOf());
+  if (threadIdx.x == 0) moments[blockIdx.y * p.parts + blockIdx.x] = {m, squares};
+}
+template <bool centered, class T>
+__global__ void __launch_bounds__(kThreads)
+    part_results(Parts p, const T* x, const Moments<Compute<T>>* moments, const T* weight, const T* bias, double eps, T* y,
+                 Compute<T>* mean, Compute<T>* rstd) {
+  using C = Compute<T>;
+  const Moments<C>* mine = moments + blockIdx.y * p.parts;
+  const auto count = [&](unsigned k) { return C(int64_t(k + 1) * p.share < p.n ? p.share : p.n - int64_t(k) * p.share); };
+  C m = 0, squares = 0;
+  if constexpr (centered) {
+    for (unsigned k = threadIdx.x; k < p.parts; k += kThreads) m += count(k) * mine[k].mean;
+    m = row_combine<kThreads>(m, C(0), SumOf()) / C(p.n);
+  }
+  for (unsigned k = threadIdx.x; k < p.parts; k += kThreads) {
+    const C off = mine[k].mean - m;
+    squares += mine[k].squares + count(k) * off * off;
+  }
+  const C scale = C(1) / root_of(row_combine<kThreads>(squares, C(0), SumOf()) / C(p.n) + C(eps));
+  const int64_t from = int64_t(blockIdx.x) * p.share, to = from + p.share < p.n ? from + p.share : p.n, at = int64_t(blockIdx.y) * p.n;
+#pragma unroll 4
+  for (int64_t i = from + threadIdx.x; i < to; i += kThreads) {
+    C z = (C(widen(x[at + i])) - m) * scale;
+    if (weight) z = z * C(widen(weight[i]));
+    if (bias) z = z + C(widen(bias[i]));
+    y[at + i] = narrow<T>(z);
+  }
+  if (blockIdx.x || threadIdx.x) return;
+  if (rstd) rstd[blockIdx.y] = scale;
+  if (mean) mean[blockIdx.y] = m;
+}
 
 template <bool centered>
 struct ToInput {
@@ -231,7 +300,12 @@ size_t room_for(const RowsAndColumns& v) { return size_t(2 * std::max(v.parts(),
 
 template <bool centered>
 void define(KernelDef& k) {
-  k.dtypes(kinds::floating).inputs(Layout::contiguous).stats().run([](const KernelArgs& a) {
+  k.dtypes(kinds::floating).inputs(Layout::contiguous).stats().workspace([](const KernelArgs& a) {
+    const RowsAndColumns v(a.in[0], a.get<LayerNormParams>().axes);
+    const Parts p = parts_of(v.rows, v.n, a.device);
+    return size_t(p.parts) * p.rows * sizeof(Moments<double>);
+  });
+  k.run([](const KernelArgs& a) {
     KernelStatus s;
     const auto& p = a.get<LayerNormParams>();
     const RowsAndColumns v(a.in[0], p.axes);
@@ -241,9 +315,19 @@ void define(KernelDef& k) {
       using C = Compute<T>;
       const T* bias = centered ? pointer<T>(a.in, a.n_in, 2) : nullptr;
       C *mean = centered ? pointer<C>(a.out, a.n_out, 1) : nullptr, *rstd = pointer<C>(a.out, a.n_out, centered ? 2 : 1);
-      const bool aligned = aligned16(a.in[0]) && aligned16(a.out[0]);
       const T *x = a.in[0].ptr<T>(), *weight = pointer<T>(a.in, a.n_in, 1);
+      const bool aligned = aligned16(a.in[0]) && aligned16(a.out[0]) && reinterpret_cast<uintptr_t>(weight) % 16 == 0 &&
+                           reinterpret_cast<uintptr_t>(bias) % 16 == 0;
       T* y = a.out[0].ptr<T>();
+      if (const Parts parts = parts_of(v.rows, v.n, a.device); parts.parts) {
+        const dim3 grid(parts.parts, parts.rows);
+        auto* moments = static_cast<Moments<C>*>(a.workspace);
+        part_moments<centered, T><<<grid, kThreads, 0, stream(a)>>>(parts, x, moments);
+        part_results<centered, T><<<grid, kThreads, 0, stream(a)>>>(parts, x, moments, weight, bias, p.eps, y, mean, rstd);
+        s = launched();
+        if (!s.code) s = watch(a, 0, 1);
+        return;
+      }
       s = over_rows_watched<Forward<centered>::template Kernel, T>(a, v.rows, v.n, aligned, x, weight, bias, p.eps, Marked<T>{y}, mean,
                                                                    rstd);
     });

@@ -3,6 +3,7 @@
 #include "keel/ops/softmax.h"
 
 #include "backend/cuda/around.cuh"
+#include "backend/cuda/long_rows.cuh"
 #include "backend/cuda/math.cuh"
 
 using namespace keel;
@@ -65,19 +66,7 @@ struct Backward : SoftmaxBackwardOf<logarithm> {
 };
 
 // ---- a few rows, each longer than a block should take alone ----
-/// rows * parts blocks, each with `share` elements of a row.
-struct Parts {
-  int64_t n, share;
-  unsigned parts, rows;
-};
-constexpr int64_t kAlone = 65536;
-Parts parts_of(const Around& v, int device) {
-  if (v.inner != 1 || v.n < kAlone || v.outer == 0 || v.outer > 8) return {};
-  Parts p{v.n, 0, 0, unsigned(v.outer)};
-  const int64_t wanted = std::min(ceil_div(2 * processors(device), v.outer), v.n / (8 * kThreads));
-  p.share = ceil_div(v.n, wanted), p.parts = unsigned(ceil_div(v.n, p.share));
-  return p;
-}
+Parts parts_of(const Around& v, int device) { return v.inner == 1 ? cuda::parts_of(v.outer, v.n, device) : Parts(); }
 template <class C>
 struct PartSum {
   C top, sum;
@@ -109,7 +98,8 @@ __global__ void __launch_bounds__(kThreads) part_results(Parts p, const T* x, co
   C top = -INFINITY, sum = 0;
   for (unsigned i = threadIdx.x; i < p.parts; i += kThreads) top = MaxOf()(top, mine[i].top);
   top = Family::base_of(row_combine<kThreads>(top, C(-INFINITY), MaxOf()));
-  for (unsigned i = threadIdx.x; i < p.parts; i += kThreads) sum += mine[i].sum == 0 ? C(0) : mine[i].sum * exp_of(part_base(mine[i].top) - top);
+  for (unsigned i = threadIdx.x; i < p.parts; i += kThreads)
+    sum += mine[i].sum == 0 ? C(0) : mine[i].sum * exp_of(part_base(mine[i].top) - top);
   sum = Family::divisor_of(row_combine<kThreads>(sum, C(0), SumOf()));
   const C log_sum = logarithm ? log_of(sum) : C(0);
   const int64_t from = int64_t(blockIdx.x) * p.share, to = from + p.share < p.n ? from + p.share : p.n, at = int64_t(blockIdx.y) * p.n;
