@@ -35,6 +35,8 @@ KEEL_CASES(conv) {
       .sample(P{.padding = 2, .groups = 6}, {normal({2, 6, 7, 6}), normal({6, 1, 5, 5}), normal({6})}, false)
       .sample(P{.stride = 2, .padding = 1, .groups = 20}, {normal({2, 20, 9, 8}), normal({40, 1, 3, 3}), normal({40})}, false)
       .sample(P{.stride = 2, .padding = 3}, {normal({2, 1, 15, 14}), normal({5, 1, 7, 7}), normal({5})}, false)
+      .sample(P{}, {normal({17, 2, 8, 8}), normal({6, 2, 3, 3}), normal({6})}, false)
+      .sample(P{.stride = {2, 1}, .padding = {1, 2}, .dilation = {1, 2}}, {normal({16, 3, 7, 6}), normal({5, 3, 3, 2}), absent()}, false)
       .sample(P{.padding = 1}, {normal({2, 3, 4, 3}), normal({4, 3, 1, 1}), normal({4})})
       .sample(P{.padding = 1}, {normal({2, 0, 4, 4}), normal({3, 0, 3, 3}), normal({3})})
       .sample(P{.padding = 1}, {normal({2, 3, 4, 4}), normal({0, 3, 3, 3}), absent()})
@@ -60,6 +62,8 @@ KEEL_CASES(conv) {
       .sample(B{.stride = 2, .padding = 1, .groups = 20, .extent = {9, 8}}, {normal({2, 40, 5, 4}), normal({40, 1, 3, 3})}, false)
       .sample(B{.stride = 2, .padding = 3, .extent = {15, 14}}, {normal({2, 5, 8, 7}), normal({5, 1, 7, 7})}, false)
       .sample(B{.stride = 3, .padding = 1, .extent = {7, 8}}, {normal({2, 5, 3, 3}), normal({5, 3, 2, 2})}, false)
+      .sample(B{.extent = 8}, {normal({17, 6, 6, 6}), normal({6, 5, 3, 3})}, false)
+      .sample(B{.stride = {2, 1}, .padding = {1, 2}, .dilation = {1, 2}, .extent = {7, 6}}, {normal({16, 5, 4, 8}), normal({5, 3, 3, 2})}, false)
       .sample(B{.padding = 1, .extent = 4}, {normal({2, 3, 4, 4}), normal({3, 0, 3, 3})})
       .sample(B{.padding = 1, .extent = 4}, {normal({2, 0, 4, 4}), normal({0, 3, 3, 3})})
       .error(B{.extent = 6}, {normal({2, 4, 4, 4}), normal({4, 3, 2, 2})}, ErrorCode::shape, "the convolution's result has");
@@ -76,6 +80,9 @@ KEEL_CASES(conv) {
       .sample(B{.padding = 2, .groups = 6, .extent = 5}, {normal({2, 6, 7, 6}), normal({2, 6, 7, 6})}, false)
       .sample(B{.stride = 2, .padding = 1, .groups = 20, .extent = 3}, {normal({2, 40, 5, 4}), normal({2, 20, 9, 8})}, false)
       .sample(B{.stride = 2, .padding = 3, .extent = 7}, {normal({2, 5, 8, 7}), normal({2, 1, 15, 14})}, false)
+      .sample(B{.extent = 3}, {normal({17, 6, 6, 6}), normal({17, 2, 8, 8})}, false)
+      .sample(B{.stride = {2, 1}, .padding = {1, 2}, .dilation = {1, 2}, .extent = {3, 2}}, {normal({16, 5, 4, 8}), normal({16, 3, 7, 6})}, false)
+      .sample(B{.extent = 5}, {normal({133, 3, 4, 4}), normal({133, 2, 8, 8})}, false)
       .sample(B{.padding = 1, .extent = 3}, {normal({2, 3, 4, 4}), normal({2, 0, 4, 4})})
       .sample(B{.padding = 1, .extent = 3}, {normal({0, 3, 4, 4}), normal({0, 2, 4, 4})})
       .error(B{.extent = 2}, {normal({2, 4, 4, 4}), normal({2, 3, 6, 5})}, ErrorCode::shape, "the convolution's result has");

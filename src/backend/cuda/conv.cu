@@ -2,53 +2,17 @@
 // the rows within a budget; with groups, where products are small, a thread or a warp makes each result. Results have their channels
 // innermost.
 // Where cuDNN is found and has an engine that keeps our promises, it is given channels-last operands and a weight that was turned to match.
+// Batches of small images with few channels are a matter of conv_small.cuh.
 #include "keel/ops/conv.h"
 
+#include "backend/cuda/conv_small.cuh"
 #include "backend/cuda/cudnn.h"
 #include "backend/cuda/gemm.h"
-#include "backend/cuda/pointwise.cuh"
 
 using namespace keel;
 using namespace keel::cuda;
 
 namespace {
-
-/// The sizes of one convolution and the strides of its images.
-struct Conv {
-  int64_t n, c, h, w;  // input
-  int64_t o, oh, ow;   // output
-  int64_t kh, kw;      // window
-  int64_t sh, sw, ph, pw, dh, dw, groups;
-  int64_t xs[4], ys[4];
-  template <class P>
-  Conv(const P& p, const TensorView& x, const TensorView& weight, const TensorView& y)
-      : n(x.dim(0)),
-        c(x.dim(1)),
-        h(x.dim(2)),
-        w(x.dim(3)),
-        o(y.dim(1)),
-        oh(y.dim(2)),
-        ow(y.dim(3)),
-        kh(weight.dim(2)),
-        kw(weight.dim(3)),
-        sh(p.stride[0]),
-        sw(p.stride[1]),
-        ph(p.padding[0]),
-        pw(p.padding[1]),
-        dh(p.dilation[0]),
-        dw(p.dilation[1]),
-        groups(p.groups) {
-    for (int i = 0; i < 4; ++i) xs[i] = x.stride(i), ys[i] = y.stride(i);
-  }
-  __host__ __device__ int64_t spots() const { return oh * ow; }
-  __host__ __device__ int64_t depth() const { return c / groups * kh * kw; }
-  /// Images whose rows fit the budget.
-  int64_t slice(size_t bytes) const {
-    const int64_t one = spots() * depth() * int64_t(bytes), budget = int64_t(1) << 30;
-    return std::max<int64_t>(1, std::min(n, one ? budget / one : n));
-  }
-  bool plain() const { return kh == 1 && kw == 1 && sh == 1 && sw == 1 && ph == 0 && pw == 0; }
-};
 
 unsigned blocks_for(int64_t n) { return unsigned(ceil_div(n, kThreads)); }
 
@@ -280,12 +244,13 @@ KernelStatus run_plan(const KernelArgs& a, const ConvolutionPlan& plan, Convolut
 template <class P, int x, int weight, int y, bool wide = false>
 size_t rows_bytes(const KernelArgs& a) {
   const auto& view = [&](int i) -> const TensorView& { return i < 0 ? a.out[0] : a.in[i]; };
-  constexpr auto kind = x < 0 ? Convolution::to_input : weight < 0 ? Convolution::to_weight : Convolution::forward;
-  const bool bias = kind == Convolution::forward && a.n_in > 2 && a.in[2].present();
-  if (const auto* plan = plan_of<P>(a, kind, view(x), view(weight), view(y), bias))
-    return weight_bytes(view(weight)) + workspace_of(*plan);
   const Conv v(a.get<P>(), view(x), view(weight), view(y));
   const size_t size = size_of(a.in[0].dtype), one = wide ? std::max<size_t>(size, 4) : size;
+  constexpr auto kind = x < 0 ? Convolution::to_input : weight < 0 ? Convolution::to_weight : Convolution::forward;
+  const bool bias = kind == Convolution::forward && a.n_in > 2 && a.in[2].present();
+  if (small_images::suits(v, small_images::Kind(kind), size)) return small_images::workspace(v, small_images::Kind(kind), size);
+  if (const auto* plan = plan_of<P>(a, kind, view(x), view(weight), view(y), bias))
+    return weight_bytes(view(weight)) + workspace_of(*plan);
   return v.groups == 1 ? size_t(v.slice(one) * v.spots() * v.depth()) * one : 0;
 }
 
@@ -301,6 +266,7 @@ KEEL_CUDA_KERNEL(conv2d) {
         KernelStatus s;
         if (a.out[0].size() == 0) return s;
         const bool bias = a.n_in > 2 && a.in[2].present();
+        if (small_images::run<Conv2dParams>(a, small_images::forward, a.in[0], a.in[1], a.out[0])) return launched();
         if (const auto* plan = plan_of<Conv2dParams>(a, Convolution::forward, a.in[0], a.in[1], a.out[0], bias))
           return run_plan(a, *plan, Convolution::forward, a.in[0], a.in[1], a.out[0], bias ? a.in[2].data : nullptr);
         use(a.device);
@@ -317,6 +283,7 @@ KEEL_CUDA_KERNEL(conv2d_backward_input) {
       .run([](const KernelArgs& a) -> KernelStatus {
         KernelStatus s;
         if (a.out[0].size() == 0) return s;
+        if (small_images::run<Conv2dBackwardParams>(a, small_images::to_input, a.out[0], a.in[1], a.in[0])) return launched();
         if (const auto* plan = plan_of<Conv2dBackwardParams>(a, Convolution::to_input, a.out[0], a.in[1], a.in[0]))
           return run_plan(a, *plan, Convolution::to_input, a.out[0], a.in[1], a.in[0]);
         use(a.device);
@@ -337,6 +304,7 @@ KEEL_CUDA_KERNEL(conv2d_backward_weight) {
           cudaMemsetAsync(a.out[0].data, 0, size_t(a.out[0].size()) * size_of(a.out[0].dtype), stream(a));
           return launched();
         }
+        if (small_images::run<Conv2dBackwardParams>(a, small_images::to_weight, a.in[1], a.out[0], a.in[0])) return launched();
         if (const auto* plan = plan_of<Conv2dBackwardParams>(a, Convolution::to_weight, a.in[1], a.out[0], a.in[0]))
           return run_plan(a, *plan, Convolution::to_weight, a.in[1], a.out[0], a.in[0]);
         Floats::call(a.in[0].dtype, [&](auto t) { s = to_weight<decltype(t)>(a); });

@@ -1,0 +1,290 @@
+#pragma once
+// Convolutions of batches of small images with few channels, such as those of handwritten digits: a block an image, which keeps the image and
+// the weight in shared memory and makes four results a thread. A library's plans for these sizes lay operands out anew, transform them, or
+// start several kernels, and take ten times as long. Every sum runs in one fixed order.
+#include "backend/cuda/cudnn.h"
+#include "backend/cuda/pointwise.cuh"
+
+namespace keel::cuda {
+
+/// The sizes of one convolution and the strides of its images.
+struct Conv {
+  int64_t n, c, h, w;  // input
+  int64_t o, oh, ow;   // output
+  int64_t kh, kw;      // window
+  int64_t sh, sw, ph, pw, dh, dw, groups;
+  int64_t xs[4], ys[4];
+  template <class P>
+  Conv(const P& p, const TensorView& x, const TensorView& weight, const TensorView& y)
+      : n(x.dim(0)),
+        c(x.dim(1)),
+        h(x.dim(2)),
+        w(x.dim(3)),
+        o(y.dim(1)),
+        oh(y.dim(2)),
+        ow(y.dim(3)),
+        kh(weight.dim(2)),
+        kw(weight.dim(3)),
+        sh(p.stride[0]),
+        sw(p.stride[1]),
+        ph(p.padding[0]),
+        pw(p.padding[1]),
+        dh(p.dilation[0]),
+        dw(p.dilation[1]),
+        groups(p.groups) {
+    for (int i = 0; i < 4; ++i) xs[i] = x.stride(i), ys[i] = y.stride(i);
+  }
+  __host__ __device__ int64_t spots() const { return oh * ow; }
+  __host__ __device__ int64_t depth() const { return c / groups * kh * kw; }
+  /// Images whose rows fit the budget.
+  int64_t slice(size_t bytes) const {
+    const int64_t one = spots() * depth() * int64_t(bytes), budget = int64_t(1) << 30;
+    return std::max<int64_t>(1, std::min(n, one ? budget / one : n));
+  }
+  bool plain() const { return kh == 1 && kw == 1 && sh == 1 && sw == 1 && ph == 0 && pw == 0; }
+};
+
+namespace small_images {
+
+enum Kind { forward, to_input, to_weight };  // as Convolution::Kind
+constexpr int kQuad = 4, kMostBlocks = 128, kMostSlices = 8, kRoom = 48 << 10, kEnough = 1024;
+static_assert(int(Convolution::to_input) == to_input && int(Convolution::to_weight) == to_weight);
+
+inline int64_t quads(int64_t n) { return ceil_div(n, kQuad); }
+/// Bytes of shared memory.
+inline int64_t room(const Conv& v, Kind kind, size_t size) {
+  const int64_t c = int64_t(std::max<size_t>(size, sizeof(float))), image = v.c * v.h * v.w, result = v.o * v.spots();
+  if (kind == forward) return c * (image + kQuad * quads(v.o) * v.depth());
+  if (kind == to_input) return c * (result + kQuad * quads(v.c) * v.o * v.kh * v.kw);
+  return c * (image + result);
+}
+/// Fewer images would leave the device idle; windows of one element are plain products.
+inline bool suits(const Conv& v, Kind kind, size_t size) {
+  return v.groups == 1 && v.n >= 16 && v.kh * v.kw > 1 && v.depth() > 0 && v.o > 0 && v.spots() > 0 && v.h * v.w > 0 &&
+         v.spots() * v.o * v.depth() <= (int64_t(1) << 19) && room(v, kind, size) <= kRoom;
+}
+/// In how many bands of rows an image of results is cut, where there are too few weights for all threads.
+inline int bands(const Conv& v) { return int(std::min(v.oh, ceil_div(kEnough, v.o * v.depth()))); }
+/// Sums of `to_weight`, of a block's images and a band each.
+inline size_t workspace(const Conv& v, Kind kind, size_t size) {
+  if (kind != to_weight) return 0;
+  return size_t(std::min<int64_t>(v.n, kMostBlocks) * bands(v) * v.o * v.depth()) * std::max(size, sizeof(float));
+}
+
+/// The sizes in 32 bits.
+struct Sizes {
+  int n, c, h, w, o, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw;
+  int64_t xs[4], ys[4];
+  explicit Sizes(const Conv& v)
+      : n(int(v.n)), c(int(v.c)), h(int(v.h)), w(int(v.w)), o(int(v.o)), oh(int(v.oh)), ow(int(v.ow)), kh(int(v.kh)), kw(int(v.kw)),
+        sh(int(v.sh)), sw(int(v.sw)), ph(int(v.ph)), pw(int(v.pw)), dh(int(v.dh)), dw(int(v.dw)) {
+    for (int i = 0; i < 4; ++i) xs[i] = v.xs[i], ys[i] = v.ys[i];
+  }
+};
+template <class C>
+struct alignas(kQuad * sizeof(C)) Quad {
+  C v[kQuad];
+};
+__device__ __forceinline__ float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+__device__ __forceinline__ double fused(double a, double b, double c) { return __fma_rn(a, b, c); }
+template <class C>
+__device__ __forceinline__ void fuse_quad(Quad<C>& sum, C a, const Quad<C>& b) {
+#pragma unroll
+  for (int j = 0; j < kQuad; ++j) sum.v[j] = fused(a, b.v[j], sum.v[j]);
+}
+template <class C>
+__device__ __forceinline__ C* shared_room() {
+  extern __shared__ __align__(32) unsigned char small_images_room[];
+  return reinterpret_cast<C*>(small_images_room);
+}
+/// An image as [channel][row][column], and one of results as [row][column][channel]. A warp takes a row at a time.
+template <class T>
+__device__ __forceinline__ void load_image(const Sizes& v, int n, const T* __restrict__ x, Compute<T>* __restrict__ to) {
+  const int lane = int(threadIdx.x) % 32;
+#pragma unroll 4
+  for (int row = int(threadIdx.x) / 32; row < v.c * v.h; row += kThreads / 32) {
+    const T* const from = x + n * v.xs[0] + row / v.h * v.xs[1] + row % v.h * v.xs[2];
+    for (int i = lane; i < v.w; i += 32) to[row * v.w + i] = widen(from[i * v.xs[3]]);
+  }
+}
+template <class T>
+__device__ __forceinline__ void load_result(const Sizes& v, int n, const T* __restrict__ g, Compute<T>* __restrict__ to) {
+  const int across = v.ow * v.o, lane = int(threadIdx.x) % 32;
+  const bool dense = v.ys[1] == 1 && v.ys[3] == v.o;
+#pragma unroll 2
+  for (int row = int(threadIdx.x) / 32; row < v.oh; row += kThreads / 32) {
+    const T* const from = g + n * v.ys[0] + row * v.ys[2];
+#pragma unroll 4
+    for (int i = lane; i < across; i += 32) to[row * across + i] = widen(from[dense ? i : i % v.o * v.ys[1] + i / v.o * v.ys[3]]);
+  }
+}
+
+/// `W`: columns of the window, where they are known to the compiler; else 0.
+template <class T, int W>
+__global__ void __launch_bounds__(kThreads) forward_kernel(Sizes v, const T* __restrict__ x, const T* __restrict__ weight,
+                                                           const T* __restrict__ bias, T* __restrict__ y) {
+  using C = Compute<T>;
+  const int kw = W ? W : v.kw, depth = v.c * v.kh * kw, across = (v.o + kQuad - 1) / kQuad;
+  auto* const w = shared_room<Quad<C>>();  // [channel, tap][quad of results]
+  C* const image = &w[depth * across].v[0];
+#pragma unroll 4
+  for (int i = int(threadIdx.x); i < depth * across * kQuad; i += kThreads) {
+    const int out = i / depth, d = i - out * depth;
+    w[d * across + out / kQuad].v[out % kQuad] = out < v.o ? widen(weight[i]) : C(0);
+  }
+  for (int n = int(blockIdx.x); n < v.n; n += int(gridDim.x)) {
+    __syncthreads();
+    load_image(v, n, x, image);
+    __syncthreads();
+    for (int i = int(blockIdx.y) * kThreads + int(threadIdx.x); i < v.oh * v.ow * across; i += int(gridDim.y) * kThreads) {
+      const int spot = i / across, q = i - spot * across, oy = spot / v.ow, ox = spot - oy * v.ow;
+      Quad<C> sum;
+#pragma unroll
+      for (int j = 0; j < kQuad; ++j) sum.v[j] = bias && q * kQuad + j < v.o ? widen(bias[q * kQuad + j]) : C(0);
+      const int left = ox * v.sw - v.pw;
+      for (int c = 0; c < v.c; ++c)
+        for (int r = 0; r < v.kh; ++r) {
+          const int row = oy * v.sh - v.ph + r * v.dh;
+          if (unsigned(row) >= unsigned(v.h)) continue;
+          const C* const from = image + (c * v.h + row) * v.w + left;
+          const Quad<C>* const by = w + (c * v.kh + r) * kw * across + q;
+#pragma unroll
+          for (int k = 0; k < kw; ++k)
+            if (unsigned(left + k * v.dw) < unsigned(v.w)) fuse_quad(sum, from[k * v.dw], by[k * across]);
+        }
+      T* const to = y + n * v.ys[0] + q * kQuad * v.ys[1] + oy * v.ys[2] + ox * v.ys[3];
+#pragma unroll
+      for (int j = 0; j < kQuad; ++j)
+        if (q * kQuad + j < v.o) to[j * v.ys[1]] = narrow<T>(sum.v[j]);
+    }
+  }
+}
+template <class T, int W>
+__global__ void __launch_bounds__(kThreads) input_kernel(Sizes v, const T* __restrict__ g, const T* __restrict__ weight,
+                                                         T* __restrict__ dx) {
+  using C = Compute<T>;
+  const int kw = W ? W : v.kw, taps = v.kh * kw, across = (v.c + kQuad - 1) / kQuad;
+  auto* const w = shared_room<Quad<C>>();  // [tap][result][quad of channels]
+  C* const image = &w[taps * v.o * across].v[0];
+#pragma unroll 4
+  for (int i = int(threadIdx.x); i < v.o * across * kQuad * taps; i += kThreads) {
+    const int plane = i / taps, tap = i - plane * taps, out = plane / (across * kQuad), c = plane - out * across * kQuad;
+    w[(tap * v.o + out) * across + c / kQuad].v[c % kQuad] = c < v.c ? widen(weight[(out * v.c + c) * taps + tap]) : C(0);
+  }
+  const bool unit = v.sh == 1 && v.sw == 1;
+  for (int n = int(blockIdx.x); n < v.n; n += int(gridDim.x)) {
+    __syncthreads();
+    load_result(v, n, g, image);
+    __syncthreads();
+    for (int i = int(blockIdx.y) * kThreads + int(threadIdx.x); i < v.h * v.w * across; i += int(gridDim.y) * kThreads) {
+      const int spot = i / across, q = i - spot * across, row = spot / v.w, column = spot - row * v.w;
+      Quad<C> sum{};
+      for (int r = 0; r < v.kh; ++r) {
+        const int high = row + v.ph - r * v.dh, y = unit ? high : high / v.sh;
+        if (high < 0 || y >= v.oh || (!unit && high % v.sh)) continue;
+        for (int k = 0; k < kw; ++k) {
+          const int wide = column + v.pw - k * v.dw, z = unit ? wide : wide / v.sw;
+          if (wide < 0 || z >= v.ow || (!unit && wide % v.sw)) continue;
+          const C* const from = image + (y * v.ow + z) * v.o;
+          const Quad<C>* const by = w + (r * kw + k) * v.o * across + q;
+#pragma unroll 8
+          for (int out = 0; out < v.o; ++out) fuse_quad(sum, from[out], by[out * across]);
+        }
+      }
+      T* const to = dx + n * v.xs[0] + q * kQuad * v.xs[1] + row * v.xs[2] + column * v.xs[3];
+#pragma unroll
+      for (int j = 0; j < kQuad; ++j)
+        if (q * kQuad + j < v.c) to[j * v.xs[1]] = narrow<T>(sum.v[j]);
+    }
+  }
+}
+/// sums[block of images][band][weight].
+template <class T, int W>
+__global__ void __launch_bounds__(kThreads) weight_kernel(Sizes v, int bands, const T* __restrict__ g, const T* __restrict__ x,
+                                                          Compute<T>* __restrict__ sums) {
+  using C = Compute<T>;
+  const int kw = W ? W : v.kw, taps = v.kh * kw, depth = v.c * taps, weights = v.o * depth, rows = (v.oh + bands - 1) / bands;
+  C* const image = shared_room<C>();
+  C* const result = image + v.c * v.h * v.w;
+  C* const to = sums + int64_t(blockIdx.x) * bands * weights;
+  for (int n = int(blockIdx.x); n < v.n; n += int(gridDim.x)) {
+    __syncthreads();
+    load_image(v, n, x, image);
+    load_result(v, n, g, result);
+    __syncthreads();
+    for (int i = int(blockIdx.y) * kThreads + int(threadIdx.x); i < bands * weights; i += int(gridDim.y) * kThreads) {
+      const int band = i / weights, at = i - band * weights, out = at / depth, d = at - out * depth, c = d / taps, tap = d - c * taps,
+                r = tap / kw, k = tap - r * kw;
+      // Columns of results whose window has this tap inside the image.
+      const int off = k * v.dw - v.pw, last = v.w - 1 - off;
+      const int begin = off < 0 ? (-off + v.sw - 1) / v.sw : 0, end = last < 0 ? 0 : min(v.ow, last / v.sw + 1);
+      C sum = n == int(blockIdx.x) ? C(0) : to[i];
+      for (int oy = band * rows; oy < min(v.oh, (band + 1) * rows); ++oy) {
+        const int row = oy * v.sh - v.ph + r * v.dh;
+        if (unsigned(row) >= unsigned(v.h)) continue;
+        const C* const from = image + (c * v.h + row) * v.w + off;
+        const C* const by = result + oy * v.ow * v.o + out;
+#pragma unroll 8
+        for (int ox = begin; ox < end; ++ox) sum = fused(from[ox * v.sw], by[ox * v.o], sum);
+      }
+      to[i] = sum;
+    }
+  }
+}
+/// The sums of all blocks and bands, in threads of 32 weights by 8 shares of them.
+template <class T>
+__global__ void __launch_bounds__(kThreads) sum_parts(int weights, int parts, const Compute<T>* __restrict__ sums, T* __restrict__ dw) {
+  using C = Compute<T>;
+  constexpr int kShares = kThreads / 32;
+  __shared__ C part[kShares][32];
+  const int lane = int(threadIdx.x) % 32, share = int(threadIdx.x) / 32, i = int(blockIdx.x) * 32 + lane;
+  C sum = 0;
+  if (i < weights) {
+#pragma unroll 8
+    for (int b = share; b < parts; b += kShares) sum += sums[int64_t(b) * weights + i];
+  }
+  part[share][lane] = sum;
+  __syncthreads();
+  if (share > 0 || i >= weights) return;
+#pragma unroll
+  for (int s = 1; s < kShares; ++s) sum += part[s][lane];
+  dw[i] = narrow<T>(sum);
+}
+
+template <class T, int W>
+void start(const KernelArgs& a, Kind kind, const Conv& v, const TensorView& x, const TensorView& w, const TensorView& y) {
+  const auto bytes = size_t(room(v, kind, sizeof(T)));
+  const Sizes s(v);
+  const auto grid = [&](int64_t items, int64_t most) {
+    return dim3(unsigned(std::min(v.n, most)), unsigned(std::min<int64_t>(kMostSlices, ceil_div(items, kThreads))));
+  };
+  if (kind == forward) {
+    const T* bias = a.n_in > 2 && a.in[2].present() ? a.in[2].ptr<T>() : nullptr;
+    const dim3 blocks = grid(v.spots() * quads(v.o), 8 * kMostBlocks);
+    forward_kernel<T, W><<<blocks, kThreads, bytes, stream(a)>>>(s, x.ptr<T>(), w.ptr<T>(), bias, y.ptr<T>());
+  } else if (kind == to_input) {
+    const dim3 blocks = grid(v.h * v.w * quads(v.c), 8 * kMostBlocks);
+    input_kernel<T, W><<<blocks, kThreads, bytes, stream(a)>>>(s, y.ptr<T>(), w.ptr<T>(), x.ptr<T>());
+  } else {
+    auto* const sums = static_cast<Compute<T>*>(a.workspace);
+    const int weights = s.o * s.c * s.kh * s.kw, cut = bands(v);
+    const dim3 blocks = grid(int64_t(cut) * weights, kMostBlocks);
+    weight_kernel<T, W><<<blocks, kThreads, bytes, stream(a)>>>(s, cut, y.ptr<T>(), x.ptr<T>(), sums);
+    sum_parts<T><<<unsigned(ceil_div(weights, 32)), kThreads, 0, stream(a)>>>(weights, int(blocks.x) * cut, sums, w.ptr<T>());
+  }
+}
+/// False where this is no convolution of small images. Gradients take y for that of the result, and make x or w.
+template <class P>
+bool run(const KernelArgs& a, Kind kind, const TensorView& x, const TensorView& w, const TensorView& y) {
+  const Conv v(a.get<P>(), x, w, y);
+  if (!suits(v, kind, size_of(a.out[0].dtype))) return false;
+  use(a.device);
+  Floats::call(a.out[0].dtype, [&](auto t) {
+    using T = decltype(t);
+    v.kw == 3 ? start<T, 3>(a, kind, v, x, w, y) : v.kw == 5 ? start<T, 5>(a, kind, v, x, w, y) : start<T, 0>(a, kind, v, x, w, y);
+  });
+  return true;
+}
+
+}  // namespace small_images
+}  // namespace keel::cuda
