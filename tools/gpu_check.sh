@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds Keel with CUDA, runs the device judges, looks for memory errors, and measures; for a machine with an NVIDIA GPU and no network.
-#   tools/gpu_check.sh [--prebuilt FOLDER] [--only build|test|sanitize|bench|models]
+#   tools/gpu_check.sh [--prebuilt FOLDER] [--only build|test|sanitize|bench|models|peers]
+# `peers`, Keel and PyTorch in turns, takes five minutes more and runs by name only.
 # Packages that are missing there are taken from .gpu-deps, which `tools/gpu_check.sh --collect` fills where they are installed.
 set -eu
 cd "$(dirname "$0")/.."
@@ -56,6 +57,8 @@ if wanted sanitize; then
   KEEL_TEST_SAMPLES=small compute-sanitizer --error-exitcode 9 "$build/tests/keel_test_device" --gtest_brief=1 --gtest_filter='*AgreesWithOracle*:Trains*' || status=1
   say "compute-sanitizer racecheck"
   compute-sanitizer --tool racecheck --error-exitcode 9 "$build/tests/keel_test_device" --gtest_brief=1 --gtest_filter='Trains*' || status=1
+  say "compute-sanitizer initcheck"
+  compute-sanitizer --tool initcheck --error-exitcode 9 "$build/tests/keel_test_device" --gtest_brief=1 --gtest_filter='Trains*' || status=1
 fi
 if wanted bench; then
   say "bandwidth and products"
@@ -69,5 +72,6 @@ if wanted models; then
     for how in "" --compile; do "$keel" bench model $row $how --device cuda --dtype bf16 --seconds 3 --json || status=1; done
   done
 fi
+if [ "$only" = peers ]; then python3 bench/peers/gpu.py --keel "$build/apps/keel/keel" || status=1; fi
 say "end, status $status"
 exit $status

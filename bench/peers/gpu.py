@@ -185,11 +185,10 @@ def keel_rate(o, name, args):
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("--keel", required=True), a.add_argument("--rounds", type=int, default=3), a.add_argument("--seconds", type=float, default=2)
-    a.add_argument("--only", nargs="*"), a.add_argument("--json", action="store_true")
+    a.add_argument("--only", nargs="*", metavar="TEXT", help="rows whose names hold one of these, in this order"), a.add_argument("--json", action="store_true")
     o = a.parse_args()
-    for name, make, args, unit in ROWS:
-        if o.only and not any(text in name for text in o.only):
-            continue
+    rows = [r for text in o.only for r in ROWS if text in r[0]] if o.only else ROWS
+    for name, make, args, unit in rows:
         try:
             torch.cuda.reset_peak_memory_stats()
             step, units = make()
