@@ -31,7 +31,7 @@ def rate(step, units, seconds):
 
 
 def trainer(net, opt, x, y, loss, amp, forward=None):
-    forward = forward or net
+    forward = net if forward is None else forward  # a module has no truth value
 
     def step():
         opt.zero_grad(set_to_none=True)
