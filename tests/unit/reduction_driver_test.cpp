@@ -156,18 +156,18 @@ TEST(ReductionLoops, NanAndExtremesAtEveryLevel) {
     for (int64_t n : {1, 5, 16, 63, 64, 100, 1024, 1025, 4096}) {
       std::vector<float> x(static_cast<size_t>(n), -3.f);
       float y;
-      reduce_loops(ReduceOp::max, f32).block(x.data(), n, nullptr, &y);
+      reduce_loops(ReduceOp::max, f32).block(x.data(), n, nullptr, &y, false);
       EXPECT_EQ(y, -3.f);
       for (int64_t at : {int64_t(0), n / 2, n - 1}) {
         x[size_t(at)] = NAN;
-        reduce_loops(ReduceOp::max, f32).block(x.data(), n, nullptr, &y);
+        reduce_loops(ReduceOp::max, f32).block(x.data(), n, nullptr, &y, true);
         EXPECT_TRUE(std::isnan(y)) << n << " " << at;
-        reduce_loops(ReduceOp::min, f32).block(x.data(), n, nullptr, &y);
+        reduce_loops(ReduceOp::min, f32).block(x.data(), n, nullptr, &y, false);
         EXPECT_TRUE(std::isnan(y)) << n << " " << at;
         EXPECT_EQ(arg_extreme(true, f32, x.data(), n), at);
         EXPECT_EQ(arg_extreme(false, f32, x.data(), n), at);
         x[size_t(at)] = 5;
-        reduce_loops(ReduceOp::max, f32).block(x.data(), n, nullptr, &y);
+        reduce_loops(ReduceOp::max, f32).block(x.data(), n, nullptr, &y, true);
         EXPECT_EQ(y, 5);
         EXPECT_EQ(arg_extreme(true, f32, x.data(), n), at);
         EXPECT_EQ(arg_extreme(false, f32, x.data(), n), n == 1 ? 0 : at == 0 ? 1 : 0);
@@ -175,17 +175,17 @@ TEST(ReductionLoops, NanAndExtremesAtEveryLevel) {
       }
       uint8_t t;
       std::vector<float> zero(static_cast<size_t>(n), -0.f);
-      reduce_loops(ReduceOp::any, f32).block(zero.data(), n, nullptr, &t);
+      reduce_loops(ReduceOp::any, f32).block(zero.data(), n, nullptr, &t, false);
       EXPECT_EQ(t, 0);
       zero[size_t(n - 1)] = NAN;
-      reduce_loops(ReduceOp::any, f32).block(zero.data(), n, nullptr, &t);
+      reduce_loops(ReduceOp::any, f32).block(zero.data(), n, nullptr, &t, true);
       EXPECT_EQ(t, 1);
-      reduce_loops(ReduceOp::all, f32).block(x.data(), n, nullptr, &t);
+      reduce_loops(ReduceOp::all, f32).block(x.data(), n, nullptr, &t, false);
       EXPECT_EQ(t, 1);
     }
     const int32_t v[] = {3, -7, 2147483647, 2147483647};
     int64_t sum;
-    reduce_loops(ReduceOp::sum, i32).block(v, 4, nullptr, &sum);
+    reduce_loops(ReduceOp::sum, i32).block(v, 4, nullptr, &sum, false);
     EXPECT_EQ(sum, 3 - 7 + 2 * int64_t(2147483647));
   }
 }

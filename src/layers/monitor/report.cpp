@@ -104,7 +104,7 @@ std::string MonitorState::report() const {
                     std::to_string(lines.size()) + " sites, " + std::to_string(faults) + " findings";
   if (device_share >= 0) {
     out += "; watching took " + number(100 * device_share) + " % of the device's time";
-    if (duty() > 1) out += ", every " + std::to_string(duty()) + "th step as a whole";
+    if (duty() > 1) out += ", one step in " + std::to_string(duty()) + " as a whole";
   }
   int64_t shown = 0;
   for (const Found& f : found) {
