@@ -5,7 +5,8 @@
 
 namespace keel::train {
 
-/// Two numbers at most are under way. Where the device does not copy by itself (DeviceDriver::collect), each is waited for at once.
+/// Two numbers at most are under way. Where the device does not copy by itself (DeviceDriver::collect), and of dtypes other than f32 and
+/// f64, each is waited for at once.
 class LateNumbers {
  public:
   explicit LateNumbers(Device from);
