@@ -186,6 +186,7 @@ struct Needs {
 struct VjpArgs {
   Inputs in, out;  // undefined where not saved
   Inputs g;        // cotangents of the outputs; undefined where no gradient came
+  const Tensor* second = nullptr;  // what is to be added to g[0], for a row that takes two gradients; null: nothing
   Needs needs;
   Specs in_specs, out_specs;
 };
@@ -239,6 +240,8 @@ struct OpDef {
   const char* onnx = nullptr;
   const char* why_no_oracle = nullptr;
   Saves saves;
+  const OpDef* adds_gradients = nullptr;  // the row that adds two gradients of result 0 in the pass that reads them,
+  int adds_for = -1;                      // where this input wants a gradient too (-1: always)
   int64_t refuse_above = -1;
   void (*infer)(const void* p, Specs in, SpecList& out) = nullptr;
   void (*vjp)(const void* p, const VjpArgs& a, Tensors& grads) = nullptr;
@@ -295,6 +298,9 @@ class Def {
     d_.vjp = [](const void* p, const VjpArgs& a, Tensors& grads) { grads = F{}(cast_params(p), a); };
     return *this;
   }
+  /// A result that was used twice gets two gradients, whose sum the engine makes before `vjp` sees it. Where the device has a kernel of `row`
+  /// and input `i` wants a gradient, `vjp` gets the second as `VjpArgs::second` instead and hands both to `row`, which saves a pass over memory.
+  Def& takes_two_gradients(const OpDef& row, int i = -1) { return d_.adds_gradients = &row, d_.adds_for = i, *this; }
   template <class F> Def& decompose(F) {
     d_.decompose = [](const void* p, Inputs in, Tensors& out) {
       using R = decltype(F{}(cast_params(p), in));

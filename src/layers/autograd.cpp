@@ -118,7 +118,7 @@ void Node::release_saved() {
   custom = {};
 }
 
-Tensors Node::run(const Tensors& cotangents, bool create_graph) {
+Tensors Node::run(const Tensors& cotangents, bool create_graph, const Tensor* second) {
   if (released)
     raise(Error(ErrorCode::autograd, "the graph was already freed by an earlier backward pass").op(name).hint("pass retain_graph = true to the first backward to go through it twice").path(path));
   ScopeGuard guard;
@@ -149,7 +149,7 @@ Tensors Node::run(const Tensors& cotangents, bool create_graph) {
     }
     for (int i = 0; i < outs.size(); ++i) out.push_back(&outs[i]), os.push_back(&out_specs[i]);
     for (int i = 0; i < cotangents.size(); ++i) g.push_back(&cotangents[i]);
-    const VjpArgs a{Inputs(in.data(), int(in.size())), Inputs(out.data(), int(out.size())), Inputs(g.data(), int(g.size())), needs,
+    const VjpArgs a{Inputs(in.data(), int(in.size())), Inputs(out.data(), int(out.size())), Inputs(g.data(), int(g.size())), second, needs,
                     Specs(is.data(), int(is.size())), Specs(os.data(), int(os.size()))};
     op->vjp(params, a, grads);
   }

@@ -56,8 +56,8 @@ struct Node : NodeBase {
 
   static Ref<Node> create(const char* name);
   void set_params(const OpDef& op, const void* p);
-  /// Gradients of the inputs; undefined where none flows.
-  Tensors run(const Tensors& cotangents, bool create_graph);
+  /// Gradients of the inputs; undefined where none flows. `second`: what the row is to add to cotangents[0] itself.
+  Tensors run(const Tensors& cotangents, bool create_graph, const Tensor* second = nullptr);
   void release_saved();
 };
 

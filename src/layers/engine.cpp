@@ -16,11 +16,9 @@
 #include "layers/monitor/monitor.h"
 #include "op/checks.h"
 #include "op/scope.h"
-#include "ops/second_gradient.h"
 
 namespace keel {
 
-extern OpDef op_batch_norm_relu, op_batch_norm_relu_sum_backward;
 constinit std::atomic<void (*)(const Tensor&)> leaf_watch{nullptr};
 
 Tensor conform(Tensor g, const Spec& to) {
@@ -200,10 +198,11 @@ struct Engine {
 
   /// Whether the row of `t` adds two gradients of its first result in the pass that reads them.
   bool takes_two(const Task& t, const Tensor& g) const {
-    if (!t.node || t.node->op != &op_batch_norm_relu || t.second.defined() || r.create_graph || r.inputs) return false;
+    if (!t.node || !t.node->op || !t.node->op->adds_gradients || t.second.defined() || r.create_graph || r.inputs) return false;
     const Node& n = *t.node;
-    return n.hooks.empty() && n.out_hooks.empty() && n.edges.size() > 3 && n.edges[3].valid() && impl(t.grads[0]).spec == impl(g).spec &&
-           has_kernel(op_batch_norm_relu_sum_backward, impl(g).device.type);
+    const int with = n.op->adds_for;
+    return n.hooks.empty() && n.out_hooks.empty() && (with < 0 || (n.edges.size() > with && n.edges[with].valid())) &&
+           impl(t.grads[0]).spec == impl(g).spec && has_kernel(*n.op->adds_gradients, impl(g).device.type);
   }
   void deliver(int task, uint32_t slot, Tensor g) {
     if (!b.tasks[size_t(task)].pieces.empty()) join(task);
@@ -362,11 +361,7 @@ struct Engine {
       const bool kept = n.hooks.empty() && (keep_slice(n, to, cotangents[0]) || deliver_slice(n, to, cotangents[0]));
       if (!kept) {
         const Tensor second = std::move(b.tasks[size_t(i)].second);
-        second_gradient = second.defined() ? &second : nullptr;
-        struct Forget {
-          ~Forget() { second_gradient = nullptr; }
-        } forget;
-        grads = n.run(cotangents, r.create_graph);
+        grads = n.run(cotangents, r.create_graph, second.defined() ? &second : nullptr);
       }
       for (int64_t k = 0; k < grads.size(); ++k) {
         const int to = b.targets[size_t(first + k)];

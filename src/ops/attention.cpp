@@ -96,7 +96,7 @@ KEEL_OP(attention, AttentionParams) {
       .saves(In{0}, In{1}, In{2}, In{3}, Out{0}, Out{1})
       .decompose([](auto& p, Inputs in) -> Tensors {
         const Tensor q = acc(in[0]), v = acc(in[2]);
-        const Probabilities s = softmax_rows(masked_scores(p, q, acc(in[1]), in.has(3) ? in[3] : Tensor()));
+        const Probabilities s = softmax_rows(masked_scores(p, q, acc(in[1]), given(in, 3)));
         return {like(ungrouped(matmul(s.p, grouped(v, v.shape()[1]))), in[0]), squeeze(ungrouped(s.lse), -1)};
       })
       .vjp([](auto& p, const VjpArgs& a) -> Tensors {
@@ -137,7 +137,7 @@ KEEL_OP(attention_backward, AttentionParams) {
       .decompose([](auto& p, Inputs in) -> Tensors {
         const int64_t groups = in[2].shape()[1];
         const Tensor g = grouped(acc(in[0]), groups), q = acc(in[1]), k = acc(in[2]), v = grouped(acc(in[3]), groups);
-        const Tensor s = softmax_rows(masked_scores(p, q, k, in.has(6) ? in[6] : Tensor())).p, dp = matmul(g, swapped(v));
+        const Tensor s = softmax_rows(masked_scores(p, q, k, given(in, 6))).p, dp = matmul(g, swapped(v));
         const Tensor ds = mul(mul(s, sub(dp, sum(mul(dp, s), {.axis = -1, .keepdim = true}))), p.factor(q.shape()[3]));
         const auto heads = [](const Tensor& x) { return ungrouped(sum(x, {.axis = 2, .keepdim = true})); };
         return {like(ungrouped(matmul(ds, grouped(k, groups))), in[1]), like(heads(matmul(swapped(ds), grouped(q, groups))), in[2]),

@@ -29,6 +29,8 @@ inline Tensor acc(const Tensor& x) { return accumulate_dtype(x.dtype()) == x.dty
 /// `y` in the dtype of `x`.
 inline Tensor like(const Tensor& y, const Tensor& x) { return cast(y, x.dtype()); }
 
+/// An optional input; an undefined tensor where it is absent.
+inline Tensor given(const Inputs& in, int i) { return in.has(i) ? in[i] : Tensor(); }
 /// `t`, the result of a reduction of `x` over `axes`, with the reduced axes put back as extent 1.
 inline Tensor unreduce(const Tensor& t, const Spec& x, const Axes& axes, bool keepdim) {
   return keepdim ? t : reshape(t, reduced_shape(x.shape, check_axes(axes, x), true));

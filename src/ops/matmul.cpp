@@ -57,7 +57,6 @@ Spec dense_spec(Specs in, int x_at, int w_at, int bias_at, const char* x_role, c
            std::string(bias_role) + " must have shape " + to_string(Shape({w.shape[0]})) + ", got " + to_string(in[bias_at].shape));
   return Spec{x.dtype, with_axis(x.shape, last, w.shape[0])};
 }
-Tensor given(const Inputs& in, int i) { return in.has(i) ? in[i] : Tensor(); }
 Tensor dense(const Tensor& x, const Tensor& weight, const Tensor& bias) { return call(op_linear, NoParams{}, x, weight, bias); }
 
 /// Gradients of a dense layer by its weight and its bias.

@@ -3,12 +3,10 @@
 
 #include "ops/activation.h"
 #include "ops/common.h"
-#include "ops/second_gradient.h"
 
 namespace keel {
 
 extern OpDef op_batch_norm_relu_sum_backward;
-thread_local constinit const Tensor* second_gradient = nullptr;
 
 namespace {
 
@@ -280,7 +278,6 @@ void add_through_statistics(const VjpArgs& a, Tensor& dx) {
   if (a.g.has(1)) more(expand(by_channel(div(a.g[1], n), rank), s.shape));
   if (a.g.has(2)) more(mul(sub(acc(a.in[0]), by_channel(a.out[1], rank)), by_channel(mul(a.g[2], 2 / n), rank)));
 }
-Tensor given(const Inputs& in, int i) { return in.has(i) ? in[i] : Tensor(); }
 Tensor joined(const Tensor& y, const Tensor& residual) { return relu(residual.defined() ? add(y, residual) : y); }
 Tensor channel_scaled(Tensor y, const Inputs& in, int weight, int rank) {
   if (in.has(weight)) y = mul(y, by_channel(acc(in[weight]), rank));
@@ -439,6 +436,7 @@ KEEL_OP(batch_norm_relu, BatchNormParams) {
         return {joined(r.y, given(in, 3)), r.mean, r.var};
       })
       .saves(In{0}, In{1}, In{2}, Out{0}, Out{1}, Out{2})
+      .takes_two_gradients(op_batch_norm_relu_sum_backward, 3)
       .vjp([](auto& p, const VjpArgs& a) -> Tensors {
         Tensors out(a.in.size());
         if (a.g.has(0)) {
@@ -447,11 +445,10 @@ KEEL_OP(batch_norm_relu, BatchNormParams) {
           const BatchNormReluBackwardParams want{.eps = p.eps, .need_x = a.needs[0], .need_weight = needed(a, 1), .need_bias = needed(a, 2),
                                                  .need_residual = needed(a, 3)};
           const Tensor bias = added ? Tensor() : given(a.in, 2), y = added ? a.out[0] : Tensor();
-          const Tensor* const more = std::exchange(second_gradient, nullptr);
           const Tensor &g = a.g[0], &x = a.in[0], weight = given(a.in, 1);
           out = placed(a,
-                       more ? call_all(op_batch_norm_relu_sum_backward, want, g, x, a.out[1], a.out[2], weight, bias, y, *more)
-                            : batch_norm_relu_backward(g, x, a.out[1], a.out[2], weight, bias, y, want),
+                       a.second ? call_all(op_batch_norm_relu_sum_backward, want, g, x, a.out[1], a.out[2], weight, bias, y, *a.second)
+                                : batch_norm_relu_backward(g, x, a.out[1], a.out[2], weight, bias, y, want),
                        {0, 1, 2, 3});
         }
         if (a.needs[0]) add_through_statistics(a, out[0]);

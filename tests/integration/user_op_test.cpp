@@ -5,6 +5,10 @@
 
 #include "keel/keel.h"
 
+namespace keel {
+extern OpDef op_add;
+}
+
 namespace program {
 using namespace keel;
 
@@ -48,6 +52,19 @@ KEEL_OP(twice_as_steep, NoParams) {
       .decompose([](auto&, Inputs in) { return in[0]; });
 }
 
+/// x, whose gradient rule adds the gradients of two uses itself and counts how often it was asked to.
+int pairs_added = 0;
+KEEL_OP(passed_on, NoParams) {
+  def.doc("x").in("x", kinds::floating).out("y").infer([](auto&, Specs in) { return in[0]; })
+      .takes_two_gradients(op_add)
+      .vjp([](auto&, const VjpArgs& a) -> Tensors {
+        if (a.second) ++pairs_added;
+        return {a.second ? a.g[0] + *a.second : a.g[0]};
+      })
+      .decompose([](auto&, Inputs in) { return in[0] * 1; });
+}
+
+Tensor passed_on(const Tensor& x) { return call(op_passed_on, NoParams{}, x); }
 Tensor gated(const Tensor& a, const Tensor& b, const GatedParams& p) { return call(op_gated, p, a, b); }
 Tensor norm4(const Tensor& x) { return call(op_norm4, NoParams{}, x); }
 Tensor twice_as_steep(const Tensor& x) { return call(op_twice_as_steep, NoParams{}, x); }
@@ -57,6 +74,7 @@ void register_ops() {
     register_op_gated(registry());
     register_op_norm4(registry());
     register_op_twice_as_steep(registry());
+    register_op_passed_on(registry());
     registry().validate();
     return true;
   }();
@@ -99,6 +117,35 @@ TEST_F(UserOp, ErrorsNameIt) {
     EXPECT_EQ(e.op(), "gated");
     EXPECT_EQ(e.code(), ErrorCode::shape);
   }
+}
+
+TEST_F(UserOp, MayAddTwoGradientsItself) {
+  const auto pairs_in = [](auto&& backward_pass) {
+    program::pairs_added = 0;
+    backward_pass();
+    return program::pairs_added;
+  };
+  const auto gradient = [](int uses, bool hook = false) {
+    const Tensor x = numbers({5}).requires_grad_(), y = program::passed_on(x);
+    if (hook) register_hook(y, [](const Tensor& g) { return g * 2; });
+    Tensor loss = sum(y * 2);
+    if (uses > 1) loss = loss + sum(y * 3);
+    if (uses > 2) loss = loss + sum(y * 4);
+    loss.backward();
+    return x.grad();
+  };
+  EXPECT_EQ(pairs_in([&] { EXPECT_TRUE(allclose(gradient(1), full({5}, 2))); }), 0);
+  EXPECT_EQ(pairs_in([&] { EXPECT_TRUE(allclose(gradient(2), full({5}, 5))); }), 1);
+  EXPECT_EQ(pairs_in([&] { EXPECT_TRUE(allclose(gradient(3), full({5}, 9))); }), 1);
+  // Whoever listens to the gradient of y gets the sum.
+  EXPECT_EQ(pairs_in([&] { EXPECT_TRUE(allclose(gradient(2, true), full({5}, 10))); }), 0);
+  // So does whoever wants to differentiate again, or asks for the gradient of y.
+  const Tensor x = numbers({5}).requires_grad_(), y = program::passed_on(x), loss = sum(y * y) + sum(y * 3);
+  EXPECT_EQ(pairs_in([&] {
+              const Tensor g = grad({loss}, {x}, {.create_graph = true})[0];
+              EXPECT_TRUE(allclose(grad({sum(g * g)}, {x})[0], 4 * (2 * x.detach() + 3)));
+            }), 0);
+  EXPECT_EQ(pairs_in([&] { EXPECT_TRUE(allclose(grad({loss}, {y})[0], 2 * x.detach() + 3)); }), 0);
 }
 
 TEST_F(UserOp, GradientsOfBothKinds) {
