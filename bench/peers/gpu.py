@@ -10,6 +10,7 @@ steps alone. Prints for each row the median of the rounds' ratios, how far they 
 """
 import argparse, json, os, statistics, subprocess, sys, time
 import torch, torch.nn as nn, torch.nn.functional as F
+import gpt2_curve
 
 DEV = "cuda"
 torch.backends.cudnn.benchmark = True
@@ -63,38 +64,9 @@ def captured(net, opt, x, y, loss, amp):
     return graph.replay
 
 
-class Block(nn.Module):
-    def __init__(s, d, heads):
-        super().__init__()
-        s.heads, s.norm1, s.norm2 = heads, nn.LayerNorm(d), nn.LayerNorm(d)
-        s.qkv, s.proj, s.up, s.down = nn.Linear(d, 3 * d), nn.Linear(d, d), nn.Linear(d, 4 * d), nn.Linear(4 * d, d)
-
-    def forward(s, x):
-        b, t, d = x.shape
-        q, k, v = s.qkv(s.norm1(x)).view(b, t, 3, s.heads, d // s.heads).permute(2, 0, 3, 1, 4)
-        x = x + s.proj(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(b, t, d))
-        return x + s.down(F.gelu(s.up(s.norm2(x)), approximate="tanh"))
-
-
-class Gpt(nn.Module):
-    def __init__(s, vocab=50304, context=1024, layers=12, d=768, heads=12):
-        super().__init__()
-        s.tokens, s.positions, s.norm = nn.Embedding(vocab, d), nn.Embedding(context, d), nn.LayerNorm(d)
-        s.blocks = nn.ModuleList(Block(d, heads) for _ in range(layers))
-        s.head = nn.Linear(d, vocab, bias=False)
-        s.head.weight = s.tokens.weight
-        nn.init.normal_(s.tokens.weight, std=0.02)
-
-    def forward(s, ids):
-        x = s.tokens(ids) + s.positions(torch.arange(ids.shape[1], device=ids.device))
-        for block in s.blocks:
-            x = block(x)
-        return s.head(s.norm(x))
-
-
 def gpt2(batch):
     def make():
-        net = Gpt().to(DEV)
+        net = gpt2_curve.build(torch, (50304, 1024, 12, 768, 12)).to(DEV)
         opt = torch.optim.AdamW(net.parameters(), lr=6e-4, fused=True)
         x, y = (torch.randint(0, 50257, (batch, 1024), device=DEV) for _ in range(2))
         step = trainer(net, opt, x, y, lambda o, t: F.cross_entropy(o.view(-1, o.size(-1)), t.view(-1)), True, torch.compile(net))

@@ -12,10 +12,8 @@ struct StatSlot {
     uint64_t max_bits = 0, min_bits = ~uint64_t(0), count = 0, nan = 0, inf = 0, subnormal = 0;
   };
   std::atomic<uint64_t> max_bits{0}, min_bits{~uint64_t(0)}, count{0}, nan{0}, inf{0}, subnormal{0};
-  // For the separate pass over results whose kernel has no statistics of its own: look at one KiB in `every`, from KiB number `rotation` on; and say how long it took.
+  // For the separate pass over results whose kernel has no statistics of its own: look at one KiB in `every`, from KiB number `rotation` on.
   uint32_t every = 1, rotation = 0;
-  bool timed = false;
-  uint64_t pass_ns = 0;
 
   void merge(const Part& p) {
     raise_to(max_bits, p.max_bits), lower_to(min_bits, p.min_bits);

@@ -269,14 +269,14 @@ Result Trainer::run(data::Loader& batches, data::Loader* held_out, const FitOpti
   optimizer_.zero_grad();
   Result r;
   bool go = true, mid_epoch = false;
+  // Where the device sends losses by itself, a step is queued before the loss of the one before is known.
+  LateNumbers losses(device_of(model_));
   while (go && epochs_done_ < o.epochs) {
     const int64_t epoch = epochs_done_ + 1, total = batches.size(), before = batches.position().batch;
     ProgressBar bar(o.progress, "epoch " + std::to_string(epoch) + "/" + std::to_string(o.epochs), total, before);
     const auto begin = Clock::now();
     int64_t seen = 0, done = before;
     if (session.monitor) session.monitor->epoch(epoch);
-    // Where the device sends losses by itself, a step is queued before the loss of the one before is known.
-    LateNumbers losses(device_of(model_));
     struct Awaited {
       LateNumbers::Number loss;
       int64_t n, done, step;

@@ -1,7 +1,6 @@
 #include "backend/cpu/stat_pass.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 
 #include "backend/cpu/loops/loops.h"
@@ -50,22 +49,16 @@ void strided(const TensorView& v, StatSlot& slot) {
   slot.merge(part);
 }
 
-uint64_t now_ns() {
-  return uint64_t(std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count());
-}
-
 }  // namespace
 
 void stat_pass(const TensorView& v, StatSlot& slot) {
   if (!is_inexact(v.dtype)) return;
   const int64_t n = v.size();
   if (n == 0) return;
-  const uint64_t began = slot.timed ? now_ns() : 0;
   if (v.rank() == 0 || is_dense(v.shape(), v.strides()))
     dense(v.dtype, static_cast<const std::byte*>(v.data), n, slot);
   else
     strided(v, slot);
-  if (slot.timed) slot.pass_ns += now_ns() - began;
 }
 
 }  // namespace keel::cpu

@@ -248,7 +248,7 @@ size_t rows_bytes(const KernelArgs& a) {
   const size_t size = size_of(a.in[0].dtype), one = wide ? std::max<size_t>(size, 4) : size;
   constexpr auto kind = x < 0 ? Convolution::to_input : weight < 0 ? Convolution::to_weight : Convolution::forward;
   const bool bias = kind == Convolution::forward && a.n_in > 2 && a.in[2].present();
-  if (small_images::suits(v, small_images::Kind(kind), size)) return small_images::workspace(v, small_images::Kind(kind), size);
+  if (small_images::suits(v, kind, size)) return small_images::workspace(v, kind, size);
   if (const auto* plan = plan_of<P>(a, kind, view(x), view(weight), view(y), bias))
     return weight_bytes(view(weight)) + workspace_of(*plan);
   return v.groups == 1 ? size_t(v.slice(one) * v.spots() * v.depth()) * one : 0;
@@ -266,7 +266,7 @@ KEEL_CUDA_KERNEL(conv2d) {
         KernelStatus s;
         if (a.out[0].size() == 0) return s;
         const bool bias = a.n_in > 2 && a.in[2].present();
-        if (small_images::run<Conv2dParams>(a, small_images::forward, a.in[0], a.in[1], a.out[0])) return launched();
+        if (small_images::run<Conv2dParams>(a, Convolution::forward, a.in[0], a.in[1], a.out[0])) return launched();
         if (const auto* plan = plan_of<Conv2dParams>(a, Convolution::forward, a.in[0], a.in[1], a.out[0], bias))
           return run_plan(a, *plan, Convolution::forward, a.in[0], a.in[1], a.out[0], bias ? a.in[2].data : nullptr);
         use(a.device);
@@ -283,7 +283,7 @@ KEEL_CUDA_KERNEL(conv2d_backward_input) {
       .run([](const KernelArgs& a) -> KernelStatus {
         KernelStatus s;
         if (a.out[0].size() == 0) return s;
-        if (small_images::run<Conv2dBackwardParams>(a, small_images::to_input, a.out[0], a.in[1], a.in[0])) return launched();
+        if (small_images::run<Conv2dBackwardParams>(a, Convolution::to_input, a.out[0], a.in[1], a.in[0])) return launched();
         if (const auto* plan = plan_of<Conv2dBackwardParams>(a, Convolution::to_input, a.out[0], a.in[1], a.in[0]))
           return run_plan(a, *plan, Convolution::to_input, a.out[0], a.in[1], a.in[0]);
         use(a.device);
@@ -304,7 +304,7 @@ KEEL_CUDA_KERNEL(conv2d_backward_weight) {
           cudaMemsetAsync(a.out[0].data, 0, size_t(a.out[0].size()) * size_of(a.out[0].dtype), stream(a));
           return launched();
         }
-        if (small_images::run<Conv2dBackwardParams>(a, small_images::to_weight, a.in[1], a.out[0], a.in[0])) return launched();
+        if (small_images::run<Conv2dBackwardParams>(a, Convolution::to_weight, a.in[1], a.out[0], a.in[0])) return launched();
         if (const auto* plan = plan_of<Conv2dBackwardParams>(a, Convolution::to_weight, a.in[1], a.out[0], a.in[0]))
           return run_plan(a, *plan, Convolution::to_weight, a.in[1], a.out[0], a.in[0]);
         Floats::call(a.in[0].dtype, [&](auto t) { s = to_weight<decltype(t)>(a); });

@@ -1,9 +1,10 @@
 #pragma once
-// Convolutions of batches of small images with few channels, such as those of handwritten digits: a block an image, which keeps the image and
-// the weight in shared memory and makes four results a thread. A library's plans for these sizes lay operands out anew, transform them, or
-// start several kernels, and take ten times as long. Every sum runs in one fixed order.
+// Convolutions of batches of small images with few channels, such as those of handwritten digits: a block an image, which keeps the image
+// and the weight in shared memory and makes four results a thread. A library's plans for these sizes lay operands out anew, transform them,
+// or start several kernels, and take ten times as long. Every sum runs in one fixed order.
 #include "backend/cuda/cudnn.h"
 #include "backend/cuda/pointwise.cuh"
+#include "backend/cuda/sum_parts.cuh"
 
 namespace keel::cuda {
 
@@ -46,16 +47,15 @@ struct Conv {
 
 namespace small_images {
 
-enum Kind { forward, to_input, to_weight };  // as Convolution::Kind
+using Kind = Convolution::Kind;
 constexpr int kQuad = 4, kMostBlocks = 128, kMostSlices = 8, kRoom = 48 << 10, kEnough = 1024;
-static_assert(int(Convolution::to_input) == to_input && int(Convolution::to_weight) == to_weight);
 
 inline int64_t quads(int64_t n) { return ceil_div(n, kQuad); }
 /// Bytes of shared memory.
 inline int64_t room(const Conv& v, Kind kind, size_t size) {
   const int64_t c = int64_t(std::max<size_t>(size, sizeof(float))), image = v.c * v.h * v.w, result = v.o * v.spots();
-  if (kind == forward) return c * (image + kQuad * quads(v.o) * v.depth());
-  if (kind == to_input) return c * (result + kQuad * quads(v.c) * v.o * v.kh * v.kw);
+  if (kind == Kind::forward) return c * (image + kQuad * quads(v.o) * v.depth());
+  if (kind == Kind::to_input) return c * (result + kQuad * quads(v.c) * v.o * v.kh * v.kw);
   return c * (image + result);
 }
 /// Fewer images would leave the device idle; windows of one element are plain products.
@@ -67,7 +67,7 @@ inline bool suits(const Conv& v, Kind kind, size_t size) {
 inline int bands(const Conv& v) { return int(std::min(v.oh, ceil_div(kEnough, v.o * v.depth()))); }
 /// Sums of `to_weight`, of a block's images and a band each.
 inline size_t workspace(const Conv& v, Kind kind, size_t size) {
-  if (kind != to_weight) return 0;
+  if (kind != Kind::to_weight) return 0;
   return size_t(std::min<int64_t>(v.n, kMostBlocks) * bands(v) * v.o * v.depth()) * std::max(size, sizeof(float));
 }
 
@@ -231,25 +231,6 @@ __global__ void __launch_bounds__(kThreads) weight_kernel(Sizes v, int bands, co
     }
   }
 }
-/// The sums of all blocks and bands, in threads of 32 weights by 8 shares of them.
-template <class T>
-__global__ void __launch_bounds__(kThreads) sum_parts(int weights, int parts, const Compute<T>* __restrict__ sums, T* __restrict__ dw) {
-  using C = Compute<T>;
-  constexpr int kShares = kThreads / 32;
-  __shared__ C part[kShares][32];
-  const int lane = int(threadIdx.x) % 32, share = int(threadIdx.x) / 32, i = int(blockIdx.x) * 32 + lane;
-  C sum = 0;
-  if (i < weights) {
-#pragma unroll 8
-    for (int b = share; b < parts; b += kShares) sum += sums[int64_t(b) * weights + i];
-  }
-  part[share][lane] = sum;
-  __syncthreads();
-  if (share > 0 || i >= weights) return;
-#pragma unroll
-  for (int s = 1; s < kShares; ++s) sum += part[s][lane];
-  dw[i] = narrow<T>(sum);
-}
 
 template <class T, int W>
 void start(const KernelArgs& a, Kind kind, const Conv& v, const TensorView& x, const TensorView& w, const TensorView& y) {
@@ -258,11 +239,11 @@ void start(const KernelArgs& a, Kind kind, const Conv& v, const TensorView& x, c
   const auto grid = [&](int64_t items, int64_t most) {
     return dim3(unsigned(std::min(v.n, most)), unsigned(std::min<int64_t>(kMostSlices, ceil_div(items, kThreads))));
   };
-  if (kind == forward) {
+  if (kind == Kind::forward) {
     const T* bias = a.n_in > 2 && a.in[2].present() ? a.in[2].ptr<T>() : nullptr;
     const dim3 blocks = grid(v.spots() * quads(v.o), 8 * kMostBlocks);
     forward_kernel<T, W><<<blocks, kThreads, bytes, stream(a)>>>(s, x.ptr<T>(), w.ptr<T>(), bias, y.ptr<T>());
-  } else if (kind == to_input) {
+  } else if (kind == Kind::to_input) {
     const dim3 blocks = grid(v.h * v.w * quads(v.c), 8 * kMostBlocks);
     input_kernel<T, W><<<blocks, kThreads, bytes, stream(a)>>>(s, y.ptr<T>(), w.ptr<T>(), x.ptr<T>());
   } else {
@@ -270,7 +251,7 @@ void start(const KernelArgs& a, Kind kind, const Conv& v, const TensorView& x, c
     const int weights = s.o * s.c * s.kh * s.kw, cut = bands(v);
     const dim3 blocks = grid(int64_t(cut) * weights, kMostBlocks);
     weight_kernel<T, W><<<blocks, kThreads, bytes, stream(a)>>>(s, cut, y.ptr<T>(), x.ptr<T>(), sums);
-    sum_parts<T><<<unsigned(ceil_div(weights, 32)), kThreads, 0, stream(a)>>>(weights, int(blocks.x) * cut, sums, w.ptr<T>());
+    add_parts(weights, int64_t(blocks.x) * cut, sums, w.ptr<T>(), stream(a));
   }
 }
 /// False where this is no convolution of small images. Gradients take y for that of the result, and make x or w.

@@ -4,6 +4,7 @@
 #include "backend/cuda/gemm.h"
 #include "backend/cuda/math.cuh"
 #include "backend/cuda/pointwise.cuh"
+#include "backend/cuda/sum_parts.cuh"
 #include "keel/ops/matmul.h"
 
 using namespace keel;
@@ -77,21 +78,6 @@ __global__ void __launch_bounds__(kThreads) slope_pass(Cut c, const Pack<T, V>* 
     for (int lane = 0; lane < 8; ++lane) total += all[k % V][lane * 32 + k / V];
     if (const int64_t column = int64_t(blockIdx.x) * 32 * V + k; column < c.n) sums[blockIdx.y * c.n + column] = total;
   }
-}
-/// The sums of the parts.
-template <class T>
-__global__ void __launch_bounds__(kThreads) sum_parts(int64_t n, int64_t parts, const float* part, T* sums) {
-  const int column = int(threadIdx.x % 32), lane = int(threadIdx.x / 32);
-  const int64_t i = int64_t(blockIdx.x) * 32 + column;
-  float sum = 0;
-  if (i < n)
-    for (int64_t p = lane; p < parts; p += kThreads / 32) sum += part[p * n + i];
-  __shared__ float all[kThreads];
-  all[threadIdx.x] = sum;
-  __syncthreads();
-  if (lane || i >= n) return;
-  for (int k = 1; k < kThreads / 32; ++k) sum += all[k * 32 + column];
-  sums[i] = narrow<T>(sum);
 }
 
 template <class F>
@@ -187,7 +173,7 @@ KEEL_CUDA_KERNEL(linear_gelu_backward) {
             const Cut c(p.m, p.n, V, processors(a.device));
             slope_pass<T, V><<<dim3(unsigned(c.across), unsigned(c.parts)), dim3(32, 8), 0, stream(a)>>>(
                 c, static_cast<const Pack<T, V>*>(hidden.data), static_cast<Pack<T, V>*>(p.c), parts);
-            if (parts) sum_parts<T><<<unsigned(ceil_div(p.n, 32)), kThreads, 0, stream(a)>>>(p.n, c.parts, parts, a.out[1].ptr<T>());
+            if (parts) add_parts(p.n, c.parts, parts, a.out[1].ptr<T>(), stream(a));
           };
           vectors ? go(std::integral_constant<int, 8>()) : go(std::integral_constant<int, 1>());
         });

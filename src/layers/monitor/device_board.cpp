@@ -391,7 +391,7 @@ void MonitorState::end_device_step() {
     }
     if (wrong) raise_device(wrong);
   }
-  if (device_budget() > 0 && !boards->boards.empty()) {
+  if (budget() > 0 && !boards->boards.empty()) {
     const DeviceBoards::Board& b = *boards->boards[0];
     const bool made = !b.under_way.empty() && b.under_way.back().id + 1 == b.part;
     boards->laps.ends.push_back({made ? b.under_way.back().ticket : 0, light, ++boards->laps.steps > 3});
@@ -407,7 +407,7 @@ void MonitorState::break_laps() {
 
 void MonitorState::govern_device() {
   light = false;
-  if (!(device_budget() > 0) || boards->boards.empty()) return;
+  if (!(budget() > 0) || boards->boards.empty()) return;
   DeviceBoards::Laps& l = boards->laps;
   const DeviceBoards::Board& b = *boards->boards[0];
   if (!b.kernels->elapsed) return;
@@ -429,9 +429,9 @@ void MonitorState::govern_device() {
     const double without = median(l.without);
     device_share = without > 0 ? std::max(0.0, median(l.with) / without - 1) / duty() : 0;
     const uint32_t was = level;
-    if (device_share > device_budget() && level < kMostLevels)
+    if (device_share > budget() && level < kMostLevels)
       ++level;
-    else if (device_share < device_budget() / 5 && level > 0)
+    else if (device_share < budget() / 5 && level > 0)
       --level;
     l.settled = level == was, l.with.clear(), l.without.clear();
   }

@@ -1,7 +1,6 @@
 #pragma once
 // How much of a step is watched, so that watching stays within its budget.
 #include <cstdint>
-#include <vector>
 
 namespace keel {
 
@@ -34,7 +33,7 @@ class Governor {
   }
   /// Something looks as if it might: the next `steps` are watched whole, if the cap allows.
   void suspect(int64_t step, int64_t steps);
-  /// A step is over that took `results` statistics of `bytes`; `step` begins. Returns how many steps one is watched whole of.
+  /// A step is over that took `results` statistics of `bytes`; `step` begins.
   void turn(int64_t step, uint64_t now, uint64_t results, uint64_t bytes);
   /// The step that runs is not like the others, and takes no part in medians.
   void forget_step() { began_ = 0; }

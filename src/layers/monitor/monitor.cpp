@@ -98,10 +98,7 @@ const char* phase_name(Phase p) {
 
 MonitorState::MonitorState(const MonitorOptions& o) : options(o), index(256), ring(kRing), written(kWritten) {
   sites.reserve(128), touched.reserve(256);
-  // Whoever wants to stop at the op that goes wrong wants to see every op.
-  const bool saves = options.break_on == BreakOn::never || options.break_on == BreakOn::warning;
-  constexpr double kBudget = 0.02;
-  governor.begin(!saves ? 0 : options.budget < 0 ? kBudget : options.budget, saves ? options.whole_every : 0, now_ns());
+  governor.begin(budget(), saves() ? options.whole_every : 0, now_ns());
   if (options.log_file.empty()) return;
   log = std::fopen(options.log_file.c_str(), "w");
   if (!log) raise(Error(ErrorCode::io, "cannot write " + options.log_file + ": " + std::strerror(errno)).op("Monitor"));

@@ -221,10 +221,10 @@ struct MonitorState {
   /// Of how many steps one is watched.
   uint32_t duty() const { return level <= 1 ? 1 : 1u << (level - 1); }
   uint32_t device_every() const;
-  double device_budget() const {
-    if (options.break_on == BreakOn::nan || options.break_on == BreakOn::nonfinite) return 0;
-    return options.budget < 0 ? 0.02 : options.budget;
-  }
+  /// Whoever wants to stop at the op that goes wrong wants to see every op.
+  bool saves() const { return options.break_on == BreakOn::never || options.break_on == BreakOn::warning; }
+  /// Share of the time that watching may take; 0: all is watched.
+  double budget() const { return !saves() ? 0 : options.budget < 0 ? 0.02 : options.budget; }
   std::FILE* log = nullptr;
   size_t logged = 0;  // findings written so far
   std::vector<uint8_t> announced;  // a site's outputs, as bits, that the log has named
