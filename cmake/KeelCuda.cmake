@@ -28,13 +28,13 @@ namespace keel::cuda {
 const char* observe(int device, int n, const TensorView* x, BoardSlot* const* to, Look look);
 void pace(int device, const Pace& pace);
 const char* settle(int device, const void* begin, const void* end);
-const char* sample(int device, int n, const TensorView* x, BoardSlot* const* to);
+const char* gather(int device, int n, const Gather* what);
 const char* elapsed(int device, uint64_t from, uint64_t to, float* milliseconds);
 const char* forbid(int device, const BoardSlot* board, int n, const uint32_t* slots, const float* also, float* word);
 const DeviceKernels& kernels() {
   static const DeviceKernel items[] = {
 @entries@  };
-  static DeviceKernels list{items, int32_t(sizeof items / sizeof *items), observe, forbid, pace, settle, sample, elapsed};
+  static DeviceKernels list{items, int32_t(sizeof items / sizeof *items), observe, forbid, pace, settle, gather, elapsed};
   return list;
 }
 }  // namespace keel::cuda

@@ -51,7 +51,7 @@ struct MonitorOptions {
   double max_ulp_drift = 1000;
   /// Every so many steps eight values of each matrix product are computed again in f64, to measure what rounding costs. 0: never.
   int64_t shadow_every = 50;
-  /// 1 to 16: watch one step in so many whole, from the start and whatever that costs; 0: as `budget` says.
+  /// 1 to 16: watch one step in so many whole, from the start and whatever that costs, on devices too; 0: as `budget` says.
   int64_t whole_every = 0;
 };
 

@@ -16,7 +16,10 @@ struct BoardSlot {
   uint64_t max_bits, low_bits, nan, inf, subnormal;
   uint64_t part;   // where a pass looked at a part: of how many blocks in a row at one (low half), and the phase; 0: at everything
   uint64_t seen;   // elements that passes looked at
-  uint64_t whole;  // not 0: another pass has looked at the rest
+  uint64_t first;  // complement of the place in memory of the first NaN or infinity, where one pass looked at everything; 0: not known
+
+  static constexpr uint64_t kRest = uint64_t(1) << 63;  // in `part`: another pass has looked at the rest
+  bool in_part() const { return part && !(part & kRest); }
 };
 /// Kernels of a device find their slots where those of the CPU find a StatSlot; null: nobody watches.
 inline BoardSlot* board_slot(const KernelArgs& a, int i) { return reinterpret_cast<BoardSlot*>(a.stats[i]); }
@@ -33,7 +36,7 @@ struct Pace {
   // one of those holds a NaN, passes over parts look at everything, up to the board's collection: so what made it is seen even where the
   // pass over its result comes after those who passed it on.
   BoardSlot* board = nullptr;
-  uint32_t used = 0, first = 1;  // those before `first` need not be asked
+  uint32_t used = 0;
 };
 constexpr int64_t kBlockBytes = 1024;
 constexpr int64_t kLeastPart = int64_t(512) << 10;  // bytes; less takes as long as starting a pass
@@ -52,10 +55,19 @@ __host__ __device__
   return (phase + (uint32_t(run) * 0x9e3779b1u >> 16)) & (every - 1);
 }
 
-/// The elements of a tensor of `n` that rules about optimisers look at, always the same: `sample_lines(n)` lines of up to 16 neighbours, line
-/// k from k * (n / lines) on. As f32, a line fills a slot of a board.
-constexpr int kSampleLine = 16;
-constexpr int64_t sample_lines(int64_t n) { return n < 4 * kSampleLine ? (n + kSampleLine - 1) / kSampleLine : 4; }
+/// Elements of a tensor's memory, counted from its first one: `lines` lines of `count` elements, `stride` apart, each line `pitch` after the
+/// one before.
+struct Lines {
+  int64_t from = 0, count = 0, stride = 1, lines = 1, pitch = 0;
+  int64_t size() const { return count * lines; }
+};
+/// Such elements of the tensor at `data` on their way to the host: as they are, one after another, to `to`.
+struct Gather {
+  const void* data;
+  DType dtype;
+  Lines what;
+  void* to;
+};
 
 /// What `DeviceDriver::kernels` points to.
 struct DeviceKernels {
@@ -70,11 +82,11 @@ struct DeviceKernels {
   const char* (*forbid)(int device, const BoardSlot* board, int n, const uint32_t* slots, const float* also, float* word) = nullptr;
   /// The pace from here on.
   void (*pace)(int device, const Pace& pace) = nullptr;
-  /// Queues passes that were put off, where one of them looks at memory in [begin, end); all of them where `begin` is null. To be called
-  /// before work that writes there.
+  /// Queues passes and copies of values that were put off, where one of them looks at memory in [begin, end); all of them where `begin` is
+  /// null. To be called before work that writes there.
   const char* (*settle)(int device, const void* begin, const void* end) = nullptr;
-  /// Queues: the sampled elements of `n` dense tensors, as f32, one line a slot from to[i] on. May be null.
-  const char* (*sample)(int device, int n, const TensorView* x, BoardSlot* const* to) = nullptr;
+  /// Asks for the values of some elements, to be copied to memory of the device. Put off as passes are, and seen as they are now.
+  const char* (*gather)(int device, int n, const Gather* what) = nullptr;
   /// Milliseconds of the device between the copies that two of the last tickets of `collect` stand for, both of which have been made.
   const char* (*elapsed)(int device, uint64_t from, uint64_t to, float* milliseconds) = nullptr;
 };

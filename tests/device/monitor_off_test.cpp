@@ -55,6 +55,7 @@ struct Asked {
     kernels->forbid = [](int i, const BoardSlot* b, int n, const uint32_t* s, const float* also, float* word) {
       return ++count, was->forbid(i, b, n, s, also, word);
     };
+    kernels->gather = [](int i, int n, const Gather* what) { return ++count, was->gather(i, n, what); };
     driver->collect = [](int i, void* to, void* from, size_t n, uint64_t* ticket) {
       return ++count, was_driver->collect(i, to, from, n, ticket);
     };

@@ -1,6 +1,8 @@
 // Statistics of tensors whose kernels take none: passes of their own, put off so that a launch serves many, over parts of large tensors.
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
+#include <cstdlib>
 #include <mutex>
 
 #include "backend/cuda/pointwise.cuh"
@@ -33,6 +35,26 @@ struct List {
 };
 static_assert(sizeof(List) <= 4096, "parameters of a launch");
 
+/// A thread that saw a NaN or infinity looks again for the first of those that it saw.
+template <class T>
+__device__ __noinline__ void find_first(const T* x, int64_t n, int64_t head, int64_t packs, int64_t first, int64_t step, BoardSlot* to) {
+  constexpr int V = kPack / int(sizeof(T));
+  using Raw = typename Pattern<T>::Raw;
+  int64_t at = n;
+  const auto look = [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end && at == n; ++i) {
+      Raw raw;
+      memcpy(&raw, x + i, sizeof raw);
+      if (Raw(raw & Raw(Raw(~Raw(0)) >> 1)) >= Pattern<T>::inf) at = i;
+    }
+  };
+  if (first < head) look(first, first + 1);
+  for (int64_t i = first; i < packs && at == n; i += step) look(head + i * V, head + (i + 1) * V);
+  const int64_t tail = head + packs * V + first;
+  if (tail < n) look(tail, tail + 1);
+  if (at < n) atomicMax(reinterpret_cast<unsigned long long*>(&to->first), ~static_cast<unsigned long long>(at));
+}
+
 /// What a block does for a tensor: it is number `block` of `blocks`.
 template <class T>
 __device__ __forceinline__ void observe_dense(const List& l, int at, int64_t block, int64_t blocks, bool alarm) {
@@ -45,7 +67,7 @@ __device__ __forceinline__ void observe_dense(const List& l, int at, int64_t blo
   if (rest) {
     const uint64_t part = *reinterpret_cast<const volatile uint64_t*>(&to->part);
     if (part == 0) return;
-    log = 31 - __clz(uint32_t(part)), phase = uint32_t(part >> 32);
+    log = 31 - __clz(uint32_t(part)), phase = uint32_t((part & ~BoardSlot::kRest) >> 32);
   }
   Tally<T> seen;
   const auto odd = int64_t(reinterpret_cast<uintptr_t>(x) % kPack / sizeof(T));
@@ -85,7 +107,7 @@ __device__ __forceinline__ void observe_dense(const List& l, int at, int64_t blo
   }
   if (first == 0) {
     if (rest) {
-      to->whole = 1;
+      atomicOr(reinterpret_cast<unsigned long long*>(&to->part), static_cast<unsigned long long>(BoardSlot::kRest));
     } else {
       int64_t looked = n;
       if (log) {
@@ -96,6 +118,7 @@ __device__ __forceinline__ void observe_dense(const List& l, int at, int64_t blo
       atomicAdd(reinterpret_cast<unsigned long long*>(&to->seen), static_cast<unsigned long long>(looked));
     }
   }
+  if (!rest && log == 0 && (seen.nan | seen.inf)) find_first(x, n, head, packs, first, step, to);
   seen.post(to);
 }
 
@@ -138,30 +161,33 @@ __global__ void __launch_bounds__(kThreads) observe_strided(int64_t n, DeviceWal
   seen.post(to);
 }
 
-constexpr int kSampled = 120;
-struct SampledList {
-  const void* p[kSampled];
-  BoardSlot* to[kSampled];
-  int64_t n[kSampled];
-  DType dtype[kSampled];
+constexpr int kGathered = 96, kGatherThreads = 128;
+/// Lines of elements on their way to a board.
+struct GatherList {
+  const void* from[kGathered];
+  void* to[kGathered];
+  int64_t stride[kGathered], pitch[kGathered];
+  uint32_t each[kGathered], size[kGathered];  // elements of a line, of all lines
+  uint8_t bytes[kGathered];                   // of an element
+  int count;
 };
-static_assert(sizeof(SampledList) <= 4096, "parameters of a launch");
-/// A block a tensor, kSampleLine threads a line.
-__global__ void sample_list(const __grid_constant__ SampledList l) {
-  const int i = int(blockIdx.x), line = int(threadIdx.x) / kSampleLine, at = int(threadIdx.x) % kSampleLine;
-  const int64_t n = l.n[i], lines = n < 4 * kSampleLine ? (n + kSampleLine - 1) / kSampleLine : 4;
-  if (line >= lines) return;
-  const int64_t from = line * (n / lines) + at;
-  if (from >= n) return;
-  float v = 0;
-  switch (l.dtype[i]) {
-    case DType::f32: v = static_cast<const float*>(l.p[i])[from]; break;
-    case DType::f64: v = float(static_cast<const double*>(l.p[i])[from]); break;
-    case DType::bf16: v = float(widen(static_cast<const bfloat*>(l.p[i])[from])); break;
-    case DType::f16: v = float(widen(static_cast<const half*>(l.p[i])[from])); break;
-    default: break;
+static_assert(sizeof(GatherList) <= 4096, "parameters of a launch");
+/// blockIdx.x is the number of an entry; the blocks along y share its elements.
+__global__ void __launch_bounds__(kGatherThreads) gather_list(const __grid_constant__ GatherList l) {
+  const auto copy = [&](auto t) {
+    using T = decltype(t);
+    const auto* const from = static_cast<const T*>(l.from[blockIdx.x]);
+    auto* const to = static_cast<T*>(l.to[blockIdx.x]);
+    const uint32_t each = l.each[blockIdx.x], n = l.size[blockIdx.x];
+    for (uint32_t i = blockIdx.y * kGatherThreads + threadIdx.x; i < n; i += gridDim.y * kGatherThreads)
+      to[i] = from[i / each * l.pitch[blockIdx.x] + i % each * l.stride[blockIdx.x]];
+  };
+  switch (l.bytes[blockIdx.x]) {
+    case 2: return copy(uint16_t());
+    case 4: return copy(uint32_t());
+    case 8: return copy(uint64_t());
+    default: return;
   }
-  reinterpret_cast<float*>(l.to[i] + line)[at] = v;
 }
 
 struct Words {
@@ -177,23 +203,46 @@ __global__ void __launch_bounds__(kThreads) forbid_kernel(const BoardSlot* board
 
 const char* text(const KernelStatus& s) { return s.code ? s.what : nullptr; }
 
-/// Passes of a device that were asked for and not launched.
+/// Memory that work which was put off looks at.
+struct Span {
+  uintptr_t begin, end;
+  bool meets(const void* low, const void* high) const {
+    return begin < reinterpret_cast<uintptr_t>(high) && reinterpret_cast<uintptr_t>(low) < end;
+  }
+};
+
+/// Passes and copies of values of a device that were asked for and not launched.
 struct PutOff {
   std::mutex mutex;
-  std::atomic<int> count{0};
+  std::atomic<int> count{0};  // of both
   List list{};
-  uintptr_t from[kMost], to[kMost];  // the memory that they look at
+  Span spans[kMost];
+  GatherList values{};
+  Span value_spans[kGathered];
   Pace pace;
   uint32_t settled = 0;  // slots of the pace's board that earlier launches have looked at as witnesses
 
-  /// Under the lock, both.
+  /// Under the lock, all.
   bool any_in(const void* begin, const void* end) const {
-    const auto low = reinterpret_cast<uintptr_t>(begin), high = reinterpret_cast<uintptr_t>(end);
-    for (int i = 0; i < list.count; ++i)
-      if (from[i] < high && low < to[i]) return true;
-    return false;
+    const auto meets = [&](const Span& s) { return s.meets(begin, end); };
+    return std::any_of(spans, spans + list.count, meets) || std::any_of(value_spans, value_spans + values.count, meets);
   }
+  void recount() { count.store(list.count + values.count, std::memory_order_relaxed); }
   const char* launch(int device) {
+    const char* wrong = launch_values(device);
+    if (const char* also = launch_passes(device)) wrong = also;
+    return wrong;
+  }
+  const char* launch_values(int device) {
+    if (values.count == 0) return nullptr;
+    use(device);
+    const uint32_t most = *std::max_element(values.size, values.size + values.count);
+    const dim3 blocks(unsigned(values.count), std::min(8u, 1 + most / (4 * kGatherThreads)));
+    gather_list<<<blocks, kGatherThreads, 0, queue_of(device)>>>(values);
+    values.count = 0, recount();
+    return text(launched());
+  }
+  const char* launch_passes(int device) {
     if (list.count == 0) return nullptr;
     use(device);
     bool parts = false;
@@ -201,14 +250,14 @@ struct PutOff {
     list.alarm = parts ? pace.board : nullptr, list.witnesses = 0;
     if (list.alarm) {
       if (settled >= pace.used) settled = 1;
-      const uint32_t begin = std::min(std::max({settled, pace.first, pace.used > kWitnesses ? pace.used - kWitnesses : 0u}), pace.used);
+      const uint32_t begin = std::min(std::max(settled, pace.used > kWitnesses ? pace.used - kWitnesses : 0u), pace.used);
       list.witness = pace.board + begin, list.witnesses = int(pace.used - begin), settled = pace.used;
       std::fill(std::begin(list.mine), std::end(list.mine), 0u);
       for (int i = 0; i < list.count; ++i)
         if (const int64_t at = list.to[i] - list.witness; at >= 0 && at < list.witnesses) list.mine[at / 32] |= 1u << at % 32;
     }
     observe_list<<<list.begin[list.count], kThreads, 0, queue_of(device)>>>(list);
-    list.count = 0, count.store(0, std::memory_order_relaxed);
+    list.count = 0, recount();
     return text(launched());
   }
 };
@@ -279,26 +328,38 @@ const char* observe(int device, int n, const TensorView* x, BoardSlot* const* to
     const uint32_t every = look == Look::part ? every_of(bytes, p.pace.every) : 1;
     l.p[at] = x[i].data, l.n[at] = size, l.to[at] = to[i], l.dtype[at] = x[i].dtype, l.rest[at] = look == Look::rest;
     l.every_log[at] = uint8_t(31 - __builtin_clz(every)), l.phase[at] = uint16_t(p.pace.phase & (every - 1));
-    p.from[at] = reinterpret_cast<uintptr_t>(x[i].data), p.to[at] = p.from[at] + uintptr_t(bytes);
+    const auto begin = reinterpret_cast<uintptr_t>(x[i].data);
+    p.spans[at] = {begin, begin + uintptr_t(bytes)};
     // A thread reads four packs or more where there are enough.
     l.begin[at + 1] = l.begin[at] + uint32_t(std::min(most, ceil_div(bytes / every, int64_t(kThreads) * kPack * 4)));
-    p.count.store(l.count, std::memory_order_relaxed);
-    if (l.count == kMost) wrong = p.launch(device);
+    p.recount();
+    if (l.count == kMost) wrong = p.launch_passes(device);
   }
   return wrong;
 }
 
-const char* sample(int device, int n, const TensorView* x, BoardSlot* const* to);
-const char* sample(int device, int n, const TensorView* x, BoardSlot* const* to) {
-  use(device);
-  SampledList l;
-  for (int i = 0; i < n;) {
-    int count = 0;
-    for (; i < n && count < kSampled; ++i, ++count)
-      l.p[count] = x[i].data, l.to[count] = to[i], l.n[count] = x[i].size(), l.dtype[count] = x[i].dtype;
-    sample_list<<<unsigned(count), 4 * kSampleLine, 0, stream_of(device)>>>(l);
+const char* gather(int device, int n, const Gather* what);
+const char* gather(int device, int n, const Gather* what) {
+  PutOff& p = put_off(device);
+  const std::lock_guard lock(p.mutex);
+  GatherList& l = p.values;
+  const char* wrong = nullptr;
+  for (int i = 0; i < n && !wrong; ++i) {
+    const Lines& lines = what[i].what;
+    const auto bytes = int64_t(size_of(what[i].dtype));
+    if (lines.size() == 0) continue;
+    const int at = l.count++;
+    const auto* const from = static_cast<const std::byte*>(what[i].data) + lines.from * bytes;
+    l.from[at] = from, l.to[at] = what[i].to, l.stride[at] = lines.stride, l.pitch[at] = lines.pitch;
+    l.each[at] = uint32_t(lines.count), l.size[at] = uint32_t(lines.size()), l.bytes[at] = uint8_t(bytes);
+    // To the last element of a line, and to the last line.
+    const int64_t across = (lines.count - 1) * lines.stride, down = (lines.lines - 1) * lines.pitch;
+    const auto begin = reinterpret_cast<uintptr_t>(from) + uintptr_t((std::min<int64_t>(across, 0) + std::min<int64_t>(down, 0)) * bytes);
+    p.value_spans[at] = {begin, begin + uintptr_t((std::abs(across) + std::abs(down) + 1) * bytes)};
+    p.recount();
+    if (l.count == kGathered) wrong = p.launch_values(device);
   }
-  return text(launched());
+  return wrong;
 }
 
 const char* forbid(int device, const BoardSlot* board, int n, const uint32_t* slots, const float* also, float* word);

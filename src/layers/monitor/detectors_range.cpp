@@ -9,6 +9,7 @@
 #include "core/impl.h"
 #include "keel/error.h"
 #include "layers/monitor/monitor.h"
+#include "layers/monitor/sampling.h"
 #include "layers/monitor/suggest.h"
 
 namespace keel {
@@ -89,7 +90,7 @@ void MonitorState::look_at_argument(const Call& c, WatchedSite& s, uint32_t at) 
   const TensorImpl& x = impl(t);
   const int64_t n = x.spec.shape.numel();
   if (!is_inexact(x.spec.dtype) || is_complex(x.spec.dtype) || n == 0) return;
-  if (a.kind == WatchedArgument::targets) return look_at_targets(t, s, at);
+  if (a.kind == WatchedArgument::targets) return;
   if (x.weak) {  // a number of the program's: of interest where it changes from step to step
     const double v = std::abs(read_double(x.data, x.spec.dtype));
     uint64_t bits = 0;
@@ -124,12 +125,20 @@ void MonitorState::look_at_argument(const Call& c, WatchedSite& s, uint32_t at) 
     const float lost = float(format_of(a.dtype).digits) + w->noise - log2_of(low + 1, a.dtype);
     if (lost > a.lost) a.lost = lost, a.lost_site = w->noise_site;
   }
-  if (a.kind != WatchedArgument::vanishes || x.device.type != DeviceType::cpu || !is_contiguous(x.spec.shape, x.strides)) return;
-  const int64_t stride = std::max<int64_t>(1, n / 32);
-  for (int64_t i = 0; i < n; i += stride) {
-    const double v = std::abs(read_double(x.data + i * int64_t(size_of(a.dtype)), a.dtype));
-    if (std::isfinite(v)) a.sum += v, ++a.sampled;
-  }
+}
+
+/// Some values of a denominator, for the mean of their magnitudes.
+void MonitorState::plan_denominator(const Call& c, uint32_t at, const Sight& sight, Wanted& to) {
+  const int input = sites[at].argument->input;
+  if (input < c.in.size() && sight.takes_rows(c.in[input])) to.ask(ValueRule::denominator, input, {evenly(c.in[input].size(), 32)});
+}
+
+void MonitorState::judge_denominator(uint32_t at, const Sample& sample) {
+  WatchedArgument& a = *sites[at].argument;
+  double v[64];  // evenly() gives fewer than twice as many as it is asked for
+  sample.read(v);
+  for (int64_t i = 0; i < sample.size(); ++i)
+    if (std::isfinite(v[i])) a.sum += std::abs(v[i]), ++a.sampled;
 }
 
 /// The absolute rounding noise of an elementwise result, if it comes from a subtraction: operands are rounded at their magnitude, and what

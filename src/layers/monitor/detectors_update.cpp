@@ -6,11 +6,11 @@
 #include <string_view>
 #include <utility>
 
-#include "backend/device_kernels.h"
 #include "backend/float_bits.h"
 #include "core/impl.h"
 #include "keel/ops/optim_step.h"
 #include "layers/monitor/monitor.h"
+#include "layers/monitor/sampling.h"
 #include "layers/monitor/suggest.h"
 
 namespace keel {
@@ -19,8 +19,7 @@ extern OpDef op_sgd_step, op_adam_step, op_rmsprop_step, op_ema_step;
 
 namespace {
 
-constexpr double kMatters = 1e-4;        // updates below that share of a weight would be slow in any format
-constexpr int kChunk = kSampleLine, kChunks = 4;  // elements of a line, lines of a tensor
+constexpr double kMatters = 1e-4;  // updates below that share of a weight would be slow in any format
 
 /// How many lists of tensors follow the settings; 0 where the op is not known.
 int lists_of(const Call& c) {
@@ -60,20 +59,11 @@ bool left_out(const Call& c) {
 /// Copies the sampled elements of `t`; gives how many.
 int sample(const Tensor& t, float* to) {
   const TensorImpl& x = impl(t);
-  const int64_t n = x.spec.shape.numel(), chunks = sample_lines(n);
+  const int64_t n = x.spec.shape.numel();
   if (n == 0 || x.device.type != DeviceType::cpu || !is_dense(x.spec.shape, x.strides)) return 0;
-  int count = 0;
-  const auto bytes = int64_t(size_of(x.spec.dtype));
-  for (int64_t k = 0; k < chunks; ++k) {
-    const int64_t from = k * (n / chunks), some = std::min<int64_t>(kChunk, n - from);
-    const std::byte* p = x.data + from * bytes;
-    if (x.spec.dtype == DType::f32)
-      std::memcpy(to + count, p, size_t(some) * 4);
-    else
-      for (int64_t i = 0; i < some; ++i) to[count + i] = float(read_double(p + i * bytes, x.spec.dtype));
-    count += int(some);
-  }
-  return count;
+  const Lines lines = of_weights(n);
+  Sample{0, x.spec.dtype, {&lines, 1}, x.data, false}.read(to);
+  return int(lines.size());
 }
 
 }  // namespace
@@ -134,13 +124,12 @@ bool MonitorState::before_update(const Call& c, uint32_t at) {
   note_update();
   const int lists = lists_of(c);
   if (!options.foretell || !lists) return false;
-  if (!sites[at].update) sites[at].update = std::make_unique<WatchedUpdate>();
-  judge_uncleared(c, at, *sites[at].update);
+  judge_uncleared(c, at);
   std::vector<float>& before = sites[at].update->before;
   const int begin = first_of(c), n = (c.in.size() - begin) / lists;
-  before.resize(size_t(n) * kChunk * kChunks);
+  before.resize(size_t(n) * kSampledWeights);
   const int weights = begin + weights_of(c) * n;
-  for (int i = 0; i < n; ++i) sample(c.in[weights + i], before.data() + size_t(i) * kChunk * kChunks);
+  for (int i = 0; i < n; ++i) sample(c.in[weights + i], before.data() + size_t(i) * kSampledWeights);
   return false;
 }
 
@@ -155,10 +144,10 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
   const int weights = begin + weights_of(c) * n;
   double gradient = 0, moved = 0, ratio = 0, ratio_n = 0, due = 0, absorbed = 0, floored = 0, live = 0, narrow = 0;
   DType dtype = DType::none;
-  u.last_gradient.resize(size_t(n) * kChunk * kChunks);
+  u.last_gradient.resize(size_t(n) * kSampledWeights);
   double along = 0, was2 = 0, is2 = 0;
   for (int i = 0; i < n; ++i) {
-    float w[kChunk * kChunks], g[kChunk * kChunks], m[kChunk * kChunks], v[kChunk * kChunks], old[kChunk * kChunks];
+    float w[kSampledWeights], g[kSampledWeights], m[kSampledWeights], v[kSampledWeights], old[kSampledWeights];
     const Tensor& p = c.in[weights + i];
     const int k = get(weights + i, w);
     if (k == 0 || get(begin + n + i, g) != k) continue;
@@ -166,13 +155,13 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
     const bool has_m = state && get(begin + 2 * n + i, m) == k;
     const bool has_v = adam && get(begin + 3 * n + i, v) == k;
     const double weight = double(impl(p).spec.shape.numel()) / k;  // elements that one sample stands for
-    float steps[kChunk * kChunks] = {};
+    float steps[kSampledWeights] = {};
     const double t = has_v && get(begin + (lists - 1) * n + i, steps) ? double(steps[0]) : 0;
     const double correction = has_v ? 1 - std::pow(settings[2], t) : 1;
     const bool low = format_of(impl(p).spec.dtype).digits <= 11;
     if (low) dtype = impl(p).spec.dtype;
     double g2 = 0, d2 = 0;
-    float* const last = u.last_gradient.data() + size_t(i) * kChunk * kChunks;
+    float* const last = u.last_gradient.data() + size_t(i) * kSampledWeights;
     for (int j = 0; j < k; ++j) {
       along += double(g[j]) * double(last[j]), was2 += double(last[j]) * double(last[j]), is2 += double(g[j]) * double(g[j]);
       last[j] = g[j];
@@ -224,65 +213,40 @@ void MonitorState::after_update(const Call& c, uint32_t at) {
     if (i >= 0) return sample(c.in[i], to);
     const int first = first_of(c) + weights_of(c) * ((c.in.size() - first_of(c)) / lists_of(c));
     const int n = int(impl(c.in[first - 1 - i]).spec.shape.numel());
-    std::memcpy(to, before + size_t(-1 - i) * kChunk * kChunks, sizeof(float) * kChunk * kChunks);
+    std::memcpy(to, before + size_t(-1 - i) * kSampledWeights, sizeof(float) * kSampledWeights);
     return n;
   });
 }
 
-/// Visits the tensors whose samples the rules want: f(list, number, tensor, slots before its own). List -1 stands for the weights before
-/// the step.
+/// The samples that the rules want: of weights before the step, list -1, and of lists after it. f(list, number, input).
 template <class F>
-static uint32_t each_sample(const Call& c, F f) {
+static void each_sample(const Call& c, F f) {
   const int lists = lists_of(c);
-  uint32_t slots = 0;
-  if (!lists) return 0;
+  if (!lists) return;
   const int begin = first_of(c), n = (c.in.size() - begin) / lists, weights = weights_of(c);
   const bool adam = &c.op == &op_adam_step;
   for (int list = -1; list < lists; ++list) {
     if (!(list == -1 || list == weights || list == 1 || list == 2 || (adam && (list == 3 || list == lists - 1)))) continue;
-    for (int i = 0; i < n; ++i) {
-      const Tensor& t = c.in[begin + (list < 0 ? weights : list) * n + i];
-      f(list, i, t, slots);
-      slots += uint32_t(sample_lines(t.size()));
-    }
+    for (int i = 0; i < n; ++i) f(list, i, begin + (list < 0 ? weights : list) * n + i);
   }
-  return slots;
 }
 
-uint32_t MonitorState::sampled_slots(const Call& c) {
-  return each_sample(c, [](int, int, const Tensor&, uint32_t) {});
-}
-
-void MonitorState::sampled_tensors(const Call& c, bool before, std::vector<TensorView>& x, std::vector<uint32_t>& slots) {
-  each_sample(c, [&](int list, int, const Tensor& t, uint32_t slot) {
-    const TensorImpl& y = impl(t);
-    if ((list < 0) == before) x.push_back({y.data, y.spec.dtype, &y.spec.shape, &y.strides, false}), slots.push_back(slot);
+void MonitorState::plan_update(const Call& c, Wanted& to) {
+  each_sample(c, [&](int list, int, int input) {
+    to.ask(list < 0 ? ValueRule::weights : ValueRule::update, input, {of_weights(c.in[input].size())});
   });
 }
 
-void MonitorState::after_device_update(const Call& c, uint32_t at, const double* settings, const BoardSlot* slots) {
-  if (!options.foretell || !lists_of(c)) return;
-  if (!sites[at].update) sites[at].update = std::make_unique<WatchedUpdate>();
-  const int begin = first_of(c), n = (c.in.size() - begin) / lists_of(c);
-  std::vector<uint32_t> before(static_cast<size_t>(n)), of(static_cast<size_t>(c.in.size()), ~0u);
-  each_sample(c, [&](int list, int i, const Tensor&, uint32_t slot) {
-    if (list < 0)
-      before[size_t(i)] = slot;
-    else
-      of[size_t(begin + list * n + i)] = slot;
-  });
+void MonitorState::judge_device_update(const Call& c, uint32_t at, const double* settings, Samples s) {
+  const int n = (c.in.size() - first_of(c)) / lists_of(c);
+  std::vector<size_t> before(static_cast<size_t>(n), s.size()), of(static_cast<size_t>(c.in.size()), s.size());
+  size_t next = 0;
+  each_sample(c, [&](int list, int i, int input) { (list < 0 ? before[size_t(i)] : of[size_t(input)]) = next++; });
   judge_update(c, at, settings, [&](int i, float* to) {
-    const uint32_t slot = i < 0 ? before[size_t(-1 - i)] : of[size_t(i)];
-    if (slot == ~0u) return 0;
-    const int weights = begin + weights_of(c) * n;
-    const int64_t size = c.in[i < 0 ? weights - 1 - i : i].size(), lines = sample_lines(size);
-    int count = 0;
-    for (int64_t line = 0; line < lines; ++line) {
-      const int64_t some = std::min<int64_t>(kChunk, size - line * (size / lines));
-      std::memcpy(to + count, slots + slot + line, size_t(some) * 4);
-      count += int(some);
-    }
-    return count;
+    const size_t k = i < 0 ? before[size_t(-1 - i)] : of[size_t(i)];
+    if (k == s.size()) return 0;
+    s[k].read(to);
+    return int(s[k].size());
   });
 }
 
@@ -308,7 +272,10 @@ void MonitorState::note_sum_of_gradients(const Call& c) {
 }
 
 /// Steps along gradients that nobody cleared: each holds those of all steps before.
-void MonitorState::judge_uncleared(const Call& c, uint32_t at, WatchedUpdate& u) {
+void MonitorState::judge_uncleared(const Call& c, uint32_t at) {
+  if (!options.foretell || !lists_of(c)) return;
+  if (!sites[at].update) sites[at].update = std::make_unique<WatchedUpdate>();
+  WatchedUpdate& u = *sites[at].update;
   if (used_gradients.empty()) used_gradients.resize(4096);
   int first, end;
   gradients_of(c, first, end);

@@ -8,15 +8,25 @@ namespace keel {
 
 extern OpDef op_assign, op_copy, op_relayout;
 
+namespace {
+
+/// A block of memory that holds values, and slots behind them.
+constexpr size_t kBlock = kSampleRoom + kSlots * sizeof(BoardSlot);
+BoardSlot* slots_of(void* block) { return block ? reinterpret_cast<BoardSlot*>(static_cast<std::byte*>(block) + kSampleRoom) : nullptr; }
+std::byte* before_slots(BoardSlot* slots, uint32_t bytes) { return reinterpret_cast<std::byte*>(slots) - bytes; }
+void* block_of(BoardSlot* slots) { return before_slots(slots, kSampleRoom); }
+
+}  // namespace
+
 DeviceBoards::~DeviceBoards() {
   for (const auto& b : boards) {
     bool made;
     // The device must not write to memory that is gone.
     if (!b->under_way.empty()) b->driver->collected(b->d.index, b->under_way.back().ticket, true, &made);
-    for (const Part& p : b->under_way) b->driver->unpin(p.slots);
-    for (BoardSlot* s : b->spare) b->driver->unpin(s);
+    for (const Part& p : b->under_way) b->driver->unpin(block_of(p.slots));
+    for (BoardSlot* s : b->spare) b->driver->unpin(block_of(s));
     b->kernels->settle(b->d.index, nullptr, nullptr), b->kernels->pace(b->d.index, {});
-    b->driver->free(b->d.index, b->slots, kSlots * sizeof(BoardSlot));
+    b->driver->free(b->d.index, block_of(b->slots), kBlock);
   }
 }
 
@@ -27,14 +37,14 @@ int DeviceBoards::board_of(Device d) {
   auto b = std::make_unique<Board>();
   b->d = d, b->driver = &driver_of(d), b->kernels = static_cast<const DeviceKernels*>(b->driver->kernels);
   const DeviceKernels& k = *b->kernels;
-  if (!k.observe || !k.forbid || !k.pace || !k.settle || !b->driver->collect || !b->driver->collected || !b->driver->pin) return -1;
-  b->slots = static_cast<BoardSlot*>(b->driver->allocate(d.index, kSlots * sizeof(BoardSlot), "monitor"));
+  if (!k.observe || !k.forbid || !k.pace || !k.settle || !k.gather) return -1;
+  if (!b->driver->collect || !b->driver->collected || !b->driver->pin) return -1;
+  b->slots = slots_of(b->driver->allocate(d.index, kBlock, "monitor"));
   if (!b->slots) raise(Error(ErrorCode::memory, "no room on " + to_string(d) + " for what the monitor gathers").op("Monitor"));
-  const std::vector<BoardSlot> empty(kSlots);
+  const std::vector<std::byte> empty(kBlock);
   boards.push_back(std::move(b));
   Board& made = *boards.back();
-  if (const char* wrong = made.driver->copy(d.index, made.slots, empty.data(), kSlots * sizeof(BoardSlot), CopyWay::to_device))
-    raise_device(wrong);
+  if (const char* wrong = made.driver->copy(d.index, block_of(made.slots), empty.data(), kBlock, CopyWay::to_device)) raise_device(wrong);
   return int(boards.size() - 1);
 }
 
@@ -92,22 +102,32 @@ void DeviceBoards::see_rest(const Call& c, Board& b, int first, int end) {
   }
 }
 
+/// What passes left out of results that tell most.
+void DeviceBoards::see_whole(const Call& c, const Tensors& out, Board& b, const Event& e) {
+  constexpr size_t kMost = size_t(4) << 20;  // bytes; more would take a time of its own
+  for (int i = 0; i < out.size() && i < c.op.out.size(); ++i)
+    if (const Tensor& made = i == 0 && c.into ? *c.into : out[i]; counts(made, b.d) && made.nbytes() <= kMost)
+      pass(b, made, e.slot + uint32_t(i), Look::rest);
+}
+
 /// Sends the board's numbers off.
 const char* DeviceBoards::flush(Board& b, bool& full) {
   full = b.used > 1 && b.under_way.size() >= kMostUnderWay;
   if (b.used <= 1 || full) return nullptr;
-  if (b.spare.empty()) b.spare.push_back(static_cast<BoardSlot*>(b.driver->pin(kSlots * sizeof(BoardSlot))));
+  if (b.spare.empty()) b.spare.push_back(slots_of(b.driver->pin(kBlock)));
   if (!b.spare.back()) return b.spare.pop_back(), "no pinned memory for what the monitor gathers";
   Part p{.id = b.part, .slots = b.spare.back()};
-  if (const char* wrong = b.driver->collect(b.d.index, p.slots, b.slots, b.used * sizeof(BoardSlot), &p.ticket)) return wrong;
+  if (const char* wrong = b.driver->collect(b.d.index, before_slots(p.slots, b.sampled), before_slots(b.slots, b.sampled),
+                                            b.sampled + b.used * sizeof(BoardSlot), &p.ticket))
+    return wrong;
   b.spare.pop_back();
   b.under_way.push_back(p);
-  b.used = b.first = 1, ++b.part;
+  b.used = 1, b.sampled = 0, ++b.part;
   return nullptr;
 }
 
 void DeviceBoards::make_room(MonitorState& m, Board& b, size_t slots) {
-  if (b.used + slots <= kSlots) return;
+  if (b.used + slots <= kSlots && b.sampled + kRoomOfCall <= kSampleRoom) return;
   m.settle(false);
   bool full;
   if (const char* wrong = flush(b, full)) raise_device(wrong);
@@ -142,16 +162,6 @@ Tensor DeviceBoards::guard(Call& c, Board& b, Event& e) {
                                             reinterpret_cast<float*>(impl(word).data)))
     raise_device(wrong);
   return word;
-}
-
-/// Weights before a step, and after it with gradients and moments: a few lines of each.
-void DeviceBoards::sample_update(const Call& c, Board& b, const Event& e, bool before) {
-  std::vector<TensorView> x;
-  std::vector<uint32_t> at;
-  MonitorState::sampled_tensors(c, before, x, at);
-  std::vector<BoardSlot*> to;
-  for (const uint32_t slot : at) to.push_back(b.slots + e.samples + slot);
-  if (const char* wrong = b.kernels->sample(b.d.index, int(x.size()), x.data(), to.data())) raise_device(wrong);
 }
 
 /// The row's result is the first weight; an update that leaves the format may begin with any.
@@ -201,19 +211,8 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
   const bool lists = last && last->variadic && last->written;  // many tensors that others have seen
   const int declared = op.out.size(), singles = lists ? std::min(op.in.size() - 1, c.in.size()) : c.in.size();
   const bool update = c.scope.phase == Phase::optimiser && MonitorState::is_update(op);
-  uint32_t sampled = 0;
-  if (update && !m.light && m.options.foretell && b.kernels->sample && lists) {
-    sampled = MonitorState::sampled_slots(c);
-    // Numbers that the host knows, of dense tensors that boards take.
-    const TensorImpl* const settings = c.in.has(0) ? &impl(c.in[0]) : nullptr;
-    bool good = settings && settings->device == cpu_device && settings->spec.dtype == f64 && settings->spec.shape.rank() == 1 &&
-                settings->spec.shape[0] <= 8;
-    for (int i = op.in.size() - 1; good && i < c.in.size(); ++i)
-      good = counts(c.in[i], b.d) && is_dense(impl(c.in[i]).spec.shape, impl(c.in[i]).strides);
-    if (!good || sampled > kSlots / 2) sampled = 0;
-  }
-  if (m.light && !first && !update && !is_small(c)) return run_unwatched(c, b, out);
-  make_room(m, b, size_t(declared + singles + 1) + sampled);
+  if (m.light && !first && !update && !m.sites[at].telling && !is_small(c)) return run_unwatched(c, b, out);
+  make_room(m, b, size_t(declared + singles + 1));
   if (known.size() > kMostKnown) known.clear(), outside.clear();
   step_open = true;
   set_pace(m, b);
@@ -225,12 +224,11 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
   const Frame* outer = c.scope.frame;
   while (outer && outer->up) outer = outer->up;
   e.outer = outer ? outer->op : nullptr;
-  if (first || sampled) {  // the rules that look at a call once, and those about updates
-    e.params = std::make_unique<std::byte[]>(op.params.size);
-    std::memcpy(e.params.get(), c.params, op.params.size);
-  }
   e.light = m.light;
-  if (update) e.kind = Event::update;
+  if (update) {
+    e.kind = Event::update;
+    m.judge_uncleared(c, at);  // it asks who wrote the gradients, not what is in them
+  }
   if (c.into) {
     const GradMeta* const g = impl(*c.into).grad;
     e.into = true, e.into_weight = g && g->requires_grad;
@@ -255,6 +253,7 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
           if (!*s.writer && s.version.load(std::memory_order_relaxed) == 0)
             s.writer = kLookedAt;  // other memory that comes to lie here has another
           k.writer = s.writer, k.version = s.version.load(std::memory_order_relaxed), k.part = b.part, k.slot = uint32_t(o.slot);
+          k.site = ~uint32_t(0);
           k.describe(x);
           o.writer = s.writer;
         }
@@ -268,18 +267,13 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
     if (update) MonitorState::gradients_of(c, begin, end);
     see_rest(c, b, begin, end);
   }
+  plan_before(m, c, b, e, at);
   for (int i = 0; i < c.in.size(); ++i)
     if (arg_of(op, i).written) settle_memory(b, c.in[i]);
   if (c.into) settle_memory(b, *c.into);
 
   Tensor word;
   if (update && m.options.protect && singles >= 2 && !std::strcmp(op.in[1].name, "skip")) word = guard(c, b, e), e.guarded = true;
-  if (sampled) {
-    e.samples = b.used, b.first = b.used += sampled;
-    const TensorImpl& settings = impl(c.in[0]);
-    for (int64_t i = 0; i < settings.spec.shape.numel(); ++i) std::memcpy(e.settings + i, settings.data + i * settings.strides[0] * 8, 8);
-    sample_update(c, b, e, true);
-  }
   e.slot = b.used, b.used += uint32_t(declared);
   set_pace(m, b);
   Watch watch{.board = b.slots + e.slot};
@@ -306,13 +300,18 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
   }
 
   if (update) watch_weights(c, b, e);
-  if (sampled) sample_update(c, b, e, false);
+  if (watch && m.sites[at].telling) see_whole(c, out, b, e);
+  plan_after(m, c, out, b, e, at);
+  if (first || !e.wanted.asks.empty()) {  // rules that look at a call once, and those about values
+    e.params = std::make_unique<std::byte[]>(op.params.size);
+    std::memcpy(e.params.get(), c.params, op.params.size);
+  }
   // What has been written is known by now, whether it has a slot or not.
   for (int i = 0; i < c.in.size(); ++i) {
     if (!arg_of(op, i).written || !counts(c.in[i], b.d)) continue;
     Storage& s = *impl(c.in[i]).storage;
     Known& k = known[&s];
-    k.writer = s.writer, k.version = s.version.load(std::memory_order_relaxed), k.part = 0;
+    k.writer = s.writer, k.version = s.version.load(std::memory_order_relaxed), k.part = 0, k.site = ~uint32_t(0);
   }
   for (int i = 0; i < out.size(); ++i) {
     const Tensor& made = i == 0 && c.into ? *c.into : out[i];
@@ -324,7 +323,7 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
       Known& k = known[y.storage.get()];
       k.writer = o.writer, k.version = o.version, k.describe(y);
       const bool own = i < declared && (i + 1 < declared || out.size() <= declared) && y.spec.dtype == impl(out[i]).spec.dtype;
-      k.slot = e.slot + uint32_t(i), k.part = own ? b.part : 0;
+      k.slot = e.slot + uint32_t(i), k.part = own ? b.part : 0, k.site = at;
       e.count[std::min(i, declared - 1)] += uint64_t(k.elements);
     }
     e.out.push_back(std::move(o));
@@ -391,7 +390,7 @@ void MonitorState::end_device_step() {
     }
     if (wrong) raise_device(wrong);
   }
-  if (budget() > 0 && !boards->boards.empty()) {
+  if (times_device() && !boards->boards.empty()) {
     const DeviceBoards::Board& b = *boards->boards[0];
     const bool made = !b.under_way.empty() && b.under_way.back().id + 1 == b.part;
     boards->laps.ends.push_back({made ? b.under_way.back().ticket : 0, light, ++boards->laps.steps > 3});
@@ -406,8 +405,9 @@ void MonitorState::break_laps() {
 }
 
 void MonitorState::govern_device() {
-  light = false;
-  if (!(budget() > 0) || boards->boards.empty()) return;
+  // With a fixed rhythm devices keep step with the CPU.
+  light = !times_device() && !governor.whole() && !whole_steps && !debug;
+  if (!times_device() || boards->boards.empty()) return;
   DeviceBoards::Laps& l = boards->laps;
   const DeviceBoards::Board& b = *boards->boards[0];
   if (!b.kernels->elapsed) return;

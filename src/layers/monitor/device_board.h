@@ -17,6 +17,8 @@ namespace keel {
 
 using Taint = TaintedStorages::Kind;
 inline constexpr uint32_t kSlots = 16384;    // of a board
+inline constexpr uint32_t kSampleRoom = 2u << 20;  // bytes before them, for values that rules want to see
+inline constexpr uint32_t kRoomOfCall = kSampleRoom / 2, kRoomOfRule = kRoomOfCall / 4;  // of these
 inline constexpr size_t kMostUnderWay = 8;   // copies of boards
 inline constexpr size_t kMostKnown = 65536;  // storages
 inline constexpr char kLookedAt[] = "";      // the writer of memory that came from outside and has been looked at; a name without letters
@@ -57,19 +59,19 @@ struct DeviceBoards {
     SmallVector<Operand, 2> out;
     uint64_t count[4] = {};
     std::vector<uint32_t> gradients;  // slots
-    uint32_t samples = 0;             // of an update: the first slot; 0: none
-    double settings[8] = {};
+    Wanted wanted;                    // by rules that look at values
+    double settings[8] = {};          // of an update whose samples are wanted
     void clear() {
-      in.clear(), out.clear(), gradients.clear(), params.reset();
+      in.clear(), out.clear(), gradients.clear(), params.reset(), wanted.clear();
       kind = call, first = recording = into = into_weight = guarded = light = false;
-      board = -1, part = 0, site = slot = samples = 0, op = outer = nullptr;
+      board = -1, part = 0, site = slot = 0, op = outer = nullptr;
       std::fill(std::begin(count), std::end(count), uint64_t(0));
     }
   };
   /// One filling of a board, on its way to the host.
   struct Part {
     uint64_t id = 0, ticket = 0;
-    BoardSlot* slots = nullptr;  // pinned
+    BoardSlot* slots = nullptr;  // pinned; values lie before them, as they do on the device
     bool arrived = false;
   };
   struct Board {
@@ -78,7 +80,7 @@ struct DeviceBoards {
     const DeviceKernels* kernels = nullptr;
     BoardSlot* slots = nullptr;  // on the device; the same address as long as the monitor lives
     uint32_t used = 1;           // slot 0 is the passes' own
-    uint32_t first = 1;          // samples lie before this one
+    uint32_t sampled = 0;        // bytes before slot 0 that hold values, or will
     uint64_t part = 1;
     std::deque<Part> under_way;
     std::vector<BoardSlot*> spare;
@@ -98,8 +100,8 @@ struct DeviceBoards {
   struct Known {
     Ref<Storage> stand_in;
     const char* writer = nullptr;
-    uint32_t version = 0, slot = 0;
-    uint64_t part = 0;  // 0: no slot of its own
+    uint32_t version = 0, slot = 0, site = ~uint32_t(0);  // of the op that wrote it
+    uint64_t part = 0;                                    // 0: no slot of its own
     int64_t offset = 0, elements = 0;
     DType dtype = DType::none;
     bool dense = false;
@@ -120,6 +122,8 @@ struct DeviceBoards {
     StatSlot::Part seen;
     int64_t offset = 0;
     uint32_t version = 0;
+    int64_t first_bad = -1;          // element that is NaN or infinite; -1: not known
+    std::vector<float> values = {};  // some
   };
   /// What a MonitorState keeps of the running step, for the step that is being booked.
   struct Late {
@@ -161,6 +165,7 @@ struct DeviceBoards {
   void watch(MonitorState& m, Call& c, int at_board, uint32_t at, bool first, Tensors& out);
   void run_unwatched(Call& c, Board& b, Tensors& out);
   void look(const MonitorState& m, const Tensor& t, StatSlot& slot) const;
+  const Outside* found_outside(const Tensor& t) const;
   const char* flush(Board& b, bool& full);
   void make_room(MonitorState& m, Board& b, size_t slots);
   const char* book_arrived(MonitorState& m, bool wait);
@@ -169,14 +174,22 @@ struct DeviceBoards {
   Tensor guard(Call& c, Board& b, Event& e);
   void watch_weights(const Call& c, Board& b, Event& e);
   void pass(Board& b, const Tensor& t, uint32_t slot, Look look);
-  void set_pace(const MonitorState& m, Board& b) { b.kernels->pace(b.d.index, {m.device_every(), m.looks, b.slots, b.used, b.first}); }
+  void set_pace(const MonitorState& m, Board& b) { b.kernels->pace(b.d.index, {m.device_every(), m.looks, b.slots, b.used}); }
   void settle_memory(Board& b, const Tensor& t);
-  void sample_update(const Call& c, Board& b, const Event& e, bool before);
+  // device_sampling.cpp
+  void plan_before(MonitorState& m, const Call& c, Board& b, Event& e, uint32_t at);
+  void plan_after(MonitorState& m, const Call& c, const Tensors& out, Board& b, Event& e, uint32_t at);
+  void gather(const Call& c, const Tensors* out, Board& b, Event& e);
+  void judge_before(MonitorState& m, const Call& c, const Event& e);
+  void judge_after(MonitorState& m, const Call& c, const Event& e);
+  void judge_update(MonitorState& m, const Call& c, const Event& e);
+  SmallVector<Sample, 8> samples(const Call& c, const Event& e, ValueRule from, ValueRule to) const;
   void see_rest(const Call& c, Board& b, int first, int end);
+  void see_whole(const Call& c, const Tensors& out, Board& b, const Event& e);
   /// What a slot about `count` elements says; the count that it gives is of those that were looked at.
   StatSlot::Part part_of(uint32_t slot, uint64_t count) const {
     const BoardSlot& s = numbers->slots[slot];
-    if (s.part && !s.whole) count = std::min<uint64_t>(count, std::max<uint64_t>(s.seen, 1));
+    if (s.in_part()) count = std::min<uint64_t>(count, std::max<uint64_t>(s.seen, 1));
     return {.max_bits = s.max_bits, .min_bits = ~s.low_bits, .count = count, .nan = s.nan, .inf = s.inf, .subnormal = s.subnormal};
   }
   void recycle();

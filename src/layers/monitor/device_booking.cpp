@@ -105,6 +105,25 @@ void DeviceBoards::look(const MonitorState& m, const Tensor& t, StatSlot& slot) 
   if (const Written* w = m.known(t, true)) slot.merge({.max_bits = w->max_bits, .min_bits = w->min_bits, .count = w->elements});
 }
 
+/// What is known of a tensor that no watched op wrote.
+const DeviceBoards::Outside* DeviceBoards::found_outside(const Tensor& t) const {
+  const TensorImpl& x = impl(t);
+  const auto it = outside.find(x.storage.get());
+  const bool fits = it != outside.end() && it->second.version == x.storage->version.load(std::memory_order_relaxed) &&
+                    it->second.offset == x.offset && it->second.seen.count == uint64_t(x.spec.shape.numel());
+  return fits ? &it->second : nullptr;
+}
+
+int64_t MonitorState::first_bad_on_device(const Tensor& t) const {
+  const DeviceBoards::Outside* const o = boards ? boards->found_outside(t) : nullptr;
+  return o ? o->first_bad : -1;
+}
+
+std::vector<float> MonitorState::some_on_device(const Tensor& t) const {
+  const DeviceBoards::Outside* const o = boards ? boards->found_outside(t) : nullptr;
+  return o ? o->values : std::vector<float>();
+}
+
 /// Books one call as if it had just run.
 void DeviceBoards::book(MonitorState& m, Event& e) {
   struct Turn {
@@ -145,7 +164,9 @@ void DeviceBoards::book(MonitorState& m, Event& e) {
     if (o.fresh && o.t.defined() && impl(o.t).storage) m.tainted.set(impl(o.t).storage.get(), TaintedStorages::clean);
     if (o.slot < 0) continue;
     const TensorImpl& x = impl(o.t);
-    outside[x.storage.get()] = {x.storage, part_of(uint32_t(o.slot), uint64_t(x.spec.shape.numel())), x.offset, o.version};
+    const uint64_t first = numbers->slots[o.slot].first;
+    outside[x.storage.get()] = {x.storage, part_of(uint32_t(o.slot), uint64_t(x.spec.shape.numel())), x.offset, o.version,
+                                first ? int64_t(~first) : -1};
   }
   for (const Operand& o : e.out) made.push_back(o.t.defined() ? impl(o.t).spec : Spec{}), out.push_back(o.t);
   Scope& s = scope();
@@ -168,6 +189,7 @@ void DeviceBoards::book(MonitorState& m, Event& e) {
         m.sites[e.site].from[i] = w->site;
   if (e.first && m.options.foretell) m.lint_call(c, e.site);
   if (m.sites[e.site].argument) m.look_at_argument(c, m.sites[e.site], e.site);
+  judge_before(m, c, e);
   if (e.kind == Event::update) {
     if (e.op->in.size() > 1 && !std::strcmp(e.op->in[1].name, "skip") && c.in.has(1)) {
       StatSlot word;
@@ -183,7 +205,7 @@ void DeviceBoards::book(MonitorState& m, Event& e) {
       return;
     }
     m.note_update();
-    if (e.samples) m.after_device_update(c, e.site, e.settings, numbers->slots + e.samples);
+    judge_update(m, c, e);
   }
   Taint before[16];
   const bool overwrites = !m.tainted.empty() || e.into || e.op->out[0].alias_of >= 0;
@@ -209,6 +231,7 @@ void DeviceBoards::book(MonitorState& m, Event& e) {
   if (e.kind == Event::update && e.count[0] && slots[0].max_bits.load() >= float_bits(made[0].dtype).inf)
     worst = std::max(worst, slots[0].nan.load() ? TaintedStorages::nan : TaintedStorages::inf);
   m.spread(c, worst);
+  judge_after(m, c, e);
 }
 
 }  // namespace keel

@@ -1,12 +1,11 @@
 // Rules that need no history: they look at a call when it is made at a place for the first time, and at sums that stand still.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
-#include "backend/float_bits.h"
 #include "core/impl.h"
 #include "layers/monitor/lint_rules.h"
 #include "layers/monitor/monitor.h"
+#include "layers/monitor/sampling.h"
 
 namespace keel {
 
@@ -14,20 +13,11 @@ extern OpDef op_add, op_div, op_mul, op_pow;
 
 namespace {
 
-/// The bits of element `i` counted in memory, without the sign.
-uint64_t bits_of(const TensorImpl& x, int64_t i) {
-  uint64_t bits = 0;
-  const size_t size = size_of(x.spec.dtype);
-  std::memcpy(&bits, x.data + i * int64_t(size), size);
-  return bits & float_bits(x.spec.dtype).magnitude;
-}
-
-/// Entropy in bits of the five leading bits of the exponent, over 256 elements: 5 where all exponents are equally likely, as in memory
-/// that nobody wrote; numbers that somebody computed have 2 or 3.
-double exponent_entropy(const TensorImpl& x) {
-  const int64_t n = x.spec.shape.numel(), looked = std::min<int64_t>(n, 256);
+/// Entropy in bits of the five leading bits of the exponent: 5 where all exponents are equally likely, as in memory that nobody wrote;
+/// numbers that somebody computed have 2 or 3.
+double exponent_entropy(const Sample& x) {
   int exponent_bits = 8, low = 0;
-  switch (x.spec.dtype) {
+  switch (x.dtype) {
     case DType::f64: exponent_bits = 11, low = 52; break;
     case DType::f32: low = 23; break;
     case DType::bf16: low = 7; break;
@@ -35,10 +25,11 @@ double exponent_entropy(const TensorImpl& x) {
     default: return 0;
   }
   int count[32] = {};
-  for (int64_t k = 0; k < looked; ++k) ++count[bits_of(x, k * n / looked) >> (low + exponent_bits - 5) & 31];
+  const std::vector<uint64_t> bits = x.all<uint64_t>();
+  for (const uint64_t b : bits) ++count[b >> (low + exponent_bits - 5) & 31];
   double h = 0;
   for (const int c : count)
-    if (c) h -= double(c) / double(looked) * std::log2(double(c) / double(looked));
+    if (c) h -= double(c) / double(bits.size()) * std::log2(double(c) / double(bits.size()));
   return h;
 }
 
@@ -80,70 +71,83 @@ void MonitorState::lint_call(const Call& c, uint32_t at) {
   lint_rules(call, makers, [&](const LintWord& w) {
     speak(w.severity, Detector::lint, uint32_t(w.call), w.rule, w.value, w.suggestion, w.text);
   });
-  // Memory that nobody wrote.
+}
+
+/// Memory that nobody wrote.
+void MonitorState::plan_exponents(const Call& c, const Sight& sight, Wanted& to) {
+  if (c.scope.phase == Phase::backward) return;
   for (int i = 0; i < c.in.size() && i < 8; ++i) {
-    if (!c.in[i].defined()) continue;
+    if (!sight.takes(c.in[i])) continue;
     const TensorImpl& x = impl(c.in[i]);
     const bool parameter = x.grad && x.grad->requires_grad;
-    if (x.weak || x.spec.shape.numel() < 128 || x.device.type != DeviceType::cpu || !is_dense(x.spec.shape, x.strides) ||
-        (!parameter && (!x.storage || *x.storage->writer)))
-      continue;
-    if (exponent_entropy(x) < 4.5) continue;
-    speak(Severity::warning, Detector::uninitialised, at, "uninitialised", 0,
-          {"data", 0, "write it before it is read: zeros, an initialiser, or a file"},
-          std::string("'") + c.op.in[std::min(i, c.op.in.size() - 1)].name + "' of " + c.op.name + " (" + to_string(x.spec) +
-              ") has exponents as random bits have them: it looks like memory that nobody wrote");
+    const int64_t n = x.spec.shape.numel();
+    if (n < 128 || !is_dense(x.spec.shape, x.strides) || (!parameter && *x.storage->writer)) continue;
+    to.ask(ValueRule::exponents, i, {{.count = std::min<int64_t>(n, 256), .stride = std::max<int64_t>(1, n / 256)}});
   }
 }
 
-/// The running sums of `c`: 64 elements of what it adds to, before it runs.
-int MonitorState::sample_sum(const Call& c, float* before) const {
-  if (&c.op != &op_add || c.in.size() != 2 || c.out.size() != 1 || format_of(c.out[0].dtype).digits > 11 || !is_inexact(c.out[0].dtype))
-    return 0;
+void MonitorState::judge_exponents(const Call& c, uint32_t at, Samples found) {
+  for (const Sample& s : found) {
+    if (exponent_entropy(s) < 4.5) continue;
+    Monitor::Finding about;
+    about.severity = Severity::warning;
+    about.suggestion = {"data", 0, "write it before it is read: zeros, an initialiser, or a file"};
+    about.text = std::string("'") + c.op.in[std::min(s.operand, c.op.in.size() - 1)].name + "' of " + c.op.name + " (" +
+                 to_string(impl(c.in[s.operand]).spec) + ") has exponents as random bits have them: it looks like memory that nobody wrote";
+    warn(Detector::uninitialised, at, 0, "uninitialised", std::move(about));
+  }
+}
+
+/// Whether `c` adds two tensors of few digits, so that it may be a step of a running sum.
+bool MonitorState::may_add_up(const Call& c) {
+  if (&c.op != &op_add || c.in.size() != 2 || c.out.size() != 1 || !is_inexact(c.out[0].dtype) || format_of(c.out[0].dtype).digits > 11)
+    return false;
   const TensorImpl &a = impl(c.in[0]), &b = impl(c.in[1]);
-  if (a.weak || b.weak || !(a.spec == c.out[0]) || !(b.spec == c.out[0]) || a.device.type != DeviceType::cpu ||
-      !is_contiguous(a.spec.shape, a.strides) || !is_contiguous(b.spec.shape, b.strides))
-    return 0;
-  if (!wrote_last(c.in[0], last_site)) return 0;
-  const int64_t n = a.spec.shape.numel(), k = std::min<int64_t>(n, 64);
-  for (int64_t i = 0; i < k; ++i) before[i] = float(read_double(a.data + (i * n / k) * int64_t(size_of(a.spec.dtype)), a.spec.dtype));
-  return int(k);
+  return a.spec == c.out[0] && b.spec == c.out[0];
+}
+
+/// 64 elements of a running sum: before, what is added, and after.
+void MonitorState::plan_running_sum(const Call& c, const Sight& sight, Wanted& to) {
+  if (!sight.takes_rows(c.in[0]) || !sight.takes_rows(c.in[1])) return;
+  const int64_t n = c.out[0].shape.numel(), k = std::min<int64_t>(n, 64);
+  for (const int operand : {0, 1, -1}) to.ask(ValueRule::running_sum, operand, {{.count = k, .stride = n / k}});
 }
 
 /// A sum of many terms in a format of few digits: more than half of it stands still, sixteen times in a row.
-void MonitorState::judge_sum(const Call& c, const Tensor& out, uint32_t at, const float* before, int k) {
-  const TensorImpl &y = impl(out), &b = impl(c.in[1]);
-  const int64_t n = y.spec.shape.numel();
-  const auto size = int64_t(size_of(y.spec.dtype));
+void MonitorState::judge_running_sum(uint32_t at, const std::vector<float>& before, const std::vector<float>& added,
+                                     const std::vector<float>& after) {
   int due = 0, stuck = 0;
-  for (int64_t i = 0; i < k; ++i) {
-    const int64_t at_element = (i * n / k) * size;
-    if (read_double(b.data + at_element, y.spec.dtype) == 0) continue;
-    ++due, stuck += float(read_double(y.data + at_element, y.spec.dtype)) == before[i];
-  }
+  for (size_t i = 0; i < before.size(); ++i)
+    if (added[i] != 0) ++due, stuck += after[i] == before[i];
   WatchedResult& r = sites[at].results[0];
   r.stuck = 2 * stuck > due ? uint8_t(std::min(r.stuck + 1, 200)) : uint8_t(0);
   if (r.stuck != 16) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = double(stuck) / due, about.lost_ulps = 0.5;
   about.suggestion = {"accumulator", 0, "add up in f32 and cast the sum"};
-  about.text = "a running sum in " + std::string(name_of(y.spec.dtype)) + " stands still: " + std::to_string(stuck) + " of " +
+  about.text = "a running sum in " + std::string(name_of(r.dtype)) + " stands still: " + std::to_string(stuck) + " of " +
                std::to_string(due) + " sampled values did not change though something was added, sixteen times in a row";
   warn(Detector::absorbed_update, at, 0, "accumulation", std::move(about));
 }
 
-/// Entropy of four rows of attention probabilities, as a share of the largest possible.
-void MonitorState::look_at_attention(const Tensor& out, WatchedArgument& a) const {
-  const TensorImpl& y = impl(out);
-  const int rank = y.spec.shape.rank();
-  if (rank < 3 || y.device.type != DeviceType::cpu || !is_contiguous(y.spec.shape, y.strides)) return;
-  const int64_t n = y.spec.shape[-1], rows = n ? y.spec.shape.numel() / n : 0;
-  if (n < 4 || n > 4096 || rows < 4) return;
-  for (int64_t k = 0; k < 4; ++k) {
-    const int64_t row = k * rows / 4 + rows / 8;
+/// Four rows of attention probabilities.
+void MonitorState::plan_attention(const Tensor& out, const Sight& sight, Wanted& to) {
+  const Shape& shape = impl(out).spec.shape;
+  const int64_t n = shape.rank() < 3 ? 0 : shape[-1], rows = n ? shape.numel() / n : 0;
+  if (n < 4 || n > 4096 || rows < 4 || !sight.takes_rows(out)) return;
+  to.ask(ValueRule::attention, -1);
+  for (int64_t k = 0; k < 4; ++k) to.line({.from = (k * rows / 4 + rows / 8) * n, .count = n});
+}
+
+/// Their entropy, as a share of the largest possible.
+void MonitorState::judge_attention_rows(uint32_t at, const Sample& rows) {
+  WatchedArgument& a = *sites[at].argument;
+  const std::vector<double> p = rows.all<double>();
+  const size_t n = p.size() / 4;
+  for (size_t k = 0; k < 4; ++k) {
     double h = 0;
-    for (int64_t i = 0; i < n; ++i)
-      if (const double p = read_double(y.data + (row * n + i) * int64_t(size_of(y.spec.dtype)), y.spec.dtype); p > 0) h -= p * std::log(p);
+    for (size_t i = k * n; i < (k + 1) * n; ++i)
+      if (p[i] > 0) h -= p[i] * std::log(p[i]);
     a.sum += h / std::log(double(n)), ++a.sampled;
   }
 }

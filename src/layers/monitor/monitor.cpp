@@ -54,19 +54,6 @@ bool computes(const OpDef& op) {
   return false;
 }
 
-/// Where the first NaN or infinity of an input lies: for a batch, which example.
-void place_of_first_bad(const Tensor& t, const char* role, std::string& text) {
-  const TensorImpl& x = impl(t);
-  const int64_t n = x.spec.shape.numel();
-  if (!text.empty() || x.device.type != DeviceType::cpu || !is_contiguous(x.spec.shape, x.strides) || is_complex(x.spec.dtype)) return;
-  for (int64_t i = 0; i < n; ++i)
-    if (!std::isfinite(read_double(x.data + i * int64_t(size_of(x.spec.dtype)), x.spec.dtype))) {
-      const int64_t row = x.spec.shape.rank() ? i / (n / x.spec.shape[0]) : 0;
-      text = "; the first is in row " + std::to_string(row) + " of '" + role + "', element " + std::to_string(i);
-      return;
-    }
-}
-
 /// Whether `op` makes no NaN, or no infinity and no NaN, out of finite numbers.
 bool passes_on(const OpDef& op, bool nan) {
   constexpr std::string_view neither[] = {"abs",      "assign",      "cast",          "clamp",   "concat",     "copy",  "flip",    "gather",
@@ -327,8 +314,10 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
       has_nan = s.nan.load() > 0, has_inf = s.inf.load() > 0;
       if (const uint64_t looked = s.count.load(); !has_nan && !has_inf && looked && looked < uint64_t(x.spec.shape.numel()) && unseen < 0)
         unseen = k;
-      if ((has_nan || has_inf) && seen == TaintedStorages::clean && x.storage)
-        unknown = true, left_out = left_out || x.storage->writer == kLeftOut, place_of_first_bad(c.in[k], def.name, bad_place);
+      if ((has_nan || has_inf) && seen == TaintedStorages::clean && x.storage) {
+        unknown = true, left_out = left_out || x.storage->writer == kLeftOut;
+        if (bad_place.empty()) bad_place = place_of_first_bad(c.in[k], def.name);
+      }
       if (!has_nan && !has_inf) suggest_data(c.in[k], def.name, magnitude_of(s.max_bits.load(), x.spec.dtype), data);
       const FloatBits f = float_bits(x.spec.dtype);
       if (const uint64_t high = s.max_bits.load(), low = s.min_bits.load(); high < f.inf) {
@@ -408,17 +397,34 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
   }
 }
 
+/// Where the first NaN or infinity of an input lies: for a batch, which example.
+std::string MonitorState::place_of_first_bad(const Tensor& t, const char* role) const {
+  const TensorImpl& x = impl(t);
+  const int64_t n = x.spec.shape.numel();
+  if (!is_contiguous(x.spec.shape, x.strides) || is_complex(x.spec.dtype)) return {};
+  int64_t at = -1;
+  if (x.device != cpu_device)
+    at = first_bad_on_device(t);
+  else
+    for (int64_t i = 0; i < n && at < 0; ++i)
+      if (!std::isfinite(read_double(x.data + i * int64_t(size_of(x.spec.dtype)), x.spec.dtype))) at = i;
+  if (at < 0) return {};
+  const int64_t row = x.spec.shape.rank() ? at / (n / x.spec.shape[0]) : 0;
+  return "; the first is in row " + std::to_string(row) + " of '" + role + "', element " + std::to_string(at);
+}
+
 /// An input that no op computed and that holds a value far from its others: the data is to blame.
 void MonitorState::suggest_data(const Tensor& t, const char* role, double high, Suggestion& data) const {
   const TensorImpl& x = impl(t);
   const Written* const w = known(t);
   if (!data.kind.empty() || x.weak || (x.grad && x.grad->requires_grad) || (w && computes(*sites[w->site].op))) return;
-  const int64_t n = x.spec.shape.numel(), stride = std::max<int64_t>(1, n / 256);
-  if (n < 16 || x.device.type != DeviceType::cpu || !is_contiguous(x.spec.shape, x.strides) || is_complex(x.spec.dtype)) return;
-  std::vector<double> v;
-  for (int64_t i = 0; i < n; i += stride) v.push_back(std::abs(read_double(x.data + i * int64_t(size_of(x.spec.dtype)), x.spec.dtype)));
+  if (x.spec.shape.numel() < 16 || !is_contiguous(x.spec.shape, x.strides) || is_complex(x.spec.dtype)) return;
+  const Lines some = evenly(x.spec.shape.numel(), 256);
+  std::vector<float> v = x.device == cpu_device ? Sample{0, x.spec.dtype, {&some, 1}, x.data, false}.all<float>() : some_on_device(t);
+  if (v.empty()) return;
+  for (float& u : v) u = std::abs(u);
   std::nth_element(v.begin(), v.begin() + int64_t(v.size() / 2), v.end());
-  const double median = v[v.size() / 2];
+  const auto median = double(v[v.size() / 2]);
   if (!(high > 1e6 * median) || median == 0) return;
   data = {"data", 0,
           "look at the data: '" + std::string(role) + "' holds " + exact_number(high) + ", while half of its values are below " +
@@ -525,6 +531,7 @@ struct Before {
   uint32_t at;
   bool update;
   const Taint* overwritten;
+  ValueRules rules;
 };
 
 /// Whether the first operand is a batch: numbers that no op made and nothing learns.
@@ -544,9 +551,15 @@ void taints_of(const MonitorState& m, const Call& c, Taint* before) {
 
 /// Runs the op and books what came back. In a function of its own, so that the result is made where the caller wants it.
 Tensors run_watched(MonitorState& m, Call& c, StatSlot* slots, const Before& b) {
-  float sums[64];
-  const int summed = m.options.foretell && c.op.elementwise && m.governor.whole() ? m.sample_sum(c, sums) : 0;
   const uint32_t at = b.at;
+  Wanted sum;
+  std::vector<float> before, added;
+  if (b.rules) [[unlikely]]
+    b.rules.each([&](ValueRule r) {
+      if (r != ValueRule::running_sum) return m.look_at_values(r, c, {}, at);
+      if (!m.wrote_last(c.in[0], at) || !m.plan(r, c, {}, at, {}, sum)) return;
+      before = sample_of(c.in[0], sum, 0).all<float>(), added = sample_of(c.in[1], sum, 1).all<float>();
+    });
   const Taint worst = m.tainted.empty() ? TaintedStorages::clean : m.worst_of(c);
   Tensors out = run_backend(c, slots);
   if (m.debug) [[unlikely]]
@@ -554,13 +567,9 @@ Tensors run_watched(MonitorState& m, Call& c, StatSlot* slots, const Before& b) 
   m.take(c, out, slots, b.overwritten);
   m.spread(c, worst);
   if (b.update) m.after_update(c, at);
-  if (m.wants_shadow(c, at)) [[unlikely]]
-    m.shadow(c, out[0], at);
-  if (m.wants_values(at)) [[unlikely]]
-    m.look_at_values(c, out[0], at);
-  if (summed) m.judge_sum(c, out[0], at, sums, summed);
-  if (const auto& a = m.sites[at].argument; a && a->kind == WatchedArgument::attends && m.governor.whole() && m.rotation % 8 == 0)
-    m.look_at_attention(out[0], *a);
+  if (const ValueRules rules = m.rules_after(c, at, m.turn(false))) [[unlikely]]
+    rules.each([&](ValueRule r) { m.look_at_values(r, c, out[0], at); });
+  if (!sum.asks.empty()) m.judge_running_sum(at, before, added, sample_of(out[0], sum, 2).all<float>());
   return out;
 }
 
@@ -578,13 +587,13 @@ Tensors layer::monitor(Call& c) {
   }
   const size_t places = m.sites.size();
   const uint32_t at = m.site_of(c);
+  if (c.scope.phase == Phase::backward && &c.op == &op_add && !m.used_gradients.empty()) m.note_sum_of_gradients(c);
   const Device d = device_of(c);
   if (d != cpu_device) [[unlikely]]
     if (m.has_board(d)) return m.watch_on_device(c, d, at, m.sites.size() != places);
   if (m.sites.size() != places && reads_data(c)) [[unlikely]]
     m.tell(at);
   const bool update = c.scope.phase == Phase::optimiser && MonitorState::is_update(c.op);
-  if (c.scope.phase == Phase::backward && &c.op == &op_add && !m.used_gradients.empty()) m.note_sum_of_gradients(c);
   if (!m.governor.whole() && !m.sites[at].telling && !update && !m.debug && m.sites.size() == places && d == cpu_device)
     return m.run_in_part(c, at);
   const int n = c.op.out.size();
@@ -595,12 +604,13 @@ Tensors layer::monitor(Call& c) {
     m.lint_call(c, at);
   if (m.sites[at].argument && m.governor.whole()) [[unlikely]]
     m.look_at_argument(c, m.sites[at], at);
+  const ValueRules rules = m.rules_before(c, at, m.sites.size() != places, m.turn(false));
   if (update && m.before_update(c, at)) return {c.in[c.op.out[0].alias_of]};
   // Inputs that the op overwrites cannot be looked at afterwards: remember what is known of them.
   Taint before[kMostInputs];
   const bool remember = !m.tainted.empty() || overwrites(c);
   if (remember) taints_of(m, c, before);
-  return run_watched(m, c, slots, {at, update, remember ? before : nullptr});
+  return run_watched(m, c, slots, {at, update, remember ? before : nullptr, rules});
 }
 
 Tensors MonitorState::run_in_part(Call& c, uint32_t at) {

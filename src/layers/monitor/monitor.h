@@ -11,14 +11,13 @@
 #include "backend/stat_slot.h"
 #include "keel/monitor.h"
 #include "layers/monitor/governor.h"
+#include "layers/monitor/sampling.h"
 #include "layers/monitor/series.h"
 #include "op/scope.h"
 
 namespace keel {
 
 struct Storage;
-struct BoardSlot;
-struct TensorView;
 
 /// What the running step brought so far: as bits, `min_bits` less one, as in a StatSlot. Only values of one dtype are in here.
 struct RunningStep {
@@ -225,6 +224,8 @@ struct MonitorState {
   bool saves() const { return options.break_on == BreakOn::never || options.break_on == BreakOn::warning; }
   /// Share of the time that watching may take; 0: all is watched.
   double budget() const { return !saves() ? 0 : options.budget < 0 ? 0.02 : options.budget; }
+  /// Whether devices find out themselves how much of a step they watch.
+  bool times_device() const { return budget() > 0 && options.whole_every <= 0; }
   std::FILE* log = nullptr;
   size_t logged = 0;  // findings written so far
   std::vector<uint8_t> announced;  // a site's outputs, as bits, that the log has named
@@ -250,6 +251,8 @@ struct MonitorState {
   int64_t blocked_step = -1;                 // the last step in which an update was kept from running
   uint32_t skips = 0;                        // steps in a row that went bad and wrote no weight
   std::vector<uint32_t> pending;             // findings of narrow gradients: faults only if an update uses them
+
+  Wanted wanted;  // of the call that is being looked at, on the CPU
 
   // device_board.cpp: results on devices, whose statistics come later
   std::shared_ptr<struct DeviceBoards> boards;  // null until there is one
@@ -303,24 +306,23 @@ struct MonitorState {
   /// True: the update must not run.
   bool before_update(const Call& c, uint32_t at);
   void after_update(const Call& c, uint32_t at);
-  /// The same for a step on a device: what it samples, into how many slots of a board, and what the rules say of them.
-  static uint32_t sampled_slots(const Call& c);
-  static void sampled_tensors(const Call& c, bool before, std::vector<TensorView>& x, std::vector<uint32_t>& slots);
-  void after_device_update(const Call& c, uint32_t at, const double* settings, const BoardSlot* slots);
-  // shadow.cpp
-  bool wants_shadow(const Call& c, uint32_t at) const;
-  void shadow(const Call& c, const Tensor& out, uint32_t at);
-  void shadow_rows(const Call& c, const Tensor& out, uint32_t at);
-  void judge_shadow(const Call& c, uint32_t at, const struct Drift& d);
-  // values.cpp
-  /// Whether the values of this call are to be sampled: each place in its turn.
-  bool wants_values(uint32_t at) const { return options.foretell && governor.whole() && (uint64_t(rotation) + at) % kValuesEvery == 0; }
-  void look_at_values(const Call& c, const Tensor& out, uint32_t at);
+  /// The same for a step on a device: what it wants to see, of the weights before and after, and what the rules say of it.
+  static void plan_update(const Call& c, Wanted& to);
+  void judge_device_update(const Call& c, uint32_t at, const double* settings, Samples s);
+  // sampling.cpp: rules that look at values
+  /// How many steps were watched whole on the CPU, or on devices, which rules that take turns count by; negative: this one is not.
+  int64_t turn(bool on_device) const { return on_device ? (light ? -1 : int64_t(looks)) : governor.whole() ? int64_t(rotation) : -1; }
+  /// Which rules look at what `c` is about to read, and at what it has made.
+  ValueRules rules_before(const Call& c, uint32_t at, bool first, int64_t turn) const;
+  ValueRules rules_after(const Call& c, uint32_t at, int64_t turn) const;
+  /// Where a rule wants to look at this call; false: nowhere. `out`: its first result, once there is one.
+  bool plan(ValueRule r, const Call& c, const Tensor& out, uint32_t at, const Sight& sight, Wanted& to);
+  void judge(ValueRule r, const Call& c, uint32_t at, Samples s);
+  /// Both, on the CPU.
+  void look_at_values(ValueRule r, const Call& c, const Tensor& out, uint32_t at);
+  void judge_running_sum(uint32_t at, const std::vector<float>& before, const std::vector<float>& added, const std::vector<float>& after);
   // lint.cpp
   void lint_call(const Call& c, uint32_t at);
-  int sample_sum(const Call& c, float* before) const;
-  void judge_sum(const Call& c, const Tensor& out, uint32_t at, const float* before, int k);
-  void look_at_attention(const Tensor& out, WatchedArgument& a) const;
   void take(const Call& c, const Tensors& out, const StatSlot* slots, const TaintedStorages::Kind* overwritten);
   void begin_step();
   /// Runs an op in a step that is not watched whole, and looks only where the processor says that something went wrong.
@@ -366,15 +368,33 @@ struct MonitorState {
   // detectors_range.cpp: at the end of a step
   void judge_step();
   void judge_jump(uint32_t site, uint8_t output, const WatchedResult& r, bool running = false);
-  void look_at_targets(const Tensor& t, const WatchedSite& s, uint32_t at);
   void judge_number(uint32_t site, WatchedArgument& a);
   void judge_skips();
   void judge_saturation(uint32_t site, WatchedArgument& a, double high);
   void judge_attention(uint32_t site, WatchedArgument& a, double entropy);
-  // values.cpp
-  void judge_kurtosis(uint32_t site, WatchedValues& v, DType t);
-  void look_at_units(const Tensor& out, uint32_t at, WatchedValues& v);
-  void look_at_zeros(const Tensor& out, uint32_t at, WatchedValues& v);
+  // rules that look at values: where, and what they say
+  void plan_exponents(const Call& c, const Sight& sight, Wanted& to);
+  void judge_exponents(const Call& c, uint32_t at, Samples found);
+  void plan_denominator(const Call& c, uint32_t at, const Sight& sight, Wanted& to);
+  void judge_denominator(uint32_t at, const Sample& sample);
+  void plan_targets(const Call& c, uint32_t at, const Sight& sight, Wanted& to);
+  void judge_targets(uint32_t at, const Sample& sample);
+  void plan_running_sum(const Call& c, const Sight& sight, Wanted& to);
+  static bool may_add_up(const Call& c);
+  static bool has_product(const OpDef& op);
+  static bool has_rows(const OpDef& op);
+  void plan_product(const Call& c, const Tensor& out, uint32_t at, const Sight& sight, Wanted& to);
+  void judge_product(const Call& c, uint32_t at, Samples found);
+  void plan_rows(const Call& c, const Tensor& out, uint32_t at, const Sight& sight, Wanted& to);
+  void judge_rows(const Call& c, uint32_t at, Samples found);
+  void judge_shadow(const Call& c, uint32_t at, const struct Drift& d);
+  void plan_spread(const Call& c, const Tensor& out, uint32_t at, const Sight& sight, Wanted& to);
+  void judge_spread(const Call& c, uint32_t at, const Sample& sample);
+  void judge_kurtosis(uint32_t site, WatchedValues& v, const std::vector<float>& x, DType t);
+  void judge_units(uint32_t at, WatchedValues& v, const std::vector<float>& x, int64_t width);
+  void judge_zeros(uint32_t at, WatchedValues& v, const std::vector<float>& x);
+  void plan_attention(const Tensor& out, const Sight& sight, Wanted& to);
+  void judge_attention_rows(uint32_t at, const Sample& rows);
   // detectors_update.cpp
   template <class Get>
   void judge_update(const Call& c, uint32_t at, const double* settings, Get get);
@@ -382,7 +402,7 @@ struct MonitorState {
   void judge_absorbed(uint32_t at, WatchedUpdate& u, double share, double lr, DType t);
   void judge_adam(uint32_t at, WatchedUpdate& u, double rms, double floored, double eps, double norm);
   void judge_gradient(uint32_t at, WatchedUpdate& u);
-  void judge_uncleared(const Call& c, uint32_t at, WatchedUpdate& u);
+  void judge_uncleared(const Call& c, uint32_t at);
   void judge_rate(uint32_t at, WatchedUpdate& u, double lr);
   void judge_range(uint32_t site, uint8_t output, WatchedResult& r);
   void judge_growth(uint32_t site, uint8_t output, WatchedResult& r);
@@ -394,6 +414,10 @@ struct MonitorState {
   void add_found(const Call& c, uint32_t site, uint8_t output, const char* kind, bool info, double value, int64_t elements,
                  const Suggestion& better, std::string text);
   void suggest_data(const Tensor& t, const char* role, double high, Suggestion& data) const;
+  std::string place_of_first_bad(const Tensor& t, const char* role) const;
+  // device_booking.cpp: of a tensor that no watched op wrote
+  int64_t first_bad_on_device(const Tensor& t) const;
+  std::vector<float> some_on_device(const Tensor& t) const;
 };
 
 /// The value of a bit pattern without its sign.

@@ -2,13 +2,13 @@
 // and to notice a result that is wrong.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "core/impl.h"
 #include "keel/ops/norm.h"
 #include "keel/ops/reduce.h"
 #include "keel/ops/softmax.h"
 #include "layers/monitor/monitor.h"
+#include "layers/monitor/sampling.h"
 #include "layers/monitor/suggest.h"
 
 namespace keel {
@@ -17,7 +17,8 @@ extern OpDef op_layer_norm, op_linear, op_matmul, op_mean, op_rms_norm, op_softm
 
 namespace {
 
-constexpr int kSamples = 8;
+constexpr int kSamples = 8;           // values of a product
+constexpr int kRows = 2, kOfRow = 4;  // rows, and values of each
 constexpr int64_t kMostTerms = 16384;
 
 uint64_t scatter(uint64_t x) {
@@ -25,24 +26,8 @@ uint64_t scatter(uint64_t x) {
   return x ^ x >> 31;
 }
 
-/// A matrix within a tensor: element (i, j) lies at i * row + j * column, in elements.
-struct Matrix {
-  const TensorImpl* x;
-  int64_t row, column;
-  double at(int64_t i, int64_t j) const {
-    if (x->spec.dtype == f32) {  // the usual one, without the call
-      float v;
-      std::memcpy(&v, x->data + (i * row + j * column) * 4, 4);
-      return double(v);
-    }
-    return read_double(x->data + (i * row + j * column) * int64_t(size_of(x->spec.dtype)), x->spec.dtype);
-  }
-};
-
-/// The value `i` of a contiguous tensor.
-double value(const TensorImpl& x, int64_t i) { return Matrix{&x, 0, 1}.at(0, i); }
-
-bool is_product(const OpDef& op) { return &op == &op_linear || &op == &op_matmul; }
+/// Where value `k` lies of a row that began with the random number `r`.
+int64_t place_in_row(uint64_t r, int k, int64_t width) { return int64_t(scatter(r + uint64_t(k)) % uint64_t(width)); }
 
 /// How many elements of `x` make one of a sum, or are normalised together, if they are neighbours; 0: they are not.
 int64_t row_width(const Call& c, const TensorImpl& x) {
@@ -87,73 +72,130 @@ struct Drift {
   }
 };
 
-bool MonitorState::wants_shadow(const Call& c, uint32_t at) const {
-  if (!is_product(c.op) && &c.op != &op_layer_norm && &c.op != &op_rms_norm && &c.op != &op_softmax && &c.op != &op_sum &&
-      &c.op != &op_mean)
-    return false;
-  // Sites take turns, so that every step pays the same.
-  return options.shadow_every > 0 && options.foretell && governor.whole() && (int64_t(rotation) + at) % options.shadow_every == 0;
+bool MonitorState::has_product(const OpDef& op) { return &op == &op_linear || &op == &op_matmul; }
+bool MonitorState::has_rows(const OpDef& op) {
+  return &op == &op_layer_norm || &op == &op_rms_norm || &op == &op_softmax || &op == &op_sum || &op == &op_mean;
 }
 
-void MonitorState::shadow(const Call& c, const Tensor& out, uint32_t at) {
-  if (!is_product(c.op)) return shadow_rows(c, out, at);
+namespace {
+
+/// The random number that sample `k` of a call at site `at` begins with.
+uint64_t draw(int64_t step, uint32_t at, int k) { return scatter(uint64_t(step) << 32 ^ uint64_t(at) << 8 ^ uint64_t(k)); }
+
+/// What a norm multiplies by and adds, if it does; -1: it does not.
+struct Affine {
+  int weight = -1, bias = -1;
+  explicit Affine(const Call& c) {
+    const auto given = [&](int i) { return c.in.size() > i && c.in[i].defined() ? i : -1; };
+    if (&c.op == &op_layer_norm || &c.op == &op_rms_norm) weight = given(1);
+    if (&c.op == &op_layer_norm) bias = given(2);
+  }
+};
+
+}  // namespace
+
+/// Rows of the first operand, columns of the second, and what they made.
+void MonitorState::plan_product(const Call& c, const Tensor& out, uint32_t at, const Sight& sight, Wanted& to) {
+  if (!sight.takes(c.in[0]) || !sight.takes(c.in[1]) || !sight.takes(out)) return;
   const TensorImpl &a = impl(c.in[0]), &b = impl(c.in[1]), &y = impl(out);
-  for (const TensorImpl* t : {&a, &b, &y})
-    if (t->device.type != DeviceType::cpu || t->weak || is_complex(t->spec.dtype) || t->spec.shape.rank() < 2) return;
+  if (a.spec.shape.rank() < 2 || b.spec.shape.rank() < 2 || y.spec.shape.rank() < 2) return;
   const bool linear = &c.op == &op_linear;
   // Leading axes of the first operand and the result as one; a product of stacks is looked at in its first member.
-  const bool flat = linear && is_contiguous(a.spec.shape, a.strides) && is_contiguous(y.spec.shape, y.strides);
+  if (linear && !(is_contiguous(a.spec.shape, a.strides) && is_contiguous(y.spec.shape, y.strides))) return;
   const int64_t terms = a.spec.shape[-1], columns = y.spec.shape[-1];
-  if (terms == 0 || terms > kMostTerms || columns == 0 || (linear && !flat) || y.spec.shape.numel() == 0) return;
+  if (terms == 0 || terms > kMostTerms || columns == 0) return;
   const int64_t rows = linear ? y.spec.shape.numel() / columns : y.spec.shape[-2];
-  const Matrix left{&a, linear ? terms : a.strides[-2], a.strides[-1]}, result{&y, linear ? columns : y.strides[-2], y.strides[-1]};
-  const Matrix right = linear ? Matrix{&b, b.strides[-1], b.strides[-2]} : Matrix{&b, b.strides[-2], b.strides[-1]};
-  const TensorImpl* bias = linear && c.in.size() > 2 && c.in[2].defined() ? &impl(c.in[2]) : nullptr;
-  Drift d{.dtype = y.spec.dtype};
-  for (int s = 0; s < kSamples; ++s) {
-    const uint64_t r = scatter(uint64_t(step) << 32 ^ uint64_t(at) << 8 ^ uint64_t(s));
-    const auto i = int64_t((r >> 32) % uint64_t(rows)), j = int64_t((r & 0xffffffff) % uint64_t(columns));
-    double exact = bias ? read_double(bias->data + j * bias->strides[-1] * int64_t(size_of(bias->spec.dtype)), bias->spec.dtype) : 0;
-    double size = std::abs(exact);
-    for (int64_t k = 0; k < terms; ++k) {
-      const double v = left.at(i, k) * right.at(k, j);
+  const int64_t row_of_a = linear ? terms : a.strides[-2], row_of_y = linear ? columns : y.strides[-2];
+  const int64_t step_of_b = b.strides[linear ? -1 : -2], column_of_b = b.strides[linear ? -2 : -1];
+  const int64_t bytes = terms * int64_t(size_of(a.spec.dtype) + size_of(b.spec.dtype));
+  const int samples = int(std::clamp<int64_t>(sight.room / bytes, 1, kSamples));
+  const int bias = linear && c.in.size() > 2 && c.in[2].defined() ? 2 : -1;
+  if (bias >= 0 && !sight.takes(c.in[bias])) return;
+  const auto each = [&](int operand, auto lines) {
+    to.ask(ValueRule::product, operand);
+    for (int s = 0; s < samples; ++s) {
+      const uint64_t r = draw(step, at, s);
+      to.line(lines(int64_t((r >> 32) % uint64_t(rows)), int64_t((r & 0xffffffff) % uint64_t(columns))));
+    }
+  };
+  each(0, [&](int64_t i, int64_t) { return Lines{.from = i * row_of_a, .count = terms, .stride = a.strides[-1]}; });
+  each(1, [&](int64_t, int64_t j) { return Lines{.from = j * column_of_b, .count = terms, .stride = step_of_b}; });
+  each(-1, [&](int64_t i, int64_t j) { return Lines{.from = i * row_of_y + j * (linear ? 1 : y.strides[-1]), .count = 1}; });
+  if (bias >= 0) each(bias, [&](int64_t, int64_t j) { return Lines{.from = j * impl(c.in[bias]).strides[-1], .count = 1}; });
+}
+
+void MonitorState::judge_product(const Call& c, uint32_t at, Samples found) {
+  const std::vector<double> a = found[0].all<double>(), b = found[1].all<double>(), y = found[2].all<double>(),
+                            bias = found.size() > 3 ? found[3].all<double>() : std::vector<double>(y.size());
+  const size_t terms = a.size() / y.size();
+  Drift d{.dtype = c.out[0].dtype};
+  for (size_t s = 0; s < y.size(); ++s) {
+    double exact = bias[s], size = std::abs(exact);
+    for (size_t k = s * terms; k < (s + 1) * terms; ++k) {
+      const double v = a[k] * b[k];
       exact += v, size += std::abs(v);
     }
-    d.see(result.at(i, j), exact, std::max(std::abs(exact), size / std::sqrt(double(terms))));
+    d.see(y[s], exact, std::max(std::abs(exact), size / std::sqrt(double(terms))));
   }
   judge_shadow(c, at, d);
 }
 
 /// Two rows of a sum, a norm, a softmax.
-void MonitorState::shadow_rows(const Call& c, const Tensor& out, uint32_t at) {
-  const TensorImpl &x = impl(c.in[0]), &y = impl(out);
-  for (const TensorImpl* t : {&x, &y})
-    if (t->device.type != DeviceType::cpu || t->weak || !is_inexact(t->spec.dtype) || is_complex(t->spec.dtype) ||
-        !is_contiguous(t->spec.shape, t->strides))
-      return;
+void MonitorState::plan_rows(const Call& c, const Tensor& out, uint32_t at, const Sight& sight, Wanted& to) {
+  if (!sight.takes_rows(c.in[0]) || !sight.takes_rows(out)) return;
+  const TensorImpl& x = impl(c.in[0]);
   const int64_t width = row_width(c, x);
-  if (width < 2 || width > 4 * kMostTerms || x.spec.shape.numel() == 0) return;
-  const int64_t rows = x.spec.shape.numel() / width;
-  const bool norm = &c.op == &op_layer_norm || &c.op == &op_rms_norm, sums = &c.op == &op_sum || &c.op == &op_mean;
-  Drift d{.dtype = y.spec.dtype};
-  for (int s = 0; s < 2; ++s) {
-    const uint64_t r = scatter(uint64_t(step) << 32 ^ uint64_t(at) << 8 ^ uint64_t(s));
-    const int64_t row = int64_t(r % uint64_t(rows)), from = row * width;
-    double total = 0, size = 0, most = -INFINITY;
-    for (int64_t i = 0; i < width; ++i) {
-      const double v = value(x, from + i);
-      total += v, size += std::abs(v), most = std::max(most, v);
+  if (width < 2 || width > 4 * kMostTerms || kRows * width * int64_t(size_of(x.spec.dtype)) > sight.room) return;
+  const Affine affine(c);
+  for (const int i : {affine.weight, affine.bias})
+    if (i >= 0 && !sight.takes_rows(c.in[i])) return;
+  const bool sums = &c.op == &op_sum || &c.op == &op_mean;
+  const auto each = [&](int operand, auto lines) {
+    to.ask(ValueRule::rows, operand);
+    for (int s = 0; s < kRows; ++s) {
+      const uint64_t r = draw(step, at, s);
+      lines(int64_t(r % uint64_t(x.spec.shape.numel() / width)), r);
     }
+  };
+  const auto values = [&](int operand, bool of_rows) {
+    each(operand, [&](int64_t row, uint64_t r) {
+      for (int k = 0; k < kOfRow; ++k) to.line({.from = (of_rows ? row * width : 0) + place_in_row(r, k, width), .count = 1});
+    });
+  };
+  each(0, [&](int64_t row, uint64_t) { to.line({.from = row * width, .count = width}); });
+  if (sums)
+    each(-1, [&](int64_t row, uint64_t) { to.line({.from = row, .count = 1}); });
+  else
+    values(-1, true);
+  for (const int i : {affine.weight, affine.bias})
+    if (i >= 0) values(i, false);
+}
+
+void MonitorState::judge_rows(const Call& c, uint32_t at, Samples found) {
+  const std::vector<double> x = found[0].all<double>(), y = found[1].all<double>();
+  const Affine affine(c);
+  const auto factors = [&](int input, double missing) {
+    for (const Sample& s : found)
+      if (input >= 0 && s.operand == input) return s.all<double>();
+    return std::vector<double>(y.size(), missing);
+  };
+  const std::vector<double> weight = factors(affine.weight, 1), bias = factors(affine.bias, 0);
+  const auto width = int64_t(x.size()) / kRows;
+  const bool norm = &c.op == &op_layer_norm || &c.op == &op_rms_norm, sums = &c.op == &op_sum || &c.op == &op_mean;
+  Drift d{.dtype = c.out[0].dtype};
+  for (int s = 0; s < kRows; ++s) {
+    const std::span<const double> line(x.data() + s * width, size_t(width));
+    double total = 0, size = 0, most = -INFINITY;
+    for (const double v : line) total += v, size += std::abs(v), most = std::max(most, v);
     if (!std::isfinite(total) && &c.op != &op_softmax) continue;
     if (sums) {
       const double by = &c.op == &op_mean ? double(width) : 1;
-      d.see(value(y, row), total / by, std::max(std::abs(total), size / std::sqrt(double(width))) / by);
+      d.see(y[size_t(s)], total / by, std::max(std::abs(total), size / std::sqrt(double(width))) / by);
       continue;
     }
     const double mean = &c.op == &op_layer_norm ? total / double(width) : 0;
     double squares = 0, parts = 0;
-    for (int64_t i = 0; i < width; ++i) {
-      const double v = value(x, from + i);
+    for (const double v : line) {
       if (norm)
         squares += (v - mean) * (v - mean), d.most = std::max(d.most, std::abs(v));
       else if (most > -INFINITY)
@@ -164,21 +206,16 @@ void MonitorState::shadow_rows(const Call& c, const Tensor& out, uint32_t at) {
     // A row without variance is what epsilon is for, and one that is masked throughout has no softmax.
     if (norm ? std::sqrt(squares) * inverse < 0.5 : !(parts > 0)) continue;
     if (norm) d.offset = std::max(d.offset, std::abs(mean) / std::sqrt(squares)), d.squares = std::max(d.squares, squares * double(width));
-    for (int k = 0; k < kSamples / 2; ++k) {
-      const int64_t i = int64_t(scatter(r + uint64_t(k)) % uint64_t(width));
-      const double v = value(x, from + i);
+    for (int k = 0; k < kOfRow; ++k) {
+      const auto i = size_t(s * kOfRow + k);
+      const double v = line[size_t(place_in_row(draw(step, at, s), k, width))];
       if (!norm) {
         const double e = std::exp(v - most) / parts;
-        if (e > std::exp2(format_of(d.dtype).normal2 + 4)) d.see(value(y, from + i), e, e);
+        if (e > std::exp2(format_of(d.dtype).normal2 + 4)) d.see(y[i], e, e);
         continue;
       }
-      const auto factor = [&](int input, double missing) {
-        if (c.in.size() <= input || !c.in[input].defined()) return missing;
-        const TensorImpl& w = impl(c.in[input]);
-        return is_contiguous(w.spec.shape, w.strides) ? value(w, i) : double(NAN);
-      };
-      const double w = factor(1, 1), b = &c.op == &op_layer_norm ? factor(2, 0) : 0;
-      d.see(value(y, from + i), (v - mean) * inverse * w + b, std::max(std::abs((v - mean) * inverse * w + b), std::abs(w)));
+      const double e = (v - mean) * inverse * weight[i] + bias[i];
+      d.see(y[i], e, std::max(std::abs(e), std::abs(weight[i])));
     }
   }
   judge_shadow(c, at, d);

@@ -1,13 +1,11 @@
 // Rules about how values are spread, which the largest and the smallest do not tell. They sample whole lines of a result, every few steps,
 // each place in its turn.
 #include <algorithm>
-#include <bit>
 #include <cmath>
-#include <cstring>
 
-#include "backend/float_bits.h"
 #include "core/impl.h"
 #include "layers/monitor/monitor.h"
+#include "layers/monitor/sampling.h"
 #include "layers/monitor/suggest.h"
 
 namespace keel {
@@ -19,30 +17,15 @@ namespace {
 constexpr int64_t kSamples = 1024, kLeast = 256;  // values a sample, and values of a result that is worth one
 constexpr int kWindow = 16, kSettled = 12;        // samples that the newest is compared with, at most and at least
 
-/// Calls f(x, k, column) with parts of whole rows, k values as floats each from that column on, some kSamples in all, other rows each time.
-template <class F>
-void sample_rows(const TensorImpl& y, uint64_t seed, F&& f) {
-  const int64_t n = y.spec.shape.numel(), width = std::min(y.spec.shape[-1], kSamples), rows = n / y.spec.shape[-1];
-  const auto size = int64_t(size_of(y.spec.dtype));
-  const int64_t looked = std::min(rows, std::max<int64_t>(1, kSamples / width));
-  float line[kSamples];
+/// Parts of whole rows, some kSamples values in all, other rows each time.
+void ask_for_rows(const TensorImpl& y, uint64_t seed, Wanted& to) {
+  const int64_t all = y.spec.shape[-1], width = std::min(all, kSamples), rows = y.spec.shape.numel() / all,
+                looked = std::min(rows, std::max<int64_t>(1, kSamples / width));
+  if (looked == rows && width == all) return to.line({.count = rows * all});
   for (int64_t k = 0; k < looked; ++k) {
     seed = seed * 6364136223846793005u + 1442695040888963407u;
-    const int64_t row = looked == rows ? k : int64_t((seed >> 33) % uint64_t(rows)), slack = y.spec.shape[-1] - width,
-                  from = row * y.spec.shape[-1] + (slack ? int64_t((seed >> 17) % uint64_t(slack + 1)) : 0);
-    const std::byte* p = y.data + from * size;
-    if (y.spec.dtype == DType::f32) {
-      std::memcpy(line, p, size_t(width) * 4);
-    } else if (y.spec.dtype == DType::bf16) {
-      for (int64_t i = 0; i < width; ++i) {
-        uint16_t bits;
-        std::memcpy(&bits, p + i * 2, 2);
-        line[i] = std::bit_cast<float>(uint32_t(bits) << 16);
-      }
-    } else {
-      for (int64_t i = 0; i < width; ++i) line[i] = float(read_double(p + i * size, y.spec.dtype));
-    }
-    f(line, width, from - row * y.spec.shape[-1]);
+    const int64_t row = looked == rows ? k : int64_t((seed >> 33) % uint64_t(rows)), slack = all - width;
+    to.line({.from = row * all + (slack ? int64_t((seed >> 17) % uint64_t(slack + 1)) : 0), .count = width});
   }
 }
 
@@ -52,54 +35,43 @@ bool spreads(const OpDef& op) {
          &op == &op_rms_norm || &op == &op_batch_norm;
 }
 
+bool is_narrow_gradient(const Call& c, const Spec& y) { return c.scope.phase == Phase::backward && y.dtype == f16; }
+bool has_units(const Call& c, const Spec& y) { return &c.op == &op_relu && y.shape.rank() <= 3; }
+
 }  // namespace
 
-void MonitorState::look_at_values(const Call& c, const Tensor& out, uint32_t at) {
-  const TensorImpl& y = impl(out);
-  const bool gradient = c.scope.phase == Phase::backward && y.spec.dtype == f16, units = &c.op == &op_relu && y.spec.shape.rank() <= 3;
-  if (!(gradient || (c.scope.phase == Phase::forward && (units || spreads(c.op)))) || !is_inexact(y.spec.dtype) ||
-      is_complex(y.spec.dtype) || y.spec.shape.rank() == 0 || y.spec.shape.numel() < kLeast || y.device.type != DeviceType::cpu ||
-      !is_contiguous(y.spec.shape, y.strides))
+void MonitorState::plan_spread(const Call& c, const Tensor& out, uint32_t at, const Sight& sight, Wanted& to) {
+  const bool forward = c.scope.phase == Phase::forward;
+  if (!(forward ? spreads(c.op) || &c.op == &op_relu : c.scope.phase == Phase::backward) || !sight.takes_rows(out)) return;
+  const Spec& y = impl(out).spec;
+  const bool units = has_units(c, y);
+  if (!(is_narrow_gradient(c, y) || (forward && (units || spreads(c.op)))) || y.shape.rank() == 0 || y.shape.numel() < kLeast ||
+      (units && y.shape[-1] > kSamples))
     return;
   WatchedSite& s = sites[at];
-  if (s.results[0].now.nan + s.results[0].now.inf) return;
   if (!s.values) s.values = std::make_unique<WatchedValues>();
+  if (s.values->last_step == step) return;  // one call a step stands for all
+  s.values->last_step = step;
+  to.ask(ValueRule::spread, -1);
+  ask_for_rows(impl(out), uint64_t(step) << 20 ^ at, to);
+}
+
+void MonitorState::judge_spread(const Call& c, uint32_t at, const Sample& sample) {
+  const WatchedSite& s = sites[at];
+  if (s.results[0].now.nan + s.results[0].now.inf) return;
   WatchedValues& v = *s.values;
-  if (v.last_step == step) return;  // one call a step stands for all
-  v.last_step = step;
-  if (gradient) return look_at_zeros(out, at, v);
-  if (units) return look_at_units(out, at, v);
-  // Scaled by the largest magnitude, so that fourth powers neither overflow nor vanish.
-  const double high = std::max(magnitude_of(s.results[0].now.max_bits, y.spec.dtype), 1e-300);
-  const auto scale = float(1 / high);
-  double two[4] = {}, four[4] = {};
-  int64_t n = 0;
-  sample_rows(y, uint64_t(step) << 20 ^ at, [&](const float* x, int64_t k, int64_t) {
-    float a[4] = {}, b[4] = {};
-    for (int64_t i = 0; i < k; ++i) {
-      const float u = x[i] * scale, q = u * u;
-      a[i & 3] += q, b[i & 3] += q * q;
-    }
-    for (int j = 0; j < 4; ++j) two[j] += double(a[j]), four[j] += double(b[j]);
-    n += k;
-  });
-  const double sum2 = two[0] + two[1] + two[2] + two[3], sum4 = four[0] + four[1] + four[2] + four[3];
-  if (!(sum2 > 0) || !(sum4 > 0) || !std::isfinite(sum4 / sum2)) return;
-  v.kurtosis.push(std::log2(double(n) * sum4 / (sum2 * sum2)));
-  judge_kurtosis(at, v, y.spec.dtype);
+  const std::vector<float> x = sample.all<float>();
+  if (is_narrow_gradient(c, c.out[0])) return judge_zeros(at, v, x);
+  if (has_units(c, c.out[0])) return judge_units(at, v, x, c.out[0].shape[-1]);
+  judge_kurtosis(at, v, x, c.out[0].dtype);
 }
 
 /// Units of a relu that are 0 in every one of the rows that were looked at: no gradient reaches them, nothing wakes them.
-void MonitorState::look_at_units(const Tensor& out, uint32_t at, WatchedValues& v) {
+void MonitorState::judge_units(uint32_t at, WatchedValues& v, const std::vector<float>& x, int64_t width) {
   constexpr int64_t kRows = 512;
-  const TensorImpl& y = impl(out);
-  const int64_t width = y.spec.shape[-1];
-  if (width > kSamples) return;
   if (int64_t(v.alive.size()) != width) v.alive.assign(size_t(width), 0), v.rows = 0;
-  sample_rows(y, uint64_t(step) << 20 ^ at, [&](const float* x, int64_t k, int64_t) {
-    for (int64_t i = 0; i < k; ++i) v.alive[size_t(i)] |= x[i] > 0;
-    ++v.rows;
-  });
+  for (size_t from = 0; from < x.size(); from += size_t(width), ++v.rows)
+    for (size_t i = 0; i < size_t(width); ++i) v.alive[i] |= x[from + i] > 0;
   if (v.rows < kRows) return;
   const auto dead = int64_t(std::count(v.alive.begin(), v.alive.end(), uint8_t(0)));
   const double share = double(dead) / double(width);
@@ -116,16 +88,17 @@ void MonitorState::look_at_units(const Tensor& out, uint32_t at, WatchedValues& 
 }
 
 /// Targets of a cross entropy that are no probabilities: a loss without a lower end. Looked at in the first steps, then now and then.
-void MonitorState::look_at_targets(const Tensor& t, const WatchedSite& s, uint32_t at) {
-  if (s.results[0].calls >= 4 && (uint64_t(step) + at) % 64) return;
-  const TensorImpl& x = impl(t);
-  const int64_t n = x.spec.shape.numel(), stride = std::max<int64_t>(1, n / 4096);
-  if (x.device.type != DeviceType::cpu || !is_contiguous(x.spec.shape, x.strides)) return;
+void MonitorState::plan_targets(const Call& c, uint32_t at, const Sight& sight, Wanted& to) {
+  const WatchedSite& s = sites[at];
+  const int input = s.argument->input;
+  if ((s.results[0].calls >= 4 && (uint64_t(step) + at) % 64) || input >= c.in.size() || !sight.takes_rows(c.in[input])) return;
+  to.ask(ValueRule::targets, input, {evenly(c.in[input].size(), 4096)});
+}
+
+void MonitorState::judge_targets(uint32_t at, const Sample& sample) {
+  const WatchedSite& s = sites[at];
   double least = 0, most = 1;
-  for (int64_t i = 0; i < n; i += stride) {
-    const double v = read_double(x.data + i * int64_t(size_of(x.spec.dtype)), x.spec.dtype);
-    least = std::min(least, v), most = std::max(most, v);
-  }
+  for (const double v : sample.all<double>()) least = std::min(least, v), most = std::max(most, v);
   if (least >= -0.01 && most <= 1.01) return;  // 16-bit floats round
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = most > 1.01 ? most : least;
@@ -136,13 +109,9 @@ void MonitorState::look_at_targets(const Tensor& t, const WatchedSite& s, uint32
 }
 
 /// Gradients of f16 that turn into zeros, while the largest comes down to the end of the format.
-void MonitorState::look_at_zeros(const Tensor& out, uint32_t at, WatchedValues& v) {
+void MonitorState::judge_zeros(uint32_t at, WatchedValues& v, const std::vector<float>& x) {
   const WatchedResult& r = sites[at].results[0];
-  double zeros = 0, n = 0;
-  sample_rows(impl(out), uint64_t(step) << 20 ^ at, [&](const float* x, int64_t k, int64_t) {
-    for (int64_t i = 0; i < k; ++i) zeros += x[i] == 0;
-    n += double(k);
-  });
+  const auto zeros = double(std::count(x.begin(), x.end(), 0.0f)), n = double(x.size());
   v.zeros.push(zeros / n);
   float least = 1;
   for (int k = 1; k < v.zeros.size(); ++k) least = std::min(least, v.zeros.back(k));
@@ -163,7 +132,22 @@ void MonitorState::look_at_zeros(const Tensor& out, uint32_t at, WatchedValues& 
 }
 
 /// A few values carry all the weight, unlike before: kurtosis is above three times its median, and three deviations, three times in a row.
-void MonitorState::judge_kurtosis(uint32_t site, WatchedValues& v, DType t) {
+void MonitorState::judge_kurtosis(uint32_t site, WatchedValues& v, const std::vector<float>& x, DType t) {
+  // Scaled by the largest magnitude, so that fourth powers neither overflow nor vanish.
+  float high = 0;
+  for (const float u : x) high = std::max(high, std::abs(u));
+  const float scale = 1 / high;
+  double sum2 = 0, sum4 = 0;
+  for (size_t from = 0; from < x.size(); from += kSamples) {
+    float two[4] = {}, four[4] = {};
+    for (size_t i = from; i < std::min(x.size(), from + size_t(kSamples)); ++i) {
+      const float u = x[i] * scale, q = u * u;
+      two[i & 3] += q, four[i & 3] += q * q;
+    }
+    for (int j = 0; j < 4; ++j) sum2 += double(two[j]), sum4 += double(four[j]);
+  }
+  if (!(sum2 > 0) || !(sum4 > 0) || !std::isfinite(sum4 / sum2)) return;
+  v.kurtosis.push(std::log2(double(x.size()) * sum4 / (sum2 * sum2)));
   if (v.kurtosis.size() <= kSettled) return;
   double median, spread;
   v.kurtosis.centre(median, spread, kWindow, 1 + v.heavy);  // what is suspect already is no measure

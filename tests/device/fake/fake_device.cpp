@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -262,11 +261,24 @@ struct Pass {
   Strides strides;
   BoardSlot* to;
   Look look;
+  bool dense;
   uint32_t every, phase;
+};
+/// So are copies of values.
+struct Copied {
+  const char* from;
+  int64_t count, stride;  // in bytes, as is `size`
+  int64_t size;
+  char* to;
+  bool in(const void* begin, const void* end) const {
+    const char* const last = from + (count - 1) * stride;
+    return std::min(from, last) < static_cast<const char*>(end) && static_cast<const char*>(begin) < std::max(from, last) + size;
+  }
 };
 struct Passes {
   std::mutex mutex;
   std::vector<Pass> waiting;
+  std::vector<Copied> values;
   Pace pace;
   uint32_t asked = 1;  // slots before it are known to hold no NaN, or `alarm` is on
   bool alarm = false;
@@ -295,7 +307,7 @@ void run_pass(const Pass& p, bool alarm) {
   uint32_t every = alarm ? 1 : p.every, phase = p.phase;
   const bool rest = p.look == Look::rest;
   if (rest && slot.part == 0) return;
-  if (rest) every = uint32_t(slot.part), phase = uint32_t(slot.part >> 32), slot.whole = 1;
+  if (rest) every = uint32_t(slot.part), phase = uint32_t((slot.part & ~BoardSlot::kRest) >> 32), slot.part |= BoardSlot::kRest;
   const int64_t packs = p.shape.numel() / (16 / size) * (16 / size);  // what is behind them is always looked at
   const char* const data = opened(p.x.data);
   uint64_t looked = 0;
@@ -315,6 +327,7 @@ void run_pass(const Pass& p, bool alarm) {
     size == 2 ? std::memcpy(&u, from, 2) : size == 4 ? std::memcpy(&u, from, 4) : std::memcpy(&u, from, 8);
     u &= f.magnitude;
     slot.max_bits = std::max(slot.max_bits, u), slot.low_bits = std::max(slot.low_bits, ~(u - 1));
+    if (u >= f.inf && every == 1 && p.dense) slot.first = std::max(slot.first, ~uint64_t(i));
     slot.nan += u > f.inf, slot.inf += u == f.inf, slot.subnormal += u - 1 < f.min_normal - 1;
     ++looked;
   }
@@ -325,12 +338,15 @@ void run_pass(const Pass& p, bool alarm) {
 void run_passes(Passes& p) {
   std::vector<const BoardSlot*> mine;
   for (const Pass& w : p.waiting) mine.push_back(w.to);
-  for (uint32_t i = std::max(p.asked, p.pace.first); p.pace.board && i < p.pace.used; ++i)
+  for (uint32_t i = p.asked; p.pace.board && i < p.pace.used; ++i)
     if (std::find(mine.begin(), mine.end(), p.pace.board + i) == mine.end())
       p.alarm |= reinterpret_cast<BoardSlot*>(opened(p.pace.board + i))->nan > 0;
   p.asked = p.pace.used;
   for (const Pass& w : p.waiting) run_pass(w, p.alarm);
   p.waiting.clear();
+  for (const Copied& c : p.values)
+    for (int64_t k = 0; k < c.count; ++k) std::memcpy(opened(c.to + k * c.size), opened(c.from + k * c.stride), size_t(c.size));
+  p.values.clear();
 }
 const char* settle(int, const void* begin, const void* end) {
   Passes& p = passes();
@@ -342,6 +358,7 @@ const char* settle(int, const void* begin, const void* end) {
     const auto* at = static_cast<const char*>(w.x.data);
     any |= at < static_cast<const char*>(end) && static_cast<const char*>(begin) < at + span * int64_t(size_of(w.x.dtype));
   }
+  for (const Copied& c : p.values) any |= c.in(begin, end);
   if (any) run_passes(p);
   return nullptr;
 }
@@ -368,38 +385,22 @@ const char* observe(int, int n, const TensorView* x, BoardSlot* const* to, Look 
       continue;
     }
     // Blocks are counted in the order of memory.
-    Pass w{x[i], x[i].shape(), x[i].strides(), to[i], look, every, p.pace.phase & (every - 1)};
+    Pass w{x[i], x[i].shape(), x[i].strides(), to[i], look, dense, every, p.pace.phase & (every - 1)};
     if (dense) w.shape = Shape{x[i].size()}, w.strides = Strides{1};
     p.waiting.push_back(w);
   }
   return nullptr;
 }
-const char* sample(int, int n, const TensorView* x, BoardSlot* const* to) {
+const char* gather(int, int n, const Gather* what) {
   if (recording) return spoilt = "statistics while recording";
+  Passes& p = passes();
+  const std::lock_guard lock(p.mutex);
   for (int i = 0; i < n; ++i) {
-    const int64_t size = x[i].size(), lines = sample_lines(size);
-    for (int64_t line = 0; line < lines; ++line)
-      for (int64_t k = 0; k < kSampleLine && line * (size / lines) + k < size; ++k) {
-        const char* from = opened(x[i].data) + (line * (size / lines) + k) * int64_t(size_of(x[i].dtype));
-        float v = 0;
-        if (x[i].dtype == DType::f32) std::memcpy(&v, from, 4);
-        if (x[i].dtype == DType::f64) {
-          double wide;
-          std::memcpy(&wide, from, 8), v = float(wide);
-        }
-        uint16_t bits = 0;
-        if (size_of(x[i].dtype) == 2) std::memcpy(&bits, from, 2);
-        if (x[i].dtype == DType::bf16) {
-          const uint32_t wide = uint32_t(bits) << 16;
-          std::memcpy(&v, &wide, 4);
-        }
-        if (x[i].dtype == DType::f16) {
-          const int e = bits >> 10 & 31, m = bits & 1023;
-          const double u = e == 0 ? std::ldexp(m, -24) : e == 31 ? (m ? NAN : INFINITY) : std::ldexp(1024 + m, e - 25);
-          v = float(bits >> 15 ? -u : u);
-        }
-        std::memcpy(opened(to[i] + line) + 4 * k, &v, 4);
-      }
+    const Lines& l = what[i].what;
+    const auto size = int64_t(size_of(what[i].dtype));
+    for (int64_t k = 0; k < l.lines; ++k)
+      p.values.push_back({static_cast<const char*>(what[i].data) + (l.from + k * l.pitch) * size, l.count, l.stride * size, size,
+                          static_cast<char*>(what[i].to) + k * l.count * size});
   }
   return nullptr;
 }
@@ -419,7 +420,7 @@ const char* forbid(int, const BoardSlot* board, int n, const uint32_t* slots, co
 extern "C" __attribute__((visibility("default"))) const keel::DeviceDriver* keel_webgpu_driver() {
   using namespace keel;
   static DeviceKernels none;
-  none.observe = observe, none.forbid = forbid, none.pace = pace, none.settle = settle, none.sample = sample, none.elapsed = elapsed;
+  none.observe = observe, none.forbid = forbid, none.pace = pace, none.settle = settle, none.gather = gather, none.elapsed = elapsed;
   static DeviceDriver d;
   d.count = 1, d.build = build_id(), d.name = "webgpu";
   d.allocate = allocate, d.free = release, d.copy = copy;
