@@ -1,6 +1,6 @@
-// batch_norm over x [n, c, ...] in any layout, alone and with a relu behind it, training, evaluation and backward: statistics by the driver of reductions, the rest
-// elementwise with operands of one value a channel. Rows of channels without gaps, which convolution gives, have kernels of their own
-// (batch_norm_rows.cuh).
+// batch_norm over x [n, c, ...] in any layout, alone and with a relu behind it, training, evaluation and backward: statistics by the
+// driver of reductions, the rest elementwise with operands of one value a channel. Rows of channels without gaps, which convolution gives,
+// have kernels of their own (batch_norm_rows.cuh).
 #include "backend/cuda/batch_norm_rows.cuh"
 #include "backend/cuda/math.cuh"
 #include "backend/cuda/reduction.cuh"
@@ -105,11 +105,6 @@ template <class T>
 channel_rows::Cut rows_of(const TensorView& x, int device) {
   return channel_rows::Cut::of<T>(x.size() / x.dim(1), x.dim(1), processors(device));
 }
-/// The same where sums are made.
-template <class T>
-channel_rows::Cut summed_rows_of(const TensorView& x, int device) {
-  return channel_rows::Cut::of<T>(x.size() / x.dim(1), x.dim(1), processors(device), channel_rows::kResident);
-}
 template <class T>
 const channel_rows::Pack<T>* packs(const TensorView& v) {
   return static_cast<const channel_rows::Pack<T>*>(v.data);
@@ -131,9 +126,9 @@ KernelStatus apply(const KernelArgs& a, const void* mean, const void* rstd, int 
     if (in_rows<T>({&x, &a.out[0]}) && (!added || in_rows<T>({&a.in[residual]}))) {
       const auto c = rows_of<T>(x, a.device);
       const auto go = [&]<Then then>(std::integral_constant<Then, then>) {
-        channel_rows::apply<T, then><<<c.grid, c.block, 0, stream(a)>>>(
-            c, packs<T>(x), static_cast<const float*>(mean), static_cast<const float*>(rstd), given_data<T>(a, weight),
-            given_data<T>(a, bias), added ? packs<T>(a.in[residual]) : nullptr, packs_to<T>(a.out[0]));
+        channel_rows::start<then == Then::add_relu ? 2 : 1>(
+            channel_rows::apply<T, then>, c, stream(a), packs<T>(x), static_cast<const float*>(mean), static_cast<const float*>(rstd),
+            given_data<T>(a, weight), given_data<T>(a, bias), added ? packs<T>(a.in[residual]) : nullptr, packs_to<T>(a.out[0]));
       };
       if constexpr (!relu)
         go(std::integral_constant<Then, Then::nothing>());
@@ -220,7 +215,7 @@ int64_t row_parts(const TensorView& x, int device) {
   Floats::call(x.dtype, [&](auto t) {
     using T = decltype(t);
     if constexpr (!std::is_same_v<T, double>)
-      if (in_rows<T>({&x})) parts = summed_rows_of<T>(x, device).parts();
+      if (in_rows<T>({&x})) parts = rows_of<T>(x, device).parts();
   });
   return parts;
 }
@@ -263,9 +258,10 @@ KernelStatus backward(const KernelArgs& a) {
   int64_t count = v.parts;
   if constexpr (!std::is_same_v<T, double>)
     if (rows) {
-      const auto c = summed_rows_of<T>(x, a.device);
+      const auto c = rows_of<T>(x, a.device);
       count = c.parts();
-      channel_rows::gradient_sums<T><<<c.grid, c.block, 0, s>>>(c, packs<T>(g), packs<T>(x), mean, rstd, reinterpret_cast<channel_rows::Sums<double>*>(parts));
+      channel_rows::start<2>(channel_rows::gradient_sums<T>, c, s, packs<T>(g), packs<T>(x), mean, rstd,
+                             reinterpret_cast<channel_rows::Sums<double>*>(parts));
     }
   const DeviceWalk<2> w(v.w, v.extent);
   const auto sums = [&]<bool tiled>(std::bool_constant<tiled>) {
@@ -281,7 +277,8 @@ KernelStatus backward(const KernelArgs& a) {
   if constexpr (!std::is_same_v<T, double>)
     if (rows && in_rows<T>({&a.out[0]})) {
       const auto c = rows_of<T>(x, a.device);
-      channel_rows::gradient<T><<<c.grid, c.block, 0, s>>>(c, packs<T>(g), packs<T>(x), mean, rstd, scale, mean_g, mean_product, packs_to<T>(a.out[0]));
+      channel_rows::start<2>(channel_rows::gradient<T>, c, s, packs<T>(g), packs<T>(x), mean, rstd, scale, mean_g, mean_product,
+                             packs_to<T>(a.out[0]));
       return launched();
     }
   const Channels by(x.rank(), v.channels);
@@ -324,7 +321,7 @@ template <class T>
 KernelStatus relu_in_rows(const KernelArgs& a, const ReluBackward& v) {
   if constexpr (!std::is_same_v<T, double>) {
     const cudaStream_t s = stream(a);
-    const auto c = rows_of<T>(v.x, a.device), cut = summed_rows_of<T>(v.x, a.device);
+    const auto c = rows_of<T>(v.x, a.device);
     auto* space = static_cast<char*>(a.workspace);
     const auto take = [&](size_t bytes) {
       auto* at = space;
@@ -341,23 +338,23 @@ KernelStatus relu_in_rows(const KernelArgs& a, const ReluBackward& v) {
     const double eps = v.p.eps;
     const auto go = [&]<bool from_y>(std::bool_constant<from_y>) {
       const auto sums = [&]<bool two>(std::bool_constant<two>) {
-        channel_rows::relu_gradient_sums<T, from_y, two><<<cut.grid, cut.block, 0, s>>>(
-            cut, g, x, y, mean, var, eps, weight, bias, parts, masked, two ? packs<T>(a.in[7]) : nullptr);
+        channel_rows::start<2 + from_y + two>(channel_rows::relu_gradient_sums<T, from_y, two>, c, s, g, x, y, mean, var, eps, weight, bias,
+                                              parts, masked, two ? packs<T>(a.in[7]) : nullptr);
       };
       if constexpr (from_y)
         v.two ? sums(std::true_type()) : sums(std::false_type());
       else
         sums(std::false_type());
       gradient_sums<T><<<unsigned(ceil_div(v.channels, 32)), channel_rows::kFinish, 0, s>>>(
-          v.channels, cut.parts(), double(c.rows), reinterpret_cast<const Pair<double>*>(parts), nullptr, var, eps, rstd, weight,
+          v.channels, c.parts(), double(c.rows), reinterpret_cast<const Pair<double>*>(parts), nullptr, var, eps, rstd, weight,
           v.p.need_weight ? a.out[1].ptr<T>() : nullptr, v.p.need_bias ? a.out[2].ptr<T>() : nullptr, scale, mean_g, mean_product);
       if (!v.p.need_x) return;
       auto* dx = packs_to<T>(a.out[0]);
       if (masked)
-        channel_rows::gradient<T><<<c.grid, c.block, 0, s>>>(c, masked, x, mean, rstd, scale, mean_g, mean_product, dx);
+        channel_rows::start<2>(channel_rows::gradient<T>, c, s, masked, x, mean, rstd, scale, mean_g, mean_product, dx);
       else
-        channel_rows::relu_gradient<T, from_y>
-            <<<c.grid, c.block, 0, s>>>(c, g, x, y, mean, var, eps, weight, bias, scale, mean_g, mean_product, dx);
+        channel_rows::start<2 + from_y>(channel_rows::relu_gradient<T, from_y>, c, s, g, x, y, mean, var, eps, weight, bias, scale, mean_g,
+                                        mean_product, dx);
     };
     v.from_y ? go(std::true_type()) : go(std::false_type());
   }
@@ -440,9 +437,9 @@ KernelStatus train(const KernelArgs& a) {
     auto* rstd = reinterpret_cast<C*>(space + one);
     if constexpr (!std::is_same_v<T, double>)
       if (in_rows<T>({&x})) {
-        const auto cut = summed_rows_of<T>(x, a.device);
+        const auto cut = rows_of<T>(x, a.device);
         auto* parts = reinterpret_cast<channel_rows::Sums<double>*>(space + 3 * one);
-        channel_rows::moments<T><<<cut.grid, cut.block, 0, stream(a)>>>(cut, packs<T>(x), parts);
+        channel_rows::start<1>(channel_rows::moments<T>, cut, stream(a), packs<T>(x), parts);
         channel_rows::finish_moments<T><<<unsigned(ceil_div(c, 32)), channel_rows::kFinish, 0, stream(a)>>>(
             cut, a.get<BatchNormParams>().eps, x.ptr<T>(), parts, a.out[1].ptr<float>(), a.out[2].ptr<float>(),
             reinterpret_cast<float*>(rstd));
@@ -551,7 +548,8 @@ KEEL_CUDA_KERNEL(batch_norm_update) {
       using C = decltype(t);
       const auto row = [&](int i) { return Spaced<C>(a.in[i]); };
       update_kernel<C><<<unsigned(ceil_div(c + 1, kThreads)), kThreads, 0, stream(a)>>>(
-          c, C(1 - p.momentum), C(p.momentum), C(double(p.count) / double(p.count - 1)), row(0), row(1), a.in[2].ptr<int64_t>(), row(3), row(4));
+          c, C(1 - p.momentum), C(p.momentum), C(double(p.count) / double(p.count - 1)), row(0), row(1), a.in[2].ptr<int64_t>(), row(3),
+          row(4));
     };
     a.in[0].dtype == DType::f64 ? run(double()) : run(float());
     return launched();

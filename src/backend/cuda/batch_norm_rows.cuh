@@ -1,15 +1,17 @@
 #pragma once
 // batch_norm where channels are innermost: memory is rows of channels without gaps. A thread owns as many neighbouring channels as 16 bytes
-// hold and goes down the rows, so that what belongs to a channel stays in registers and every access is a whole vector. Sums run in f32 over
-// at most kRun rows of a thread and in f64 beyond; moments are those of deviations from the first row. All orders are fixed.
+// hold and goes down the rows, so that what belongs to a channel stays in registers and every access is a whole vector. Sums run in f32
+// over at most kRun rows of a thread and in f64 beyond; moments are those of deviations from the first row. All orders are fixed.
 // Traffic: statistics read x once; forward reads x and writes y; sums of the gradient read g and x; the gradient reads both and writes dx.
 // With a relu behind a sum, the pass of the sums reads y as well and writes the gradient of the residual, which the next pass reads as g.
+// A pass that reads what another has just read goes the other way: what came last is still in the cache.
+#include "backend/cuda/ahead.cuh"
 #include "backend/cuda/pointwise.cuh"
 
 namespace keel::cuda::channel_rows {
 
-inline constexpr int kBlock = 256, kRun = 16, kAhead = 4;
-inline constexpr int kResident = 2;  // blocks a multiprocessor where sums are made: what fits, so that there are few parts
+inline constexpr int kBlock = 256, kRun = 16;
+inline constexpr int kResident = 2;  // blocks a multiprocessor is given, and has room for
 
 template <class T>
 inline constexpr int kWide = 16 / int(sizeof(T));
@@ -25,15 +27,15 @@ struct Cut {
   int64_t rows, channels, share;  // share: rows of a block
   dim3 grid, block;
   int64_t parts() const { return grid.y; }
-  /// `resident`: blocks that a multiprocessor is given.
   template <class T>
-  static Cut of(int64_t rows, int64_t channels, int processors, int resident = 4) {
+  static Cut of(int64_t rows, int64_t channels, int processors) {
+    constexpr int kLeast = 4;  // rows a thread, where there are as many
     int groups = 32;
     while (channels / kWide<T> % groups) groups /= 2;
     Cut c{rows, channels, 0, dim3(unsigned(channels / kWide<T> / groups)), dim3(unsigned(groups), unsigned(kBlock / groups))};
-    const int64_t at_once = int64_t(c.block.y) * kAhead;
-    const int64_t parts = std::max<int64_t>(1, std::min(ceil_div(resident * processors, int64_t(c.grid.x)), ceil_div(rows, at_once)));
-    c.share = ceil_div(ceil_div(rows, parts), at_once) * at_once;
+    const int64_t lanes = c.block.y, room = std::max<int64_t>(1, kResident * processors / int64_t(c.grid.x));
+    const int64_t parts = std::min(room, ceil_div(rows, lanes * kLeast));
+    c.share = ceil_div(ceil_div(rows, parts), lanes) * lanes;
     c.grid.y = unsigned(ceil_div(rows, c.share));
     return c;
   }
@@ -52,40 +54,47 @@ bool fits(const TensorView& v) {
   return v.stride(1) == 1;
 }
 
-/// Calls f(row) for the rows of this thread, `ahead` of which the caller may load together: load(k, row), then use(k).
-template <int ahead = kAhead, class Load, class Use>
-__device__ __forceinline__ void each_row(int64_t rows, int64_t share, Load load, Use use) {
-  const int64_t from = int64_t(blockIdx.y) * share, to = from + share < rows ? from + share : rows;
-  for (int64_t r = from + threadIdx.y; r < to; r += int64_t(blockDim.y) * ahead) {
+/// Rows that a thread asks for ahead of the one it uses, where it reads `n` tensors; and the bytes of the block's memory that they take.
+template <int n>
+inline constexpr int kAhead = n == 1 ? 8 : 4;
+template <int n>
+inline constexpr int kRoom = kAhead<n> * n * kBlock * 16;
+
+/// Calls use(place, vectors of `from` there) for the rows of this thread, the last one first if `back`.
+template <bool back, class T, int n, class Use>
+__device__ __forceinline__ void each_row(const Cut& c, const Pack<T>* const (&from)[n], Use use) {
+  extern __shared__ __align__(16) unsigned char channel_rows_room[];
+  constexpr int ahead = kAhead<n>;
+  auto* const mine = reinterpret_cast<Pack<T>*>(channel_rows_room) + threadIdx.y * blockDim.x + threadIdx.x;
+  const int64_t width = c.channels / kWide<T>, begin = int64_t(blockIdx.y) * c.share + threadIdx.y;
+  const int64_t end = min(int64_t(blockIdx.y + 1) * c.share, c.rows);
+  const int count = begin < end ? int((end - begin - 1) / blockDim.y) + 1 : 0;
+  const int64_t step = (back ? -1 : 1) * int64_t(blockDim.y) * width;
+  const int64_t first = begin * width + int64_t(blockIdx.x) * blockDim.x + threadIdx.x - (back ? (count - 1) * step : 0);
+  const auto ask_for = [&](int row) {
+    if (row < count) {
 #pragma unroll
-    for (int k = 0; k < ahead; ++k)
-      if (const int64_t row = r + k * int64_t(blockDim.y); row < to) load(k, row);
+      for (int i = 0; i < n; ++i) ask(mine + (row % ahead * n + i) * kBlock, from[i] + first + row * step);
+    }
+    asked();
+  };
 #pragma unroll
-    for (int k = 0; k < ahead; ++k)
-      if (const int64_t row = r + k * int64_t(blockDim.y); row < to) use(k, row);
+  for (int row = 0; row < ahead; ++row) ask_for(row);
+#pragma unroll 1
+  for (int row = 0; row < count; ++row) {
+    Pack<T> now[n];
+    arrived<ahead - 1>();
+#pragma unroll
+    for (int i = 0; i < n; ++i) now[i] = mine[(row % ahead * n + i) * kBlock];
+    ask_for(row + ahead);
+    use(first + row * step, now);
   }
 }
-
-/// The same with rows kept in `Rows`, and the next `ahead` of them asked for before these are used.
-template <int ahead, class Rows, class Load, class Use>
-__device__ __forceinline__ void each_row_ahead(int64_t rows, int64_t share, Load load, Use use) {
-  const int64_t from = int64_t(blockIdx.y) * share, to = from + share < rows ? from + share : rows;
-  const int64_t between = blockDim.y, step = between * ahead;
-  Rows next[ahead];
-#pragma unroll
-  for (int k = 0; k < ahead; ++k)
-    if (const int64_t row = from + threadIdx.y + k * between; row < to) load(next[k], row);
-  for (int64_t r = from + threadIdx.y; r < to; r += step) {
-    Rows now[ahead];
-#pragma unroll
-    for (int k = 0; k < ahead; ++k) now[k] = next[k];
-#pragma unroll
-    for (int k = 0; k < ahead; ++k)
-      if (const int64_t row = r + step + k * between; row < to) load(next[k], row);
-#pragma unroll
-    for (int k = 0; k < ahead; ++k)
-      if (const int64_t row = r + k * between; row < to) use(now[k], row);
-  }
+/// Starts a kernel that reads `n` tensors.
+template <int n, class... P, class... A>
+void start(void (*kernel)(Cut, P...), const Cut& c, cudaStream_t s, A... args) {
+  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kRoom<n>);
+  kernel<<<c.grid, c.block, kRoom<n>, s>>>(c, args...);
 }
 
 /// Adds pairs of f32 into f64, kRun at a time. The f64 numbers stay in the block's own memory: registers are for rows on their way.
@@ -160,23 +169,20 @@ __device__ __forceinline__ float origin(T v) {
 template <class T>
 __global__ void __launch_bounds__(kBlock, kResident) moments(Cut c, const Pack<T>* x, Sums<double>* parts) {
   constexpr int n = kWide<T>;
-  const int64_t width = c.channels / n, at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64_t at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   float from[n];
   const Pack<T> head = x[at];
 #pragma unroll
   for (int i = 0; i < n; ++i) from[i] = origin(head.v[i]);
   Accumulator<n> sum;
-  Pack<T> p[kAhead];
-  each_row(
-      c.rows, c.share, [&](int k, int64_t row) { p[k] = x[row * width + at]; },
-      [&](int k, int64_t) {
+  each_row<false, T>(c, {x}, [&](int64_t, const auto& now) {
 #pragma unroll
-        for (int i = 0; i < n; ++i) {
-          const float d = float(widen(p[k].v[i])) - from[i];
-          sum.a[i] += d, sum.b[i] += d * d;
-        }
-        sum.counted();
-      });
+    for (int i = 0; i < n; ++i) {
+      const float d = float(widen(now[0].v[i])) - from[i];
+      sum.a[i] += d, sum.b[i] += d * d;
+    }
+    sum.counted();
+  });
   sum.write(c.channels, parts);
 }
 template <class T>
@@ -197,11 +203,11 @@ __device__ __forceinline__ float above_zero(float v) { return v <= 0 ? 0.0f : v;
 
 /// y = (x - mean) rstd weight + bias, and what follows.
 template <class T, Then then>
-__global__ void __launch_bounds__(kBlock)
+__global__ void __launch_bounds__(kBlock, kResident)
     apply(Cut c, const Pack<T>* x, const float* mean, const float* rstd, const T* weight, const T* bias, const Pack<T>* residual,
           Pack<T>* y) {
   constexpr int n = kWide<T>;
-  const int64_t width = c.channels / n, at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64_t at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   float m[n], r[n], w[n], b[n];
 #pragma unroll
   for (int i = 0; i < n; ++i) {
@@ -209,69 +215,63 @@ __global__ void __launch_bounds__(kBlock)
     m[i] = mean[channel], r[i] = rstd[channel];
     w[i] = weight ? float(widen(weight[channel])) : 1.0f, b[i] = bias ? float(widen(bias[channel])) : 0.0f;
   }
-  Pack<T> p[kAhead], q[kAhead];
-  each_row(
-      c.rows, c.share,
-      [&](int k, int64_t row) {
-        p[k] = x[row * width + at];
-        if constexpr (then == Then::add_relu) q[k] = residual[row * width + at];
-      },
-      [&](int k, int64_t row) {
+  const auto value = [&](int i, T of) { return (float(widen(of)) - m[i]) * r[i] * w[i] + b[i]; };
+  if constexpr (then == Then::add_relu)
+    each_row<true, T>(c, {x, residual}, [&](int64_t place, auto& now) {
 #pragma unroll
-        for (int i = 0; i < n; ++i) {
-          float v = (float(widen(p[k].v[i])) - m[i]) * r[i] * w[i] + b[i];
-          if constexpr (then == Then::add_relu) v = v + float(widen(q[k].v[i]));
-          if constexpr (then != Then::nothing) v = above_zero(v);
-          p[k].v[i] = narrow<T>(v);
-        }
-        y[row * width + at] = p[k];
-      });
+      for (int i = 0; i < n; ++i) now[0].v[i] = narrow<T>(above_zero(value(i, now[0].v[i]) + float(widen(now[1].v[i]))));
+      y[place] = now[0];
+    });
+  else
+    each_row<true, T>(c, {x}, [&](int64_t place, auto& now) {
+#pragma unroll
+      for (int i = 0; i < n; ++i) {
+        const float v = value(i, now[0].v[i]);
+        now[0].v[i] = narrow<T>(then == Then::relu ? above_zero(v) : v);
+      }
+      y[place] = now[0];
+    });
 }
 
 /// Sums of g and of g (x - mean) rstd.
 template <class T>
 __global__ void __launch_bounds__(kBlock, kResident)
     gradient_sums(Cut c, const Pack<T>* g, const Pack<T>* x, const float* mean, const float* rstd, Sums<double>* parts) {
-  constexpr int n = kWide<T>, ahead = 2;
-  const int64_t width = c.channels / n, at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  constexpr int n = kWide<T>;
+  const int64_t at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   float m[n], r[n];
 #pragma unroll
   for (int i = 0; i < n; ++i) m[i] = mean[at * n + i], r[i] = rstd[at * n + i];
   Accumulator<n> sum;
-  Pack<T> p[ahead], q[ahead];
-  each_row<ahead>(
-      c.rows, c.share, [&](int k, int64_t row) { p[k] = g[row * width + at], q[k] = x[row * width + at]; },
-      [&](int k, int64_t) {
+  each_row<false, T>(c, {g, x}, [&](int64_t, const auto& now) {
 #pragma unroll
-        for (int i = 0; i < n; ++i) {
-          const float v = widen(p[k].v[i]);
-          sum.a[i] += v, sum.b[i] += v * ((float(widen(q[k].v[i])) - m[i]) * r[i]);
-        }
-        sum.counted();
-      });
+    for (int i = 0; i < n; ++i) {
+      const float v = widen(now[0].v[i]);
+      sum.a[i] += v, sum.b[i] += v * ((float(widen(now[1].v[i])) - m[i]) * r[i]);
+    }
+    sum.counted();
+  });
   sum.write(c.channels, parts);
 }
 /// dx = scale ((g - mean_g) - (x - mean) rstd mean_product).
 template <class T>
-__global__ void __launch_bounds__(kBlock) gradient(Cut c, const Pack<T>* g, const Pack<T>* x, const float* mean, const float* rstd,
-                                                   const float* scale, const float* mean_g, const float* mean_product, Pack<T>* dx) {
+__global__ void __launch_bounds__(kBlock, kResident)
+    gradient(Cut c, const Pack<T>* g, const Pack<T>* x, const float* mean, const float* rstd, const float* scale, const float* mean_g,
+             const float* mean_product, Pack<T>* dx) {
   constexpr int n = kWide<T>;
-  const int64_t width = c.channels / n, at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64_t at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   float m[n], r[n], s[n], a[n], b[n];
 #pragma unroll
   for (int i = 0; i < n; ++i) {
     const int64_t channel = at * n + i;
     m[i] = mean[channel], r[i] = rstd[channel], s[i] = scale[channel], a[i] = mean_g[channel], b[i] = mean_product[channel];
   }
-  Pack<T> p[kAhead], q[kAhead];
-  each_row(
-      c.rows, c.share, [&](int k, int64_t row) { p[k] = g[row * width + at], q[k] = x[row * width + at]; },
-      [&](int k, int64_t row) {
+  each_row<true, T>(c, {g, x}, [&](int64_t place, auto& now) {
 #pragma unroll
-        for (int i = 0; i < n; ++i)
-          p[k].v[i] = narrow<T>(s[i] * ((float(widen(p[k].v[i])) - a[i]) - (float(widen(q[k].v[i])) - m[i]) * r[i] * b[i]));
-        dx[row * width + at] = p[k];
-      });
+    for (int i = 0; i < n; ++i)
+      now[0].v[i] = narrow<T>(s[i] * ((float(widen(now[0].v[i])) - a[i]) - (float(widen(now[1].v[i])) - m[i]) * r[i] * b[i]));
+    dx[place] = now[0];
+  });
 }
 
 /// What a thread must know of its channels to say where a relu was open. Without y the value before it is made again, rounded as it was.
@@ -303,59 +303,52 @@ __global__ void __launch_bounds__(kBlock, kResident)
     relu_gradient_sums(Cut c, const Pack<T>* g, const Pack<T>* x, const Pack<T>* y, const float* mean, const float* var, double eps,
                        const T* weight, const T* bias, Sums<double>* parts, Pack<T>* masked, const Pack<T>* more) {
   constexpr int n = kWide<T>;
-  struct Rows {
-    Pack<T> g, x, y, more;
-  };
-  const int64_t width = c.channels / n, at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64_t at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   const Mask<T, from_y> mask(at, mean, var, eps, weight, bias);
   Accumulator<n> sum;
-  each_row_ahead<two ? 1 : 2, Rows>(
-      c.rows, c.share,
-      [&](Rows& to, int64_t row) {
-        to.g = g[row * width + at], to.x = x[row * width + at];
-        if constexpr (from_y) to.y = y[row * width + at];
-        if constexpr (two) to.more = more[row * width + at];
-      },
-      [&](Rows& now, int64_t row) {
+  const auto use = [&](int64_t place, auto& now) {
 #pragma unroll
-        for (int i = 0; i < n; ++i) {
-          const float normal = mask.normal(i, now.x.v[i]), other = two ? float(widen(now.more.v[i])) : 0.0f;
-          float v = mask.through(i, now.g.v[i], normal, now.y.v[i], other);
-          if (two) v = widen(narrow<T>(v));  // as the next pass reads it
-          sum.a[i] += v, sum.b[i] += v * normal;
-          now.g.v[i] = narrow<T>(v);
-        }
-        if (masked) masked[row * width + at] = now.g;
-        sum.counted();
-      });
+    for (int i = 0; i < n; ++i) {
+      const float normal = mask.normal(i, now[1].v[i]), other = two ? float(widen(now[two ? 3 : 0].v[i])) : 0.0f;
+      float v = mask.through(i, now[0].v[i], normal, now[from_y ? 2 : 0].v[i], other);
+      if (two) v = widen(narrow<T>(v));  // as the next pass reads it
+      sum.a[i] += v, sum.b[i] += v * normal;
+      now[0].v[i] = narrow<T>(v);
+    }
+    if (masked) masked[place] = now[0];
+    sum.counted();
+  };
+  if constexpr (two)
+    each_row<false, T>(c, {g, x, y, more}, use);
+  else if constexpr (from_y)
+    each_row<false, T>(c, {g, x, y}, use);
+  else
+    each_row<false, T>(c, {g, x}, use);
   sum.write(c.channels, parts);
 }
 /// dx = rstd weight ((g - mean_g) - (x - mean) rstd mean_product) with the g that the relu lets through.
 template <class T, bool from_y>
-__global__ void __launch_bounds__(kBlock, 2)
+__global__ void __launch_bounds__(kBlock, kResident)
     relu_gradient(Cut c, const Pack<T>* g, const Pack<T>* x, const Pack<T>* y, const float* mean, const float* var, double eps,
                   const T* weight, const T* bias, const float* scale, const float* mean_g, const float* mean_product, Pack<T>* dx) {
-  constexpr int n = kWide<T>, ahead = 2;
-  const int64_t width = c.channels / n, at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  constexpr int n = kWide<T>;
+  const int64_t at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   const Mask<T, from_y> mask(at, mean, var, eps, weight, bias);
   float s[n], a[n], b[n];
 #pragma unroll
   for (int i = 0; i < n; ++i) s[i] = scale[at * n + i], a[i] = mean_g[at * n + i], b[i] = mean_product[at * n + i];
-  Pack<T> p[ahead], q[ahead], z[from_y ? ahead : 1];
-  each_row<ahead>(
-      c.rows, c.share,
-      [&](int k, int64_t row) {
-        p[k] = g[row * width + at], q[k] = x[row * width + at];
-        if constexpr (from_y) z[k] = y[row * width + at];
-      },
-      [&](int k, int64_t row) {
+  const auto use = [&](int64_t place, auto& now) {
 #pragma unroll
-        for (int i = 0; i < n; ++i) {
-          const float normal = mask.normal(i, q[k].v[i]), v = mask.through(i, p[k].v[i], normal, z[from_y ? k : 0].v[i]);
-          p[k].v[i] = narrow<T>(s[i] * ((v - a[i]) - normal * b[i]));
-        }
-        dx[row * width + at] = p[k];
-      });
+    for (int i = 0; i < n; ++i) {
+      const float normal = mask.normal(i, now[1].v[i]), v = mask.through(i, now[0].v[i], normal, now[from_y ? 2 : 0].v[i]);
+      now[0].v[i] = narrow<T>(s[i] * ((v - a[i]) - normal * b[i]));
+    }
+    dx[place] = now[0];
+  };
+  if constexpr (from_y)
+    each_row<true, T>(c, {g, x, y}, use);
+  else
+    each_row<true, T>(c, {g, x}, use);
 }
 
 }  // namespace keel::cuda::channel_rows
