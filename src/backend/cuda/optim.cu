@@ -2,6 +2,7 @@
 // kernels (backend/cpu/loops/optim.cpp).
 #include <cmath>
 
+#include "backend/cuda/math.cuh"
 #include "backend/cuda/pointwise.cuh"
 #include "keel/ops/optim_step.h"
 
@@ -11,18 +12,35 @@ using namespace keel::cuda;
 namespace {
 
 constexpr int kMost = 40, kLists = 6, kLow = 5, kChunk = 8192;
+constexpr size_t kMade = 160;  // bytes of a rule
+constexpr int kAtOnce = 4, kTurns = 2;  // elements of a vector; vectors a thread asks for before it uses the first
+constexpr int kLeast = kThreads * kAtOnce, kStep = kLeast * kTurns;  // the fewest elements of a block; those it has under way
 
-/// What one launch works on: list k of tensor i at p[k][i]; tensor i owns the chunks from begin[i] on. Where parameters have masters, list 0
-/// is the masters and list kLow the parameters; else that one is null.
+/// What one launch works on: list k of tensor i at p[k][i]; tensor i owns the chunks from begin[i] on. Where parameters have masters, list
+/// 0 is the masters and list kLow the parameters; else that one is null.
 struct Batch {
   void* p[kLists][kMost];
   double* step[kMost];
   int64_t size[kMost];
   uint32_t begin[kMost + 1];
   int count;
+  int chunk;          // elements a block
   uint64_t wide;      // bit i: all lists of tensor i begin where vectors may
   const float* skip;  // not 0 there: everything stays as it is; null: nobody asks
   __device__ bool stays() const { return skip && *skip != 0; }
+  /// The tensor that a block belongs to.
+  __device__ int tensor_of(uint32_t block) const {
+    int low = 0, high = count;  // it is in [low, high)
+    while (high - low > 1) {
+      const int middle = (low + high) / 2;
+      (begin[middle] <= block ? low : high) = middle;
+    }
+    return low;
+  }
+  void cut(int elements) {
+    chunk = elements;
+    for (int i = 0; i < count; ++i) begin[i + 1] = begin[i] + uint32_t(ceil_div(size[i], chunk));
+  }
 };
 
 /// Numbers of a row's first input: their values when the kernel is called, or, for a call that is recorded, where they will be. What
@@ -55,10 +73,11 @@ __device__ Lerp<C> lerp(double w) {
   return {C(w) < C(0.5) ? C(w) : C(1) - C(w), C(w) < C(0.5)};
 }
 
-template <class C>
+template <class C, bool amsgrad>
 struct Adam {  // lists: p, g, m, v; with amsgrad the largest v
+  static constexpr int kUses = amsgrad ? 5 : 4;  // lists at most
   Settings hyper;  // lr, beta1, beta2, eps, weight decay
-  bool maximize, amsgrad, decoupled;
+  bool maximize, decoupled;
   Lerp<C> first = {};
   C sign = 1, decay = 0, old_square = 0, new_square = 0;
   C rate = 0, eps = 0, shrink = 1;  // of the tensor at hand, which has its own count of steps
@@ -77,12 +96,13 @@ struct Adam {  // lists: p, g, m, v; with amsgrad the largest v
     x[3] = x[3] * old_square + (new_square * g) * g;
     C v = x[3];
     if (amsgrad) v = x[4] = x[3] > x[4] || x[3] != x[3] ? x[3] : x[4];  // a NaN moves in and stays
-    x[0] = x[0] + (rate * x[2]) / (C(sqrt(v)) + eps);
+    x[0] = x[0] + quotient(rate * x[2], root_of(v) + eps);
   }
 };
 
 template <class C>
 struct Sgd {  // lists: p, g; with momentum the buffer
+  static constexpr int kUses = 3;
   Settings hyper;  // lr, momentum, dampening, weight decay
   bool maximize, with_momentum, nesterov, fresh = false;
   C rate = 0, decay = 0, sign = 1, momentum = 0, share = 1;
@@ -103,6 +123,7 @@ struct Sgd {  // lists: p, g; with momentum the buffer
 
 template <class C>
 struct Rmsprop {  // lists: p, g, squares; with `centered` means; with momentum the buffer
+  static constexpr int kUses = 5;
   Settings hyper;  // lr, alpha, eps, weight decay, momentum
   bool maximize, centered, with_momentum;
   C rate = 0, alpha = 0, eps = 0, decay = 0, sign = 1, momentum = 0;
@@ -125,6 +146,7 @@ struct Rmsprop {  // lists: p, g, squares; with `centered` means; with momentum 
 };
 template <class C>
 struct Ema {  // lists: the average, the parameter
+  static constexpr int kUses = 2;
   Settings hyper;  // decay
   C decay = 0, share = 0;
   __device__ void begin(double) { decay = C(hyper[0]), share = C(1 - hyper[0]); }
@@ -144,95 +166,106 @@ __device__ __forceinline__ void step_one(const Rule& rule, void* const (&p)[kLis
     if (k < lists) x[k] = static_cast<const C*>(p[k])[at[k]];
   rule(x);
   if (master) static_cast<C*>(p[0])[at[0]] = x[0];
-  static_cast<T*>(p[master ? kLow : 0])[at[master ? kLow : 0]] = narrow<T>(x[0]);
+  static_cast<T*>(master ? p[kLow] : p[0])[master ? at[kLow] : at[0]] = narrow<T>(x[0]);
 #pragma unroll
   for (int k = 2; k < kLow; ++k)
     if (k < lists) static_cast<C*>(p[k])[at[k]] = x[k];
 }
-constexpr int kAtOnce = 4;  // elements of a vector
 template <class T>
 struct alignas(sizeof(T) * kAtOnce > 16 ? 16 : sizeof(T) * kAtOnce) Few {
   T v[kAtOnce];
 };
-/// The same for kAtOnce neighbouring elements from `e` on, in vectors.
-template <class T, class Rule>
-__device__ __forceinline__ void step_few(const Rule& rule, void* const (&p)[kLists], int64_t e, int lists) {
+/// The same for kAtOnce neighbouring elements, in vectors: asked for, stepped, and written.
+template <class T, int uses>
+struct Vectors {
   using C = Compute<T>;
-  const bool master = p[kLow] != nullptr;
-  Few<C> list[kLow];
-  Few<T> low = *reinterpret_cast<const Few<T>*>(static_cast<const T*>(p[1]) + e);
-#pragma unroll
-  for (int j = 0; j < kAtOnce; ++j) list[1].v[j] = widen(low.v[j]);
-  if (master) {
-    list[0] = *reinterpret_cast<const Few<C>*>(static_cast<const C*>(p[0]) + e);
-  } else {
-    low = *reinterpret_cast<const Few<T>*>(static_cast<const T*>(p[0]) + e);
-#pragma unroll
-    for (int j = 0; j < kAtOnce; ++j) list[0].v[j] = widen(low.v[j]);
+  Few<T> p, g;
+  Few<C> list[uses];
+  template <class E>
+  static __device__ __forceinline__ Few<E>& at(void* list, int64_t e) {
+    return *reinterpret_cast<Few<E>*>(static_cast<E*>(list) + e);
   }
+  __device__ __forceinline__ void load(void* const (&from)[kLists], int64_t e, int lists) {
+    g = at<T>(from[1], e);
+    if (from[kLow])
+      list[0] = at<C>(from[0], e);
+    else
+      p = at<T>(from[0], e);
 #pragma unroll
-  for (int k = 2; k < kLow; ++k)
-    if (k < lists) list[k] = *reinterpret_cast<const Few<C>*>(static_cast<const C*>(p[k]) + e);
-#pragma unroll
-  for (int j = 0; j < kAtOnce; ++j) {
-    C x[kLists];
-#pragma unroll
-    for (int k = 0; k < kLow; ++k) x[k] = k < lists ? list[k].v[j] : C(0);
-    rule(x);
-#pragma unroll
-    for (int k = 0; k < kLow; ++k)
-      if (k < lists) list[k].v[j] = x[k];
-    low.v[j] = narrow<T>(x[0]);
+    for (int k = 2; k < uses; ++k)
+      if (k < lists) list[k] = at<C>(from[k], e);
   }
-  if (master) *reinterpret_cast<Few<C>*>(static_cast<C*>(p[0]) + e) = list[0];
-  *reinterpret_cast<Few<T>*>(static_cast<T*>(p[master ? kLow : 0]) + e) = low;
+  template <class Rule>
+  __device__ __forceinline__ void step(const Rule& rule, bool master, int lists) {
 #pragma unroll
-  for (int k = 2; k < kLow; ++k)
-    if (k < lists) *reinterpret_cast<Few<C>*>(static_cast<C*>(p[k]) + e) = list[k];
+    for (int j = 0; j < kAtOnce; ++j) {
+      C x[kLists];
+      x[0] = master ? list[0].v[j] : C(widen(p.v[j])), x[1] = widen(g.v[j]);
+#pragma unroll
+      for (int k = 2; k < uses; ++k) x[k] = k < lists ? list[k].v[j] : C(0);
+      rule(x);
+#pragma unroll
+      for (int k = 2; k < uses; ++k)
+        if (k < lists) list[k].v[j] = x[k];
+      list[0].v[j] = x[0], p.v[j] = narrow<T>(x[0]);
+    }
+  }
+  __device__ __forceinline__ void store(void* const (&to)[kLists], int64_t e, int lists) const {
+    const bool master = to[kLow] != nullptr;
+    if (master) at<C>(to[0], e) = list[0];
+    at<T>(master ? to[kLow] : to[0], e) = p;
+#pragma unroll
+    for (int k = 2; k < uses; ++k)
+      if (k < lists) at<C>(to[k], e) = list[k];
+  }
+};
+/// What the tensors' counts of steps make of the rule, which takes powers; and the counts go up.
+template <class Rule>
+__global__ void begin_kernel(Batch b, Rule rule, Rule* made) {
+  const int i = int(threadIdx.x);
+  if (i >= b.count || b.stays()) return;
+  rule.begin(b.step[i] ? *b.step[i] : 0);
+  made[i] = rule;
+  if (b.step[i]) *b.step[i] += 1;
 }
 template <class T, class Rule>
-__global__ void __launch_bounds__(kThreads) step_kernel(Batch b, Rule rule, int lists) {
-  if (b.stays()) return;
-  // One thread finds the tensor and what its count of steps makes of the rule, which takes powers.
-  __shared__ int which;
-  __shared__ alignas(16) unsigned char made[sizeof(Rule)];
-  if (threadIdx.x == 0) {
-    int i = 0;
-    while (blockIdx.x >= b.begin[i + 1]) ++i;
-    rule.begin(b.step[i] ? *b.step[i] : 0);
-    which = i;
-    memcpy(made, &rule, sizeof rule);
-  }
-  __syncthreads();
-  const int i = which;
-  memcpy(&rule, made, sizeof rule);
+__global__ void __launch_bounds__(kThreads, sizeof(Compute<T>) == 8 ? 2 : 4)
+    step_kernel(Batch b, const Rule* __restrict__ made, int lists) {
+  const int i = b.tensor_of(blockIdx.x);
   void* p[kLists];
 #pragma unroll
   for (int k = 0; k < kLists; ++k) p[k] = b.p[k][i];
-  int64_t from = int64_t(blockIdx.x - b.begin[i]) * kChunk;
-  const int64_t to = from + kChunk < b.size[i] ? from + kChunk : b.size[i];
-  if (b.wide >> i & 1) {
-    const int64_t end = from + (to - from) / kAtOnce * kAtOnce;
-    for (int64_t e = from + int64_t(threadIdx.x) * kAtOnce; e < end; e += kThreads * kAtOnce) step_few<T>(rule, p, e, lists);
-    from = end;
+  const int64_t from = int64_t(blockIdx.x - b.begin[i]) * b.chunk, to = from + b.chunk < b.size[i] ? from + b.chunk : b.size[i];
+  const int64_t vectors = b.wide >> i & 1 ? from + (to - from) / kAtOnce * kAtOnce : from;
+  Vectors<T, Rule::kUses> some[kTurns];
+  const auto each = [&](int64_t first, auto f) {
+#pragma unroll
+    for (int k = 0; k < kTurns; ++k)
+      if (const int64_t e = first + (k * kThreads + int(threadIdx.x)) * kAtOnce; e < vectors) f(some[k], e);
+  };
+  const Rule rule = made[i];
+  for (int64_t first = from; first < vectors; first += kStep) {
+    each(first, [&](Vectors<T, Rule::kUses>& v, int64_t e) { v.load(p, e, lists); });
+    if (b.stays()) return;
+    each(first, [&](Vectors<T, Rule::kUses>& v, int64_t e) {
+      v.step(rule, p[kLow] != nullptr, lists);
+      v.store(p, e, lists);
+    });
   }
-  for (int64_t e = from + threadIdx.x; e < to; e += kThreads) step_one<T>(rule, p, {e, e, e, e, e, e}, lists);
+  if (b.stays()) return;
+  for (int64_t e = vectors + threadIdx.x; e < to; e += kThreads) step_one<T>(rule, p, {e, e, e, e, e, e}, lists);
 }
 /// One tensor whose lists lie in different orders or with gaps.
 template <class T, class Rule>
-__global__ void __launch_bounds__(kThreads) step_strided(Batch b, DeviceWalk<kLists> w, Rule rule, int lists) {
+__global__ void __launch_bounds__(kThreads) step_strided(Batch b, DeviceWalk<kLists> w, const Rule* made, int lists) {
   const int64_t e = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (e >= b.size[0] || b.stays()) return;
-  rule.begin(b.step[0] ? *b.step[0] : 0);
   void* p[kLists];
 #pragma unroll
   for (int k = 0; k < kLists; ++k) p[k] = b.p[k][0];
   int64_t at[kLists];
   offsets_of(w, e, at);
-  step_one<T>(rule, p, at, lists);
-}
-__global__ void count_kernel(Batch b) {
-  if (int(threadIdx.x) < b.count && !b.stays() && b.step[threadIdx.x]) *b.step[threadIdx.x] += 1;
+  step_one<T>(*made, p, at, lists);
 }
 
 /// Whether all lists of tensor `i` lie alike and without gaps.
@@ -247,7 +280,8 @@ bool alike(const TensorView* first, int64_t n, int64_t i, int lists) {
 }
 
 /// Runs `rule_of(C())` on `lists` lists of `n` tensors, the first being a.in[from]; with `master` the next one holds masters; step counts
-/// are the list behind, or none where `counts` says so. Where there are two inputs before the lists, the second is the word that asks for no step.
+/// are the list behind, or none where `counts` says so. Where there are two inputs before the lists, the second is the word that asks for
+/// no step.
 template <class F>
 KernelStatus run_steps(const KernelArgs& a, int from, int lists, bool master, bool counts, F rule_of) {
   use(a.device);
@@ -260,6 +294,7 @@ KernelStatus run_steps(const KernelArgs& a, int from, int lists, bool master, bo
     const DType t = first[i].dtype;
     const bool dense = alike(first, n, i, all);
     const int64_t at0 = i;
+    int64_t total = 0;
     b.skip = skip;
     for (; i < n && b.count < (dense ? kMost : 1) && first[i].dtype == t && (!dense || alike(first, n, i, all)); ++i) {
       const int at = b.count++;
@@ -267,23 +302,28 @@ KernelStatus run_steps(const KernelArgs& a, int from, int lists, bool master, bo
       if (master) b.p[kLow][at] = b.p[0][at], b.p[0][at] = first[lists * n + i].data;
       b.step[at] = counts ? first[all * n + i].ptr<double>() : nullptr;
       b.size[at] = first[i].size();
-      b.begin[at + 1] = b.begin[at] + uint32_t(ceil_div(b.size[at], kChunk));
+      total += b.size[at];
       bool wide = true;
       for (int k = 0; k < kLists; ++k) wide &= reinterpret_cast<uintptr_t>(b.p[k][at]) % 16 == 0;
       b.wide |= uint64_t(wide) << at;
     }
-    if (b.begin[b.count])
-      Floats::call(t, [&](auto type) {
-        using T = decltype(type);
-        const auto rule = rule_of(Compute<T>());
-        if (dense) return void(step_kernel<T><<<b.begin[b.count], kThreads, 0, stream(a)>>>(b, rule, lists));
-        const TensorView* views[kLists];
-        for (int k = 0; k < kLists; ++k) views[k] = &first[(k < lists ? k : 0) * n + at0];
-        if (master) views[kLow] = views[0], views[0] = &first[lists * n + at0];
-        step_strided<T><<<unsigned(ceil_div(b.size[0], kThreads)), kThreads, 0, stream(a)>>>(
-            b, DeviceWalk<kLists>(Walk<kLists>(views), b.size[0]), rule, lists);
-      });
-    if (counts) count_kernel<<<1, 64, 0, stream(a)>>>(b);
+    // A few parameters are shared out among many blocks.
+    b.cut(int(std::min<int64_t>(kChunk, std::max<int64_t>(1, total / (4 * processors(a.device) * kLeast)) * kLeast)));
+    Floats::call(t, [&](auto type) {
+      using T = decltype(type);
+      const auto rule = rule_of(Compute<T>());
+      using Rule = std::remove_const_t<decltype(rule)>;
+      static_assert(sizeof(Rule) <= kMade);
+      auto* const made = reinterpret_cast<Rule*>(static_cast<char*>(a.workspace) + at0 * kMade);
+      begin_kernel<<<1, kMost, 0, stream(a)>>>(b, rule, made);
+      if (!b.begin[b.count]) return;
+      if (dense) return void(step_kernel<T, Rule><<<b.begin[b.count], kThreads, 0, stream(a)>>>(b, made, lists));
+      const TensorView* views[kLists];
+      for (int k = 0; k < kLists; ++k) views[k] = &first[(k < lists ? k : 0) * n + at0];
+      if (master) views[kLow] = views[0], views[0] = &first[lists * n + at0];
+      step_strided<T><<<unsigned(ceil_div(b.size[0], kThreads)), kThreads, 0, stream(a)>>>(
+          b, DeviceWalk<kLists>(Walk<kLists>(views), b.size[0]), made, lists);
+    });
   }
   return launched();
 }
@@ -304,10 +344,9 @@ __device__ inline double block_joined(double order, double v) {
 /// The elements of this block's chunk: f(element).
 template <class T, class F>
 __device__ __forceinline__ void each_of_chunk(const Batch& b, const DeviceWalk<1>& w, bool dense, F f) {
-  int i = 0;
-  while (blockIdx.x >= b.begin[i + 1]) ++i;
+  const int i = b.tensor_of(blockIdx.x);
   T* p = static_cast<T*>(b.p[0][i]);
-  const int64_t from = int64_t(blockIdx.x - b.begin[i]) * kChunk, to = from + kChunk < b.size[i] ? from + kChunk : b.size[i];
+  const int64_t from = int64_t(blockIdx.x - b.begin[i]) * b.chunk, to = from + b.chunk < b.size[i] ? from + b.chunk : b.size[i];
   for (int64_t e = from + threadIdx.x; e < to; e += kThreads) {
     int64_t at[1] = {e};
     if (!dense) offsets_of(w, e, at);
@@ -362,8 +401,8 @@ void each_batch(const KernelArgs& a, F f) {
     for (; i < n && b.count < (dense ? kMost : 1) && first[i].dtype == t && (!dense || alike(first, n, i, 1)); ++i) {
       const int at = b.count++;
       b.p[0][at] = first[i].data, b.size[at] = first[i].size();
-      b.begin[at + 1] = b.begin[at] + uint32_t(ceil_div(b.size[at], kChunk));
     }
+    b.cut(kChunk);
     if (b.begin[b.count]) Floats::call(t, [&](auto type) { f(type, b, w, dense); });
   }
 }
@@ -397,7 +436,11 @@ __global__ void update_scale_kernel(float* scale, int64_t* tracker, FoundList fo
 }
 
 /// State is of the dtype that computes; the rows promise it.
-KernelDef& step_def(KernelDef& k) { return k.inputs(Layout::strided).input(0, Layout::contiguous); }
+KernelDef& list_def(KernelDef& k) { return k.inputs(Layout::strided).input(0, Layout::contiguous); }
+/// With a rule made for each tensor, of which there are two lists at least.
+KernelDef& step_def(KernelDef& k) {
+  return list_def(k).workspace([](const KernelArgs& a) { return size_t(a.n_in / 2) * kMade; });
+}
 const char* refuse_wide_word(const void*, Specs in) { return in.has(1) && in[1].dtype != DType::f32 ? "a word of another dtype" : nullptr; }
 
 }  // namespace
@@ -405,8 +448,11 @@ const char* refuse_wide_word(const void*, Specs in) { return in.has(1) && in[1].
 KEEL_CUDA_KERNEL(adam_step) {
   step_def(k).refuses(refuse_wide_word).run([](const KernelArgs& a) {
     const auto& p = a.get<AdamStepParams>();
-    return run_steps(a, 2, p.amsgrad ? 5 : 4, p.master, true,
-                     [&](auto c) { return Adam<decltype(c)>{Settings(a.in[0]), p.maximize, p.amsgrad, p.decoupled}; });
+    const auto run = [&]<bool amsgrad>(std::bool_constant<amsgrad>) {
+      return run_steps(a, 2, 4 + amsgrad, p.master, true,
+                       [&](auto c) { return Adam<decltype(c), amsgrad>{Settings(a.in[0]), p.maximize, p.decoupled}; });
+    };
+    return p.amsgrad ? run(std::true_type()) : run(std::false_type());
   });
 }
 KEEL_CUDA_KERNEL(sgd_step) {
@@ -429,7 +475,7 @@ KEEL_CUDA_KERNEL(ema_step) {
   });
 }
 KEEL_CUDA_KERNEL(clip_norm) {
-  step_def(k)
+  list_def(k)
       .workspace([](const KernelArgs& a) {
         int64_t chunks = 1;
         for (int i = 1; i < a.n_in; ++i) chunks += ceil_div(a.in[i].size(), kChunk);
