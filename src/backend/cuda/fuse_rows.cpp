@@ -10,7 +10,7 @@ namespace keel::cuda {
 RowPlan row_plan(DType t, int64_t n) {
   const auto v = int64_t(16 / size_of(t));
   if (n % v || n >= 65536) return {};  // beyond that a few rows are cut
-  for (const int group : {32, 256, 1024})
+  for (const int group : {32, 128, 512, 1024})
     if (n <= group * v * 8) return {group, int((n + group * v - 1) / (group * v))};
   return {};
 }

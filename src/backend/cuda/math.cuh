@@ -22,5 +22,15 @@ __device__ inline float root_of(float x) { return __fsqrt_rn(x); }
 __device__ inline double root_of(double x) { return sqrt(x); }
 __device__ inline float quotient(float a, float b) { return __fdiv_rn(a, b); }
 __device__ inline double quotient(double a, double b) { return a / b; }
+/// The same by the inverse of b, for b from 1 on of no more than 2^100: rounded as by a division, but that results below the normal numbers
+/// may be a bit off in their last place.
+__device__ inline float quotient(float a, float b, float inverse) {
+  const float q = a * inverse;
+  return __fmaf_rn(__fmaf_rn(-q, b, a), inverse, q);
+}
+__device__ inline double quotient(double a, double b, double inverse) {
+  const double q = a * inverse;
+  return __fma_rn(__fma_rn(-q, b, a), inverse, q);
+}
 
 }  // namespace keel::cuda

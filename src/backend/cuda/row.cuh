@@ -13,10 +13,12 @@ struct SumOf {
 };
 /// NaN wins.
 struct MaxOf {
-  template <class C>
-  __device__ C operator()(C a, C b) const {
-    return a != a ? a : b != b ? b : a > b ? a : b;
+  __device__ float operator()(float a, float b) const {
+    float most;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(most) : "f"(a), "f"(b));
+    return most;
   }
+  __device__ double operator()(double a, double b) const { return a != a ? a : b != b ? b : a > b ? a : b; }
 };
 
 /// The same value in all `G` threads of a row; `start` is neutral. Every thread of the block calls it.
@@ -81,6 +83,17 @@ struct RowOf {
       }
     }
   }
+  /// f(value) takes the place of each of this thread's elements, which are kept and compute in their own type.
+  template <class F>
+  __device__ __forceinline__ void replace(F f) {
+    static_assert(P > 0 && std::is_same_v<T, C>);
+#pragma unroll
+    for (int k = 0; k < P; ++k) {
+      if ((int64_t(k) * G + lane) * V >= n) break;
+#pragma unroll
+      for (int j = 0; j < V; ++j) kept[k].v[j] = f(kept[k].v[j]);
+    }
+  }
   /// y[i] = f(i, value, values of `others`...) for this thread's elements.
   template <class Y, class F, class... R>
   __device__ __forceinline__ void write(Y y, F f, const R&... others) const {
@@ -113,21 +126,47 @@ struct SoftmaxOf {
   }
   template <class C>
   struct Whole {
-    C top, sum, log_sum;
+    C top, sum, rest;  // rest: the sum's logarithm, or its inverse
   };
+  template <class T, int G, int P>
+  static __device__ __forceinline__ Compute<T> top_of(const RowOf<T, G, P>& r) {
+    using C = Compute<T>;
+    C top = -INFINITY;
+    r.each([&](int64_t, C v) { top = MaxOf()(top, v); });
+    return base_of(row_combine<G>(top, C(-INFINITY), MaxOf()));
+  }
+  template <class C>
+  static __device__ __forceinline__ Whole<C> whole_of(C top, C sum) {
+    sum = divisor_of(sum);
+    return {top, sum, logarithm ? log_of(sum) : quotient(C(1), sum)};
+  }
   template <class T, int G, int P>
   static __device__ __forceinline__ Whole<Compute<T>> gather(const RowOf<T, G, P>& r) {
     using C = Compute<T>;
-    C top = -INFINITY, sum = 0;
-    r.each([&](int64_t, C v) { top = MaxOf()(top, v); });
-    top = base_of(row_combine<G>(top, C(-INFINITY), MaxOf()));
+    const C top = top_of(r);
+    C sum = 0;
     r.each([&](int64_t, C v) { sum += exp_of(v - top); });
-    sum = divisor_of(row_combine<G>(sum, C(0), SumOf()));
-    return {top, sum, logarithm ? log_of(sum) : C(0)};
+    return whole_of(top, row_combine<G>(sum, C(0), SumOf()));
+  }
+  /// The same where exponentials take the place of elements; `share` makes results of them.
+  template <class T, int G, int P>
+  static __device__ __forceinline__ Whole<T> gather_exponentials(RowOf<T, G, P>& r) {
+    const T top = top_of(r);
+    T sum = 0;
+    r.replace([&](T v) {
+      const T e = exp_of(v - top);
+      sum += e;
+      return e;
+    });
+    return whole_of(top, row_combine<G>(sum, T(0), SumOf()));
+  }
+  template <class C>
+  static __device__ __forceinline__ C share(const Whole<C>& w, C e) {
+    return quotient(e, w.sum, w.rest);
   }
   template <class C>
   static __device__ __forceinline__ C value(const Whole<C>& w, C v) {
-    return logarithm ? (v - w.top) - w.log_sum : exp_of(v - w.top) / w.sum;
+    return logarithm ? (v - w.top) - w.rest : share(w, exp_of(v - w.top));
   }
 };
 /// Their gradients, from the gradient of the result and the result.

@@ -65,8 +65,10 @@ KernelStatus rows_by(int64_t rows, int64_t n, bool aligned, Go go) {
     go(std::integer_sequence<int, 32, 2>());
   else if (packs && n <= 32 * V * 8)
     go(std::integer_sequence<int, 32, 8>());
-  else if (packs && n <= 256 * V * 8)
-    go(std::integer_sequence<int, 256, 8>());
+  else if (packs && n <= 128 * V * 8)
+    go(std::integer_sequence<int, 128, 8>());
+  else if (packs && n <= 512 * V * 8)
+    go(std::integer_sequence<int, 512, 8>());
   else if (packs && n <= 1024 * V * 8)
     go(std::integer_sequence<int, 1024, 8>());
   else if (n <= 1024)

@@ -14,15 +14,20 @@ namespace {
 template <bool logarithm, bool safe = false>
 struct Forward : SoftmaxOf<logarithm, safe> {
   using Of = SoftmaxOf<logarithm, safe>;
-  using Of::base_of, Of::divisor_of;
+  using Of::base_of, Of::value, Of::whole_of;
   template <class T, int G, int P>
   struct Kernel : RowForm<G> {
     template <class Y>
     static __device__ void run(int64_t row, int64_t n, const T* x, Y y) {
       using C = Compute<T>;
-      const RowOf<T, G, P> r(x, row, n);
-      const auto whole = Of::gather(r);
-      r.write(y + row * n, [&](int64_t, C v) { return Of::value(whole, v); });
+      RowOf<T, G, P> r(x, row, n);
+      if constexpr (!logarithm && P > 0 && std::is_same_v<T, C>) {
+        const auto whole = Of::gather_exponentials(r);
+        r.write(y + row * n, [&](int64_t, C e) { return Of::share(whole, e); });
+      } else {
+        const auto whole = Of::gather(r);
+        r.write(y + row * n, [&](int64_t, C v) { return Of::value(whole, v); });
+      }
     }
   };
   template <class T>
@@ -32,12 +37,8 @@ struct Forward : SoftmaxOf<logarithm, safe> {
     for (int64_t k = 0; k < n; ++k) top = MaxOf()(top, widen(x[at + k * inner]));
     top = base_of(top);
     for (int64_t k = 0; k < n; ++k) sum += exp_of(widen(x[at + k * inner]) - top);
-    sum = divisor_of(sum);
-    const C log_sum = logarithm ? log_of(sum) : C(0);
-    for (int64_t k = 0; k < n; ++k) {
-      const C v = widen(x[at + k * inner]) - top;
-      y[at + k * inner] = narrow<T>(logarithm ? v - log_sum : exp_of(v) / sum);
-    }
+    const auto whole = Of::whole_of(top, sum);
+    for (int64_t k = 0; k < n; ++k) y[at + k * inner] = narrow<T>(Of::value(whole, C(widen(x[at + k * inner]))));
   }
 };
 
@@ -100,13 +101,11 @@ __global__ void __launch_bounds__(kThreads) part_results(Parts p, const T* x, co
   top = Family::base_of(row_combine<kThreads>(top, C(-INFINITY), MaxOf()));
   for (unsigned i = threadIdx.x; i < p.parts; i += kThreads)
     sum += mine[i].sum == 0 ? C(0) : mine[i].sum * exp_of(part_base(mine[i].top) - top);
-  sum = Family::divisor_of(row_combine<kThreads>(sum, C(0), SumOf()));
-  const C log_sum = logarithm ? log_of(sum) : C(0);
+  const auto whole = Family::whole_of(top, row_combine<kThreads>(sum, C(0), SumOf()));
   const int64_t from = int64_t(blockIdx.x) * p.share, to = from + p.share < p.n ? from + p.share : p.n, at = int64_t(blockIdx.y) * p.n;
 #pragma unroll 4
   for (int64_t i = from + threadIdx.x; i < to; i += kThreads) {
-    const C v = C(widen(x[at + i])) - top;
-    y[at + i] = narrow<T>(logarithm ? v - log_sum : exp_of(v) / sum);
+    y[at + i] = narrow<T>(Family::value(whole, C(widen(x[at + i]))));
   }
 }
 /// Whether these rows are cut; then they have been served.
