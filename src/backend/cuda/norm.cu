@@ -56,7 +56,7 @@ struct Moments {
 };
 /// A few very long rows, in parts.
 template <bool centered, class T>
-__global__ void __launch_bounds__(kThreads) part_moments(Parts p, const T* x, Moments<Compute<T>>* moments) {
+__device__ __forceinline__ void gather_part(const Parts& p, const T* x, Moments<Compute<T>>* moments) {
   using C = Compute<T>;
   const int64_t from = int64_t(blockIdx.x) * p.share, to = from + p.share < p.n ? from + p.share : p.n;
   const T* row = x + int64_t(blockIdx.y) * p.n;
@@ -72,10 +72,12 @@ __global__ void __launch_bounds__(kThreads) part_moments(Parts p, const T* x, Mo
   if (threadIdx.x == 0) moments[blockIdx.y * p.parts + blockIdx.x] = {m, squares};
 }
 template <bool centered, class T>
-__global__ void __launch_bounds__(kThreads)
-    part_results(Parts p, const T* x, const Moments<Compute<T>>* moments, const T* weight, const T* bias, double eps, T* y,
-                 Compute<T>* mean, Compute<T>* rstd) {
+__global__ void __launch_bounds__(kThreads, 4)
+    in_parts(Parts p, const T* x, Moments<Compute<T>>* moments, const T* weight, const T* bias, double eps, T* y, Compute<T>* mean,
+             Compute<T>* rstd) {
   using C = Compute<T>;
+  gather_part<centered>(p, x, moments);
+  meet();
   const Moments<C>* mine = moments + blockIdx.y * p.parts;
   const auto count = [&](unsigned k) { return C(int64_t(k + 1) * p.share < p.n ? p.share : p.n - int64_t(k) * p.share); };
   C m = 0, squares = 0;
@@ -320,10 +322,8 @@ void define(KernelDef& k) {
                            reinterpret_cast<uintptr_t>(bias) % 16 == 0;
       T* y = a.out[0].ptr<T>();
       if (const Parts parts = parts_of(v.rows, v.n, a.device); parts.parts) {
-        const dim3 grid(parts.parts, parts.rows);
         auto* moments = static_cast<Moments<C>*>(a.workspace);
-        part_moments<centered, T><<<grid, kThreads, 0, stream(a)>>>(parts, x, moments);
-        part_results<centered, T><<<grid, kThreads, 0, stream(a)>>>(parts, x, moments, weight, bias, p.eps, y, mean, rstd);
+        start_together(in_parts<centered, T>, parts, stream(a), x, moments, weight, bias, p.eps, y, mean, rstd);
         s = launched();
         if (!s.code) s = watch(a, 0, 1);
         return;

@@ -1,5 +1,5 @@
 // softmax, softmax_safe and log_softmax along an axis, and gradients. Along the last axis a row is read once; along another, a thread
-// takes a column. A few very long rows are cut into parts, one block each, in two launches: sums of the parts, then the results.
+// takes a column. A few very long rows are cut into parts (long_rows.cuh).
 #include "keel/ops/softmax.h"
 
 #include "backend/cuda/around.cuh"
@@ -67,7 +67,7 @@ struct Backward : SoftmaxBackwardOf<logarithm> {
 };
 
 // ---- a few rows, each longer than a block should take alone ----
-Parts parts_of(const Around& v, int device) { return v.inner == 1 ? cuda::parts_of(v.outer, v.n, device) : Parts(); }
+Parts parts_of(const Around& v, int device) { return v.inner == 1 ? keel::cuda::parts_of(v.outer, v.n, device) : Parts(); }
 template <class C>
 struct PartSum {
   C top, sum;
@@ -78,7 +78,7 @@ __device__ __forceinline__ C part_base(C top) {
   return top == C(-INFINITY) ? C(0) : top;
 }
 template <class T>
-__global__ void __launch_bounds__(kThreads) part_sums(Parts p, const T* x, PartSum<Compute<T>>* sums) {
+__device__ __forceinline__ void sum_part(const Parts& p, const T* x, PartSum<Compute<T>>* sums) {
   using C = Compute<T>;
   const int64_t from = int64_t(blockIdx.x) * p.share, to = from + p.share < p.n ? from + p.share : p.n;
   const T* row = x + int64_t(blockIdx.y) * p.n;
@@ -92,9 +92,11 @@ __global__ void __launch_bounds__(kThreads) part_sums(Parts p, const T* x, PartS
   sum = row_combine<kThreads>(sum, C(0), SumOf());
   if (threadIdx.x == 0) sums[blockIdx.y * p.parts + blockIdx.x] = {top, sum};
 }
-template <class Family, bool logarithm, class T>
-__global__ void __launch_bounds__(kThreads) part_results(Parts p, const T* x, const PartSum<Compute<T>>* sums, T* y) {
+template <class Family, class T>
+__global__ void __launch_bounds__(kThreads, 4) in_parts(Parts p, const T* x, PartSum<Compute<T>>* sums, T* y) {
   using C = Compute<T>;
+  sum_part(p, x, sums);
+  meet();
   const PartSum<C>* mine = sums + blockIdx.y * p.parts;
   C top = -INFINITY, sum = 0;
   for (unsigned i = threadIdx.x; i < p.parts; i += kThreads) top = MaxOf()(top, mine[i].top);
@@ -104,21 +106,17 @@ __global__ void __launch_bounds__(kThreads) part_results(Parts p, const T* x, co
   const auto whole = Family::whole_of(top, row_combine<kThreads>(sum, C(0), SumOf()));
   const int64_t from = int64_t(blockIdx.x) * p.share, to = from + p.share < p.n ? from + p.share : p.n, at = int64_t(blockIdx.y) * p.n;
 #pragma unroll 4
-  for (int64_t i = from + threadIdx.x; i < to; i += kThreads) {
-    y[at + i] = narrow<T>(Family::value(whole, C(widen(x[at + i]))));
-  }
+  for (int64_t i = from + threadIdx.x; i < to; i += kThreads) y[at + i] = narrow<T>(Family::value(whole, C(widen(x[at + i]))));
 }
 /// Whether these rows are cut; then they have been served.
 template <bool logarithm, bool safe>
-bool in_parts(const KernelArgs& a, const Around& v, KernelStatus& s) {
+bool long_rows(const KernelArgs& a, const Around& v, KernelStatus& s) {
   const Parts p = parts_of(v, a.device);
   if (!p.parts) return false;
   Floats::call(a.in[0].dtype, [&](auto t) {
     using T = decltype(t);
-    const dim3 grid(p.parts, p.rows);
     auto* sums = static_cast<PartSum<Compute<T>>*>(a.workspace);
-    part_sums<T><<<grid, kThreads, 0, stream(a)>>>(p, a.in[0].ptr<T>(), sums);
-    part_results<Forward<logarithm, safe>, logarithm, T><<<grid, kThreads, 0, stream(a)>>>(p, a.in[0].ptr<T>(), sums, a.out[0].ptr<T>());
+    start_together(in_parts<Forward<logarithm, safe>, T>, p, stream(a), a.in[0].ptr<T>(), sums, a.out[0].ptr<T>());
   });
   s = launched();
   if (!s.code) s = watch(a, 0, 1);
@@ -149,7 +147,7 @@ void define_forward(KernelDef& k) {
       .run([](const KernelArgs& a) {
         KernelStatus s;
         use(a.device);
-        return in_parts<logarithm, safe>(a, around_axis(a), s) ? s : whole_rows<Forward<logarithm, safe>>(a, std::index_sequence<0>());
+        return long_rows<logarithm, safe>(a, around_axis(a), s) ? s : whole_rows<Forward<logarithm, safe>>(a, std::index_sequence<0>());
       });
 }
 template <class Family>
