@@ -126,8 +126,8 @@ KernelStatus apply(const KernelArgs& a, const void* mean, const void* rstd, int 
     if (in_rows<T>({&x, &a.out[0]}) && (!added || in_rows<T>({&a.in[residual]}))) {
       const auto c = rows_of<T>(x, a.device);
       const auto go = [&]<Then then>(std::integral_constant<Then, then>) {
-        channel_rows::start<then == Then::add_relu ? 2 : 1>(
-            channel_rows::apply<T, then>, c, stream(a), packs<T>(x), static_cast<const float*>(mean), static_cast<const float*>(rstd),
+        channel_rows::start<channel_rows::apply<T, then>, then == Then::add_relu ? 2 : 1>(
+            c, a.device, stream(a), packs<T>(x), static_cast<const float*>(mean), static_cast<const float*>(rstd),
             given_data<T>(a, weight), given_data<T>(a, bias), added ? packs<T>(a.in[residual]) : nullptr, packs_to<T>(a.out[0]));
       };
       if constexpr (!relu)
@@ -260,8 +260,8 @@ KernelStatus backward(const KernelArgs& a) {
     if (rows) {
       const auto c = rows_of<T>(x, a.device);
       count = c.parts();
-      channel_rows::start<2>(channel_rows::gradient_sums<T>, c, s, packs<T>(g), packs<T>(x), mean, rstd,
-                             reinterpret_cast<channel_rows::Sums<double>*>(parts));
+      channel_rows::start<channel_rows::gradient_sums<T>, 2>(c, a.device, s, packs<T>(g), packs<T>(x), mean, rstd,
+                                                             reinterpret_cast<channel_rows::Sums<double>*>(parts));
     }
   const DeviceWalk<2> w(v.w, v.extent);
   const auto sums = [&]<bool tiled>(std::bool_constant<tiled>) {
@@ -277,8 +277,8 @@ KernelStatus backward(const KernelArgs& a) {
   if constexpr (!std::is_same_v<T, double>)
     if (rows && in_rows<T>({&a.out[0]})) {
       const auto c = rows_of<T>(x, a.device);
-      channel_rows::start<2>(channel_rows::gradient<T>, c, s, packs<T>(g), packs<T>(x), mean, rstd, scale, mean_g, mean_product,
-                             packs_to<T>(a.out[0]));
+      channel_rows::start<channel_rows::gradient<T>, 2>(c, a.device, s, packs<T>(g), packs<T>(x), mean, rstd, scale, mean_g,
+                                                        mean_product, packs_to<T>(a.out[0]));
       return launched();
     }
   const Channels by(x.rank(), v.channels);
@@ -338,8 +338,8 @@ KernelStatus relu_in_rows(const KernelArgs& a, const ReluBackward& v) {
     const double eps = v.p.eps;
     const auto go = [&]<bool from_y>(std::bool_constant<from_y>) {
       const auto sums = [&]<bool two>(std::bool_constant<two>) {
-        channel_rows::start<2 + from_y + two>(channel_rows::relu_gradient_sums<T, from_y, two>, c, s, g, x, y, mean, var, eps, weight, bias,
-                                              parts, masked, two ? packs<T>(a.in[7]) : nullptr);
+        channel_rows::start<channel_rows::relu_gradient_sums<T, from_y, two>, 2 + from_y + two>(
+            c, a.device, s, g, x, y, mean, var, eps, weight, bias, parts, masked, two ? packs<T>(a.in[7]) : nullptr);
       };
       if constexpr (from_y)
         v.two ? sums(std::true_type()) : sums(std::false_type());
@@ -351,10 +351,10 @@ KernelStatus relu_in_rows(const KernelArgs& a, const ReluBackward& v) {
       if (!v.p.need_x) return;
       auto* dx = packs_to<T>(a.out[0]);
       if (masked)
-        channel_rows::start<2>(channel_rows::gradient<T>, c, s, masked, x, mean, rstd, scale, mean_g, mean_product, dx);
+        channel_rows::start<channel_rows::gradient<T>, 2>(c, a.device, s, masked, x, mean, rstd, scale, mean_g, mean_product, dx);
       else
-        channel_rows::start<2 + from_y>(channel_rows::relu_gradient<T, from_y>, c, s, g, x, y, mean, var, eps, weight, bias, scale, mean_g,
-                                        mean_product, dx);
+        channel_rows::start<channel_rows::relu_gradient<T, from_y>, 2 + from_y>(
+            c, a.device, s, g, x, y, mean, var, eps, weight, bias, scale, mean_g, mean_product, dx);
     };
     v.from_y ? go(std::true_type()) : go(std::false_type());
   }
@@ -439,7 +439,7 @@ KernelStatus train(const KernelArgs& a) {
       if (in_rows<T>({&x})) {
         const auto cut = rows_of<T>(x, a.device);
         auto* parts = reinterpret_cast<channel_rows::Sums<double>*>(space + 3 * one);
-        channel_rows::start<1>(channel_rows::moments<T>, cut, stream(a), packs<T>(x), parts);
+        channel_rows::start<channel_rows::moments<T>, 1>(cut, a.device, stream(a), packs<T>(x), parts);
         channel_rows::finish_moments<T><<<unsigned(ceil_div(c, 32)), channel_rows::kFinish, 0, stream(a)>>>(
             cut, a.get<BatchNormParams>().eps, x.ptr<T>(), parts, a.out[1].ptr<float>(), a.out[2].ptr<float>(),
             reinterpret_cast<float*>(rstd));

@@ -5,6 +5,8 @@
 // Traffic: statistics read x once; forward reads x and writes y; sums of the gradient read g and x; the gradient reads both and writes dx.
 // With a relu behind a sum, the pass of the sums reads y as well and writes the gradient of the residual, which the next pass reads as g.
 // A pass that reads what another has just read goes the other way: what came last is still in the cache.
+#include <atomic>
+
 #include "backend/cuda/ahead.cuh"
 #include "backend/cuda/pointwise.cuh"
 
@@ -90,10 +92,14 @@ __device__ __forceinline__ void each_row(const Cut& c, const Pack<T>* const (&fr
     use(first + row * step, now);
   }
 }
-/// Starts a kernel that reads `n` tensors.
-template <int n, class... P, class... A>
-void start(void (*kernel)(Cut, P...), const Cut& c, cudaStream_t s, A... args) {
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kRoom<n>);
+/// Starts a kernel that reads `n` tensors. It is allowed its memory once a device.
+template <auto kernel, int n, class... A>
+void start(const Cut& c, int device, cudaStream_t s, A... args) {
+  static std::atomic<uint64_t> allowed{0};
+  static_assert(kMaxDevices <= 64);
+  if (const uint64_t bit = uint64_t(1) << device; !(allowed.load(std::memory_order_relaxed) & bit)) {
+    if (!cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kRoom<n>)) allowed |= bit;
+  }
   kernel<<<c.grid, c.block, kRoom<n>, s>>>(c, args...);
 }
 
