@@ -51,12 +51,15 @@ using Kind = Convolution::Kind;
 constexpr int kQuad = 4, kMostBlocks = 128, kMostSlices = 8, kRoom = 48 << 10, kEnough = 1024;
 
 inline int64_t quads(int64_t n) { return ceil_div(n, kQuad); }
+/// Distances in shared memory are odd where neighbouring threads are that far apart, so that they meet different banks: quads between a
+/// tap's weights and the next tap's, elements between a spot's results and the next spot's.
+__host__ __device__ constexpr int64_t odd(int64_t n) { return n | 1; }
 /// Bytes of shared memory.
 inline int64_t room(const Conv& v, Kind kind, size_t size) {
-  const int64_t c = int64_t(std::max<size_t>(size, sizeof(float))), image = v.c * v.h * v.w, result = v.o * v.spots();
-  if (kind == Kind::forward) return c * (image + kQuad * quads(v.o) * v.depth());
-  if (kind == Kind::to_input) return c * (result + kQuad * quads(v.c) * v.o * v.kh * v.kw);
-  return c * (image + result);
+  const int64_t c = int64_t(std::max<size_t>(size, sizeof(float))), image = v.c * v.h * v.w;
+  if (kind == Kind::forward) return c * (image + kQuad * odd(quads(v.o)) * v.depth());
+  if (kind == Kind::to_input) return c * (v.spots() * odd(v.o) + kQuad * odd(quads(v.c) * v.o) * v.kh * v.kw);
+  return c * (image + v.spots() * v.o);
 }
 /// Fewer images would leave the device idle; windows of one element are plain products.
 inline bool suits(const Conv& v, Kind kind, size_t size) {
@@ -75,12 +78,27 @@ inline size_t workspace(const Conv& v, Kind kind, size_t size) {
 struct Sizes {
   int n, c, h, w, o, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw;
   int64_t xs[4], ys[4];
+  bool x_dense, x_innermost, y_innermost;  // an image lies without gaps as [channel][row][column], or with its channels innermost
   explicit Sizes(const Conv& v)
       : n(int(v.n)), c(int(v.c)), h(int(v.h)), w(int(v.w)), o(int(v.o)), oh(int(v.oh)), ow(int(v.ow)), kh(int(v.kh)), kw(int(v.kw)),
         sh(int(v.sh)), sw(int(v.sw)), ph(int(v.ph)), pw(int(v.pw)), dh(int(v.dh)), dw(int(v.dw)) {
     for (int i = 0; i < 4; ++i) xs[i] = v.xs[i], ys[i] = v.ys[i];
+    x_dense = xs[3] == 1 && xs[2] == w && xs[1] == h * w;
+    x_innermost = xs[1] == 1 && xs[3] == c && xs[2] == w * c, y_innermost = ys[1] == 1 && ys[3] == o && ys[2] == ow * o;
   }
 };
+/// Quotients of numbers from 0 to 2^19 by the inverse of the divisor: i + 1 / 2 over d lies 1 / (2 d) at least from the next whole number.
+struct Divisor {
+  float inverse;
+  __device__ explicit Divisor(int by) { inverse = __fdividef(1.0f, float(by)); }
+  __device__ __forceinline__ int of(int i) const { return int((float(i) + 0.5f) * inverse); }
+};
+/// f(i) for the numbers below `n`, shared out among the block's threads.
+template <class F>
+__device__ __forceinline__ void each(int n, F f) {
+#pragma unroll 8
+  for (int i = int(threadIdx.x); i < n; i += kThreads) f(i);
+}
 template <class C>
 struct alignas(kQuad * sizeof(C)) Quad {
   C v[kQuad];
@@ -97,61 +115,76 @@ __device__ __forceinline__ C* shared_room() {
   extern __shared__ __align__(32) unsigned char small_images_room[];
   return reinterpret_cast<C*>(small_images_room);
 }
-/// An image as [channel][row][column], and one of results as [row][column][channel]. A warp takes a row at a time.
+/// An image as [channel][row][column], and one of results as [row][column][channel] with `step` elements from a spot to the next.
 template <class T>
 __device__ __forceinline__ void load_image(const Sizes& v, int n, const T* __restrict__ x, Compute<T>* __restrict__ to) {
-  const int lane = int(threadIdx.x) % 32;
-#pragma unroll 4
-  for (int row = int(threadIdx.x) / 32; row < v.c * v.h; row += kThreads / 32) {
-    const T* const from = x + n * v.xs[0] + row / v.h * v.xs[1] + row % v.h * v.xs[2];
-    for (int i = lane; i < v.w; i += 32) to[row * v.w + i] = widen(from[i * v.xs[3]]);
+  const T* const from = x + n * v.xs[0];
+  const int plane = v.h * v.w;
+  if (v.x_dense) {
+    each(v.c * plane, [&](int i) { to[i] = widen(from[i]); });
+  } else if (v.x_innermost) {
+    const Divisor channels(v.c);
+    each(v.c * plane, [&](int i) {
+      const int spot = channels.of(i);
+      to[(i - spot * v.c) * plane + spot] = widen(from[i]);
+    });
+  } else {
+    const Divisor columns(v.w), rows(v.h);
+    each(v.c * plane, [&](int i) {
+      const int line = columns.of(i), c = rows.of(line);
+      to[i] = widen(from[c * v.xs[1] + (line - c * v.h) * v.xs[2] + (i - line * v.w) * v.xs[3]]);
+    });
   }
 }
 template <class T>
-__device__ __forceinline__ void load_result(const Sizes& v, int n, const T* __restrict__ g, Compute<T>* __restrict__ to) {
-  const int across = v.ow * v.o, lane = int(threadIdx.x) % 32;
-  const bool dense = v.ys[1] == 1 && v.ys[3] == v.o;
-#pragma unroll 2
-  for (int row = int(threadIdx.x) / 32; row < v.oh; row += kThreads / 32) {
-    const T* const from = g + n * v.ys[0] + row * v.ys[2];
-#pragma unroll 4
-    for (int i = lane; i < across; i += 32) to[row * across + i] = widen(from[dense ? i : i % v.o * v.ys[1] + i / v.o * v.ys[3]]);
+__device__ __forceinline__ void load_result(const Sizes& v, int n, int step, const T* __restrict__ g, Compute<T>* __restrict__ to) {
+  const T* const from = g + n * v.ys[0];
+  const Divisor channels(v.o), columns(v.ow);
+  if (v.y_innermost) {
+    each(v.oh * v.ow * v.o, [&](int i) { to[i + channels.of(i) * (step - v.o)] = widen(from[i]); });
+  } else {
+    each(v.oh * v.ow * v.o, [&](int i) {
+      const int spot = channels.of(i), row = columns.of(spot), out = i - spot * v.o;
+      to[spot * step + out] = widen(from[out * v.ys[1] + row * v.ys[2] + (spot - row * v.ow) * v.ys[3]]);
+    });
   }
 }
 
-/// `W`: columns of the window, where they are known to the compiler; else 0.
-template <class T, int W>
-__global__ void __launch_bounds__(kThreads) forward_kernel(Sizes v, const T* __restrict__ x, const T* __restrict__ weight,
-                                                           const T* __restrict__ bias, T* __restrict__ y) {
+/// `W`: rows and columns of the window, where they are known to the compiler; else 0. `inside`: no tap leaves the image.
+template <class T, int W, bool inside>
+__global__ void __launch_bounds__(kThreads, 3)
+    forward_kernel(Sizes v, const T* __restrict__ x, const T* __restrict__ weight, const T* __restrict__ bias, T* __restrict__ y) {
   using C = Compute<T>;
-  const int kw = W ? W : v.kw, depth = v.c * v.kh * kw, across = (v.o + kQuad - 1) / kQuad;
+  const int kh = W ? W : v.kh, kw = W ? W : v.kw, depth = v.c * kh * kw, across = (v.o + kQuad - 1) / kQuad, step = int(odd(across));
   auto* const w = shared_room<Quad<C>>();  // [channel, tap][quad of results]
-  C* const image = &w[depth * across].v[0];
-#pragma unroll 4
-  for (int i = int(threadIdx.x); i < depth * across * kQuad; i += kThreads) {
-    const int out = i / depth, d = i - out * depth;
-    w[d * across + out / kQuad].v[out % kQuad] = out < v.o ? widen(weight[i]) : C(0);
-  }
+  C* const image = &w[depth * step].v[0];
+  const Divisor depths(depth), quads_of(across), columns(v.ow);
+  each(depth * across * kQuad, [&](int i) {
+    const int out = depths.of(i), d = i - out * depth;
+    w[d * step + out / kQuad].v[out % kQuad] = out < v.o ? widen(weight[i]) : C(0);
+  });
   for (int n = int(blockIdx.x); n < v.n; n += int(gridDim.x)) {
-    __syncthreads();
+    if (n != int(blockIdx.x)) __syncthreads();
     load_image(v, n, x, image);
     __syncthreads();
     for (int i = int(blockIdx.y) * kThreads + int(threadIdx.x); i < v.oh * v.ow * across; i += int(gridDim.y) * kThreads) {
-      const int spot = i / across, q = i - spot * across, oy = spot / v.ow, ox = spot - oy * v.ow;
+      const int spot = quads_of.of(i), q = i - spot * across, oy = columns.of(spot), ox = spot - oy * v.ow;
       Quad<C> sum;
 #pragma unroll
       for (int j = 0; j < kQuad; ++j) sum.v[j] = bias && q * kQuad + j < v.o ? widen(bias[q * kQuad + j]) : C(0);
-      const int left = ox * v.sw - v.pw;
-      for (int c = 0; c < v.c; ++c)
-        for (int r = 0; r < v.kh; ++r) {
-          const int row = oy * v.sh - v.ph + r * v.dh;
-          if (unsigned(row) >= unsigned(v.h)) continue;
-          const C* const from = image + (c * v.h + row) * v.w + left;
-          const Quad<C>* const by = w + (c * v.kh + r) * kw * across + q;
+      const int left = ox * v.sw - v.pw, top = oy * v.sh - v.ph;
+      for (int c = 0; c < v.c; ++c) {
+        const C* const from = image + (c * v.h + top) * v.w + left;
+        const Quad<C>* const by = w + c * kh * kw * step + q;
+#pragma unroll
+        for (int r = 0; r < kh; ++r) {
+          if (!inside && unsigned(top + r * v.dh) >= unsigned(v.h)) continue;
 #pragma unroll
           for (int k = 0; k < kw; ++k)
-            if (unsigned(left + k * v.dw) < unsigned(v.w)) fuse_quad(sum, from[k * v.dw], by[k * across]);
+            if (inside || unsigned(left + k * v.dw) < unsigned(v.w))
+              fuse_quad(sum, from[r * v.dh * v.w + k * v.dw], by[(r * kw + k) * step]);
         }
+      }
       T* const to = y + n * v.ys[0] + q * kQuad * v.ys[1] + oy * v.ys[2] + ox * v.ys[3];
 #pragma unroll
       for (int j = 0; j < kQuad; ++j)
@@ -160,33 +193,34 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(Sizes v, const T* __r
   }
 }
 template <class T, int W>
-__global__ void __launch_bounds__(kThreads) input_kernel(Sizes v, const T* __restrict__ g, const T* __restrict__ weight,
-                                                         T* __restrict__ dx) {
+__global__ void __launch_bounds__(kThreads, 2)
+    input_kernel(Sizes v, const T* __restrict__ g, const T* __restrict__ weight, T* __restrict__ dx) {
   using C = Compute<T>;
-  const int kw = W ? W : v.kw, taps = v.kh * kw, across = (v.c + kQuad - 1) / kQuad;
+  const int kh = W ? W : v.kh, kw = W ? W : v.kw, taps = kh * kw, across = (v.c + kQuad - 1) / kQuad, spread = int(odd(v.o)),
+            step = int(odd(v.o * across));
   auto* const w = shared_room<Quad<C>>();  // [tap][result][quad of channels]
-  C* const image = &w[taps * v.o * across].v[0];
-#pragma unroll 4
-  for (int i = int(threadIdx.x); i < v.o * across * kQuad * taps; i += kThreads) {
-    const int plane = i / taps, tap = i - plane * taps, out = plane / (across * kQuad), c = plane - out * across * kQuad;
-    w[(tap * v.o + out) * across + c / kQuad].v[c % kQuad] = c < v.c ? widen(weight[(out * v.c + c) * taps + tap]) : C(0);
-  }
+  C* const image = &w[taps * step].v[0];
+  const Divisor taps_of(taps), channels(across * kQuad), quads_of(across), columns(v.w);
+  each(v.o * across * kQuad * taps, [&](int i) {
+    const int plane = taps_of.of(i), tap = i - plane * taps, out = channels.of(plane), c = plane - out * across * kQuad;
+    w[tap * step + out * across + c / kQuad].v[c % kQuad] = c < v.c ? widen(weight[(out * v.c + c) * taps + tap]) : C(0);
+  });
   const bool unit = v.sh == 1 && v.sw == 1;
   for (int n = int(blockIdx.x); n < v.n; n += int(gridDim.x)) {
-    __syncthreads();
-    load_result(v, n, g, image);
+    if (n != int(blockIdx.x)) __syncthreads();
+    load_result(v, n, spread, g, image);
     __syncthreads();
     for (int i = int(blockIdx.y) * kThreads + int(threadIdx.x); i < v.h * v.w * across; i += int(gridDim.y) * kThreads) {
-      const int spot = i / across, q = i - spot * across, row = spot / v.w, column = spot - row * v.w;
+      const int spot = quads_of.of(i), q = i - spot * across, row = columns.of(spot), column = spot - row * v.w;
       Quad<C> sum{};
-      for (int r = 0; r < v.kh; ++r) {
+      for (int r = 0; r < kh; ++r) {
         const int high = row + v.ph - r * v.dh, y = unit ? high : high / v.sh;
         if (high < 0 || y >= v.oh || (!unit && high % v.sh)) continue;
         for (int k = 0; k < kw; ++k) {
           const int wide = column + v.pw - k * v.dw, z = unit ? wide : wide / v.sw;
           if (wide < 0 || z >= v.ow || (!unit && wide % v.sw)) continue;
-          const C* const from = image + (y * v.ow + z) * v.o;
-          const Quad<C>* const by = w + (r * kw + k) * v.o * across + q;
+          const C* const from = image + (y * v.ow + z) * spread;
+          const Quad<C>* const by = w + (r * kw + k) * step + q;
 #pragma unroll 8
           for (int out = 0; out < v.o; ++out) fuse_quad(sum, from[out], by[out * across]);
         }
@@ -200,21 +234,23 @@ __global__ void __launch_bounds__(kThreads) input_kernel(Sizes v, const T* __res
 }
 /// sums[block of images][band][weight].
 template <class T, int W>
-__global__ void __launch_bounds__(kThreads) weight_kernel(Sizes v, int bands, const T* __restrict__ g, const T* __restrict__ x,
-                                                          Compute<T>* __restrict__ sums) {
+__global__ void __launch_bounds__(kThreads, 4)
+    weight_kernel(Sizes v, int bands, const T* __restrict__ g, const T* __restrict__ x, Compute<T>* __restrict__ sums) {
   using C = Compute<T>;
-  const int kw = W ? W : v.kw, taps = v.kh * kw, depth = v.c * taps, weights = v.o * depth, rows = (v.oh + bands - 1) / bands;
+  const int kh = W ? W : v.kh, kw = W ? W : v.kw, taps = kh * kw, depth = v.c * taps, weights = v.o * depth;
+  const int rows = (v.oh + bands - 1) / bands;
   C* const image = shared_room<C>();
   C* const result = image + v.c * v.h * v.w;
   C* const to = sums + int64_t(blockIdx.x) * bands * weights;
+  const Divisor weights_of(weights), depths(depth), taps_of(taps), columns(kw);
   for (int n = int(blockIdx.x); n < v.n; n += int(gridDim.x)) {
-    __syncthreads();
+    if (n != int(blockIdx.x)) __syncthreads();
     load_image(v, n, x, image);
-    load_result(v, n, g, result);
+    load_result(v, n, v.o, g, result);
     __syncthreads();
     for (int i = int(blockIdx.y) * kThreads + int(threadIdx.x); i < bands * weights; i += int(gridDim.y) * kThreads) {
-      const int band = i / weights, at = i - band * weights, out = at / depth, d = at - out * depth, c = d / taps, tap = d - c * taps,
-                r = tap / kw, k = tap - r * kw;
+      const int band = weights_of.of(i), at = i - band * weights, out = depths.of(at), d = at - out * depth, c = taps_of.of(d),
+                tap = d - c * taps, r = columns.of(tap), k = tap - r * kw;
       // Columns of results whose window has this tap inside the image.
       const int off = k * v.dw - v.pw, last = v.w - 1 - off;
       const int begin = off < 0 ? (-off + v.sw - 1) / v.sw : 0, end = last < 0 ? 0 : min(v.ow, last / v.sw + 1);
@@ -242,7 +278,10 @@ void start(const KernelArgs& a, Kind kind, const Conv& v, const TensorView& x, c
   if (kind == Kind::forward) {
     const T* bias = a.n_in > 2 && a.in[2].present() ? a.in[2].ptr<T>() : nullptr;
     const dim3 blocks = grid(v.spots() * quads(v.o), 8 * kMostBlocks);
-    forward_kernel<T, W><<<blocks, kThreads, bytes, stream(a)>>>(s, x.ptr<T>(), w.ptr<T>(), bias, y.ptr<T>());
+    const auto go = [&]<bool inside>(std::bool_constant<inside>) {
+      forward_kernel<T, W, inside><<<blocks, kThreads, bytes, stream(a)>>>(s, x.ptr<T>(), w.ptr<T>(), bias, y.ptr<T>());
+    };
+    W > 0 && s.ph == 0 && s.pw == 0 ? go(std::bool_constant<(W > 0)>()) : go(std::false_type());
   } else if (kind == Kind::to_input) {
     const dim3 blocks = grid(v.h * v.w * quads(v.c), 8 * kMostBlocks);
     input_kernel<T, W><<<blocks, kThreads, bytes, stream(a)>>>(s, y.ptr<T>(), w.ptr<T>(), x.ptr<T>());
@@ -262,7 +301,8 @@ bool run(const KernelArgs& a, Kind kind, const TensorView& x, const TensorView& 
   use(a.device);
   Floats::call(a.out[0].dtype, [&](auto t) {
     using T = decltype(t);
-    v.kw == 3 ? start<T, 3>(a, kind, v, x, w, y) : v.kw == 5 ? start<T, 5>(a, kind, v, x, w, y) : start<T, 0>(a, kind, v, x, w, y);
+    const int64_t side = v.kh == v.kw ? v.kw : 0;
+    side == 3 ? start<T, 3>(a, kind, v, x, w, y) : side == 5 ? start<T, 5>(a, kind, v, x, w, y) : start<T, 0>(a, kind, v, x, w, y);
   });
   return true;
 }
