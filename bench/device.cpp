@@ -176,6 +176,27 @@ int main(int argc, char** argv) {
     };
     for (const Row& r : gradients)
       if (r.name.find(only) != std::string::npos) measure(r, d);
+    // Steps of the parameters of a GPT-2, most of them in a few matrices.
+    const auto weights = [&](DType t) {
+      Tensors all;
+      for (const Shape& shape : {Shape({50304, 768}), Shape({1024, 768})}) all.push_back(zeros(shape, {.dtype = t, .device = d}));
+      for (int layer = 0; layer < 12; ++layer)
+        for (const Shape& shape : {Shape({2304, 768}), Shape({768, 768}), Shape({3072, 768}), Shape({768, 3072}), Shape({2304}), Shape({768}),
+                                   Shape({3072}), Shape({768}), Shape({768}), Shape({768}), Shape({768}), Shape({768})})
+          all.push_back(zeros(shape, {.dtype = t, .device = d}));
+      for (Tensor& p : all) p.requires_grad_(), sum(p * full(p.shape(), 1e-3, {.dtype = t, .device = d})).backward();
+      return all;
+    };
+    double count = 0;
+    const Tensors full_weights = weights(f32), half_weights = weights(bf16);
+    for (const Tensor& p : full_weights) count += double(p.shape().numel());
+    optim::AdamW full_opt(full_weights, {.lr = 1e-4}), half_opt(half_weights, {.lr = 1e-4, .master_weights = true});
+    const Row optimisers[] = {
+        {"AdamW f32, 124 M parameters", "GB/s", 28 * count, [&] { return full_opt.step(), Tensor(); }},
+        {"AdamW bf16 with f32 masters, 124 M parameters", "GB/s", 28 * count, [&] { return half_opt.step(), Tensor(); }},
+    };
+    for (const Row& r : optimisers)
+      if (r.name.find(only) != std::string::npos) measure(r, d);
     manual_seed(0);
     app::LeNet lenet;
     auto mlp = app::mlp();
