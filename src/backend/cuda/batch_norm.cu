@@ -151,7 +151,7 @@ KernelStatus apply(const KernelArgs& a, const void* mean, const void* rstd, int 
 
 /// Sums of g and of g (x - mean) rstd.
 template <class C>
-struct Pair {
+struct alignas(2 * sizeof(C)) Pair {
   C g, product;
 };
 /// The grid is (channels or tiles of 32 of them, parts). A block takes one channel, or with `tiled` 32, eight rows at a time.
@@ -185,7 +185,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 /// With `var` the inverse roots are made of it, and kept.
 template <class T>
-__global__ void __launch_bounds__(channel_rows::kFinish)
+__global__ void __launch_bounds__(channel_rows::kFinish, 1)
     gradient_sums(int64_t channels, int64_t parts, double count, const Pair<double>* part, const Compute<T>* rstd, const Compute<T>* var,
                   double eps, Compute<T>* rstd_of_var, const T* weight, T* dweight, T* dbias, Compute<T>* scale, Compute<T>* mean_g,
                   Compute<T>* mean_product) {

@@ -20,7 +20,7 @@ inline constexpr int kWide = 16 / int(sizeof(T));
 template <class T>
 using Pack = cuda::Pack<T, kWide<T>>;
 template <class C>
-struct Sums {
+struct alignas(2 * sizeof(C)) Sums {
   C first, second;
 };
 
@@ -62,36 +62,51 @@ inline constexpr int kAhead = n == 1 ? 8 : 4;
 template <int n>
 inline constexpr int kRoom = kAhead<n> * n * kBlock * 16;
 
-/// Calls use(place, vectors of `from` there) for the rows of this thread, the last one first if `back`.
-template <bool back, class T, int n, class Use>
-__device__ __forceinline__ void each_row(const Cut& c, const Pack<T>* const (&from)[n], Use use) {
-  extern __shared__ __align__(16) unsigned char channel_rows_room[];
-  constexpr int ahead = kAhead<n>;
-  auto* const mine = reinterpret_cast<Pack<T>*>(channel_rows_room) + threadIdx.y * blockDim.x + threadIdx.x;
-  const int64_t width = c.channels / kWide<T>, begin = int64_t(blockIdx.y) * c.share + threadIdx.y;
-  const int64_t end = min(int64_t(blockIdx.y + 1) * c.share, c.rows);
-  const int count = begin < end ? int((end - begin - 1) / blockDim.y) + 1 : 0;
-  const int64_t step = (back ? -1 : 1) * int64_t(blockDim.y) * width;
-  const int64_t first = begin * width + int64_t(blockIdx.x) * blockDim.x + threadIdx.x - (back ? (count - 1) * step : 0);
-  const auto ask_for = [&](int row) {
-    if (row < count) {
+/// The rows of this thread of `n` tensors, the last one first if `back`. The first ones are asked for at once: what a kernel must know of
+/// its channels it reads meanwhile.
+template <class T, int n, bool back = false>
+class Rows {
+ public:
+  __device__ __forceinline__ Rows(const Cut& c, const Pack<T>* const (&tensors)[n]) {
+    extern __shared__ __align__(16) unsigned char channel_rows_room[];
+    mine_ = reinterpret_cast<Pack<T>*>(channel_rows_room) + threadIdx.y * blockDim.x + threadIdx.x;
+    const int64_t width = c.channels / kWide<T>, begin = int64_t(blockIdx.y) * c.share + threadIdx.y;
+    const int64_t end = min(int64_t(blockIdx.y + 1) * c.share, c.rows);
+    count_ = begin < end ? int((end - begin - 1) / blockDim.y) + 1 : 0;
+    step_ = (back ? -1 : 1) * int64_t(blockDim.y) * width;
+    first_ = begin * width + int64_t(blockIdx.x) * blockDim.x + threadIdx.x - (back ? (count_ - 1) * step_ : 0);
 #pragma unroll
-      for (int i = 0; i < n; ++i) ask(mine + (row % ahead * n + i) * kBlock, from[i] + first + row * step);
+    for (int i = 0; i < n; ++i) from_[i] = tensors[i];
+#pragma unroll
+    for (int row = 0; row < kAhead<n>; ++row) ask_for(row);
+  }
+  /// Calls use(place, vectors there) for each row.
+  template <class Use>
+  __device__ __forceinline__ void each(Use use) {
+#pragma unroll 1
+    for (int row = 0; row < count_; ++row) {
+      Pack<T> now[n];
+      arrived<kAhead<n> - 1>();
+#pragma unroll
+      for (int i = 0; i < n; ++i) now[i] = mine_[(row % kAhead<n> * n + i) * kBlock];
+      ask_for(row + kAhead<n>);
+      use(first_ + row * step_, now);
+    }
+  }
+
+ private:
+  __device__ __forceinline__ void ask_for(int row) {
+    if (row < count_) {
+#pragma unroll
+      for (int i = 0; i < n; ++i) ask(mine_ + (row % kAhead<n> * n + i) * kBlock, from_[i] + first_ + row * step_);
     }
     asked();
-  };
-#pragma unroll
-  for (int row = 0; row < ahead; ++row) ask_for(row);
-#pragma unroll 1
-  for (int row = 0; row < count; ++row) {
-    Pack<T> now[n];
-    arrived<ahead - 1>();
-#pragma unroll
-    for (int i = 0; i < n; ++i) now[i] = mine[(row % ahead * n + i) * kBlock];
-    ask_for(row + ahead);
-    use(first + row * step, now);
   }
-}
+  Pack<T>* mine_;
+  const Pack<T>* from_[n];
+  int64_t first_, step_;
+  int count_;
+};
 /// Starts a kernel that reads `n` tensors. It is allowed its memory once a device.
 template <auto kernel, int n, class... A>
 void start(const Cut& c, int device, cudaStream_t s, A... args) {
@@ -149,12 +164,16 @@ __device__ __forceinline__ bool sum_parts(int64_t channels, int64_t parts, Part 
   const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x / 32);
   const int64_t begin = int64_t(blockIdx.x) * 32;
   first = second = 0;
-  if (begin + lane < channels) {
-#pragma unroll 4
-    for (int64_t k = warp; k < parts; k += 32) {
-      const Sums<double> one = part(k * channels + begin + lane);
-      first += one.first, second += one.second;
+  constexpr int kAtOnce = 8;
+  for (int64_t k = warp; begin + lane < channels && k < parts; k += 32 * kAtOnce) {
+    Sums<double> some[kAtOnce];
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) {
+      const int64_t p = k + j * 32;
+      some[j] = p < parts ? part(p * channels + begin + lane) : Sums<double>{0, 0};
     }
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) first += some[j].first, second += some[j].second;
   }
   all[0][warp][lane] = first, all[1][warp][lane] = second;
   __syncthreads();
@@ -176,12 +195,13 @@ template <class T>
 __global__ void __launch_bounds__(kBlock, kResident) moments(Cut c, const Pack<T>* x, Sums<double>* parts) {
   constexpr int n = kWide<T>;
   const int64_t at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  Rows<T, 1> rows(c, {x});
   float from[n];
   const Pack<T> head = x[at];
 #pragma unroll
   for (int i = 0; i < n; ++i) from[i] = origin(head.v[i]);
   Accumulator<n> sum;
-  each_row<false, T>(c, {x}, [&](int64_t, const auto& now) {
+  rows.each([&](int64_t, const auto& now) {
 #pragma unroll
     for (int i = 0; i < n; ++i) {
       const float d = float(widen(now[0].v[i])) - from[i];
@@ -192,11 +212,11 @@ __global__ void __launch_bounds__(kBlock, kResident) moments(Cut c, const Pack<T
   sum.write(c.channels, parts);
 }
 template <class T>
-__global__ void __launch_bounds__(kFinish)
+__global__ void __launch_bounds__(kFinish, 1)
     finish_moments(Cut c, double eps, const T* x, const Sums<double>* parts, float* mean, float* var, float* rstd) {
   int64_t at;
   double first, second;
-  if (!sum_parts(c.channels, (c.rows + c.share - 1) / c.share, [&](int64_t i) { return parts[i]; }, at, first, second)) return;
+  if (!sum_parts(c.channels, c.grid.y, [&](int64_t i) { return parts[i]; }, at, first, second)) return;
   const double off = first / double(c.rows), v = second / double(c.rows) - off * off;
   mean[at] = float(double(origin(x[at])) + off), var[at] = float(v < 0 ? 0 : v);
   rstd[at] = 1.0f / __fsqrt_rn(var[at] + float(eps));
@@ -213,6 +233,10 @@ __global__ void __launch_bounds__(kBlock, kResident)
     apply(Cut c, const Pack<T>* x, const float* mean, const float* rstd, const T* weight, const T* bias, const Pack<T>* residual,
           Pack<T>* y) {
   constexpr int n = kWide<T>;
+  constexpr bool added = then == Then::add_relu;
+  const Pack<T>* tensors[1 + added] = {x};
+  if constexpr (added) tensors[1] = residual;
+  Rows<T, 1 + added, true> rows(c, tensors);
   const int64_t at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   float m[n], r[n], w[n], b[n];
 #pragma unroll
@@ -221,22 +245,16 @@ __global__ void __launch_bounds__(kBlock, kResident)
     m[i] = mean[channel], r[i] = rstd[channel];
     w[i] = weight ? float(widen(weight[channel])) : 1.0f, b[i] = bias ? float(widen(bias[channel])) : 0.0f;
   }
-  const auto value = [&](int i, T of) { return (float(widen(of)) - m[i]) * r[i] * w[i] + b[i]; };
-  if constexpr (then == Then::add_relu)
-    each_row<true, T>(c, {x, residual}, [&](int64_t place, auto& now) {
+  rows.each([&](int64_t place, auto& now) {
 #pragma unroll
-      for (int i = 0; i < n; ++i) now[0].v[i] = narrow<T>(above_zero(value(i, now[0].v[i]) + float(widen(now[1].v[i]))));
-      y[place] = now[0];
-    });
-  else
-    each_row<true, T>(c, {x}, [&](int64_t place, auto& now) {
-#pragma unroll
-      for (int i = 0; i < n; ++i) {
-        const float v = value(i, now[0].v[i]);
-        now[0].v[i] = narrow<T>(then == Then::relu ? above_zero(v) : v);
-      }
-      y[place] = now[0];
-    });
+    for (int i = 0; i < n; ++i) {
+      float v = (float(widen(now[0].v[i])) - m[i]) * r[i] * w[i] + b[i];
+      if constexpr (added) v = v + float(widen(now[added].v[i]));
+      if constexpr (then != Then::nothing) v = above_zero(v);
+      now[0].v[i] = narrow<T>(v);
+    }
+    y[place] = now[0];
+  });
 }
 
 /// Sums of g and of g (x - mean) rstd.
@@ -245,11 +263,12 @@ __global__ void __launch_bounds__(kBlock, kResident)
     gradient_sums(Cut c, const Pack<T>* g, const Pack<T>* x, const float* mean, const float* rstd, Sums<double>* parts) {
   constexpr int n = kWide<T>;
   const int64_t at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  Rows<T, 2> rows(c, {g, x});
   float m[n], r[n];
 #pragma unroll
   for (int i = 0; i < n; ++i) m[i] = mean[at * n + i], r[i] = rstd[at * n + i];
   Accumulator<n> sum;
-  each_row<false, T>(c, {g, x}, [&](int64_t, const auto& now) {
+  rows.each([&](int64_t, const auto& now) {
 #pragma unroll
     for (int i = 0; i < n; ++i) {
       const float v = widen(now[0].v[i]);
@@ -266,13 +285,14 @@ __global__ void __launch_bounds__(kBlock, kResident)
              const float* mean_product, Pack<T>* dx) {
   constexpr int n = kWide<T>;
   const int64_t at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  Rows<T, 2, true> rows(c, {g, x});
   float m[n], r[n], s[n], a[n], b[n];
 #pragma unroll
   for (int i = 0; i < n; ++i) {
     const int64_t channel = at * n + i;
     m[i] = mean[channel], r[i] = rstd[channel], s[i] = scale[channel], a[i] = mean_g[channel], b[i] = mean_product[channel];
   }
-  each_row<true, T>(c, {g, x}, [&](int64_t place, auto& now) {
+  rows.each([&](int64_t place, auto& now) {
 #pragma unroll
     for (int i = 0; i < n; ++i)
       now[0].v[i] = narrow<T>(s[i] * ((float(widen(now[0].v[i])) - a[i]) - (float(widen(now[1].v[i])) - m[i]) * r[i] * b[i]));
@@ -310,9 +330,13 @@ __global__ void __launch_bounds__(kBlock, kResident)
                        const T* weight, const T* bias, Sums<double>* parts, Pack<T>* masked, const Pack<T>* more) {
   constexpr int n = kWide<T>;
   const int64_t at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  const Pack<T>* tensors[2 + from_y + two] = {g, x};
+  if constexpr (from_y) tensors[2] = y;
+  if constexpr (two) tensors[3] = more;
+  Rows<T, 2 + from_y + two> rows(c, tensors);
   const Mask<T, from_y> mask(at, mean, var, eps, weight, bias);
   Accumulator<n> sum;
-  const auto use = [&](int64_t place, auto& now) {
+  rows.each([&](int64_t place, auto& now) {
 #pragma unroll
     for (int i = 0; i < n; ++i) {
       const float normal = mask.normal(i, now[1].v[i]), other = two ? float(widen(now[two ? 3 : 0].v[i])) : 0.0f;
@@ -323,13 +347,7 @@ __global__ void __launch_bounds__(kBlock, kResident)
     }
     if (masked) masked[place] = now[0];
     sum.counted();
-  };
-  if constexpr (two)
-    each_row<false, T>(c, {g, x, y, more}, use);
-  else if constexpr (from_y)
-    each_row<false, T>(c, {g, x, y}, use);
-  else
-    each_row<false, T>(c, {g, x}, use);
+  });
   sum.write(c.channels, parts);
 }
 /// dx = rstd weight ((g - mean_g) - (x - mean) rstd mean_product) with the g that the relu lets through.
@@ -339,22 +357,21 @@ __global__ void __launch_bounds__(kBlock, kResident)
                   const T* weight, const T* bias, const float* scale, const float* mean_g, const float* mean_product, Pack<T>* dx) {
   constexpr int n = kWide<T>;
   const int64_t at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  const Pack<T>* tensors[2 + from_y] = {g, x};
+  if constexpr (from_y) tensors[2] = y;
+  Rows<T, 2 + from_y, true> rows(c, tensors);
   const Mask<T, from_y> mask(at, mean, var, eps, weight, bias);
   float s[n], a[n], b[n];
 #pragma unroll
   for (int i = 0; i < n; ++i) s[i] = scale[at * n + i], a[i] = mean_g[at * n + i], b[i] = mean_product[at * n + i];
-  const auto use = [&](int64_t place, auto& now) {
+  rows.each([&](int64_t place, auto& now) {
 #pragma unroll
     for (int i = 0; i < n; ++i) {
       const float normal = mask.normal(i, now[1].v[i]), v = mask.through(i, now[0].v[i], normal, now[from_y ? 2 : 0].v[i]);
       now[0].v[i] = narrow<T>(s[i] * ((v - a[i]) - normal * b[i]));
     }
     dx[place] = now[0];
-  };
-  if constexpr (from_y)
-    each_row<true, T>(c, {g, x, y}, use);
-  else
-    each_row<true, T>(c, {g, x}, use);
+  });
 }
 
 }  // namespace keel::cuda::channel_rows
