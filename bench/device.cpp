@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "../apps/keel/models.h"
+#include "launch.h"
 #include "backend/kernel.h"
 #include "keel/keel.h"
 #include "op/scope.h"
@@ -42,6 +43,35 @@ void measure(const Row& r, Device d) {
   std::printf("{\"name\": \"%s\", \"unit\": \"%s\", \"best\": %.4g, \"median\": %.4g}\n", r.name.c_str(), r.unit.c_str(),
               shown(seconds.front()), shown(seconds[seconds.size() / 2]));
   std::fflush(stdout);
+}
+
+/// Microseconds that a call keeps the host, as many calls as a queue takes without waiting: the best and the median of several batches.
+void measure_host(const char* name, const std::function<void()>& call, const std::function<void()>& wait) {
+  std::vector<double> us;
+  for (int batch = 0; batch < 25; ++batch) {
+    const int n = 200;
+    const auto begin = Clock::now();
+    for (int i = 0; i < n; ++i) call();
+    us.push_back(std::chrono::duration<double, std::micro>(Clock::now() - begin).count() / n);
+    wait();
+  }
+  std::sort(us.begin(), us.end());
+  std::printf("{\"name\": \"%s\", \"unit\": \"us\", \"best\": %.4g, \"median\": %.4g}\n", name, us.front(), us[us.size() / 2]);
+  std::fflush(stdout);
+}
+/// What a small op costs its caller, beside what CUDA takes for any launch.
+void measure_calls(Device d, const char* only) {
+  const auto shown = [&](const char* name) { return std::strstr(name, only) != nullptr; };
+  const Tensor one = ones({1}).to(d), row = ones({64}).to(d);
+  Tensor sum = zeros({1}).to(d);
+  const auto wait = [&] { synchronize(d); };
+  if (shown("add [1], host alone")) measure_host("add [1], host alone", [&] { one + one; }, wait);
+  if (shown("add_ [1], host alone")) measure_host("add_ [1], host alone", [&] { sum.add_(one); }, wait);
+  if (shown("softmax [64], host alone")) measure_host("softmax [64], host alone", [&] { softmax(row); }, wait);
+#ifdef KEEL_BENCH_LAUNCHES
+  for (const BareLaunch& b : bare_launches())
+    if (shown(b.name)) measure_host(b.name, b.start, b.wait);
+#endif
 }
 
 }  // namespace
@@ -121,6 +151,7 @@ int main(int argc, char** argv) {
   };
   for (const Row& r : all)
     if (r.name.find(only) != std::string::npos) measure(r, d);
+  measure_calls(d, only);
   {
     // A chain of six ops that ends in memory of the program, captured: its own kernel, the ops' kernels, and a copy, which is the floor.
     const Tensor z = zeros({n}, {.device = d});

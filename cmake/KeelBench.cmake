@@ -30,6 +30,12 @@ foreach(entry ${entries})
     endif()
   endif()
 endforeach()
+if(KEEL_CUDA)
+  add_library(keel_bench_launch STATIC ${PROJECT_SOURCE_DIR}/bench/launch.cu)
+  target_compile_options(keel_bench_launch PRIVATE -std=c++20)
+  target_compile_definitions(keel_bench_launch INTERFACE KEEL_BENCH_LAUNCHES)
+  target_link_libraries(keel_bench_device PRIVATE keel_bench_launch)
+endif()
 
 # The largest error of every f32 function over all inputs: the table of docs/numerics/ulp.md.
 add_executable(keel_ulp_survey ${PROJECT_SOURCE_DIR}/tools/ulp_survey.cpp)

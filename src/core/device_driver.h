@@ -65,6 +65,10 @@ struct DeviceDriver {
   void (*reset_peak)(int device) = nullptr;
   void (*set_limit)(int device, int64_t bytes) = nullptr;
   int64_t (*release_cached)(int device) = nullptr;
+  /// Begins to count the blocks that are allocated from now on, and says how many bytes of them there were at once, at most. Both, or
+  /// none.
+  void (*count_memory)(int device) = nullptr;
+  size_t (*memory_counted)(int device) = nullptr;
   /// Writes what an out-of-memory error prints: ended by a zero, cut at `room`.
   void (*memory_report)(int device, size_t wanted, char* text, size_t room) = nullptr;
   /// Model, memory and versions in a line, for people.
@@ -74,8 +78,9 @@ struct DeviceDriver {
   /// From here to `record_end`, what this thread asks of the device is written down and not done; other threads go on as ever. Memory that
   /// the thread asks for meanwhile is the recording's own: a block that is freed before the end serves again within, and none of it serves
   /// anybody else until the recording has been forgotten and the block freed. A copy to or from the host and a wait give an error, also at
-  /// the end. All four, or none.
-  const char* (*record_begin)(int device) = nullptr;
+  /// the end. `room` is what its blocks are likely to need at once: a device may put them into one piece of so many bytes. All four, or
+  /// none.
+  const char* (*record_begin)(int device, size_t room) = nullptr;
   /// What was written down, to be done by `replay`; without `recording`, or after an error, it is thrown away.
   const char* (*record_end)(int device, void** recording) = nullptr;
   const char* (*replay)(int device, void* recording) = nullptr;

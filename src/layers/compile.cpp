@@ -127,6 +127,7 @@ struct Entry {
   std::unique_ptr<FusedKernels> fused;  // of `graph`
   bool waiting = false;                 // for kernels of chains
   int64_t had = 0;                      // kernels of chains, when the capture was made
+  size_t room = 0;                      // that the blocks of a run took
   std::unique_ptr<Capture> made;
 
   void settle(Stage s, std::string why) { stage = s, reason = std::move(why), made.reset(); }
@@ -413,7 +414,10 @@ Tensors CompiledState::walk(Entry& e, const Tensors& inputs) {
   notes = {};
   Generator& generator = default_generator();
   if (g.random_blocks) generator.fold(generator.state().offset);
+  const DeviceDriver* const counts = e.stage == Entry::look && d != cpu_device && driver_of(d).count_memory ? &driver_of(d) : nullptr;
+  if (counts) counts->count_memory(d.index);
   w.run();
+  if (counts) e.room = counts->memory_counted(d.index);
   if (g.random_blocks) generator.fold(g.random_blocks);
   if (e.stage == Entry::look) {
     const auto stay = [&](std::string why) { e.settle(Entry::walk, std::move(why)); };
@@ -484,22 +488,20 @@ void CompiledState::make_capture(Entry& e, const Tensors& inputs) {
     e.waiting = !e.fused->settled(), e.had = e.fused->ready();
     report = e.fused->text();
   }
-  if (const char* wrong = driver.record_begin(c.device.index)) return e.settle(Entry::walk, wrong);
+  // Gradients that the step replaces: their memory may be that of the capture before this one.
+  for (const Start& start : e.starts) {
+    const GraphValue& v = g.values[size_t(start.leaf)];
+    if (start.want == Start::defined && v.kind == Kind::captured) Tensor(v.held).set_grad(Tensor());
+  }
+  if (const char* wrong = driver.record_begin(c.device.index, e.room + e.room / 8)) return e.settle(Entry::walk, wrong);
   Writing writing(c.device);
   {
     const KeepCalls keep(c.calls);
     e.fused && e.fused->ready() ? e.fused->run(w) : w.run();
   }
   c.outputs = w.outputs();
-  for (auto& [leaf, gradient] : w.gradients) {  // the last one of each leaf
-    auto it = c.gradients.begin();
-    while (it != c.gradients.end() && it->first != leaf) ++it;
-    if (it == c.gradients.end())
-      c.gradients.emplace_back(leaf, gradient);
-    else
-      it->second = gradient;
-  }
-  w.values.clear(), w.gradients.clear();
+  c.gradients = std::move(w.gradients);
+  w.values.clear();
   if (const char* wrong = writing.end(&c.recording)) return e.settle(Entry::walk, wrong);
   for (const GraphNode& n : g.nodes)
     for (const GraphAccess& a : n.writes)

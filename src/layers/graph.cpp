@@ -102,7 +102,8 @@ void GraphWalk::run_node(const GraphNode& n) {
   }
   if (n.kind == GraphNode::Kind::gradient) {
     if (collect) {
-      gradients.emplace_back(n.in[0], *in[1]);
+      const auto of_leaf = std::find_if(gradients.begin(), gradients.end(), [&](const auto& g) { return g.first == n.in[0]; });
+      of_leaf == gradients.end() ? void(gradients.emplace_back(n.in[0], *in[1])) : void(of_leaf->second = *in[1]);
     } else {
       Tensor leaf = *in[0];
       leaf.set_grad(*in[1]);

@@ -86,7 +86,7 @@ struct Recorder : TraceSink {
 struct GraphWalk {
   const GraphData& graph;
   std::vector<Tensor> values;  // by index; what nodes make comes in and goes after its last use
-  bool collect = false;        // gradients are put into `gradients`, by leaf, instead of into the leaves
+  bool collect = false;        // gradients are put into `gradients`, the last one of each leaf, instead of into the leaves
   std::vector<std::pair<int, Tensor>> gradients;
   const Device* home = nullptr;  // where given: `stray` is the first op that made something elsewhere
   const OpDef* stray = nullptr;

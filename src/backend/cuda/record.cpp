@@ -1,6 +1,7 @@
 // Recordings: CUDA graphs, captured from a stream of their own, so that what other threads ask of the device meanwhile stays out of them.
 #include <string>
 
+#include "backend/cuda/block_pool.h"
 #include "backend/cuda/runtime.h"
 
 namespace keel::cuda {
@@ -10,7 +11,7 @@ struct Recording {
   int device = 0;
   cudaStream_t stream = nullptr;  // while it is being made
   cudaGraphExec_t graph = nullptr;
-  void* arena = nullptr;
+  BlockPool::Arena* arena = nullptr;
   const char* spoilt = nullptr;
 };
 thread_local Recording* current = nullptr;
@@ -19,6 +20,7 @@ thread_local std::string spoilt_text;
 }  // namespace
 
 cudaStream_t stream_of(int device) { return current && current->device == device ? current->stream : queue_of(device); }
+BlockPool::Arena* arena_of(int device) { return current && current->device == device ? current->arena : nullptr; }
 
 bool spoils(int device, const char* what) {
   if (!current || current->device != device) return false;
@@ -26,19 +28,20 @@ bool spoils(int device, const char* what) {
   return true;
 }
 
-const char* record_begin(int device) {
+const char* record_begin(int device, size_t room) {
   if (current) return "a recording is in progress";
   if (const cudaError_t e = ready(device)) return text_of(e, "setting up the device");
   auto* r = new Recording{device};
+  r->arena = open_arena(device, room);
   cudaError_t e = cudaStreamCreateWithFlags(&r->stream, cudaStreamNonBlocking);
   // Relaxed: memory may be asked of the driver meanwhile.
   if (e == cudaSuccess) e = cudaStreamBeginCapture(r->stream, cudaStreamCaptureModeRelaxed);
   if (e != cudaSuccess) {
     if (r->stream) cudaStreamDestroy(r->stream);
-    delete r;
-    return text_of(e, "beginning to record");
+    const char* const wrong = text_of(e, "beginning to record");
+    return forget(device, r), wrong;
   }
-  r->arena = open_arena(device), current = r;
+  current = r;
   return nullptr;
 }
 
@@ -46,7 +49,7 @@ const char* record_end(int device, void** recording) {
   Recording* const r = current;
   if (!r || r->device != device) return "nothing was recorded";
   current = nullptr;
-  close_arena();
+  close_arena(device, r->arena);
   cudaGraph_t graph = nullptr;
   cudaError_t e = cudaStreamEndCapture(r->stream, &graph);
   cudaStreamDestroy(r->stream);

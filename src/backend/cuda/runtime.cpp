@@ -151,6 +151,7 @@ extern "C" __attribute__((visibility("default"))) const keel::DeviceDriver* keel
     d.collect = cuda::collect, d.collected = cuda::collected;
     d.record_begin = cuda::record_begin, d.record_end = cuda::record_end, d.replay = cuda::replay, d.forget = cuda::forget;
     d.stream = [](int device) -> void* { return cuda::stream_of(device); };
+    d.count_memory = cuda::count_memory, d.memory_counted = cuda::memory_counted;
     d.memory = cuda::memory_of, d.reset_peak = cuda::reset_peak, d.set_limit = cuda::set_limit;
     d.release_cached = cuda::release_cached, d.memory_report = cuda::memory_report;
     d.describe = cuda::describe;

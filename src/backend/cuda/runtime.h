@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 
+#include "backend/cuda/block_pool.h"
 #include "keel/memory.h"
 
 namespace keel {
@@ -46,7 +47,7 @@ int arch_of(int device);
 const char* text_of(cudaError_t e, const char* doing);
 
 // Recordings (record.cpp); DeviceDriver says what they promise.
-const char* record_begin(int device);
+const char* record_begin(int device, size_t room);
 const char* record_end(int device, void** recording);
 const char* replay(int device, void* recording);
 void forget(int device, void* recording);
@@ -74,18 +75,20 @@ bool waits(int device, const void* begin, const void* end);
 const char* collect(int device, void* to, void* from, size_t bytes, uint64_t* ticket);
 const char* collected(int device, uint64_t ticket, bool wait, bool* made);
 
-// The caching allocator (memory.cpp). Blocks come from segments that are kept; since all work of a device is in one stream, a freed block
-// may be handed out at once for work that comes later.
+// The memory of a device (memory.cpp): a pool (block_pool.h).
 void* allocate(int device, size_t bytes, const char* tag);
 void release(int device, void* p, size_t bytes);
+void count_memory(int device);
+size_t memory_counted(int device);
 MemoryStats memory_of(int device);
 void reset_peak(int device);
 void set_limit(int device, int64_t bytes);
 int64_t release_cached(int device);
-/// From here to `close_arena`, this thread gets memory that goes round within it alone; after `forget_arena` it is everybody's.
-void* open_arena(int device);
-void close_arena();
-void forget_arena(int device, void* arena);
+/// Of the recording that this thread makes on `device`; null where it makes none.
+BlockPool::Arena* arena_of(int device);
+BlockPool::Arena* open_arena(int device, size_t room);
+void close_arena(int device, BlockPool::Arena* arena);
+void forget_arena(int device, BlockPool::Arena* arena);
 void memory_report(int device, size_t wanted, char* text, size_t room);
 
 }  // namespace keel::cuda

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <vector>
 
+#include "backend/cuda/block_pool.h"
 #include "backend/device_kernels.h"
 #include "backend/float_bits.h"
 #include "device/fake/queue.h"
@@ -30,45 +31,50 @@ struct Recording {
     void* data;
   };
   std::vector<Step> steps;
-  std::multimap<size_t, char*> idle;
-  std::vector<std::pair<size_t, char*>> blocks;
-  size_t live = 0;
-  bool forgotten = false;
+  cuda::BlockPool::Arena* arena = nullptr;
+  std::map<char*, size_t> held, given;  // blocks of it
 };
 thread_local Recording* recording = nullptr;
 thread_local const char* spoilt = nullptr;  // what ended it
 
-/// One file, mapped twice: `closed` is what tensors see, `open` is what copies use.
+/// One file, mapped twice: `closed` is what tensors see, `open` is what copies use. Its segments go to the pool of the CUDA backend.
 struct Memory {
   std::mutex mutex;
   char *closed = nullptr, *open = nullptr;
-  std::multimap<size_t, char*> idle;
+  std::multimap<size_t, char*> segments;  // that the pool gave back
+  std::map<char*, size_t> sizes;
   std::map<char*, Recording*> owners;  // of blocks that recordings handed out
   size_t used = 0;
-  MemoryStats stats;
+  cuda::BlockPool pool;
   Memory() {
     const int file = memfd_create("fake device", 0);
     if (file < 0 || ftruncate(file, off_t(kRoom)) != 0) std::abort();
     closed = static_cast<char*>(mmap(nullptr, kRoom, PROT_NONE, MAP_SHARED, file, 0));
     open = static_cast<char*>(mmap(nullptr, kRoom, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0));
     if (closed == MAP_FAILED || open == MAP_FAILED) std::abort();
+    pool.begin(0, {take_segment, give_segment, nullptr, nullptr});
   }
-  static size_t rounded(size_t n) { return (n + 511) / 512 * 512; }
-  char* take(size_t n) {
-    if (const auto it = idle.find(n); it != idle.end()) {
-      char* p = it->second;
-      idle.erase(it);
-      return p;
-    }
-    if (n > kRoom - used) return nullptr;
-    char* p = closed + used;
-    used += n;
-    return p;
-  }
+  static void* take_segment(int, size_t n);
+  static void give_segment(int, void* p);
 };
 Memory& memory() {
   static Memory* const m = new Memory;
   return *m;
+}
+void* Memory::take_segment(int, size_t n) {
+  Memory& m = memory();
+  if (const auto it = m.segments.find(n); it != m.segments.end()) {
+    char* const p = it->second;
+    return m.segments.erase(it), p;
+  }
+  if (n > kRoom - m.used) return nullptr;
+  char* const p = m.closed + m.used;
+  m.used += n, m.sizes[p] = n;
+  return p;
+}
+void Memory::give_segment(int, void* p) {
+  Memory& m = memory();
+  m.segments.emplace(m.sizes.at(static_cast<char*>(p)), static_cast<char*>(p));
 }
 
 /// The address that the host can use for a device address.
@@ -85,50 +91,28 @@ void keep(F f) {
   recording->steps.push_back({[](void* data) { (*static_cast<F*>(data))(); }, [](void* data) { delete static_cast<F*>(data); }, new F(f)});
 }
 
-void* allocate(int, size_t bytes, const char*) {
+void* allocate(int, size_t bytes, const char* tag) {
   Memory& m = memory();
   const std::lock_guard lock(m.mutex);
-  const size_t n = Memory::rounded(bytes);
-  if (m.stats.limit && m.stats.bytes_in_use + int64_t(n) > m.stats.limit) return nullptr;
-  char* p = nullptr;
-  if (Recording* r = recording) {
-    if (const auto it = r->idle.find(n); it != r->idle.end()) {
-      p = it->second;
-      r->idle.erase(it);
-    } else {
-      if (!(p = m.take(n))) return nullptr;
-      r->blocks.emplace_back(n, p);
-      m.owners[p] = r;
-    }
-    ++r->live;
-  } else if (!(p = m.take(n))) {
-    return nullptr;
-  }
-  m.stats.bytes_in_use += int64_t(n), ++m.stats.allocations;
-  m.stats.peak_in_use = std::max(m.stats.peak_in_use, m.stats.bytes_in_use), m.stats.bytes_reserved = int64_t(m.used);
+  Recording* const r = recording;
+  auto* const p = static_cast<char*>(m.pool.take(bytes, tag, r ? r->arena : nullptr));
+  if (p && r) m.owners[p] = r, r->held[p] = bytes, r->given.erase(p);
   return p;
-}
-/// Once nobody holds a block of it.
-void end(Memory& m, Recording* r) {
-  for (const auto& [n, p] : r->blocks) m.owners.erase(p), m.idle.emplace(n, p), poison(p, n);
-  delete r;
 }
 void release(int, void* p, size_t bytes) {
   settle_freed(p, bytes);
   Memory& m = memory();
   const std::lock_guard lock(m.mutex);
-  const size_t n = Memory::rounded(bytes);
-  m.stats.bytes_in_use -= int64_t(n), ++m.stats.frees;
+  m.pool.give(p);
   const auto owner = m.owners.find(static_cast<char*>(p));
   if (owner == m.owners.end()) {
-    m.idle.emplace(n, static_cast<char*>(p));
-    if (!recording) poison(p, n);
+    if (!recording) poison(p, bytes);
     return;
   }
   Recording* const r = owner->second;
-  r->idle.emplace(n, static_cast<char*>(p));
-  if (recording == r) keep([p, n] { poison(p, n); });
-  if (--r->live == 0 && r->forgotten) end(m, r);
+  m.owners.erase(owner);
+  r->held.erase(static_cast<char*>(p)), r->given[static_cast<char*>(p)] = bytes;
+  if (recording == r) keep([p, bytes] { poison(p, bytes); });
 }
 const char* copy(int, void* to, const void* from, size_t bytes, CopyWay way) {
   if (recording) {
@@ -142,24 +126,29 @@ const char* copy(int, void* to, const void* from, size_t bytes, CopyWay way) {
   return nullptr;
 }
 
-const char* record_begin(int) {
+const char* record_begin(int, size_t room) {
   if (recording) return "a recording is in progress";
   recording = new Recording, spoilt = nullptr;
+  recording->arena = memory().pool.open(room);
   return nullptr;
 }
 void forget(int, void* p) {
   auto* r = static_cast<Recording*>(p);
   for (const Recording::Step& s : r->steps) s.drop(s.data);
-  r->steps.clear();
   Memory& m = memory();
   const std::lock_guard lock(m.mutex);
-  r->forgotten = true;
-  if (r->live == 0) end(m, r);
+  std::map<char*, std::vector<char>> kept;  // memory that was given may lie under what is held now
+  for (const auto& [block, n] : r->held) kept[block].assign(opened(block), opened(block) + n), m.owners.erase(block);
+  for (const auto& [block, n] : r->given) poison(block, n);
+  for (const auto& [block, bytes] : kept) std::memcpy(opened(block), bytes.data(), bytes.size());
+  m.pool.forget(r->arena);
+  delete r;
 }
 const char* record_end(int, void** to) {
   Recording* const r = recording;
   recording = nullptr;
   if (!r) return "nothing was recorded";
+  memory().pool.close(r->arena);
   if (to && !spoilt) return *to = r, nullptr;
   forget(0, r);
   return spoilt;
@@ -438,13 +427,12 @@ extern "C" __attribute__((visibility("default"))) const keel::DeviceDriver* keel
     return &queue;
   };
   d.collect = collect, d.collected = collected;
-  d.memory = [](int) {
-    const std::lock_guard lock(memory().mutex);
-    return memory().stats;
-  };
-  d.reset_peak = [](int) {};
-  d.set_limit = [](int, int64_t bytes) { memory().stats.limit = bytes; };
-  d.release_cached = [](int) -> int64_t { return 0; };
+  d.memory = [](int) { return memory().pool.stats(); };
+  d.reset_peak = [](int) { memory().pool.reset_peak(); };
+  d.set_limit = [](int, int64_t bytes) { memory().pool.set_limit(bytes); };
+  d.release_cached = [](int) { return memory().pool.release_cached(); };
+  d.count_memory = [](int) { memory().pool.count(); };
+  d.memory_counted = [](int) { return memory().pool.counted(); };
   d.memory_report = [](int, size_t, char* text, size_t) { text[0] = 0; };
   d.describe = [](int, char* text, size_t room) { std::strncpy(text, "a device for tests", room); };
   d.kernels = &none;
