@@ -42,17 +42,20 @@ struct DeviceDriver {
   void (*free)(int device, void* p, size_t bytes) = nullptr;
   /// Host memory is read before the call returns.
   const char* (*copy)(int device, void* to, const void* from, size_t bytes, CopyWay way) = nullptr;
+  /// Queues `n` copies within the device, to memory that none of the others reads or writes; null: `copy` does them one by one.
+  const char* (*copies)(int device, int n, void* const* to, const void* const* from, const size_t* bytes) = nullptr;
   /// Copies beside the queue, for data that is wanted later; all five, or none. `pin` gives host memory that the device reads by itself.
   void* (*pin)(size_t bytes) = nullptr;
   void (*unpin)(void* p) = nullptr;
-  /// Begins a copy from pinned memory once all work that is queued so far has been done, and returns; tickets count up from 1.
-  const char* (*upload)(int device, void* to, const void* from, size_t bytes, uint64_t* ticket) = nullptr;
-  /// Work that is queued from now on begins after that copy and those before it.
+  /// Begins `n` copies from pinned memory once all work that is queued so far has been done, and returns; tickets count up from 1.
+  const char* (*upload)(int device, int n, void* const* to, const void* const* from, const size_t* bytes, uint64_t* ticket) = nullptr;
+  /// Work that is queued from now on begins after those copies and the ones before them.
   const char* (*join)(int device, uint64_t ticket) = nullptr;
-  /// Waits until it has been made.
+  /// Waits until they have been made.
   const char* (*await)(int device, uint64_t ticket) = nullptr;
-  /// Queues a copy of device memory to pinned memory, and after it the clearing of that device memory to zero bytes; both, or none. Tickets
-  /// count up from 1.
+  /// Queues a copy of device memory to pinned memory; tickets count up from 1. `collect` queues after it the clearing of that device memory
+  /// to zero bytes. All three, or none.
+  const char* (*fetch)(int device, void* to, const void* from, size_t bytes, uint64_t* ticket) = nullptr;
   const char* (*collect)(int device, void* to, void* from, size_t bytes, uint64_t* ticket) = nullptr;
   /// Whether that copy has been made; with `wait` only once it has.
   const char* (*collected)(int device, uint64_t ticket, bool wait, bool* made) = nullptr;

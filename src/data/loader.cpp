@@ -58,7 +58,7 @@ Sampler weighted(std::vector<double> weights, int64_t count) {
 class Loader::Run {
  public:
   Run(const Dataset& set, const LoaderOptions& o, std::shared_ptr<Position> at, Device to)
-      : set_(set), o_(o), at_(std::move(at)), seed_(at_->seed), epoch_(at_->epoch), to_(to), uploader_(to, kAhead) {
+      : set_(set), o_(o), at_(std::move(at)), seed_(at_->seed), epoch_(at_->epoch), to_(to), uploader_(to) {
     const Sampler order = o.sampler ? o.sampler : o.shuffle ? shuffled() : sequential();
     order_ = order(set.size(), seed_, epoch_);
     const auto n = int64_t(order_.size());
@@ -84,7 +84,9 @@ class Loader::Run {
       return false;
     }
     if (to_ == cpu_device) {
-      fetch(out, true);
+      Uploader::Staged s;
+      fetch(s, true);
+      out = std::move(s.batch);
     } else {
       if (sent_.empty()) send(true);
       out = uploader_.take(std::move(sent_.front()));
@@ -100,7 +102,7 @@ class Loader::Run {
   static constexpr int64_t kAhead = 1;
 
   /// The next batch that was not fetched yet. False where there is none, or where it is not ready and the caller does not wait.
-  bool fetch(Batch& out, bool wait) {
+  bool fetch(Uploader::Staged& out, bool wait) {
     if (fetched_ >= batches_) return false;
     if (threads_.empty()) {
       out = make(fetched_++);
@@ -110,7 +112,7 @@ class Loader::Run {
     auto& lane = lanes_[size_t(fetched_ % o_.workers)];
     if (!wait && lane.empty()) return false;
     changed_.wait(lock, [&] { return !lane.empty(); });
-    std::future<Batch> ready = std::move(lane.front());
+    std::future<Uploader::Staged> ready = std::move(lane.front());
     lane.pop_front();
     lock.unlock();
     changed_.notify_all();
@@ -119,14 +121,15 @@ class Loader::Run {
     return true;
   }
   bool send(bool wait) {
-    Batch b;
-    if (!fetch(b, wait)) return false;
-    sent_.push_back(uploader_.send(b));
+    Uploader::Staged s;
+    if (!fetch(s, wait)) return false;
+    sent_.push_back(uploader_.send(std::move(s)));
     return true;
   }
-  Batch make(int64_t k) const {
+  /// Batch `k`, ready to be sent, so that who takes it has nothing to copy.
+  Uploader::Staged make(int64_t k) {
     const int64_t lo = k * o_.batch_size, hi = std::min(lo + o_.batch_size, int64_t(order_.size()));
-    return set_.batch({order_.data() + lo, hi - lo, seed_, epoch_});
+    return uploader_.stage(set_.batch({order_.data() + lo, hi - lo, seed_, epoch_}));
   }
   void work(int64_t w) {
     NoGrad off;
@@ -137,7 +140,7 @@ class Loader::Run {
         changed_.wait(lock, [&] { return stop_ || int64_t(lanes_[size_t(w)].size()) < o_.prefetch; });
         if (stop_) return;
       }
-      std::packaged_task<Batch()> task([&] { return make(k); });
+      std::packaged_task<Uploader::Staged()> task([&] { return make(k); });
       task();
       std::lock_guard lock(mutex_);
       lanes_[size_t(w)].push_back(task.get_future());
@@ -156,7 +159,7 @@ class Loader::Run {
   int64_t batches_ = 0, first_ = 0, next_ = 0, fetched_ = 0;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<std::deque<std::future<Batch>>> lanes_;
+  std::vector<std::deque<std::future<Uploader::Staged>>> lanes_;
   std::vector<std::thread> threads_;
   bool stop_ = false;
 };

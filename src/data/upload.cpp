@@ -7,64 +7,96 @@
 namespace keel::data {
 namespace {
 
+constexpr size_t kResting = 3;  // pieces of a ring that are left alone after they were sent: their copies may be under way
+
 void must(const char* wrong) {
   if (wrong) raise(Error(ErrorCode::device, wrong).op("Loader"));
 }
 
 }  // namespace
 
-Uploader::Uploader(Device to, int64_t ahead) : to_(to) {
+Uploader::Uploader(Device to) : to_(to) {
   if (to == cpu_device) return;
   if (const DeviceDriver& d = driver_of(to); d.pin && d.unpin && d.upload && d.join && d.await) driver_ = &d;
-  stages_.resize(size_t(2 * (ahead + 1)));  // x and y of each
 }
 Uploader::~Uploader() {
-  for (const Stage& s : stages_) {
-    if (s.ticket) driver_->await(to_.index, s.ticket);  // what went wrong shows at the next wait
-    if (s.p) driver_->unpin(s.p);
+  for (const Ring* r : {&x_, &y_})
+    for (const auto& piece : r->all) {
+      if (piece->ticket) driver_->await(to_.index, piece->ticket);  // what went wrong shows at the next wait
+      if (piece->p) driver_->unpin(piece->p);
+    }
+}
+
+/// A piece of at least `bytes` bytes whose copy has been made; null where the system has none.
+Uploader::Piece* Uploader::room_in(Ring& r, size_t bytes) {
+  Piece* piece = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    if (r.idle.size() > kResting) {
+      piece = r.idle.front();
+      r.idle.pop_front();
+    } else {
+      piece = r.all.emplace_back(std::make_unique<Piece>()).get();
+    }
   }
+  if (piece->ticket) must(driver_->await(to_.index, piece->ticket));
+  piece->ticket = 0;
+  if (piece->bytes < bytes) {
+    if (piece->p) driver_->unpin(piece->p);
+    piece->p = driver_->pin(bytes), piece->bytes = piece->p ? bytes : 0;
+  }
+  return piece->p ? piece : nullptr;
 }
 
-/// The next piece, of at least `bytes` bytes and free; null where the system has none.
-Uploader::Stage* Uploader::stage(size_t bytes) {
-  Stage& s = stages_[next_];
-  next_ = (next_ + 1) % stages_.size();
-  if (s.ticket) must(driver_->await(to_.index, s.ticket));
-  s.ticket = 0;
-  if (s.bytes >= bytes) return &s;
-  if (s.p) driver_->unpin(s.p);
-  s.p = driver_->pin(bytes), s.bytes = s.p ? bytes : 0;
-  return s.p ? &s : nullptr;
-}
-
-Tensor Uploader::send(const Tensor& x, uint64_t& last) {
-  if (!x.defined() || x.device() == to_) return x;
+/// Moves `x` into a piece where it can.
+Uploader::Piece* Uploader::stage(Ring& r, Tensor& x) {
+  if (!x.defined() || !driver_) return nullptr;
   const TensorImpl& xi = impl(x);
   const size_t bytes = size_t(xi.spec.shape.numel()) * size_of(xi.spec.dtype);
-  if (!driver_ || bytes == 0 || xi.device != cpu_device || xi.weak || !is_dense(xi.spec.shape, xi.strides)) return x.to(to_);
-  Stage* const s = stage(bytes);
-  if (!s) return x.to(to_);
-  std::memcpy(s->p, xi.data, bytes);
-  Tensor y = make_tensor(xi.spec.dtype, xi.spec.shape, xi.strides, to_);
-  must(driver_->upload(to_.index, impl(y).data, s->p, bytes, &s->ticket));
-  last = s->ticket;
-  return y;
+  if (bytes == 0 || xi.device != cpu_device || xi.weak || !is_dense(xi.spec.shape, xi.strides)) return nullptr;
+  Piece* const piece = room_in(r, bytes);
+  if (!piece) return nullptr;
+  std::memcpy(piece->p, xi.data, bytes);
+  piece->spec = xi.spec, piece->strides = xi.strides;
+  x = Tensor();
+  return piece;
 }
-
-Uploader::Sent Uploader::send(const Batch& b) {
-  Sent s;
-  s.batch.x = send(b.x, s.last);
-  s.batch.y = send(b.y, s.last);
+Uploader::Staged Uploader::stage(Batch b) {
+  Staged s{std::move(b)};
+  s.x = stage(x_, s.batch.x), s.y = stage(y_, s.batch.y);
   return s;
 }
 
+Uploader::Sent Uploader::send(Staged s) {
+  Sent sent{std::move(s.batch)};
+  void* to[2];
+  const void* from[2];
+  size_t bytes[2];
+  int n = 0;
+  for (auto [piece, tensor] : {std::pair(s.x, &sent.batch.x), std::pair(s.y, &sent.batch.y)}) {
+    if (!piece) {
+      if (tensor->defined()) *tensor = tensor->to(to_);
+      continue;
+    }
+    *tensor = make_tensor(piece->spec.dtype, piece->spec.shape, piece->strides, to_);
+    to[n] = impl(*tensor).data, from[n] = piece->p;
+    bytes[n++] = size_t(piece->spec.shape.numel()) * size_of(piece->spec.dtype);
+  }
+  if (n == 0) return sent;
+  must(driver_->upload(to_.index, n, to, from, bytes, &sent.ticket));
+  const std::lock_guard lock(mutex_);
+  if (s.x) s.x->ticket = sent.ticket, x_.idle.push_back(s.x);
+  if (s.y) s.y->ticket = sent.ticket, y_.idle.push_back(s.y);
+  return sent;
+}
+
 Batch Uploader::take(Sent s) {
-  if (s.last) must(driver_->join(to_.index, s.last));
+  if (s.ticket) must(driver_->join(to_.index, s.ticket));
   return std::move(s.batch);
 }
 
 void Uploader::drop(const Sent& s) {
-  if (s.last) driver_->join(to_.index, s.last);
+  if (s.ticket) driver_->join(to_.index, s.ticket);
 }
 
 }  // namespace keel::data

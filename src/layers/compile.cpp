@@ -70,12 +70,29 @@ Tensor room_like(const TensorImpl& x, Device d) {
   const size_t bytes = span.bytes(x.spec.dtype);
   return make_view(allocate_storage(bytes ? bytes + size_t(pad) : 0, d), x.spec.dtype, x.spec.shape, x.strides, (before + pad) / size);
 }
-void fill(const Tensor& to, const Tensor& from) {
-  const Block a(impl(to)), b(impl(from));
-  if (a.bytes)
-    device_copy(impl(to).device, a.begin, b.begin, a.bytes,
-                impl(from).device.type == DeviceType::cpu ? CopyWay::to_device : CopyWay::within);
-}
+/// Copies within one device, queued together.
+class Copies {
+ public:
+  explicit Copies(Device d) : d_(d) {}
+  void add(const Tensor& to, const Tensor& from) {
+    const Block a(impl(to)), b(impl(from));
+    if (a.bytes) to_.push_back(a.begin), from_.push_back(b.begin), bytes_.push_back(a.bytes);
+  }
+  void queue() const {
+    const DeviceDriver& driver = driver_of(d_);
+    if (!driver.copies) {
+      for (int64_t i = 0; i < to_.size(); ++i) device_copy(d_, to_[i], from_[i], bytes_[i], CopyWay::within);
+    } else if (const char* wrong = driver.copies(d_.index, int(to_.size()), to_.data(), from_.data(), bytes_.data())) {
+      raise(Error(ErrorCode::device, wrong).op("compile"));
+    }
+  }
+
+ private:
+  Device d_;
+  SmallVector<void*, 8> to_;
+  SmallVector<const void*, 8> from_;
+  SmallVector<size_t, 8> bytes_;
+};
 
 /// Whether a captured tensor is still what it was: the same memory, and in the hands of those who held it beside the recording.
 struct Watch {
@@ -516,8 +533,10 @@ Tensors CompiledState::replay(Entry& e, const Tensors& inputs) {
   const DeviceDriver& driver = driver_of(c.device);
   Generator& generator = default_generator();
   if (g.random_blocks) generator.fold(generator.state().offset);
+  Copies in(c.device), given(c.device);
   for (int64_t i = 0; i < inputs.size(); ++i)
-    if (c.inputs[i].defined()) fill(c.inputs[i], inputs[i]);
+    if (c.inputs[i].defined()) in.add(c.inputs[i], inputs[i]);
+  in.queue();
   if (stage(c, g, inputs)) {
     c.sent = false;
     if (!c.staged.empty()) device_copy(c.device, c.block->data, c.staged.data(), c.staged.size(), CopyWay::to_device);
@@ -554,9 +573,10 @@ Tensors CompiledState::replay(Entry& e, const Tensors& inputs) {
       out.push_back(c.outputs[i]);
     } else {
       out.push_back(room_like(impl(c.outputs[i]), c.device));
-      fill(out[i], c.outputs[i]);
+      given.add(out[i], c.outputs[i]);
     }
   }
+  given.queue();
   ++replays, captured = true, reason.clear();
   return out;
 }

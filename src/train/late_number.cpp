@@ -7,7 +7,7 @@ namespace keel::train {
 LateNumbers::LateNumbers(Device from) : from_(from) {
   if (from == cpu_device) return;
   const DeviceDriver& d = driver_of(from);
-  if (!d.collect || !d.collected || !d.pin || !d.unpin) return;
+  if (!d.fetch || !d.collected || !d.pin || !d.unpin) return;
   room_ = static_cast<char*>(d.pin(2 * kBytes));
   if (room_) driver_ = &d;
 }
@@ -23,7 +23,7 @@ LateNumbers::Number LateNumbers::send(const Tensor& x) {
   if (!driver_ || t.device != from_ || t.spec.shape.numel() != 1 || !wide) return {.value = x.item()};
   Number n{.place = next_, .dtype = t.spec.dtype};
   next_ ^= 1;
-  if (const char* wrong = driver_->collect(from_.index, room_ + size_t(n.place) * kBytes, t.data, size_of(n.dtype), &n.ticket))
+  if (const char* wrong = driver_->fetch(from_.index, room_ + size_t(n.place) * kBytes, t.data, size_of(n.dtype), &n.ticket))
     raise(Error(ErrorCode::device, wrong).op("Trainer"));
   last_ = n.ticket;
   return n;

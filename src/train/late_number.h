@@ -5,7 +5,7 @@
 
 namespace keel::train {
 
-/// Two numbers at most are under way. Where the device does not copy by itself (DeviceDriver::collect), and of dtypes other than f32 and
+/// Two numbers at most are under way. Where the device does not copy by itself (DeviceDriver::fetch), and of dtypes other than f32 and
 /// f64, each is waited for at once.
 class LateNumbers {
  public:
@@ -20,7 +20,7 @@ class LateNumbers {
     int place = 0;
     DType dtype = DType::none;
   };
-  /// The only element of `x`, which belongs to nobody else: it may be cleared.
+  /// The only element of `x`.
   Number send(const Tensor& x);
   /// Waits for it. Raises what work up to there reported.
   double value(const Number& n) const;

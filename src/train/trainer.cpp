@@ -73,9 +73,6 @@ void remove_parts(const std::string& dir) {
 
 bool has_classes(const Tensor& out, const Tensor& y) { return is_integer(y.dtype()) && out.rank() == y.rank() + 1; }
 
-/// The loss, in memory that nobody else has: what a device sends it clears.
-Tensor own(const Tensor& loss) { return loss.device() == cpu_device ? loss.detach() : copy(loss.detach()); }
-
 Device device_of(const nn::ModuleBase& m) {
   const Tensors p = m.parameters();
   return p.empty() ? cpu_device : p[0].device();
@@ -207,7 +204,7 @@ Tensor Trainer::update(const Tensors& batch, const FitOptions& o) {
   if (o.clip_value > 0) nn::clip_grad_value(optimizer_.parameters(), o.clip_value);
   optimizer_.step();
   optimizer_.zero_grad();
-  return own(loss);
+  return loss.detach();
 }
 
 Tensor Trainer::compiled_step(const data::Batch& b, const FitOptions& o, Session& session) {
@@ -241,7 +238,7 @@ Tensor Trainer::step(data::Batch b, const FitOptions& o, bool last_of_group, Ses
     if (schedule_.defined() && !o.schedule_by_epoch) schedule_.step();
     ++steps_;
   }
-  return own(loss);
+  return loss.detach();
 }
 
 Result Trainer::fit(data::Loader& batches, const FitOptions& o) { return run(batches, nullptr, o); }

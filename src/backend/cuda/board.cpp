@@ -18,21 +18,29 @@ Arrivals& arrivals(int device) {
   return all[device];
 }
 
-}  // namespace
-
-const char* collect(int device, void* to, void* from, size_t bytes, uint64_t* ticket) {
+const char* send(int device, void* to, const void* from, size_t bytes, uint64_t* ticket, bool clears) {
   if (const cudaError_t e = ready(device)) return text_of(e, "setting up the device");
-  if (const char* wrong = settle(device, nullptr, nullptr)) return wrong;
   const cudaStream_t s = stream_of(device);
   Arrivals& a = arrivals(device);
   const std::lock_guard lock(a.mutex);
   cudaEvent_t& event = a.made[(a.tickets + 1) % kKept];
   cudaError_t e = event ? cudaSuccess : cudaEventCreate(&event);
   if (e == cudaSuccess) e = cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, s);
-  if (e == cudaSuccess) e = cudaMemsetAsync(from, 0, bytes, s);
+  if (e == cudaSuccess && clears) e = cudaMemsetAsync(const_cast<void*>(from), 0, bytes, s);
   if (e == cudaSuccess) e = cudaEventRecord(event, s);
   if (e == cudaSuccess) *ticket = ++a.tickets;
-  return text_of(e, "collecting statistics");
+  return text_of(e, "copying to the host");
+}
+
+}  // namespace
+
+const char* fetch(int device, void* to, const void* from, size_t bytes, uint64_t* ticket) {
+  if (spoils(device, "a copy between host and device")) return "a copy between host and device while recording";
+  return send(device, to, from, bytes, ticket, false);
+}
+const char* collect(int device, void* to, void* from, size_t bytes, uint64_t* ticket) {
+  if (const char* wrong = settle(device, nullptr, nullptr)) return wrong;
+  return send(device, to, from, bytes, ticket, true);
 }
 
 const char* collected(int device, uint64_t ticket, bool wait, bool* made) {

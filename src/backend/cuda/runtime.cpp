@@ -146,9 +146,9 @@ extern "C" __attribute__((visibility("default"))) const keel::DeviceDriver* keel
     d.build = build_id(), d.name = "cuda";
     d.count = cuda::count_devices(&d.refusal);
     d.allocate = cuda::allocate, d.free = cuda::release;
-    d.copy = cuda::copy, d.synchronize = cuda::synchronize, d.fault = cuda::fault;
+    d.copy = cuda::copy, d.copies = cuda::copies, d.synchronize = cuda::synchronize, d.fault = cuda::fault;
     d.pin = cuda::pin, d.unpin = cuda::unpin, d.upload = cuda::upload, d.join = cuda::join, d.await = cuda::await;
-    d.collect = cuda::collect, d.collected = cuda::collected;
+    d.fetch = cuda::fetch, d.collect = cuda::collect, d.collected = cuda::collected;
     d.record_begin = cuda::record_begin, d.record_end = cuda::record_end, d.replay = cuda::replay, d.forget = cuda::forget;
     d.stream = [](int device) -> void* { return cuda::stream_of(device); };
     d.count_memory = cuda::count_memory, d.memory_counted = cuda::memory_counted;

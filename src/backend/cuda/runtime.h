@@ -59,10 +59,13 @@ const DeviceFusion* fusion();
 /// What makes them, or why nothing does.
 std::string fusion_text();
 
+// Copies in the queue, several at a time (copies.cu); DeviceDriver says what they promise.
+const char* copies(int device, int n, void* const* to, const void* const* from, const size_t* bytes);
+
 // Copies beside the queue (upload.cpp); DeviceDriver says what they promise.
 void* pin(size_t bytes);
 void unpin(void* p);
-const char* upload(int device, void* to, const void* from, size_t bytes, uint64_t* ticket);
+const char* upload(int device, int n, void* const* to, const void* const* from, const size_t* bytes, uint64_t* ticket);
 const char* join(int device, uint64_t ticket);
 const char* await(int device, uint64_t ticket);
 
@@ -71,7 +74,8 @@ const char* settle(int device, const void* begin, const void* end);
 /// Whether one of them looks at memory in [begin, end).
 bool waits(int device, const void* begin, const void* end);
 
-// Copies of a board of statistics to the host (board.cpp).
+// Copies to the host that nobody waits for yet (board.cpp).
+const char* fetch(int device, void* to, const void* from, size_t bytes, uint64_t* ticket);
 const char* collect(int device, void* to, void* from, size_t bytes, uint64_t* ticket);
 const char* collected(int device, uint64_t ticket, bool wait, bool* made);
 

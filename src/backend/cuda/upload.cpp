@@ -1,6 +1,8 @@
 // Copies to the device beside its queue: a second stream that waits for the work that was queued before, so that memory which that work
 // still reads is not written, and events that the queue waits for in turn.
+#include <map>
 #include <mutex>
+#include <unordered_map>
 
 #include "backend/cuda/runtime.h"
 
@@ -27,26 +29,59 @@ Lane* lane(int device) {
   return cudaStreamCreateWithFlags(&l.stream, cudaStreamNonBlocking) == cudaSuccess ? &l : nullptr;
 }
 
+/// Pinned memory that was given back: to pin a piece takes a millisecond, and every walk over a dataset wants some.
+struct Pinned {
+  static constexpr size_t kMost = size_t(256) << 20;
+  std::mutex mutex;
+  std::multimap<size_t, void*> idle;
+  std::unordered_map<void*, size_t> sizes;
+  size_t kept = 0;
+};
+Pinned& pinned() {
+  static Pinned* const p = new Pinned;
+  return *p;
+}
+
 }  // namespace
 
 void* pin(size_t bytes) {
+  size_t size = 4096;
+  while (size < bytes) size *= 2;
+  Pinned& all = pinned();
+  const std::lock_guard lock(all.mutex);
+  if (const auto it = all.idle.find(size); it != all.idle.end()) {
+    void* const p = it->second;
+    all.idle.erase(it), all.kept -= size;
+    return p;
+  }
   void* p = nullptr;
-  if (cudaHostAlloc(&p, bytes, cudaHostAllocPortable) == cudaSuccess) return p;
+  if (cudaHostAlloc(&p, size, cudaHostAllocPortable) == cudaSuccess) return all.sizes[p] = size, p;
   cudaGetLastError();
   return nullptr;
 }
-void unpin(void* p) { cudaFreeHost(p); }
+void unpin(void* p) {
+  Pinned& all = pinned();
+  const std::lock_guard lock(all.mutex);
+  const size_t size = all.sizes.at(p);
+  if (all.kept + size <= Pinned::kMost) {
+    all.idle.emplace(size, p), all.kept += size;
+  } else {
+    all.sizes.erase(p);
+    cudaFreeHost(p);
+  }
+}
 
-const char* upload(int device, void* to, const void* from, size_t bytes, uint64_t* ticket) {
+const char* upload(int device, int n, void* const* to, const void* const* from, const size_t* bytes, uint64_t* ticket) {
   if (spoils(device, "a copy between host and device")) return "a copy between host and device while recording";
   Lane* const l = lane(device);
   if (!l) return text_of(cudaGetLastError(), "setting up a second queue");
-  if (const char* wrong = settle(device, to, static_cast<char*>(to) + bytes)) return wrong;
+  for (int i = 0; i < n; ++i)
+    if (const char* wrong = settle(device, to[i], static_cast<char*>(to[i]) + bytes[i])) return wrong;
   const std::lock_guard lock(l->mutex);
   use(device);
   cudaError_t e = cudaEventRecord(l->queued, queue_of(device));
   if (e == cudaSuccess) e = cudaStreamWaitEvent(l->stream, l->queued, 0);
-  if (e == cudaSuccess) e = cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, l->stream);
+  for (int i = 0; i < n && e == cudaSuccess; ++i) e = cudaMemcpyAsync(to[i], from[i], bytes[i], cudaMemcpyHostToDevice, l->stream);
   if (e == cudaSuccess) e = cudaEventRecord(l->made[(l->tickets + 1) % kKept], l->stream);
   if (e == cudaSuccess) *ticket = ++l->tickets;
   return text_of(e, "copying to the device");

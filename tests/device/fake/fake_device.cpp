@@ -173,12 +173,14 @@ Uploads& uploads() {
   static Uploads* const u = new Uploads;
   return *u;
 }
-const char* upload(int, void* to, const void* from, size_t bytes, uint64_t* ticket) {
+const char* upload(int, int n, void* const* to, const void* const* from, const size_t* bytes, uint64_t* ticket) {
   if (recording) return spoilt = "a copy between host and device while recording";
   Uploads& u = uploads();
   const std::lock_guard lock(u.mutex);
-  std::memset(opened(to), 0xa5, bytes);
-  u.copies.push_back({to, from, bytes});
+  for (int i = 0; i < n; ++i) {
+    std::memset(opened(to[i]), 0xa5, bytes[i]);
+    u.copies.push_back({to[i], from[i], bytes[i]});
+  }
   *ticket = u.copies.size();
   return nullptr;
 }
@@ -211,16 +213,21 @@ Collections& collections() {
   return *c;
 }
 const char* settle(int, const void* begin, const void* end);
-const char* collect(int, void* to, void* from, size_t bytes, uint64_t* ticket) {
-  settle(0, nullptr, nullptr);
+const char* fetch(int, void* to, const void* from, size_t bytes, uint64_t* ticket) {
+  if (recording) return spoilt = "a copy between host and device while recording";
   Collections& c = collections();
   const std::lock_guard lock(c.mutex);
-  char* const p = opened(from);
+  const char* const p = opened(from);
   c.copies.push_back({to, std::vector<char>(p, p + bytes), 0, clock_ms += 1});
-  std::memset(p, 0, bytes);
   std::memset(to, 0xa5, bytes);
   *ticket = c.copies.size();
   return nullptr;
+}
+const char* collect(int device, void* to, void* from, size_t bytes, uint64_t* ticket) {
+  settle(0, nullptr, nullptr);
+  const char* const wrong = fetch(device, to, from, bytes, ticket);
+  if (!wrong) std::memset(opened(from), 0, bytes);
+  return wrong;
 }
 const char* collected(int, uint64_t ticket, bool wait, bool* made) {
   Collections& c = collections();
@@ -426,7 +433,7 @@ extern "C" __attribute__((visibility("default"))) const keel::DeviceDriver* keel
                            [](void (*run)(void*), void (*drop)(void*), void* data) { recording->steps.push_back({run, drop, data}); }};
     return &queue;
   };
-  d.collect = collect, d.collected = collected;
+  d.fetch = fetch, d.collect = collect, d.collected = collected;
   d.memory = [](int) { return memory().pool.stats(); };
   d.reset_peak = [](int) { memory().pool.reset_peak(); };
   d.set_limit = [](int, int64_t bytes) { memory().pool.set_limit(bytes); };
