@@ -79,6 +79,26 @@ class FuseSources : public ::testing::Test {
   }
 };
 
+/// Where the compiler is not there, or is no compiler, that is said in a line, and nothing else fails.
+TEST(RunTimeCompiler, SaysThatItIsNotThere) {
+  const char* const before = std::getenv("KEEL_NVRTC");
+  const std::string was = before ? before : "";
+  for (const char* file : {"/nowhere/libnvrtc.so.13", "/proc/self/exe", "libc.so.6"}) {
+    setenv("KEEL_NVRTC", file, 1);
+    const NvrtcLibrary none(13000);
+    ASSERT_NE(none.refusal, nullptr) << file;
+    EXPECT_STREQ(none.refusal, "libnvrtc.so.13 was not found (package nvidia-cuda-nvrtc, or CUDA's own; KEEL_NVRTC names a file)");
+  }
+  was.empty() ? unsetenv("KEEL_NVRTC") : setenv("KEEL_NVRTC", was.c_str(), 1);
+}
+TEST_F(FuseSources, SaysWhatTheCompilerSays) {
+  std::string log;
+  EXPECT_TRUE(compiler().compile("extern \"C\" __global__ void single(Unknown u) {}", 90, log).empty());
+  EXPECT_NE(log.find("error: identifier \"Unknown\" is undefined"), std::string::npos) << log;
+  EXPECT_TRUE(compiler().compile("extern \"C\" __global__ void single() {}", 1, log).empty());  // no such architecture
+  EXPECT_NE(log, "");
+}
+
 /// Every op that chains take, on every dtype that it takes: a program a dtype.
 TEST_F(FuseSources, EveryOpCompiles) {
   const char* const names[] = {"abs",

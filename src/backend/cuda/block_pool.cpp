@@ -17,6 +17,17 @@ class BlockPool::Arena : public BlockPool::Home {
   char* high = nullptr;                   // the end of what was handed out of it
 };
 
+void BlockPool::begin(int device, const PoolSource& from) {
+  device_ = device, from_ = from;
+  ready_.resize(kSmall / kUnit + 1);
+}
+/// Segments stay with their source.
+BlockPool::~BlockPool() {
+  for (const auto& [address, b] : blocks_) delete b;
+  for (const auto& idle : common_.idle)
+    for (const Block* b : idle) delete b;
+}
+
 void BlockPool::use(int64_t bytes) {
   stats_.bytes_in_use += bytes;
   stats_.peak_in_use = std::max(stats_.peak_in_use, stats_.bytes_in_use);

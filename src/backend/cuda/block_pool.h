@@ -28,7 +28,12 @@ class BlockPool {
   /// Memory that goes round among the work of one recording, and is in use as long as the recording lives.
   class Arena;
 
-  void begin(int device, const PoolSource& from) { device_ = device, from_ = from; }
+  BlockPool() = default;
+  ~BlockPool();
+  BlockPool(const BlockPool&) = delete;
+  BlockPool& operator=(const BlockPool&) = delete;
+  /// Before everything else.
+  void begin(int device, const PoolSource& from);
 
   /// At least `bytes` bytes, 512-byte aligned, of `arena` or, without, for everybody; null where there are none. `tag` lives forever.
   void* take(size_t bytes, const char* tag, Arena* arena);
@@ -101,7 +106,7 @@ class BlockPool {
   Home common_;
   std::unordered_map<const void*, Block*> blocks_;  // held or ready ones
   // Small blocks of everybody that were given last, by size: most are asked for again at once. Not merged until none fits.
-  Block* ready_[kSmall / kUnit + 1] = {};
+  std::vector<Block*> ready_;
   int64_t ready_count_ = 0;
   MemoryStats stats_;
   uint64_t count_ = 0;  // the number of the one that is on; 0: none
