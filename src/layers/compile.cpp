@@ -2,6 +2,7 @@
 // runs and is looked at, and is captured; or it stays where it can go no further.
 #include "keel/compile.h"
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <unordered_map>
@@ -12,6 +13,7 @@
 #include "keel/error.h"
 #include "keel/random.h"
 #include "layers/fuse.h"
+#include "layers/monitor/rest.h"
 #include "layers/trace.h"
 #include "op/checks.h"
 #include "op/device_call.h"
@@ -161,6 +163,7 @@ struct detail::CompiledState : RefCounted {
   uint64_t calls = 0;
   int64_t replays = 0;
   bool captured = false;
+  bool usual = true;  // the last call did what later ones will do: it recorded and captured nothing
   std::string reason = "it was not called yet", report = "nothing was captured yet\n";
   static void destroy(CompiledState* s) { delete s; }
 
@@ -174,6 +177,8 @@ struct detail::CompiledState : RefCounted {
   void make_capture(Entry& e, const Tensors& inputs);
   Tensors replay(Entry& e, const Tensors& inputs);
   Tensors call(const Tensors& inputs);
+  bool may_replay(const Tensors& inputs) const;
+  Tensors unwatched(const Tensors& inputs);
 };
 using detail::CompiledState;
 
@@ -584,7 +589,29 @@ Tensors CompiledState::replay(Entry& e, const Tensors& inputs) {
 Tensors CompiledState::call(const Tensors& inputs) {
   ++calls;
   captured = false;
-  if (scope().monitor) return plain(inputs, "a monitor watches");
+  if (!scope().monitor) return unwatched(inputs);
+  if (scope().trace || !may_replay(inputs) || !monitor_rests()) return plain(inputs, "a monitor watches");
+  Tensors out;
+  {
+    const ScopeGuard keep;
+    scope().monitor = nullptr;
+    out = unwatched(inputs);
+  }
+  monitor_sees(out, usual);
+  return out;
+}
+
+/// Whether such a call is replayed, or may be after some more.
+bool CompiledState::may_replay(const Tensors& inputs) const {
+  for (const Tensor& t : inputs)
+    if (!t.defined()) return false;
+  const Key key = key_of(inputs);
+  const auto it = std::find_if(entries.begin(), entries.end(), [&](const auto& e) { return e->key == key; });
+  return it == entries.end() || (*it)->stage <= Entry::replay;
+}
+
+Tensors CompiledState::unwatched(const Tensors& inputs) {
+  usual = true;
   if (scope().trace) return plain(inputs, "another recording is in progress");
   for (const Tensor& t : inputs) {
     if (!t.defined() || impl(t).weak) return plain(inputs, "an input is no tensor with memory");
@@ -593,20 +620,21 @@ Tensors CompiledState::call(const Tensors& inputs) {
       if (&other != &t && (t.is(other) || t.shares_storage(other))) return plain(inputs, "two inputs share memory");
   }
   Entry& e = entry_for(key_of(inputs));
+  usual = e.stage >= Entry::replay;
   if (e.stage == Entry::warm) {
     if (++e.calls == options.warm_up) e.stage = Entry::record;
     return plain(inputs, "it is warming up");
   }
   if (e.stage == Entry::run) return plain(inputs, e.reason);
   if (e.stage == Entry::record || !as_recorded(e, inputs)) {
-    e.stage = Entry::record, e.reason.clear();
+    e.stage = Entry::record, e.reason.clear(), usual = false;
     Tensors out = record(e, inputs);
     if (e.stage == Entry::run) reason = e.reason;
     return out;
   }
   if (e.stage == Entry::replay && e.waiting && e.fused->settled()) {
     e.waiting = false, report = e.fused->text();
-    if (e.fused->ready() > e.had) e.stage = Entry::capture;
+    if (e.fused->ready() > e.had) e.stage = Entry::capture, usual = false;
   }
   if (e.stage == Entry::capture) make_capture(e, inputs);
   if (e.stage == Entry::replay) return replay(e, inputs);

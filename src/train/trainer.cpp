@@ -212,7 +212,7 @@ Tensor Trainer::compiled_step(const data::Batch& b, const FitOptions& o, Session
   const Tensor loss = session.step({b.x, b.y})[0];
   session.alike = b.x.shape() == session.batch_shape ? session.alike + 1 : 1;
   session.batch_shape = b.x.shape();
-  if (session.alike >= 5 && !session.step.captured() && !std::exchange(session.told, true))
+  if (session.alike >= 5 && !session.monitor && !session.step.captured() && !std::exchange(session.told, true))
     base::log(LogLevel::info, "train", "steps are not captured: " + session.step.reason());
   if (schedule_.defined() && !o.schedule_by_epoch) schedule_.step();
   ++steps_;
@@ -220,8 +220,8 @@ Tensor Trainer::compiled_step(const data::Batch& b, const FitOptions& o, Session
 }
 
 Tensor Trainer::step(data::Batch b, const FitOptions& o, bool last_of_group, Session& session) {
-  if (o.compile && o.accumulate == 1 && !session.monitor) return compiled_step(b, o, session);
   const bool guarded = session.monitor && o.monitor.options().protect && o.accumulate == 1;
+  if (o.compile && o.accumulate == 1 && !guarded) return compiled_step(b, o, session);
   const Generator::State before = guarded ? default_generator().state() : Generator::State{};
   const Tensor &x = b.x, &y = b.y;
   Tensor loss = loss_(forward_(x), y);

@@ -313,6 +313,52 @@ TEST_F(CompilesOnDevice, WatchersSeeEveryOp) {
   EXPECT_TRUE(g.captured());
 }
 
+/// Of a monitor that watches one step in some whole, the others are replayed; bits are the same, and what breaks is noticed in its step.
+TEST_F(CompilesOnDevice, StepsThatAreWatchedInPart) {
+  manual_seed(1);
+  const Tensor data = randn({16, 12}).to(d), labels = randint(0, 4, {16}).to(d), broken = (randn({16, 12}) * 1e38 * 1e3).to(d);
+  StateDict weights[2];
+  for (const bool watched : {false, true}) {
+    manual_seed(7);
+    Training run(d);
+    const Compiled step = compile([&](const Tensors& in) { return run.step(in); });
+    std::unique_ptr<Monitor> m;
+    if (watched) m = std::make_unique<Monitor>(MonitorOptions{.whole_every = 4});
+    int64_t steps[2] = {};
+    for (int i = 0; i < 64; ++i) {
+      if (m) m->step();
+      step({data, labels});
+      if (i >= 32) ++steps[step.captured()];
+    }
+    EXPECT_EQ(steps[1], watched ? 24 : 32) << step.reason();
+    if (m) {
+      EXPECT_TRUE(m->findings().empty()) << m->findings()[0].text;
+      EXPECT_TRUE(m->warnings().empty()) << m->warnings()[0].text;
+    }
+    weights[watched].merge(run.net.state_dict(), "net."), weights[watched].merge(run.opt.state_dict(), "opt.");
+  }
+  for (const StateDict::Entry& e : weights[0]) expect_same_bits(*weights[1].find(e.name), e.tensor, e.name);
+
+  Training run(d);
+  const Compiled step = compile([&](const Tensors& in) { return run.step(in); });
+  {  // whoever holds weights back sees every op
+    Monitor m({.protect = true, .whole_every = 4});
+    for (int i = 0; i < 16; ++i) m.step(), step({data, labels});
+    EXPECT_EQ(step.replays(), 0);
+  }
+  Monitor m({.whole_every = 4});
+  for (int i = 0; i < 33; ++i) m.step(), step({data, labels});
+  m.step(), step({broken, labels});
+  EXPECT_TRUE(step.captured()) << step.reason();
+  ASSERT_EQ(m.findings().size(), 1u);
+  EXPECT_EQ(m.findings()[0].step, m.current_step());
+  EXPECT_NE(m.findings()[0].text.find("was not watched in this step"), std::string::npos) << m.findings()[0].text;
+  for (int i = 0; i < 8; ++i) {
+    m.step(), step({data, labels});
+    EXPECT_FALSE(step.captured());
+  }
+}
+
 TEST_F(CompilesOnDevice, MemoryGoesWithTheStep) {
   matmul(ones({4, 4}, {.device = d}), ones({4, 4}, {.device = d}));  // libraries take memory of their own
   synchronize(d);

@@ -76,6 +76,29 @@ TEST_F(LoaderOnDevice, TrainerLearnsTheSame) {
   for (size_t i = 0; i < here.size(); ++i) EXPECT_NEAR(there[i], here[i], 1e-4 * here[i]) << i;
 }
 
+/// Bits do not depend on who watches, nor on which steps are replayed.
+TEST_F(LoaderOnDevice, TrainerReplaysUnderAMonitor) {
+  const auto fit = [&](bool compiled, bool watched, bool protect) {
+    manual_seed(3);
+    nn::Sequential net(nn::Linear(8, 16), nn::Dropout(0.1), nn::ReLU(), nn::Linear(16, 3));
+    const Tensor x = randn({64, 8}), y = randint(0, 3, {64});
+    net.to(d);
+    optim::Adam opt(net.parameters(), {.lr = 1e-2});
+    data::Loader batches(data::Dataset::from_tensors(x, y), {.batch_size = 16, .shuffle = true, .seed = 5});
+    train::Trainer trainer(net, opt, nn::CrossEntropyLoss());
+    std::string text;
+    train::FitOptions o{.epochs = 12, .progress = false, .clip_norm = 0.5, .compile = compiled};
+    if (watched) o.monitor = MonitorOptions{.protect = protect, .whole_every = 4};
+    o.on_epoch = [&](const train::EpochResult& e) { text += " " + std::to_string(e.train_loss); };
+    const train::Result r = trainer.fit(batches, o);
+    EXPECT_EQ(r.faults + r.warnings, 0);
+    return text + to_string(net.state_dict().begin()->tensor.to(cpu_device)) + to_string(rand({2}));
+  };
+  const std::string plain = fit(false, false, false);
+  for (const bool compiled : {false, true})
+    for (const bool protect : {false, true}) EXPECT_EQ(fit(compiled, true, protect), plain) << compiled << protect;
+}
+
 /// A step may be queued before the loss of the one before is known; each is told once, in order, and what is written down is the same.
 TEST_F(LoaderOnDevice, TrainerTellsEachLoss) {
   struct Told {

@@ -63,7 +63,7 @@ struct FitOptions {
   int64_t accumulate = 1;             // batches a step
   int64_t patience = 0;               // epochs without a better held-out loss before stopping; 0: never stop early
   bool compile = false;               // steps are recorded, and captured where the device can (keel/compile.h): the same bits, less of the
-                                      // host; not while a monitor watches, nor with `accumulate`
+                                      // host; not steps that a monitor watches whole or guards, nor with `accumulate`
   int64_t checkpoint_steps = 0;       // also checkpoint every so many steps; 0: at epochs' ends only
   Callback<void(const EpochResult&)> on_epoch = {};
   Callback<bool(int64_t step, double loss)> on_step = {};  // false stops the run; on a device that sends losses by itself it is called when the

@@ -2,6 +2,7 @@
 #include "layers/monitor/device_board.h"
 
 #include "keel/ops/cast.h"
+#include "layers/monitor/rest.h"
 #include "op/checks.h"
 
 namespace keel {
@@ -200,7 +201,7 @@ void DeviceBoards::run_unwatched(Call& c, Board& b, Tensors& out) {
 /// Results that are watched in every step.
 static bool is_small(const Call& c) {
   for (const Spec& s : c.out)
-    if (s.shape.unknown() || s.shape.numel() * int64_t(size_of(s.dtype)) > 4096) return false;
+    if (s.shape.unknown() || s.shape.numel() * int64_t(size_of(s.dtype)) > kSmall) return false;
   return true;
 }
 
@@ -244,7 +245,7 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
       // What the call writes into has a new version already.
       const bool mine = arg_of(op, i).written || (c.into && impl(*c.into).storage.get() == &s);
       const bool seen = k.writer && (k.is(s) || (mine && k.version + 1 == s.version.load(std::memory_order_relaxed)));
-      if (m.light) {
+      if (m.light && s.writer != kLeftOut) {
         o.fresh = !seen;  // nothing is known of it, and it is not looked at
       } else if (!seen || (argument && argument->input == i && !k.covers(x))) {
         o.slot = int32_t(b.used++);
@@ -366,6 +367,28 @@ Tensors MonitorState::transfer(Call& c) {
   return out;
 }
 
+bool monitor_rests() {
+  auto* const m = static_cast<MonitorState*>(scope().monitor);
+  // Whoever holds weights back, or wants to stop, needs the ops.
+  if (!m || !m->light || m->options.protect || m->debug || m->options.break_on != BreakOn::never) return false;
+  for (const auto& b : m->boards->boards)
+    if (const char* wrong = b->kernels->settle(b->d.index, nullptr, nullptr)) raise_device(wrong);
+  m->boards->known.clear(), m->boards->outside.clear();  // replays write without saying so
+  return m->boards->step_open = true;
+}
+
+void monitor_sees(const Tensors& results, bool usual) {
+  auto* const m = static_cast<MonitorState*>(scope().monitor);
+  m->boards->laps.unusual |= !usual;
+  const ScopeGuard keep;
+  scope().grad = false;
+  for (const Tensor& t : results)
+    if (t.defined() && is_inexact(t.dtype()) && t.nbytes() <= kSmall && t.device() != cpu_device && m->has_board(t.device())) {
+      impl(t).storage->writer = kLeftOut;
+      t.clone();  // what it reads is looked at
+    }
+}
+
 bool MonitorState::root_on_device(const Tensor& t) {
   const Device d = impl(t).device;
   if (!boards || boards->now || d == cpu_device) return false;
@@ -392,8 +415,11 @@ void MonitorState::end_device_step() {
   }
   if (times_device() && !boards->boards.empty()) {
     const DeviceBoards::Board& b = *boards->boards[0];
-    const bool made = !b.under_way.empty() && b.under_way.back().id + 1 == b.part;
-    boards->laps.ends.push_back({made ? b.under_way.back().ticket : 0, light, ++boards->laps.steps > 3});
+    DeviceBoards::Laps& l = boards->laps;
+    const uint64_t ticket = !b.under_way.empty() && b.under_way.back().id + 1 == b.part ? b.under_way.back().ticket : 0;
+    // A step of which nothing was watched collects nothing.
+    l.ends.push_back({ticket == l.last ? 0 : ticket, light, ++l.steps > 3 && !std::exchange(l.unusual, false)});
+    l.last = ticket;
   }
   auto e = boards->new_event(*this);
   e->kind = DeviceBoards::Event::end;
@@ -405,9 +431,12 @@ void MonitorState::break_laps() {
 }
 
 void MonitorState::govern_device() {
-  // With a fixed rhythm devices keep step with the CPU.
-  light = !times_device() && !governor.whole() && !whole_steps && !debug;
-  if (!times_device() || boards->boards.empty()) return;
+  light = false;
+  if (boards->boards.empty()) return;
+  if (!times_device()) {  // with a fixed rhythm devices keep step with the CPU
+    light = !governor.whole() && !whole_steps && !debug;
+    return;
+  }
   DeviceBoards::Laps& l = boards->laps;
   const DeviceBoards::Board& b = *boards->boards[0];
   if (!b.kernels->elapsed) return;

@@ -21,6 +21,7 @@ inline constexpr uint32_t kSampleRoom = 2u << 20;  // bytes before them, for val
 inline constexpr uint32_t kRoomOfCall = kSampleRoom / 2, kRoomOfRule = kRoomOfCall / 4;  // of these
 inline constexpr size_t kMostUnderWay = 8;   // copies of boards
 inline constexpr size_t kMostKnown = 65536;  // storages
+inline constexpr int64_t kSmall = 4096;      // bytes of results that are watched in every step
 inline constexpr char kLookedAt[] = "";      // the writer of memory that came from outside and has been looked at; a name without letters
 
 [[noreturn]] inline void raise_device(const char* wrong) {
@@ -93,8 +94,9 @@ struct DeviceBoards {
     };
     std::deque<End> ends;
     std::vector<float> with, without;  // milliseconds
-    uint64_t steps = 0;
-    bool settled = false;  // the last decision was to leave it
+    uint64_t steps = 0, last = 0;      // last: ticket
+    bool unusual = false;              // the running step is no measure
+    bool settled = false;              // the last decision was to leave it
   };
   /// What is known of a storage while calls are made.
   struct Known {

@@ -24,7 +24,8 @@ bool settings_of(const Call& c, const Sight& sight, double* to) {
 void DeviceBoards::plan_before(MonitorState& m, const Call& c, Board& b, Event& e, uint32_t at) {
   const Sight sight = sight_of(b);
   for (int i = 0; i < int(e.in.size()) && i < 8; ++i)  // what comes from outside may turn out to be to blame
-    if (e.in[i].slot >= 0 && e.in[i].fresh && sight.takes_rows(c.in[i])) e.wanted.ask(ValueRule::data, i, {evenly(c.in[i].size(), 256)});
+    if (e.in[i].slot >= 0 && e.in[i].fresh && sight.takes_rows(c.in[i]) && !c.in[i].requires_grad())
+      e.wanted.ask(ValueRule::data, i, {evenly(c.in[i].size(), 256)});
   m.rules_before(c, at, e.first, m.turn(true)).each([&](ValueRule r) {
     if (r == ValueRule::running_sum) {
       const Storage* const s = impl(c.in[0]).storage.get();

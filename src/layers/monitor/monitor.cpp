@@ -66,7 +66,6 @@ bool passes_on(const OpDef& op, bool nan) {
          (nan && std::find(std::begin(no_nan), std::end(no_nan), name) != std::end(no_nan));
 }
 constexpr uint32_t kWholeSteps = 64;
-const char* const kLeftOut = "an op that was not watched";  // as a storage's writer
 const char* const kNan = "nan";
 const char* const kInf = "inf";
 const char* const kNanInput = "nan input";
@@ -373,7 +372,7 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
   };
   if (left_out && nans && bad_site == ~uint32_t(0)) {
     // Some op before it is to blame that nobody looked at.
-    bad_site = site, bad_output = output;
+    bad_site = site, bad_output = output, whole_steps = kWholeSteps;
     return add_found(c, site, output, kNan, false, NAN, nans, {},
                      text(nans, "NaN", ": an input held them; its op was not watched in this step, the next ones are watched whole"));
   }

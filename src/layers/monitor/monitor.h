@@ -420,6 +420,9 @@ struct MonitorState {
   std::vector<float> some_on_device(const Tensor& t) const;
 };
 
+/// The writer of a storage that an op wrote in a step that was not watched whole.
+inline constexpr char kLeftOut[] = "an op that was not watched";
+
 /// The value of a bit pattern without its sign.
 double magnitude_of(uint64_t bits, DType t);
 const char* phase_name(Phase p);
