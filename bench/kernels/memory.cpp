@@ -104,7 +104,7 @@ struct Bench {
   std::string only;
   double seconds;
   size_t n;
-  Tensor a = zeros({int64_t(n)}), b = zeros({int64_t(n)}), c = zeros({int64_t(n)});  // of the same memory as the ops' operands
+  Tensor a = randn({int64_t(n)}), b = randn({int64_t(n)}), c = zeros({int64_t(n)});  // of the same memory as the ops' operands
   const float *x = a.data<float>(), *y = b.data<float>();
   float* z = c.data<float>();
 

@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "backend/cpu/loops/fetch.h"
 #include "base/env.h"
 #include "keel/error.h"
 
@@ -178,6 +179,8 @@ bool set_bf16_dot_for_tests(bool use) {
   detail::isa_state.store(use && found().bf16_dot && active_isa() >= Isa::avx512 ? w | detail::kBf16Dot : w);
   return use_bf16_dot();
 }
+
+bool follows_streams() { return found().amd; }
 
 int64_t l2_bytes() { return found().l2 > 0 ? found().l2 : 1 << 20; }
 

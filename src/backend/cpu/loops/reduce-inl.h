@@ -8,6 +8,7 @@
 #define KEEL_CPU_LOOPS_REDUCE_INL_H_
 #endif
 
+#include "backend/cpu/loops/fetch.h"
 #include "backend/cpu/loops/math-inl.h"
 #include "backend/cpu/loops/reduce.h"
 #include "backend/cpu/loops/rows.h"

@@ -55,9 +55,13 @@ HWY_INLINE int64_t arg_lanes(const T* x, int64_t n, T& value) {
   KEEL_UNROLL for (int k = 0; k < K; ++k) best[k] = hn::LoadU(d, x + k * N), at[k] = hn::Iota(di, Int(k * N));
   const auto step = hn::Set(di, Int(K * N));
   auto here = hn::Add(hn::Iota(di, 0), step);
+  const bool near = !follows_streams();
   int64_t i = K * N;
   for (; i + K * N <= n; i += K * N, here = hn::Add(here, step)) {
-    for (int64_t k = 0; k < K * N; k += kLine) fetch_far(x + i + k, 8192), fetch_near(x + i + k);
+    for (int64_t k = 0; k < K * N; k += kLine) {
+      fetch_far(x + i + k, 8192);
+      if (near) fetch_near(x + i + k);
+    }
     KEEL_UNROLL for (int k = 0; k < K; ++k) {
       const auto v = hn::LoadU(d, x + i + k * N);
       const auto take = beats<largest, D>(v, best[k]);

@@ -28,9 +28,13 @@ struct DeviationOf : SumSquareOf {};
 template <class M, class T>
 void block(const void* x_, int64_t n, [[maybe_unused]] const void* shift_, void* out, bool far) {
   const T* x = static_cast<const T*>(x_);
-  const auto load = [x, far](int64_t i) HWY_ATTR {
+  const bool near = far && !follows_streams();
+  const auto load = [x, far, near](int64_t i) HWY_ATTR {
     constexpr int64_t kLine = 64 / int64_t(sizeof(T));
-    if (far && (int64_t(hn::MaxLanes(Tag<T>())) == kLine || i % kLine == 0)) fetch_far(x + i, 8192), fetch_near(x + i);
+    if (int64_t(hn::MaxLanes(Tag<T>())) == kLine || i % kLine == 0) {
+      if (far) fetch_far(x + i, 8192);
+      if (near) fetch_near(x + i);
+    }
     return hn::LoadU(Tag<T>(), x + i);
   };
   if constexpr (std::is_same_v<M, DeviationOf>) {
@@ -68,6 +72,7 @@ HWY_INLINE void step_rows(const T* x, int64_t stride, int64_t width, const T* sh
 template <class M, class T>
 void columns(const void* x_, int64_t rows, int64_t stride, int64_t width, bool join, const void* shift_, void* out_, bool far) {
   constexpr int64_t kTile = 1024;
+  const bool alone = follows_streams();
   const Tag<T> d;
   alignas(64) T acc[kTile];
   for (int64_t c = 0; c < width; c += kTile) {
@@ -75,8 +80,11 @@ void columns(const void* x_, int64_t rows, int64_t stride, int64_t width, bool j
     T *out = static_cast<T*>(out_) + c, *to = join ? acc : out;
     const int64_t w = width - c < kTile ? width - c : kTile;
     int64_t r = 0;
+    if (alone)  // the memory of each of twice as many rows is read in order
+      for (; r + 2 * kRowsAtOnce <= rows; r += 2 * kRowsAtOnce)
+        step_rows<M, T, 2 * kRowsAtOnce>(x + r * stride, stride, w, shift, r == 0, to, false, false);
     for (; r + kRowsAtOnce <= rows; r += kRowsAtOnce)
-      step_rows<M, T, kRowsAtOnce>(x + r * stride, stride, w, shift, r == 0, to, far || stride > width, far);
+      step_rows<M, T, kRowsAtOnce>(x + r * stride, stride, w, shift, r == 0, to, !alone && (far || stride > width), !alone && far);
     for (; r < rows || r == 0; ++r) {
       if (rows == 0)
         each<T>(w, [&](int64_t i, auto, auto store) HWY_ATTR { store(hn::Set(d, T(M::identity)), to + i); });

@@ -8,6 +8,7 @@
 #include "hwy/foreach_target.h"
 
 #include "backend/cpu/loops/activation-inl.h"
+#include "backend/cpu/loops/fetch.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace keel::cpu::HWY_NAMESPACE {
@@ -30,7 +31,7 @@ HWY_INLINE void fetch_line(const float* x) {
   __builtin_prefetch(reinterpret_cast<const void*>(uintptr_t(x) + bytes), 0, to);
 }
 /// Operands come in two steps: from memory to L2, of which the processor follows many at once, and from there to L1, so that none of the
-/// few fills of L1, which stores past the caches need as well, waits for memory.
+/// few fills of L1, which stores past the caches need as well, waits for memory. A processor that follows streams needs none of it.
 template <template <class> class Op>
 void stream(const void* x_, void* y_, int64_t n, const double* args) {
   constexpr int64_t N = hn::MaxLanes(Tag<float>());
@@ -38,8 +39,9 @@ void stream(const void* x_, void* y_, int64_t n, const double* args) {
   const Op<Tag<float>> op(d, args);
   const float* x = static_cast<const float*>(x_);
   float* y = static_cast<float*>(y_);
+  const bool ahead = !follows_streams();
   for (int64_t i = 0; i < n; i += 16) {
-    fetch_line<8192, 2>(x + i), fetch_line<1024, 3>(x + i);
+    if (ahead) fetch_line<8192, 2>(x + i), fetch_line<1024, 3>(x + i);
     KEEL_UNROLL for (int64_t k = i; k < i + 16; k += N) hn::Stream(op(d, hn::LoadU(d, x + k)), d, y + k);
   }
 }
@@ -56,8 +58,9 @@ void stream_two(const void* a_, const void* b_, void* y_, int64_t n, const doubl
   const Op<Tag<float>> op(d, args);
   const float *a = static_cast<const float*>(a_), *b = static_cast<const float*>(b_);
   float* y = static_cast<float*>(y_);
+  const bool ahead = !follows_streams();
   for (int64_t i = 0; i < n; i += 16) {
-    fetch_line<8192, 2>(a + i), fetch_line<8192, 2>(b + i), fetch_line<1024, 3>(a + i), fetch_line<1024, 3>(b + i);
+    if (ahead) fetch_line<8192, 2>(a + i), fetch_line<8192, 2>(b + i), fetch_line<1024, 3>(a + i), fetch_line<1024, 3>(b + i);
     KEEL_UNROLL for (int64_t k = i; k < i + 16; k += N) hn::Stream(op(d, hn::LoadU(d, a + k), hn::LoadU(d, b + k)), d, y + k);
   }
 }
