@@ -85,14 +85,14 @@ KernelStatus forward(const KernelArgs& a) {
   const void* w = vector(a, 1, as, scratch);
   const void* b = rms ? nullptr : vector(a, 2, as, scratch);
   const RowView x(a.in[0], r);
-  const RowFlow flow = flow_of(a.out[0], r, x.in_place(), a.stats[0]);
+  const RowFlow flow = flow_of(a.out[0], r, x.in_place(), a.stats[0], true);
   const bool stream = streams(a.out[0], r);
   const RowView y(a.out[0], r, stream && !flow.stream);
   const size_t one = row_scratch(a.in[0], r);
   const RowLoops f = row_loops(as);
   const TensorView none;
   const bool lines = r.n * int64_t(size_of(a.out[0].dtype)) % 64 == 0 && reinterpret_cast<uintptr_t>(a.out[0].data) % 64 == 0;
-  const bool defers = flow.stream && lines && x.in_place();
+  const bool defers = flow.stream && !flow.late && lines && x.in_place();
   const TensorView &mean = rms || a.n_out < 2 ? none : a.out[1], &rstd = a.n_out < (rms ? 2 : 3) ? none : a.out[rms ? 1 : 2];
   each_task(r.count(), row_tasks(r.count(), r.n), [&](int64_t lo, int64_t hi, int64_t task) {
     WatchedRows watched(a.out[0].dtype, r.n, y.in_place(), a.stats[0]);
@@ -140,7 +140,7 @@ KernelStatus backward(const KernelArgs& a, const Places& at) {
   std::byte *sums = scratch, *total = sums + size_t(groups) * 2 * row, *own_all = total + row;
   const bool need_bias = at.dbias > 0 && p.need_bias;
   const RowView g(a.in[0], r), x(a.in[1], r);
-  const RowFlow flow = flow_of(a.in[1], r, g.in_place() && x.in_place(), a.stats[0]);
+  const RowFlow flow = flow_of(a.in[1], r, g.in_place() && x.in_place(), a.stats[0], false);
   const int64_t ahead = flow.ahead ? 4096 / int64_t(size_of(a.in[1].dtype)) : 0;  // near: every line is read once from memory
   const bool stream = p.need_x && streams(a.out[0], r);
   const RowView dx(p.need_x ? a.out[0] : a.in[1], r, stream && !flow.stream);

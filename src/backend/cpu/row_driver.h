@@ -6,6 +6,7 @@
 
 #include "backend/cpu/elementwise.h"
 #include "backend/cpu/isa.h"
+#include "backend/cpu/loops/fetch.h"
 #include "backend/cpu/loops/rows.h"
 #include "keel/parallel.h"
 
@@ -52,11 +53,12 @@ inline bool streams(const TensorView& y, const Rows& rows) {
 }
 
 /// How rows of the result `y` leave: `stream` where loops write them past the caches themselves, which they cannot where the row is looked
-/// at again for statistics. `ahead` is set where operands, which must be in place, come from beyond L2.
-inline RowFlow flow_of(const TensorView& y, const Rows& rows, bool in_place, bool stats) {
+/// at again for statistics. `ahead` is set where operands, which must be in place, come from beyond L2. Passes that are `light` beside memory
+/// are best one after the other on a processor that follows streams: the last one then has time to fetch.
+inline RowFlow flow_of(const TensorView& y, const Rows& rows, bool in_place, bool stats, bool light) {
   RowFlow f;
   f.stream = streams(y, rows) && !stats;
-  f.wide = true;
+  f.wide = true, f.late = light && follows_streams();
   const int64_t row = rows.n * int64_t(size_of(y.dtype));
   f.ahead = in_place && y.size() * int64_t(size_of(y.dtype)) > l2_bytes() ? (row + 16383) / row * rows.n : 0;
   return f;

@@ -26,18 +26,18 @@ size_t softmax_workspace(const KernelArgs& a) {
   return size_t(row_tasks(r.count(), r.n)) * scratch_of(a, r);
 }
 
-/// f(x or (g, y), out, scratch, n, flow, pending) on every row; `flush` where f can leave a row pending.
+/// f(x or (g, y), out, scratch, n, flow, pending) on every row; `flush` where f can leave a row pending. `light`: see flow_of.
 template <class F>
-KernelStatus run_rows(const KernelArgs& a, F f, void (*flush)(const PendingRow&, int64_t) = nullptr) {
+KernelStatus run_rows(const KernelArgs& a, F f, void (*flush)(const PendingRow&, int64_t) = nullptr, bool light = false) {
   const Rows r = rows_along(a.out[0].shape(), a.get<SoftmaxParams>().axis);
   if (a.out[0].size() == 0) return {};
   const RowView x(a.in[0], r), z(a.in[a.n_in - 1], r);
-  const RowFlow flow = flow_of(a.out[0], r, x.in_place() && z.in_place(), a.stats[0]);
+  const RowFlow flow = flow_of(a.out[0], r, x.in_place() && z.in_place(), a.stats[0], light);
   const bool stream = streams(a.out[0], r);
   const RowView y(a.out[0], r, stream && !flow.stream);
   const size_t scratch = scratch_of(a, r), in_scratch = RowView::scratch(a.in[0], r), out_scratch = RowView::scratch(a.out[0], r, stream);
   const bool lines = r.n * int64_t(size_of(a.out[0].dtype)) % 64 == 0 && reinterpret_cast<uintptr_t>(a.out[0].data) % 64 == 0;
-  const bool defers = flush && flow.stream && lines && x.in_place() && z.in_place();  // operands of a pending row stay
+  const bool defers = flush && flow.stream && !flow.late && lines && x.in_place() && z.in_place();  // operands of a pending row stay
   const int64_t distance = flow.ahead;
   each_task(r.count(), row_tasks(r.count(), r.n), [&](int64_t lo, int64_t hi, int64_t task) {
     StatSlot::Part part;
@@ -127,7 +127,7 @@ KEEL_CPU_KERNEL(softmax_backward) {
         [run = f.softmax_grad](const void* g, const void* y, void* dx, void*, int64_t n, RowFlow flow, PendingRow* pending) {
           run(g, y, dx, n, flow, pending);
         },
-        f.softmax_grad_flush);
+        f.softmax_grad_flush, true);
   });
 }
 KEEL_CPU_KERNEL(log_softmax_backward) {
@@ -139,7 +139,7 @@ KEEL_CPU_KERNEL(log_softmax_backward) {
         [run = f.log_softmax_grad](const void* g, const void* y, void* dx, void*, int64_t n, RowFlow flow, PendingRow* pending) {
           run(g, y, dx, n, flow, pending);
         },
-        f.log_softmax_grad_flush);
+        f.log_softmax_grad_flush, true);
   });
 }
 

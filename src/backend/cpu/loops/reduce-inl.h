@@ -325,10 +325,15 @@ template <class T>
 HWY_INLINE void fetch_near(const T* p) {
   __builtin_prefetch(reinterpret_cast<const void*>(uintptr_t(p) + 1024), 0, 3);
 }
-/// Fetches what lies at p in the row ahead.
+/// Fetches what lies at p in the row ahead, to L2; where there is none, the line at hand.
+template <class T>
+HWY_INLINE void fetch_row(const T* p, RowFlow flow) {
+  __builtin_prefetch(p + flow.ahead, 0, 2);
+}
+/// Fetches what lies at p in the row ahead along with a pass that does not write.
 template <class T>
 HWY_INLINE void fetch(const T* p, RowFlow flow) {
-  if (!flow.ahead) return;
+  if (!flow.ahead || flow.late) return;
   if (flow.wide)
     __builtin_prefetch(p + flow.ahead, 0, 2);
   else

@@ -50,9 +50,14 @@ HWY_INLINE auto normal_of(const T* x, const T* w, const T* b, int64_t i, Vec<Tag
   return v;
 }
 template <class T>
-void normal_row(const T* x, const T* w, const T* b, T* y, int64_t n, T mean_, T rstd_, bool stream) {
+void normal_row(const T* x, const T* w, const T* b, T* y, int64_t n, T mean_, T rstd_, RowFlow flow) {
   const auto mean = hn::Set(Tag<T>(), mean_), rstd = hn::Set(Tag<T>(), rstd_);
-  each_out(y, n, stream, [&](int64_t i, auto load) HWY_ATTR { return normal_of(x, w, b, i, mean, rstd, load); });
+  if (flow.late && w && b)  // a loop without branches sees further
+    return each_out(y, n, flow.stream, [&](int64_t i, auto load) HWY_ATTR {
+      fetch_row(x + i, flow);
+      return hn::Add(hn::Mul(hn::Mul(hn::Sub(load(x + i), mean), rstd), load(w + i)), load(b + i));
+    });
+  each_out(y, n, flow.stream, [&](int64_t i, auto load) HWY_ATTR { return normal_of(x, w, b, i, mean, rstd, load); });
 }
 template <class T>
 void layer_norm(const void* x_, const void* w_, const void* b_, void* y_, int64_t n, double eps, void* mean_out, void* rstd_out,
@@ -82,21 +87,26 @@ void layer_norm(const void* x_, const void* w_, const void* b_, void* y_, int64_
   if (pending)
     *pending = {x, y, m, r};
   else
-    normal_row(x, w, b, y, n, m, r, flow.stream);
+    normal_row(x, w, b, y, n, m, r, flow);
   if (mean_out) *static_cast<T*>(mean_out) = m;
   if (rstd_out) *static_cast<T*>(rstd_out) = r;
 }
 template <class T>
 void layer_norm_flush(const PendingRow& p, const void* w, const void* b, int64_t n) {
   normal_row(static_cast<const T*>(p.from), static_cast<const T*>(w), static_cast<const T*>(b), static_cast<T*>(p.y), n, T(p.shift),
-             T(p.scale), true);
+             T(p.scale), {.stream = true});
 }
 
 template <class T>
-void scale_row(const T* x, const T* w, T* y, int64_t n, T rstd_, bool stream) {
+void scale_row(const T* x, const T* w, T* y, int64_t n, T rstd_, RowFlow flow) {
   const Tag<T> d;
   const auto rstd = hn::Set(d, rstd_);
-  each_out(y, n, stream, [&](int64_t i, auto load) HWY_ATTR {
+  if (flow.late && w)
+    return each_out(y, n, flow.stream, [&](int64_t i, auto load) HWY_ATTR {
+      fetch_row(x + i, flow);
+      return hn::Mul(hn::Mul(load(x + i), rstd), load(w + i));
+    });
+  each_out(y, n, flow.stream, [&](int64_t i, auto load) HWY_ATTR {
     auto v = hn::Mul(load(x + i), rstd);
     if (w) v = hn::Mul(v, load(w + i));
     return v;
@@ -134,11 +144,11 @@ void rms_norm(const void* x_, const void* w_, void* y, int64_t n, double eps, vo
   if (pending)
     *pending = {x, y, 0, rstd};
   else
-    scale_row(x, w, static_cast<T*>(y), n, rstd, flow.stream);
+    scale_row(x, w, static_cast<T*>(y), n, rstd, flow);
 }
 template <class T>
 void rms_norm_flush(const PendingRow& p, const void* w, int64_t n) {
-  scale_row(static_cast<const T*>(p.from), static_cast<const T*>(w), static_cast<T*>(p.y), n, T(p.scale), true);
+  scale_row(static_cast<const T*>(p.from), static_cast<const T*>(w), static_cast<T*>(p.y), n, T(p.scale), {.stream = true});
 }
 }  // namespace
 

@@ -46,18 +46,25 @@ HWY_NOINLINE T grad_sum(const T* g, const T* y, int64_t n, RowFlow flow, F besid
       },
       [&](int64_t i, size_t count) HWY_ATTR { return Form::term(D(), load_n(D(), g + i, count), load_n(D(), y + i, count)); });
 }
-template <class Form, class T>
-HWY_INLINE void grad_out(const T* g, const T* y, T* dx, int64_t n, T total_, bool stream) {
+template <class Form, bool late, class T>
+HWY_INLINE void grad_out(const T* g, const T* y, T* dx, int64_t n, T total_, RowFlow flow) {
   using D = Tag<T>;
   const auto total = hn::Set(D(), total_);
-  each_out(dx, n, stream, [&](int64_t i, auto load) HWY_ATTR { return Form::dx(D(), load(g + i), load(y + i), total); });
+  each_out(dx, n, flow.stream, [&](int64_t i, auto load) HWY_ATTR {
+    if (late) fetch_row(g + i, flow), fetch_row(y + i, flow);
+    return Form::dx(D(), load(g + i), load(y + i), total);
+  });
 }
 template <class Form, class T>
 void row_grad(const void* g_, const void* y_, void* dx, int64_t n, RowFlow flow, PendingRow* pending) {
   using D = Tag<T>;
   const T *g = static_cast<const T*>(g_), *y = static_cast<const T*>(y_);
   const auto alone = [](int64_t) HWY_ATTR {};
-  if (!pending) return grad_out<Form>(g, y, static_cast<T*>(dx), n, grad_sum<Form>(g, y, n, flow, alone), flow.stream);
+  if (!pending) {
+    const T total = grad_sum<Form>(g, y, n, flow, alone);
+    return flow.late ? grad_out<Form, true>(g, y, static_cast<T*>(dx), n, total, flow)
+                     : grad_out<Form, false>(g, y, static_cast<T*>(dx), n, total, flow);
+  }
   const T *from = static_cast<const T*>(pending->from), *other = static_cast<const T*>(pending->other);
   T* to = static_cast<T*>(pending->y);
   const auto total = hn::Set(D(), T(pending->scale));
@@ -68,7 +75,7 @@ void row_grad(const void* g_, const void* y_, void* dx, int64_t n, RowFlow flow,
 }
 template <class Form, class T>
 void grad_flush(const PendingRow& p, int64_t n) {
-  grad_out<Form>(static_cast<const T*>(p.from), static_cast<const T*>(p.other), static_cast<T*>(p.y), n, T(p.scale), true);
+  grad_out<Form, false>(static_cast<const T*>(p.from), static_cast<const T*>(p.other), static_cast<T*>(p.y), n, T(p.scale), {.stream = true});
 }
 
 template <class T>
