@@ -17,7 +17,6 @@ namespace keel::cpu {
 namespace {
 
 constexpr double kFlopsPerThread = 2e6;
-constexpr int64_t kMaxTaps = 1024;
 constexpr int64_t kJoin = 32;  // fewer channels than this: the columns of a window row are one run
 
 const ConvKernels& kernels(Elem e) { return e == Elem::f64 ? conv_kernels_f64() : conv_kernels_f32(); }
@@ -32,8 +31,8 @@ int64_t threads_for(const ConvShape& s) {
 
 /// A grid with its own list of taps, and for each tap its place in a window of the weights.
 struct Grid : ConvGrid {
-  ConvTap tap_list[kMaxTaps];
-  int64_t place[kMaxTaps];  // of single columns
+  ConvTap tap_list[kConvTaps];
+  int64_t place[kConvTaps];  // of single columns
   int64_t places = 0;
   bool single = false;  // taps are never joined
 };
@@ -66,7 +65,7 @@ void forward_grid(Grid& g, Elem e, const ConvShape& s, const void* x, int64_t gr
   g.rows = s.oh, g.columns = s.ow, g.isy = s.sh, g.isx = s.sw;
   g.oh = s.oh, g.ow = s.ow, g.o = s.o, g.o0 = group * og, g.og = og, g.osy = g.osx = 1, g.oy0 = g.ox0 = 0;
   g.dst = nullptr, g.panels = nullptr, g.bias = nullptr, g.slot = nullptr;
-  int64_t dy[kMaxTaps], dx[kMaxTaps], i_of[kMaxTaps], j_of[kMaxTaps];
+  int64_t dy[kConvTaps], dx[kConvTaps], i_of[kConvTaps], j_of[kConvTaps];
   for (int64_t i = 0; i < s.kh; ++i) dy[i] = i * s.dh - s.ph, i_of[i] = i;
   for (int64_t j = 0; j < s.kw; ++j) dx[j] = j * s.dw - s.pw, j_of[j] = j;
   finish_grid(g, e, dy, i_of, s.kh, dx, j_of, s.kw, s.kw);
@@ -86,7 +85,7 @@ bool input_grid(Grid& g, Elem e, const ConvShape& s, const void* grad, void* dx_
   g.rows = (s.h - ry + s.sh - 1) / s.sh, g.columns = (s.w - rx + s.sw - 1) / s.sw, g.isy = g.isx = 1;
   g.dst = dx_out, g.oh = s.h, g.ow = s.w, g.o = s.c, g.o0 = group * cg, g.og = cg, g.osy = s.sh, g.osx = s.sw, g.oy0 = ry, g.ox0 = rx;
   g.panels = nullptr, g.bias = nullptr, g.slot = nullptr;
-  int64_t dy[kMaxTaps], dx[kMaxTaps], i_of[kMaxTaps], j_of[kMaxTaps];
+  int64_t dy[kConvTaps], dx[kConvTaps], i_of[kConvTaps], j_of[kConvTaps];
   const int64_t ni = phase_taps(ry, s.sh, s.ph, s.dh, s.kh, dy, i_of), nj = phase_taps(rx, s.sw, s.pw, s.dw, s.kw, dx, j_of);
   if (!ni || !nj) return false;
   finish_grid(g, e, dy, i_of, ni, dx, j_of, nj, s.kw);
@@ -98,20 +97,26 @@ char* aligned(void* p) { return reinterpret_cast<char*>(round_up(reinterpret_cas
 
 int64_t panels_bytes(Elem e, int64_t lanes, int64_t k) { return aligned(round_up(lanes, kernels(e).panel()) * k * computing_bytes(e)); }
 
-/// Packs the grid's weights (lanes x k) and runs it. `lane_stride` and `k_stride` walk the weights from `w`.
-void run_grid(Grid& g, Elem e, const void* w, int64_t lane_stride, int64_t k_stride, int64_t threads, char* workspace) {
+/// Packs the taps at `place` of weights for `lanes` outputs and `channels` inputs, whose strides walk them from `w`.
+void pack_weights(Elem e, const void* w, int64_t lanes, int64_t lane_stride, int64_t channels, int64_t k_stride, const int64_t* place,
+                  int64_t places, bool pair, int64_t threads, void* panels) {
+  if (lanes * channels * places == 0) return;
+  const ConvKernels& kernel = kernels(e);
+  const auto pack = [&](int64_t p0, int64_t p1) {
+    kernel.pack(e, w, lanes, lane_stride, channels, k_stride, place, places, p0, p1, pair, panels);
+  };
+  const int64_t count = (lanes + kernel.panel() - 1) / kernel.panel();
+  if (threads == 1)
+    pack(0, count);
+  else
+    parallel_for(0, count, 1, pack);
+}
+
+/// Runs a grid whose weights are packed.
+void run_grid(const Grid& g, Elem e, int64_t threads, char* scratch) {
   const ConvKernels& kernel = kernels(e);
   const int64_t panels = (g.og + kernel.panel() - 1) / kernel.panel(), rows = g.n * g.rows;
   if (rows <= 0 || g.columns <= 0 || g.og <= 0) return;
-  g.panels = workspace;
-  char* scratch = workspace + panels_bytes(e, g.og, g.k);
-  const auto pack = [&](int64_t p0, int64_t p1) {
-    kernel.pack(e, w, g.og, lane_stride, g.cg, k_stride, g.place, g.places, p0, p1, g.pair, workspace);
-  };
-  if (threads == 1)
-    pack(0, panels);
-  else
-    parallel_for(0, panels, 1, pack);
   const int64_t by_rows = std::min(threads, rows), by_panels = std::clamp<int64_t>(threads / by_rows, 1, panels),
                 tasks = by_rows * by_panels;
   const int64_t bytes = aligned(kernel.task_bytes(g));
@@ -218,8 +223,10 @@ void conv_forward(Elem e, const ConvShape& s, const void* x, const void* weight,
   for (int64_t group = 0; group < s.groups; ++group) {
     Grid g;
     forward_grid(g, e, s, x, group);
-    g.dst = y, g.bias = bias, g.slot = slot;
-    run_grid(g, e, at(weight, group * g.og * k, e), k, s.kh * s.kw, threads_for(s), aligned(workspace));
+    char* panels = aligned(workspace);
+    g.dst = y, g.bias = bias, g.slot = slot, g.panels = panels, g.panel_k = g.k;
+    pack_weights(e, at(weight, group * g.og * k, e), g.og, k, g.cg, s.kh * s.kw, g.place, g.places, g.pair, threads_for(s), panels);
+    run_grid(g, e, threads_for(s), panels + panels_bytes(e, g.og, g.k));
   }
 }
 
@@ -292,6 +299,43 @@ void spread_input_gradient(Elem e, const ConvShape& s, const void* grad, const v
     parallel_for(0, p.threads, 1, run);
 }
 
+/// Calls f(row, column) for each phase of the stride.
+template <class F>
+void for_phases(const ConvShape& s, F f) {
+  for (int64_t ry = 0; ry < std::min(s.sh, s.h); ++ry)
+    for (int64_t rx = 0; rx < std::min(s.sw, s.w); ++rx) f(ry, rx);
+}
+
+/// The taps of all phases, one after another, so that the weights are read and packed once; bytes of the panels and of a task.
+struct Phases {
+  int64_t place[kConvTaps], places = 0, panels = 0, task = 0;
+  bool pair = false;
+  Phases(Elem e, const ConvShape& s) {
+    Grid g;
+    for_phases(s, [&](int64_t ry, int64_t rx) {
+      if (!input_grid(g, e, s, nullptr, nullptr, 0, ry, rx)) return;
+      std::copy_n(g.place, g.places, place + places);
+      places += g.places, pair = g.pair, task = std::max(task, aligned(kernels(e).task_bytes(g)));
+    });
+    panels = panels_bytes(e, s.c / s.groups, places * (s.o / s.groups));
+  }
+};
+
+/// Zeros for a phase that no tap reaches.
+void clear_phase(const Grid& g, Elem e, const ConvShape& s, int64_t channels, StatSlot* slot) {
+  parallel_for(0, g.n * g.rows, 1 + 16384 / (g.columns * channels + 1), [&](int64_t lo, int64_t hi) {
+    StatSlot::Part part;
+    for (int64_t r = lo; r < hi; ++r)
+      for (int64_t c = 0; c < g.columns; ++c) {
+        const int64_t y = r % g.rows * g.osy + g.oy0, x = c * g.osx + g.ox0;
+        char* to = const_cast<char*>(at(g.dst, ((r / g.rows * s.h + y) * s.w + x) * s.c + g.o0, e));
+        std::memset(to, 0, size_t(elem_bytes(e) * channels));
+        if (slot) stat_block(dtype_of_elem(e), to, channels, part);
+      }
+    if (slot) slot->merge(part);
+  });
+}
+
 }  // namespace
 
 int64_t conv_backward_input_workspace(Elem e, const ConvShape& s) {
@@ -299,13 +343,8 @@ int64_t conv_backward_input_workspace(Elem e, const ConvShape& s) {
   if (winograd_suits(e, s)) return winograd_backward_input_workspace(s);
   if (is_depthwise(s)) return depthwise_bytes(e, s);
   if (spreads(e, s)) return Spread(e, s).bytes();
-  int64_t most = 0;
-  Grid g;
-  for (int64_t ry = 0; ry < std::min(s.sh, s.h); ++ry)
-    for (int64_t rx = 0; rx < std::min(s.sw, s.w); ++rx)
-      if (input_grid(g, e, s, nullptr, nullptr, 0, ry, rx))
-        most = std::max(most, panels_bytes(e, g.og, g.k) + threads_for(s) * aligned(kernels(e).task_bytes(g)));
-  return 64 + most;
+  const Phases phases(e, s);
+  return 64 + phases.panels + threads_for(s) * phases.task;
 }
 
 void conv_backward_input(Elem e, const ConvShape& s, const void* grad, const void* weight, void* dx, StatSlot* slot, void* workspace) {
@@ -315,33 +354,28 @@ void conv_backward_input(Elem e, const ConvShape& s, const void* grad, const voi
   }
   if (spreads(e, s)) return spread_input_gradient(e, s, grad, weight, dx, slot, aligned(workspace));
   const int64_t cg = s.c / s.groups, og = s.o / s.groups, taps = s.kh * s.kw;
-  const bool depthwise = is_depthwise(s);
+  char* space = aligned(workspace);
   Grid g;
-  g.single = depthwise;
-  for (int64_t ry = 0; ry < std::min(s.sh, s.h); ++ry)
-    for (int64_t rx = 0; rx < std::min(s.sw, s.w); ++rx)
-      for (int64_t group = 0; group < (depthwise ? 1 : s.groups); ++group) {
-        if (input_grid(g, e, s, grad, dx, group, ry, rx)) {
-          g.slot = slot;
-          if (depthwise) {
-            run_depthwise_grid(g, e, s, weight, aligned(workspace));
-            continue;
-          }
-          run_grid(g, e, at(weight, group * og * cg * taps, e), taps, cg * taps, threads_for(s), aligned(workspace));
-          continue;
-        }
-        const int64_t width = depthwise ? s.c : cg;
-        parallel_for(0, s.n * g.rows, 1 + 16384 / (g.columns * width + 1), [&](int64_t lo, int64_t hi) {  // no tap reaches this phase
-          StatSlot::Part part;
-          for (int64_t r = lo; r < hi; ++r)
-            for (int64_t c = 0; c < g.columns; ++c) {
-              char* to = const_cast<char*>(at(dx, ((r / g.rows * s.h + r % g.rows * s.sh + ry) * s.w + c * s.sw + rx) * s.c + g.o0, e));
-              std::memset(to, 0, size_t(elem_bytes(e) * width));
-              if (slot) stat_block(dtype_of_elem(e), to, width, part);
-            }
-          if (slot) slot->merge(part);
-        });
-      }
+  if (is_depthwise(s)) {
+    g.single = true;
+    return for_phases(s, [&](int64_t ry, int64_t rx) {
+      if (!input_grid(g, e, s, grad, dx, 0, ry, rx)) return clear_phase(g, e, s, s.c, slot);
+      g.slot = slot;
+      run_depthwise_grid(g, e, s, weight, space);
+    });
+  }
+  const Phases phases(e, s);
+  const int64_t k_bytes = kernels(e).panel() * computing_bytes(e);
+  for (int64_t group = 0; group < s.groups; ++group) {
+    pack_weights(e, at(weight, group * og * cg * taps, e), cg, taps, og, cg * taps, phases.place, phases.places, phases.pair, threads_for(s),
+                 space);
+    int64_t k = 0;
+    for_phases(s, [&](int64_t ry, int64_t rx) {
+      if (!input_grid(g, e, s, grad, dx, group, ry, rx)) return clear_phase(g, e, s, cg, slot);
+      g.slot = slot, g.panels = space + k * k_bytes, g.panel_k = phases.places * og, k += g.k;
+      run_grid(g, e, threads_for(s), space + phases.panels);
+    });
+  }
 }
 
 namespace {

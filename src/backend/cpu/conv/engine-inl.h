@@ -13,6 +13,7 @@
 
 #include "backend/cpu/conv/task.h"
 #include "backend/cpu/conv/tile-inl.h"
+#include "backend/cpu/conv/window-inl.h"
 #include "backend/cpu/gemm/epilogue-inl.h"
 #include "backend/cpu/gemm/pack-inl.h"
 #include "backend/cpu/gemm/task.h"
@@ -190,7 +191,7 @@ void run_conv_task(const ConvTask& task) {
       }
       for (int64_t key = 0; key < n_keys; ++key) {
         if (n_keys > 1 || !built) tile.n_segments = make_segments<T>(g, keys[key], row_pitch, pixel_pitch, segments), built = true;
-        tile.b = static_cast<const T*>(g.panels) + panel * g.k * kNr;
+        tile.b = static_cast<const T*>(g.panels) + panel * g.panel_k * kNr;
         for (int64_t t = 0; t < keys[key].first; ++t) tile.b += g.taps[t].columns * g.cg * kNr;
         const auto next = [&](int64_t r) {
           while (clipped && r < end && taps_inside(g, r % g.rows) != keys[key]) ++r;
@@ -339,30 +340,31 @@ void run_weight_task(const ConvWeightTask& task) {
 template <class S, class T>
 void pack_conv_weights(const void* weights, int64_t lanes, int64_t lane_stride, int64_t channels, int64_t k_stride, const int64_t* tap,
                        int64_t n_taps, int64_t panel0, int64_t panel1, bool pair, void* panels) {
-  constexpr int64_t kNr = ConvSizing<T>::kNr;
+  constexpr int64_t kN = ConvSizing<T>::kN, kNr = ConvSizing<T>::kNr;
   const S* w = static_cast<const S*>(weights);
-  for (int64_t panel = panel0; panel < panel1; ++panel) {
-    T* HWY_RESTRICT out = static_cast<T*>(panels) + panel * n_taps * channels * kNr;
-    const int64_t valid = std::min(kNr, lanes - panel * kNr);
-    const S* from = w + panel * kNr * lane_stride;
-    // Blocks of 16 channels, so that the lines of all lanes stay in L1 over the taps.
-    for (int64_t c0 = 0; c0 < channels; c0 += 16) {
-      const int64_t c1 = std::min<int64_t>(c0 + 16, channels);
-      for (int64_t t = 0; t < n_taps; ++t) {
-        for (int64_t c = c0; c < c1; ++c) {
-          const S* p = from + c * k_stride + tap[t];
-          T* q = out + (t * channels + c) * kNr;
-          if (pair) {
-            for (int64_t l = 0; l < valid; ++l) q[2 * l] = q[2 * l + 1] = T(p[l * lane_stride]);
-            for (int64_t l = 2 * valid; l < kNr; ++l) q[l] = T(0);
-            continue;
-          }
-          for (int64_t l = 0; l < valid; ++l) q[l] = T(p[l * lane_stride]);
-          for (int64_t l = valid; l < kNr; ++l) q[l] = T(0);
+  T* out = static_cast<T*>(panels);
+  if (pair) {  // one channel; a lane stands twice
+    for (int64_t panel = panel0; panel < panel1; ++panel)
+      for (int64_t t = 0; t < n_taps; ++t)
+        for (int64_t l = 0; l < kNr; ++l) {
+          const int64_t lane = panel * kNr + l / 2;
+          out[(panel * n_taps + t) * kNr + l] = lane < lanes ? T(w[lane * lane_stride + tap[t]]) : T(0);
         }
-      }
-    }
+    return;
   }
+  const int64_t panel_size = n_taps * channels * kNr;
+  if (lane_stride == 1 || k_stride == 1) {  // windows of one tap
+    for (int64_t panel = panel0; panel < panel1; ++panel)
+      pack_panel<T, kNr>(w + panel * kNr * lane_stride, lane_stride, k_stride, std::min(kNr, lanes - panel * kNr), channels,
+                         out + panel * panel_size);
+    return;
+  }
+  const hn::ScalableTag<T> d;
+  each_window<T, kNr>(w, lanes, lane_stride, channels, k_stride, panel0, panel1, [&](int64_t panel, int64_t c, const T* rows) HWY_ATTR {
+    T* HWY_RESTRICT to = out + panel * panel_size + c * kNr;
+    for (int64_t t = 0; t < n_taps; ++t, to += channels * kNr)
+      for (int64_t l = 0; l < kNr; l += kN) hn::StoreU(hn::LoadU(d, rows + tap[t] * kNr + l), d, to + l);
+  });
 }
 
 template <class T>

@@ -6,6 +6,9 @@
 // What conv.cpp (planning, threads) and the per-target code share. Not for other folders.
 namespace keel::cpu {
 
+/// Most taps of a window.
+inline constexpr int64_t kConvTaps = 1024;
+
 /// A stretch of input channels that one output pixel meets: at row `dy`, columns from `dx` on.
 struct ConvTap {
   int64_t dy, dx;
@@ -27,6 +30,7 @@ struct ConvGrid {
   int64_t oh, ow, o, o0, og;  // destination images; the channels written: og from o0 on
   int64_t osy, osx, oy0, ox0;
   const void* panels;  // packed weights: panels of `nr` outputs, [taps in order][columns][cg][nr]
+  int64_t panel_k;     // from panel to panel, in rows of `nr`
   int64_t k;           // products an output
   const void* bias;
   StatSlot* slot;  // statistics of what is written, or null

@@ -12,6 +12,7 @@
 //
 #include <algorithm>
 
+#include "backend/cpu/conv/window-inl.h"
 #include "backend/cpu/conv/winograd.h"
 #include "backend/cpu/loops/each-inl.h"
 
@@ -45,30 +46,20 @@ HWY_INLINE void to_gradient(V s0, V s1, V s2, V s3, V* out, int stride) {
 void weights(const float* w, int64_t lanes, int64_t lane_stride, int64_t k, int64_t k_stride, bool turned, int64_t panel, int64_t panel0,
              int64_t panel1, float* planes, int64_t plane) {
   const D d;
-  const IntTag<D> di;
-  for (int64_t p = panel0; p < panel1; ++p)
-    for (int64_t i = 0; i < panel; i += kN) {
-      const int64_t first = p * panel + i, last = lanes - 1 - first;  // lanes beyond the last repeat it
-      if (last < 0) break;
-      HWY_ALIGN int32_t offsets[kN];
-      for (int64_t l = 0; l < kN; ++l) offsets[l] = int32_t(std::min(l, last) * lane_stride);
-      const auto offset = hn::Load(di, offsets);
-      float* to = planes + p * panel * k + i;
-      const float* from = w + first * lane_stride;
-      for (int64_t c = 0; c < k; ++c, from += k_stride, to += panel) {
-        V t[12], u[16];
-        KEEL_UNROLL
-        for (int j = 0; j < 3; ++j) {
-          const int a = turned ? 8 - j : j, step = turned ? -3 : 3;
-          to_weight(hn::GatherIndex(d, from + a, offset), hn::GatherIndex(d, from + a + step, offset),
-                    hn::GatherIndex(d, from + a + 2 * step, offset), t + j, 3);
-        }
-        KEEL_UNROLL
-        for (int r = 0; r < 4; ++r) to_weight(t[3 * r], t[3 * r + 1], t[3 * r + 2], u + 4 * r, 1);
-        KEEL_UNROLL
-        for (int x = 0; x < 16; ++x) hn::StoreU(u[x], d, to + x * plane);
-      }
-    }
+  const int64_t groups = panel / kN, end = std::min(panel1 * groups, (lanes + kN - 1) / kN);
+  each_window<float, kN>(w, lanes, lane_stride, k, k_stride, panel0 * groups, end, [&](int64_t group, int64_t c, const float* rows) HWY_ATTR {
+    V t[12], u[16];
+    const float* from = rows + (turned ? 8 * kN : 0);
+    const int64_t column = turned ? -kN : kN, row = 3 * column;
+    KEEL_UNROLL
+    for (int j = 0; j < 3; ++j, from += column)
+      to_weight(hn::Load(d, from), hn::Load(d, from + row), hn::Load(d, from + 2 * row), t + j, 3);
+    KEEL_UNROLL
+    for (int r = 0; r < 4; ++r) to_weight(t[3 * r], t[3 * r + 1], t[3 * r + 2], u + 4 * r, 1);
+    float* to = planes + group / groups * panel * k + c * panel + group % groups * kN;
+    KEEL_UNROLL
+    for (int x = 0; x < 16; ++x) hn::StoreU(u[x], d, to + x * plane);
+  });
 }
 
 // Calls f(index among these, image, row, column) for each tile.
