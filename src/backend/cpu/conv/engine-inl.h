@@ -41,11 +41,16 @@ struct ConvSizing {
   }
   static int64_t task_bytes(const ConvGrid& g) {
     return segments(g) * int64_t(sizeof(Segment)) + (2 * kGroups * kGroup * kNr + 64) * int64_t(sizeof(T)) +
-           (g.copy ? band_bytes(g, g.cg, conv_band()) : 0) + 256;
+           (g.copy ? band_bytes(g, pixel_pitch(g), conv_band()) : 0) + 256;
   }
   static int64_t weight_block(const ConvGrid& g) { return conv_joined(g) ? g.cg : std::min<int64_t>(kWeightChannels, g.cg); }
   static int64_t weight_task_bytes(const ConvGrid& g) {
     return 5 * kRows * 8 + panel_bytes(g) + (g.copy ? band_bytes(g, weight_block(g), kConvBand) : 0) + 256;
+  }
+  /// From pixel to pixel of a copied band: those of a tile, if a multiple of 2 KiB apart, would share their lines of L1.
+  static int64_t pixel_pitch(const ConvGrid& g) {
+    const bool shared = g.taps[0].columns == 1 && g.isx * g.cg * int64_t(sizeof(T)) % 2048 == 0;
+    return g.cg + (shared ? 64 / int64_t(sizeof(T)) : 0);
   }
   /// Pixels between two pixels of the copied band: what the grid can touch.
   static int64_t buffer_columns(const ConvGrid& g) {
@@ -53,26 +58,27 @@ struct ConvSizing {
   }
 };
 
-// Copies source rows [y0, y1) of one image (may lie outside), columns from g.dx0 on, channels [c, c + n) into dst: widened, zeros outside.
+// Copies source rows [y0, y1) of one image (may lie outside), columns from g.dx0 on, channels [c, c + n) into dst, whose pixels are `pitch` apart: widened, zeros outside.
 template <class T, class S>
 HWY_NOINLINE void copy_band(const ConvGrid& g, int64_t image, int64_t y0, int64_t y1, int64_t columns, int64_t c, int64_t n,
-                            T* HWY_RESTRICT dst) {
+                            int64_t pitch, T* HWY_RESTRICT dst) {
   const hn::ScalableTag<T> d;
   constexpr int64_t kN = HWY_LANES(T);
   const int64_t left = std::clamp<int64_t>(-g.dx0, 0, columns),
                 inside = std::clamp<int64_t>(g.w - std::max<int64_t>(g.dx0, 0), 0, columns - left);
-  for (int64_t y = y0; y < y1; ++y, dst += columns * n) {
+  for (int64_t y = y0; y < y1; ++y, dst += columns * pitch) {
     if (y < 0 || y >= g.h) {
-      std::memset(dst, 0, size_t(columns * n) * sizeof(T));
+      std::memset(dst, 0, size_t(columns * pitch) * sizeof(T));
       continue;
     }
-    std::memset(dst, 0, size_t(left * n) * sizeof(T));
-    std::memset(dst + (left + inside) * n, 0, size_t((columns - left - inside) * n) * sizeof(T));
+    std::memset(dst, 0, size_t(left * pitch) * sizeof(T));
+    std::memset(dst + (left + inside) * pitch, 0, size_t((columns - left - inside) * pitch) * sizeof(T));
     if (inside == 0) continue;
     const S* src = static_cast<const S*>(g.src) + ((image * g.h + y) * g.w + std::max<int64_t>(g.dx0, 0)) * g.c + c;
-    T* to = dst + left * n;
-    const int64_t run = n == g.c ? inside * n : n, runs = n == g.c ? 1 : inside;
-    for (int64_t r = 0; r < runs; ++r, src += g.c, to += n) {
+    T* to = dst + left * pitch;
+    const bool whole = n == g.c && n == pitch;
+    const int64_t run = whole ? inside * n : n, runs = whole ? 1 : inside;
+    for (int64_t r = 0; r < runs; ++r, src += g.c, to += pitch) {
       int64_t i = 0;
       for (; i + kN <= run; i += kN) hn::StoreU(load_wide(d, src + i), d, to + i);
       for (; i < run; ++i) to[i] = T(src[i]);
@@ -135,7 +141,7 @@ void run_conv_task(const ConvTask& task) {
   T* narrow = reinterpret_cast<T*>(w + Z::segments(g) * int64_t(sizeof(Segment)));  // one tile of results before conversion
   T* buffer = narrow + 2 * kGroups * kGroup * kNr + 64;
   const int64_t columns = Z::buffer_columns(g), span = g.dy1 - g.dy0;
-  const int64_t pixel_pitch = g.copy ? g.cg : g.c, row_pitch = g.copy ? columns * g.cg : g.w * g.c;
+  const int64_t pixel_pitch = g.copy ? Z::pixel_pitch(g) : g.c, row_pitch = (g.copy ? columns : g.w) * pixel_pitch;
   PixelTile<T> tile{};
   tile.ars = g.isx * pixel_pitch, tile.segments = segments, tile.n_segments = 0;
   // Groups of 7 pixels where they waste no more lanes than groups of 4.
@@ -148,10 +154,10 @@ void run_conv_task(const ConvTask& task) {
   O* const dst = static_cast<O*>(g.dst);
   const int64_t pixel_out = g.osx * g.o, groups = (g.columns + group_pixels - 1) / group_pixels;
   // Rows of a band: whole images while they fit, else a part of one.
-  const int64_t image_bytes = ((g.rows - 1) * g.isy + span + 1) * columns * g.cg * int64_t(sizeof(T));
-  const int64_t row_bytes = columns * g.cg * int64_t(sizeof(T)) * g.isy, halo = (span + 1 - g.isy) * columns * g.cg * int64_t(sizeof(T));
+  const int64_t row_bytes = columns * Z::pixel_pitch(g) * int64_t(sizeof(T)), image_bytes = ((g.rows - 1) * g.isy + span + 1) * row_bytes;
+  const int64_t halo = (span + 1 - g.isy) * row_bytes;
   const int64_t images = std::max<int64_t>(in_l2 / std::max<int64_t>(image_bytes, 1), 0);
-  const int64_t band = std::max<int64_t>((in_l2 - std::max<int64_t>(halo, 0)) / std::max<int64_t>(row_bytes, 1), 1);
+  const int64_t band = std::max<int64_t>((in_l2 - std::max<int64_t>(halo, 0)) / std::max<int64_t>(row_bytes * g.isy, 1), 1);
   StatSlot::Part part;
   TapRange keys[2 * 32 + 2];
   const bool clipped = g.dy0 < 0 || (g.rows - 1) * g.isy + g.dy1 >= g.h;
@@ -169,7 +175,7 @@ void run_conv_task(const ConvTask& task) {
       T* to = buffer;
       for (int64_t r = row; r < end;) {
         const int64_t y = r % g.rows, n = std::min(end - r, g.rows - y), y0 = y * g.isy + g.dy0, y1 = (y + n - 1) * g.isy + g.dy1 + 1;
-        copy_band<T, S>(g, r / g.rows, y0, y1, columns, g.c0, g.cg, to);
+        copy_band<T, S>(g, r / g.rows, y0, y1, columns, g.c0, g.cg, pixel_pitch, to);
         to += (y1 - y0) * row_pitch, r += n;
       }
     }
@@ -269,7 +275,7 @@ void run_weight_task(const ConvWeightTask& task) {
       for (int64_t r = row; r < end;) {
         const int64_t y = r % g.rows, n = std::min(end - r, g.rows - y), y0 = y * g.isy + g.dy0, y1 = (y + n - 1) * g.isy + g.dy1 + 1,
                       image = r / g.rows;
-        if (g.copy) copy_band<T, S>(g, image, y0, y1, columns, g.c0 + c0, cn, to);
+        if (g.copy) copy_band<T, S>(g, image, y0, y1, columns, g.c0 + c0, cn, cn, to);
         for (int64_t i = 0; i < n; ++i) {
           a_row[r - row + i] =
               g.copy ? to - buffer + i * g.isy * row_pitch : ((image * g.h + y0 + i * g.isy) * g.w + g.dx0) * g.c + g.c0 + c0;
