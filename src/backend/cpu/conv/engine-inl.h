@@ -411,20 +411,19 @@ void spread_columns(const ConvSpread& task) {
 
 template <class T, class O>
 void scatter_weights(const void* sums, int64_t ld, int64_t cg, int64_t taps, int64_t o0, int64_t o1, void* dweight) {
+  const hn::ScalableTag<T> d;
+  constexpr int64_t kN = ConvSizing<T>::kN;
   const T* s = static_cast<const T*>(sums);
-  O* dw = static_cast<O*>(dweight);
-  for (int64_t ob = o0; ob < o1; ob += 16) {
-    const int64_t oe = std::min(ob + 16, o1);
-    for (int64_t c = 0; c < cg; ++c)
-      for (int64_t o = ob; o < oe; ++o)
-        for (int64_t t = 0; t < taps; ++t) {
-          const T v = s[(t * cg + c) * ld + o];
-          if constexpr (std::is_same_v<T, O>)
-            dw[(o * cg + c) * taps + t] = v;
-          else
-            dw[(o * cg + c) * taps + t] = O(v, Overflow::nan_or_inf);
-        }
-  }
+  HWY_ALIGN T rows[kConvTaps * kN];
+  const int64_t together = windows_together(taps);
+  for (int64_t o = o0; o < o1; o += kN)
+    for (int64_t c0 = 0; c0 < cg; c0 += together) {
+      const int64_t c1 = std::min(c0 + together, cg);
+      for (int64_t t = 0; t < taps; ++t)
+        for (int64_t c = c0; c < c1; ++c)
+          hn::Store(hn::LoadU(d, s + (t * cg + c) * ld + o), d, rows + ((c - c0) * taps + t) * kN);  // rows of sums are whole vectors
+      put_windows(rows, (c1 - c0) * taps, std::min(kN, o1 - o), static_cast<O*>(dweight) + (o * cg + c0) * taps, cg * taps);
+    }
 }
 
 }  // namespace keel::cpu::HWY_NAMESPACE
