@@ -93,11 +93,19 @@ struct Divisor {
   __device__ explicit Divisor(int by) { inverse = __fdividef(1.0f, float(by)); }
   __device__ __forceinline__ int of(int i) const { return int((float(i) + 0.5f) * inverse); }
 };
-/// f(i) for the numbers below `n`, shared out among the block's threads.
-template <class F>
-__device__ __forceinline__ void each(int n, F f) {
-#pragma unroll 8
-  for (int i = int(threadIdx.x); i < n; i += kThreads) f(i);
+/// put(i, load(i)) for the numbers below `n`, shared out among the block's threads, each of which asks for eight before it puts the first.
+template <class Load, class Put>
+__device__ __forceinline__ void each(int n, Load load, Put put) {
+  constexpr int kAtOnce = 8;
+  for (int first = int(threadIdx.x); first < n; first += kAtOnce * kThreads) {
+    decltype(load(0)) v[kAtOnce];
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j)
+      if (const int i = first + j * kThreads; i < n) v[j] = load(i);
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j)
+      if (const int i = first + j * kThreads; i < n) put(i, v[j]);
+  }
 }
 template <class C>
 struct alignas(kQuad * sizeof(C)) Quad {
@@ -120,34 +128,36 @@ template <class T>
 __device__ __forceinline__ void load_image(const Sizes& v, int n, const T* __restrict__ x, Compute<T>* __restrict__ to) {
   const T* const from = x + n * v.xs[0];
   const int plane = v.h * v.w;
+  const auto as_it_lies = [&](int i) { return from[i]; };
+  const auto in_order = [&](int i, T x) { to[i] = widen(x); };
   if (v.x_dense) {
-    each(v.c * plane, [&](int i) { to[i] = widen(from[i]); });
+    each(v.c * plane, as_it_lies, in_order);
   } else if (v.x_innermost) {
     const Divisor channels(v.c);
-    each(v.c * plane, [&](int i) {
+    each(v.c * plane, as_it_lies, [&](int i, T x) {
       const int spot = channels.of(i);
-      to[(i - spot * v.c) * plane + spot] = widen(from[i]);
+      to[(i - spot * v.c) * plane + spot] = widen(x);
     });
   } else {
     const Divisor columns(v.w), rows(v.h);
-    each(v.c * plane, [&](int i) {
+    const auto place = [&](int i) {
       const int line = columns.of(i), c = rows.of(line);
-      to[i] = widen(from[c * v.xs[1] + (line - c * v.h) * v.xs[2] + (i - line * v.w) * v.xs[3]]);
-    });
+      return from[c * v.xs[1] + (line - c * v.h) * v.xs[2] + (i - line * v.w) * v.xs[3]];
+    };
+    each(v.c * plane, place, in_order);
   }
 }
 template <class T>
 __device__ __forceinline__ void load_result(const Sizes& v, int n, int step, const T* __restrict__ g, Compute<T>* __restrict__ to) {
   const T* const from = g + n * v.ys[0];
   const Divisor channels(v.o), columns(v.ow);
-  if (v.y_innermost) {
-    each(v.oh * v.ow * v.o, [&](int i) { to[i + channels.of(i) * (step - v.o)] = widen(from[i]); });
-  } else {
-    each(v.oh * v.ow * v.o, [&](int i) {
-      const int spot = channels.of(i), row = columns.of(spot), out = i - spot * v.o;
-      to[spot * step + out] = widen(from[out * v.ys[1] + row * v.ys[2] + (spot - row * v.ow) * v.ys[3]]);
-    });
-  }
+  const auto as_it_lies = [&](int i) { return from[i]; };
+  const auto place = [&](int i) {
+    const int spot = channels.of(i), row = columns.of(spot);
+    return from[(i - spot * v.o) * v.ys[1] + row * v.ys[2] + (spot - row * v.ow) * v.ys[3]];
+  };
+  const auto spread = [&](int i, T g) { to[i + channels.of(i) * (step - v.o)] = widen(g); };
+  v.y_innermost ? each(v.oh * v.ow * v.o, as_it_lies, spread) : each(v.oh * v.ow * v.o, place, spread);
 }
 
 /// `W`: rows and columns of the window, where they are known to the compiler; else 0. `inside`: no tap leaves the image.
@@ -159,10 +169,12 @@ __global__ void __launch_bounds__(kThreads, 3)
   auto* const w = shared_room<Quad<C>>();  // [channel, tap][quad of results]
   C* const image = &w[depth * step].v[0];
   const Divisor depths(depth), quads_of(across), columns(v.ow);
-  each(depth * across * kQuad, [&](int i) {
-    const int out = depths.of(i), d = i - out * depth;
-    w[d * step + out / kQuad].v[out % kQuad] = out < v.o ? widen(weight[i]) : C(0);
-  });
+  each(
+      depth * across * kQuad, [&](int i) { return i < depth * v.o ? widen(weight[i]) : C(0); },
+      [&](int i, C x) {
+        const int out = depths.of(i), d = i - out * depth;
+        w[d * step + out / kQuad].v[out % kQuad] = x;
+      });
   for (int n = int(blockIdx.x); n < v.n; n += int(gridDim.x)) {
     if (n != int(blockIdx.x)) __syncthreads();
     load_image(v, n, x, image);
@@ -201,10 +213,22 @@ __global__ void __launch_bounds__(kThreads, 2)
   auto* const w = shared_room<Quad<C>>();  // [tap][result][quad of channels]
   C* const image = &w[taps * step].v[0];
   const Divisor taps_of(taps), channels(across * kQuad), quads_of(across), columns(v.w);
-  each(v.o * across * kQuad * taps, [&](int i) {
-    const int plane = taps_of.of(i), tap = i - plane * taps, out = channels.of(plane), c = plane - out * across * kQuad;
-    w[tap * step + out * across + c / kQuad].v[c % kQuad] = c < v.c ? widen(weight[(out * v.c + c) * taps + tap]) : C(0);
-  });
+  const auto place = [&](int i, int& tap, int& out, int& c) {
+    const int plane = taps_of.of(i);
+    tap = i - plane * taps, out = channels.of(plane), c = plane - out * across * kQuad;
+  };
+  each(
+      v.o * across * kQuad * taps,
+      [&](int i) {
+        int tap, out, c;
+        place(i, tap, out, c);
+        return c < v.c ? widen(weight[(out * v.c + c) * taps + tap]) : C(0);
+      },
+      [&](int i, C x) {
+        int tap, out, c;
+        place(i, tap, out, c);
+        w[tap * step + out * across + c / kQuad].v[c % kQuad] = x;
+      });
   const bool unit = v.sh == 1 && v.sw == 1;
   for (int n = int(blockIdx.x); n < v.n; n += int(gridDim.x)) {
     if (n != int(blockIdx.x)) __syncthreads();
