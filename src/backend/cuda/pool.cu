@@ -21,8 +21,8 @@ struct Window {
 /// Coordinates of a 4-d tensor's elements, in the order of its memory.
 struct Images {
   int64_t extent[4], stride[4];
-  bool inner, wide;  // channels innermost; more elements than 32 bits count
-  explicit Images(const TensorView& v) : inner(v.dim(1) > 1 && v.stride(1) == 1), wide(v.size() > UINT32_MAX) {
+  bool inner, wide;  // channels innermost; more elements than 31 bits count
+  explicit Images(const TensorView& v) : inner(v.dim(1) > 1 && v.stride(1) == 1), wide(v.size() > INT32_MAX) {
     for (int i = 0; i < 4; ++i) extent[i] = v.dim(i), stride[i] = v.stride(i);
   }
   __device__ void at(int64_t i, int64_t (&to)[4]) const { wide ? split(uint64_t(i), to) : split(uint32_t(i), to); }
@@ -80,12 +80,13 @@ __global__ void __launch_bounds__(kThreads)
   int64_t at[4];
   to.at(i, at);
   // Windows r with r step - pad <= row < r step - pad + kernel.
+  const auto steps = [&](int64_t a, int64_t step) { return to.wide || step > INT32_MAX ? a / step : int64_t(uint32_t(a) / uint32_t(step)); };
   int64_t low[2], high[2];
 #pragma unroll
   for (int k = 0; k < 2; ++k) {
-    const int64_t p = at[2 + k] + w.pad[k];
-    low[k] = p < w.kernel[k] ? 0 : (p - w.kernel[k]) / w.step[k] + 1;
-    high[k] = p / w.step[k] + 1 < from.extent[2 + k] ? p / w.step[k] + 1 : from.extent[2 + k];
+    const int64_t p = at[2 + k] + w.pad[k], end = steps(p, w.step[k]) + 1;
+    low[k] = p < w.kernel[k] ? 0 : steps(p - w.kernel[k], w.step[k]) + 1;
+    high[k] = end < from.extent[2 + k] ? end : from.extent[2 + k];
   }
   C sum = 0;
   const int64_t here = at[2] * to.extent[3] + at[3];
