@@ -86,6 +86,8 @@ struct DeviceDriver {
   const char* (*record_begin)(int device, size_t room) = nullptr;
   /// What was written down, to be done by `replay`; without `recording`, or after an error, it is thrown away.
   const char* (*record_end)(int device, void** recording) = nullptr;
+  /// Whether memory that the recording thread asks for from now on is held until the end: a device may put it apart. May be null.
+  void (*lasting)(int device, bool on) = nullptr;
   const char* (*replay)(int device, void* recording) = nullptr;
   void (*forget)(int device, void* recording) = nullptr;
   /// Kernels made of several ops; see backend/device_fusion.h. Null: this kind of device makes none.

@@ -490,19 +490,7 @@ void CompiledState::make_capture(Entry& e, const Tensors& inputs) {
       c.host.push_back({v, room});
       room += (Block(x).bytes + kAlign - 1) / kAlign * kAlign;
     }
-  c.block = allocate_storage(room, c.device);
   c.staged.resize(room);
-  for (const Capture::Host& h : c.host) {
-    Tensor& t = w.values[size_t(h.value)];
-    const TensorImpl& x = impl(t);
-    const auto size = int64_t(size_of(x.spec.dtype));
-    t = make_view(c.block, x.spec.dtype, x.spec.shape, x.strides, int64_t(h.at) / size - ElementSpan(x).low);
-  }
-  for (int64_t i = 0; i < inputs.size(); ++i) {
-    const bool here = impl(inputs[i]).device == c.device;
-    c.inputs.push_back(here ? room_like(impl(inputs[i]), c.device) : Tensor());
-    if (here) w.values[size_t(g.inputs[i])] = c.inputs[i];
-  }
   if (!driver.fusion || !options.fuse || base::env_string("KEEL_FUSE") == "0") {
     report = driver.fusion ? "fusion is off\n" : to_string(c.device) + " fuses nothing\n";
   } else {
@@ -515,8 +503,25 @@ void CompiledState::make_capture(Entry& e, const Tensors& inputs) {
     const GraphValue& v = g.values[size_t(start.leaf)];
     if (start.want == Start::defined && v.kind == Kind::captured) Tensor(v.held).set_grad(Tensor());
   }
-  if (const char* wrong = driver.record_begin(c.device.index, e.room + e.room / 8)) return e.settle(Entry::walk, wrong);
+  // What a run took, what it is fed with, and a little for what lies between blocks.
+  size_t wanted = e.room + e.room / 24 + room;
+  for (const Tensor& t : inputs) wanted += Block(impl(t)).bytes + 512;
+  if (const char* wrong = driver.record_begin(c.device.index, wanted)) return e.settle(Entry::walk, wrong);
   Writing writing(c.device);
+  w.tell_lasting(c.device);
+  if (driver.lasting) driver.lasting(c.device.index, true);
+  c.block = allocate_storage(room, c.device);
+  for (const Capture::Host& h : c.host) {
+    Tensor& t = w.values[size_t(h.value)];
+    const TensorImpl& x = impl(t);
+    const auto size = int64_t(size_of(x.spec.dtype));
+    t = make_view(c.block, x.spec.dtype, x.spec.shape, x.strides, int64_t(h.at) / size - ElementSpan(x).low);
+  }
+  for (int64_t i = 0; i < inputs.size(); ++i) {
+    const bool here = impl(inputs[i]).device == c.device;
+    c.inputs.push_back(here ? room_like(impl(inputs[i]), c.device) : Tensor());
+    if (here) w.values[size_t(g.inputs[i])] = c.inputs[i];
+  }
   {
     const KeepCalls keep(c.calls);
     e.fused && e.fused->ready() ? e.fused->run(w) : w.run();

@@ -41,6 +41,7 @@ void FusedKernels::run_chain(GraphWalk& w, size_t i) const {
   SmallVector<void*, 16> results;
   for (const int v : c.sources) sources.push_back(impl(w.values[size_t(v)]).data);
   for (const FuseChain::Result& r : c.results) {
+    w.announce(&r.value, 1);
     Tensor& t = w.values[size_t(r.value)];
     const GraphValue& v = graph_.values[size_t(r.value)];
     if (r.writes)

@@ -1,6 +1,7 @@
 // A recorded graph: running it again, and showing it.
 #include <algorithm>
 
+#include "core/device_driver.h"
 #include "keel/autograd.h"
 #include "keel/error.h"
 #include "keel/random.h"
@@ -87,6 +88,24 @@ void GraphWalk::run() {
   }
 }
 
+void GraphWalk::tell_lasting(Device d) {
+  if (!driver_of(d).lasting) return;
+  on = d;
+  std::vector<char> roots(graph.values.size());
+  for (const GraphNode& n : graph.nodes)
+    if (n.kind == GraphNode::Kind::gradient && n.in[1] >= 0) roots[size_t(graph.values[size_t(n.in[1])].root)] = 1;
+  for (const int v : graph.outputs)
+    if (v >= 0) roots[size_t(graph.values[size_t(v)].root)] = 1;
+  lasting.resize(graph.values.size());
+  for (size_t v = 0; v < lasting.size(); ++v) lasting[v] = roots[size_t(graph.values[v].root)];
+}
+void GraphWalk::announce(const int* values, int64_t n) const {
+  if (lasting.empty()) return;
+  bool any = false;
+  for (int64_t i = 0; i < n; ++i) any |= values[i] >= 0 && lasting[size_t(values[i])];
+  driver_of(on).lasting(on.index, any);
+}
+
 /// In the scope that `run` makes.
 void GraphWalk::run_node(const GraphNode& n) {
   Scope& s = scope();
@@ -123,6 +142,7 @@ void GraphWalk::run_node(const GraphNode& n) {
         note_write(*in[i], n.op->name);
         break;
       }
+  announce(n.out.data(), n.out.size());
   Frame frame{n.op, n.params.get(), in.data(), int(in.size()), n.site, nullptr};
   s.frame = &frame;
   Call c{*n.op, n.params.get(), Inputs(in.data(), int(in.size())), Specs(specs.data(), int(specs.size())), out_specs, n.site, s};

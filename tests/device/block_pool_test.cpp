@@ -65,6 +65,7 @@ TEST_F(BlockPools, BlocksAreApart) {
     if (i % 1000 == 500) pool.close(arena);
     if (i % 1000 == 900) pool.forget(std::exchange(arena, nullptr));
     if (i % 5000 == 4999) pool.release_cached();
+    if (arena) pool.lasting(arena, draw() % 4 == 0);
     if (held.size() < 40 + draw() % 200 && k < 60) {
       const size_t bytes = k < 30 ? draw() % 3000 : k < 50 ? draw() % (2 * kMiB) : draw() % (24 * kMiB);
       take(bytes, i % 1000 < 500 && k % 2 ? arena : nullptr);
@@ -123,6 +124,32 @@ TEST_F(BlockPools, ARecordingFitsIntoOnePiece) {
   BlockPool::Arena* const next = pool.open(300 * kMiB);
   EXPECT_EQ(pool.stats().bytes_reserved, int64_t(640 * kMiB));  // the first segment is cut
   pool.forget(next);
+}
+
+/// What is held to the end lies at the end; between both nothing is in use.
+TEST_F(BlockPools, WhatLastsLiesApart) {
+  BlockPool::Arena* const arena = pool.open(64 * kMiB);
+  std::vector<char*> passing, lasting;
+  for (int i = 0; i < 6; ++i) passing.push_back(take(6 * kMiB, arena));
+  for (int i = 0; i < 6; ++i) {  // as gradients come while what they were computed from goes
+    pool.lasting(arena, true);
+    lasting.push_back(take(kMiB, arena));
+    pool.lasting(arena, false);
+    give(passing.back()), passing.pop_back();
+  }
+  char* const wide = take(36 * kMiB, arena);  // all in one
+  EXPECT_EQ(Source::segments.size(), 1u);
+  EXPECT_GT(lasting.back(), wide + 36 * kMiB);
+  give(wide), give(lasting[3]);
+  pool.close(arena);
+  EXPECT_EQ(pool.stats().bytes_in_use, int64_t(42 * kMiB));
+  char* const between = take(22 * kMiB);  // is everybody's
+  EXPECT_EQ(Source::segments.size(), 1u);
+  pool.forget(arena);
+  EXPECT_EQ(pool.stats().bytes_in_use, int64_t(27 * kMiB));
+  give(between);
+  for (const int i : {0, 1, 2, 4, 5}) give(lasting[size_t(i)]);
+  EXPECT_EQ(pool.release_cached(), int64_t(64 * kMiB));
 }
 
 /// What is held when a recording goes stays good, and comes back to everybody.

@@ -14,7 +14,8 @@ constexpr size_t whole(size_t bytes, size_t unit) { return (bytes + unit - 1) / 
 class BlockPool::Arena : public BlockPool::Home {
  public:
   char *begin = nullptr, *end = nullptr;  // the one piece
-  char* high = nullptr;                   // the end of what was handed out of it
+  char *high = nullptr, *low = nullptr;   // between them nothing was handed out of it yet
+  bool lasting = false;
 };
 
 void BlockPool::begin(int device, const PoolSource& from) {
@@ -73,6 +74,23 @@ BlockPool::Block* BlockPool::take_idle(Home& home, size_t bytes, bool small) {
   return b;
 }
 
+/// The end of the last idle block of the piece that has room; null where none has.
+BlockPool::Block* BlockPool::take_last(Arena& a, size_t bytes) {
+  Block* b = nullptr;
+  for (Block* one : a.idle[false])
+    if (one->bytes >= bytes && one->p >= a.begin && one->p < a.end && (!b || one->p > b->p)) b = one;
+  if (!b) return nullptr;
+  a.idle[false].erase(b);
+  if (b->bytes == bytes) return b;
+  b->state = Block::held;
+  cut(b, b->bytes - bytes, &a);
+  Block* const last = b->after;
+  a.idle[false].erase(last);
+  last->state = Block::held;
+  put_idle(b);
+  return last;
+}
+
 /// A whole segment that nobody uses, of `bytes` to `most` bytes. Its work is done in the queue, where everybody's is.
 BlockPool::Block* BlockPool::take_whole(size_t bytes, size_t most, bool small) {
   Block want{nullptr, bytes, small};
@@ -94,7 +112,7 @@ BlockPool::Block* BlockPool::take_segment(size_t bytes, bool small) {
 
 BlockPool::Block* BlockPool::new_segment(Home& home, size_t bytes, bool small) {
   const size_t size = small ? kSmallSegment : whole(bytes < home.shared / 2 ? home.shared : bytes, kSmallSegment);
-  Block* b = &home == &common_ ? nullptr : take_whole(size, size + std::max(bytes, kSharedSegment), small);
+  Block* b = &home == &common_ ? nullptr : take_whole(size, size + size / 4, small);
   if (b)
     ++stats_.cache_hits;
   else if (!(b = take_segment(size, small)))
@@ -163,7 +181,8 @@ void* BlockPool::take(size_t bytes, const char* tag, Arena* arena) {
     ++stats_.cache_hits;
   } else {
     Home& home = arena ? *arena : common_;
-    b = take_idle(home, rounded, small);
+    b = arena && arena->lasting ? take_last(*arena, rounded) : nullptr;
+    if (!b) b = take_idle(home, rounded, small);
     if (!b && !arena && small && sort_ready()) b = take_idle(home, rounded, small);
     if (b)
       ++stats_.cache_hits;
@@ -175,7 +194,12 @@ void* BlockPool::take(size_t bytes, const char* tag, Arena* arena) {
   }
   b->state = Block::held, b->tag = tag, b->count = count_;
   if (b->count) now_ += b->bytes, most_ = std::max(most_, now_);
-  if (arena && b->p >= arena->begin && b->p < arena->end) arena->high = std::max(arena->high, b->p + b->bytes);
+  if (arena && b->p >= arena->begin && b->p < arena->end) {
+    if (arena->lasting && b->p >= arena->high)
+      arena->low = std::min(arena->low, b->p);
+    else if (b->p < arena->low)
+      arena->high = std::max(arena->high, b->p + b->bytes);
+  }
   ++stats_.allocations;
   if (!arena) use(int64_t(b->bytes));
   return b->p;
@@ -209,19 +233,26 @@ BlockPool::Arena* BlockPool::open(size_t room) {
     drop_whole();  // what ordinary runs left, and will not need beside it
     if (!(b = take_segment(size, false))) return a;
   }
-  a->begin = a->high = b->p, a->end = b->p + b->bytes, a->shared = size / 8;
+  a->begin = a->high = b->p, a->low = a->end = b->p + b->bytes, a->shared = size / 8;
   b->home = a;
   use(int64_t(b->bytes));
   put_idle(b);
   return a;
 }
 
+void BlockPool::lasting(Arena* a, bool on) {
+  const std::lock_guard lock(mutex_);
+  a->lasting = on;
+}
+
 void BlockPool::close(Arena* a) {
   const std::lock_guard lock(mutex_);
   for (Block* b : a->idle[false]) {
-    if (b->p + b->bytes != a->end) continue;
+    if (a->low <= a->high || b->p > a->high || b->p + b->bytes < a->low) continue;
     a->idle[false].erase(b);
-    use(b->p - a->end + std::max(a->high - b->p, ptrdiff_t(0)));
+    b->state = Block::held;
+    if (b->p + b->bytes > a->low) cut(b, size_t(a->low - b->p), a);
+    use(a->high - a->low);
     if (a->high > b->p) {
       cut(b, size_t(a->high - b->p), &common_);
     } else {

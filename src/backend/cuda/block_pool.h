@@ -42,6 +42,9 @@ class BlockPool {
   /// An arena whose blocks lie in one piece of `room` bytes as long as they find room there. In segments of their own they would not merge:
   /// what many small ones left would not serve a larger one.
   Arena* open(size_t room);
+  /// Whether what is taken from now on is held to the end. It comes from the other end of the piece: gradients that lie between what
+  /// passes would keep that from merging.
+  void lasting(Arena* a, bool on);
   /// Nothing more will be taken from it. What it never handed out becomes everybody's.
   void close(Arena* a);
   /// Everything in it becomes everybody's, what is still held as soon as it is given.
@@ -92,6 +95,7 @@ class BlockPool {
   Block* take_ready(size_t bytes);
   bool sort_ready();
   Block* take_idle(Home& home, size_t bytes, bool small);
+  Block* take_last(Arena& a, size_t bytes);
   Block* take_whole(size_t bytes, size_t most, bool small);
   Block* take_segment(size_t bytes, bool small);
   Block* new_segment(Home& home, size_t bytes, bool small);

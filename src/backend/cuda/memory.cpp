@@ -45,6 +45,9 @@ void release(int device, void* p, size_t) {
 }
 
 BlockPool::Arena* open_arena(int device, size_t room) { return pool(device).open(room); }
+void lasting(int device, bool on) {
+  if (BlockPool::Arena* const a = arena_of(device)) pool(device).lasting(a, on);
+}
 void close_arena(int device, BlockPool::Arena* a) { pool(device).close(a); }
 void forget_arena(int device, BlockPool::Arena* a) { pool(device).forget(a); }
 

@@ -91,6 +91,8 @@ int64_t release_cached(int device);
 /// Of the recording that this thread makes on `device`; null where it makes none.
 BlockPool::Arena* arena_of(int device);
 BlockPool::Arena* open_arena(int device, size_t room);
+/// Of that recording, if any: see BlockPool::lasting.
+void lasting(int device, bool on);
 void close_arena(int device, BlockPool::Arena* arena);
 void forget_arena(int device, BlockPool::Arena* arena);
 void memory_report(int device, size_t wanted, char* text, size_t room);

@@ -422,6 +422,9 @@ extern "C" __attribute__((visibility("default"))) const keel::DeviceDriver* keel
   d.allocate = allocate, d.free = release, d.copy = copy;
   d.synchronize = [](int) -> const char* { return recording ? spoilt = "a wait while recording" : nullptr; };
   d.record_begin = record_begin, d.record_end = record_end, d.replay = replay, d.forget = forget;
+  d.lasting = [](int, bool on) {
+    if (recording) memory().pool.lasting(recording->arena, on);
+  };
   d.pin = [](size_t bytes) { return std::malloc(bytes); }, d.unpin = [](void* p) { std::free(p); };
   d.upload = upload, d.join = finish, d.await = finish;
   d.stream = [](int) -> void* {
