@@ -85,7 +85,8 @@ KernelStatus forward(const KernelArgs& a) {
   const void* w = vector(a, 1, as, scratch);
   const void* b = rms ? nullptr : vector(a, 2, as, scratch);
   const RowView x(a.in[0], r);
-  const RowFlow flow = flow_of(a.out[0], r, x.in_place(), a.stats[0], true);
+  const bool light = r.n * int64_t(size_of(as)) > 8192;  // shorter rows, weights and bias have room in L1 together, side by side
+  const RowFlow flow = flow_of(a.out[0], r, x.in_place(), a.stats[0], light);
   const bool stream = streams(a.out[0], r);
   const RowView y(a.out[0], r, stream && !flow.stream);
   const size_t one = row_scratch(a.in[0], r);

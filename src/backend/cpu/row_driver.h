@@ -53,8 +53,8 @@ inline bool streams(const TensorView& y, const Rows& rows) {
 }
 
 /// How rows of the result `y` leave: `stream` where loops write them past the caches themselves, which they cannot where the row is looked
-/// at again for statistics. `ahead` is set where operands, which must be in place, come from beyond L2. Passes that are `light` beside memory
-/// are best one after the other on a processor that follows streams: the last one then has time to fetch.
+/// at again for statistics. `ahead` is set where operands, which must be in place, come from beyond L2. Passes that are `light` beside
+/// memory are best one after the other on a processor that follows streams: the last one then has time to fetch.
 inline RowFlow flow_of(const TensorView& y, const Rows& rows, bool in_place, bool stats, bool light) {
   RowFlow f;
   f.stream = streams(y, rows) && !stats;

@@ -9,8 +9,9 @@ namespace keel::cpu {
 
 inline constexpr int64_t kGradRows = 4;
 
-/// How a row meets memory. `ahead`: elements to a later row of every operand, which is fetched into L2 only where rows are `wide`, along with
-/// the first pass over a row that nothing else waits for, or with the `late` one that writes; 0: none. `stream`: the result leaves past the caches; the caller ends with stream_fence.
+/// How a row meets memory. `ahead`: elements to a later row of every operand, which is fetched meanwhile, into L2 only where rows are
+/// `wide`, and where `late` along with the pass that writes; 0: none. `stream`: the result leaves past the caches; the caller ends with
+/// stream_fence.
 struct RowFlow {
   int64_t ahead = 0;
   bool wide = false, stream = false, late = false;

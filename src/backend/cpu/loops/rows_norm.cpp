@@ -1,6 +1,6 @@
 // Layer norm and RMS norm of rows, forward: mean and squared deviations in two passes over a row that stays in cache, then one
-// pass that writes. Where results leave past the caches, the last pass over one row goes along with the others over the next, so that reads
-// and writes of memory do not take turns.
+// pass that writes. Where results leave past the caches, the last pass over one row goes along with the others over the next, or
+// fetches it, so that reads and writes of memory do not take turns.
 #include "backend/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/loops/rows_norm.cpp"

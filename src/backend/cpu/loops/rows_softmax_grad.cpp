@@ -75,7 +75,8 @@ void row_grad(const void* g_, const void* y_, void* dx, int64_t n, RowFlow flow,
 }
 template <class Form, class T>
 void grad_flush(const PendingRow& p, int64_t n) {
-  grad_out<Form, false>(static_cast<const T*>(p.from), static_cast<const T*>(p.other), static_cast<T*>(p.y), n, T(p.scale), {.stream = true});
+  const T *g = static_cast<const T*>(p.from), *y = static_cast<const T*>(p.other);
+  grad_out<Form, false>(g, y, static_cast<T*>(p.y), n, T(p.scale), {.stream = true});
 }
 
 template <class T>
