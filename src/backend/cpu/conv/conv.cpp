@@ -367,8 +367,8 @@ void conv_backward_input(Elem e, const ConvShape& s, const void* grad, const voi
   const Phases phases(e, s);
   const int64_t k_bytes = kernels(e).panel() * computing_bytes(e);
   for (int64_t group = 0; group < s.groups; ++group) {
-    pack_weights(e, at(weight, group * og * cg * taps, e), cg, taps, og, cg * taps, phases.place, phases.places, phases.pair, threads_for(s),
-                 space);
+    pack_weights(e, at(weight, group * og * cg * taps, e), cg, taps, og, cg * taps, phases.place, phases.places, phases.pair,
+                 threads_for(s), space);
     int64_t k = 0;
     for_phases(s, [&](int64_t ry, int64_t rx) {
       if (!input_grid(g, e, s, grad, dx, group, ry, rx)) return clear_phase(g, e, s, cg, slot);

@@ -58,7 +58,8 @@ struct ConvSizing {
   }
 };
 
-// Copies source rows [y0, y1) of one image (may lie outside), columns from g.dx0 on, channels [c, c + n) into dst, whose pixels are `pitch` apart: widened, zeros outside.
+// Copies source rows [y0, y1) of one image (may lie outside), columns from g.dx0 on, channels [c, c + n) into dst,
+// whose pixels are `pitch` apart: widened, zeros outside.
 template <class T, class S>
 HWY_NOINLINE void copy_band(const ConvGrid& g, int64_t image, int64_t y0, int64_t y1, int64_t columns, int64_t c, int64_t n,
                             int64_t pitch, T* HWY_RESTRICT dst) {

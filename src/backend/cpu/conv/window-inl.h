@@ -1,4 +1,5 @@
-// Reading and writing of convolution weights, once a Highway target: windows of W lanes (outputs of a product) are transposed in registers into rows of lanes, one a tap, that stay in L1, and back.
+// Reading and writing of convolution weights, once a Highway target: windows of W lanes (outputs of a product) are transposed in registers
+// into rows of lanes, one a tap, that stay in L1, and back.
 #if defined(KEEL_CONV_WINDOW_INL) == defined(HWY_TARGET_TOGGLE)
 #ifdef KEEL_CONV_WINDOW_INL
 #undef KEEL_CONV_WINDOW_INL
@@ -19,16 +20,18 @@ namespace keel::cpu::HWY_NAMESPACE {
 /// Channels whose windows are taken together.
 inline int64_t windows_together(int64_t window) { return std::clamp<int64_t>(144 / window, 1, 16); }
 
-// Calls f(group, channel, rows), rows[tap * W + lane], for groups [group0, group1) of W lanes and all channels. The weight of (lane, channel, tap) is w[lane * lane_stride + channel * k_stride + tap];
-// a window has min(lane_stride, k_stride) taps. Lanes beyond the last are zero or repeat it. Weights are read once, in the order of memory as far as lines of 64 bytes and of L1 allow.
+// Calls f(group, channel, rows), rows[tap * W + lane], for groups [group0, group1) of W lanes and all channels. The weight of (lane,
+// channel, tap) is w[lane * lane_stride + channel * k_stride + tap]; a window has min(lane_stride, k_stride) taps. Lanes beyond the last
+// are zero or repeat it. Weights are read once, in the order of memory as far as L1 allows.
 template <class T, int W, class S, class F>
-HWY_INLINE void each_window(const S* w, int64_t lanes, int64_t lane_stride, int64_t channels, int64_t k_stride, int64_t group0, int64_t group1,
-                            F f) {
+HWY_INLINE void each_window(const S* w, int64_t lanes, int64_t lane_stride, int64_t channels, int64_t k_stride, int64_t group0,
+                            int64_t group1, F f) {
   const int64_t window = std::min(lane_stride, k_stride);
   HWY_ALIGN T rows[kConvTaps * W];
   const auto take = [&](int64_t group, int64_t c0, int64_t c1) {
     const int64_t first = group * W;
-    pack_panel<T, W>(w + first * lane_stride + c0 * k_stride, lane_stride, 1, std::min<int64_t>(W, lanes - first), (c1 - c0) * window, rows);
+    pack_panel<T, W>(w + first * lane_stride + c0 * k_stride, lane_stride, 1, std::min<int64_t>(W, lanes - first), (c1 - c0) * window,
+                     rows);
     for (int64_t c = c0; c < c1; ++c) f(group, c, rows + (c - c0) * window * W);
   };
   if (k_stride == window) {  // a lane's channels are neighbours

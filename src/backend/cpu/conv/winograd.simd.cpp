@@ -47,7 +47,7 @@ void weights(const float* w, int64_t lanes, int64_t lane_stride, int64_t k, int6
              int64_t panel1, float* planes, int64_t plane) {
   const D d;
   const int64_t groups = panel / kN, end = std::min(panel1 * groups, (lanes + kN - 1) / kN);
-  each_window<float, kN>(w, lanes, lane_stride, k, k_stride, panel0 * groups, end, [&](int64_t group, int64_t c, const float* rows) HWY_ATTR {
+  const auto transform = [&](int64_t group, int64_t c, const float* rows) HWY_ATTR {
     V t[12], u[16];
     const float* from = rows + (turned ? 8 * kN : 0);
     const int64_t column = turned ? -kN : kN, row = 3 * column;
@@ -59,7 +59,8 @@ void weights(const float* w, int64_t lanes, int64_t lane_stride, int64_t k, int6
     float* to = planes + group / groups * panel * k + c * panel + group % groups * kN;
     KEEL_UNROLL
     for (int x = 0; x < 16; ++x) hn::StoreU(u[x], d, to + x * plane);
-  });
+  };
+  each_window<float, kN>(w, lanes, lane_stride, k, k_stride, panel0 * groups, end, transform);
 }
 
 // Calls f(index among these, image, row, column) for each tile.
