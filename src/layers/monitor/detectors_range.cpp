@@ -70,8 +70,8 @@ void MonitorState::root(const Tensor& t) {
     WatchedResult& r = sites[w->site].results[w->output];
     const TensorImpl& x = impl(t);
     r.is_loss = true;
-    r.negative = x.device.type == DeviceType::cpu && x.spec.shape.numel() == 1 && !is_complex(x.spec.dtype) &&
-                 read_double(x.data, x.spec.dtype) < 0;
+    r.negative =
+        x.device.type == DeviceType::cpu && x.spec.shape.numel() == 1 && !is_complex(x.spec.dtype) && read_double(x.data, x.spec.dtype) < 0;
   }
 }
 
@@ -210,7 +210,7 @@ void MonitorState::judge_step() {
     for (const uint32_t t : touched) {
       WatchedResult& r = sites[t >> 2].results[t & 3];
       judge_range(t >> 2, uint8_t(t & 3), r);
-      if (r.is_loss) judge_growth(t >> 2, uint8_t(t & 3), r);
+      if (r.is_loss) judge_growth(t >> 2, uint8_t(t & 3), r), judge_endless(t >> 2, uint8_t(t & 3), r);
     }
     for (const uint32_t s : touched_arguments) judge_argument(s, *sites[s].argument);
     judge_skips();
@@ -337,8 +337,7 @@ void MonitorState::judge_jump(uint32_t site, uint8_t output, const WatchedResult
   jump_seen = true;
   // What made a NaN or infinity in the same call has been reported.
   for (const WatchedResult& o : s.results)
-    if (running ? o.now.nan + o.now.inf : o.series && o.series->back().step == step && o.series->back().nan + o.series->back().inf)
-      return;
+    if (running ? o.now.nan + o.now.inf : o.series && o.series->back().step == step && o.series->back().nan + o.series->back().inf) return;
   // Constants that fill in, and first words about new data, are no jumps; what follows from them in this step neither.
   if (s.op->in.size() == 0 || s.op == &op_where || std::strstr(s.op->name, "fill") || s.op->cost == Cost::view) return;
   Monitor::Finding about;
@@ -414,7 +413,9 @@ void MonitorState::judge_argument(uint32_t site, WatchedArgument& a) {
   a.series->push(g);
   const double mean = a.sampled ? a.sum / double(a.sampled) : 0;
   if (a.number) {
-    judge_number(site, a);
+    a.mean = std::max(a.mean, mean);
+    a.step_calls = 0, a.min_bits = ~uint64_t(0), a.max_bits = 0, a.sum = 0, a.sampled = 0;
+    judge_straight(site, a, a.mean);
     return;
   }
   if (a.kind != WatchedArgument::vanishes) {
@@ -422,6 +423,8 @@ void MonitorState::judge_argument(uint32_t site, WatchedArgument& a) {
     a.step_calls = 0, a.min_bits = ~uint64_t(0), a.max_bits = 0, a.sum = 0, a.sampled = 0;
     if (a.kind == WatchedArgument::saturates)
       judge_saturation(site, a, double(g.high));
+    else if (a.kind == WatchedArgument::turns)
+      judge_angle(site, a, double(g.high));
     else if (sampled)
       judge_attention(site, a, mean);
     return;
@@ -448,11 +451,12 @@ void MonitorState::judge_argument(uint32_t site, WatchedArgument& a) {
     warn(Detector::lost_bits, a.lost_site, 0, "cancellation", std::move(about));
   }
 
+  if (a.every == 1 && judge_straight(site, a, mean)) return;
   if (!(g.low < 0) || a.series->size() < kWindow + int(a.every > 1 ? a.every : 0)) return;
   // Where the result, or with a gradient the slope, leaves the format: -b^-2 of a / b, -b^-3/2 / 2 of an inverse root.
   const Risk risk = s.op->in[a.input].risk;
   const double slope_order = !a.recorded ? 1 : has_risk(risk, Risk::domain) ? 1.5 : 2;
-  const double end = a.power != 0 ? std::max(f.tiny2, -f.max2 / (a.recorded ? 1 - double(a.power) : -double(a.power)))
+  const double end = a.power != 0                    ? std::max(f.tiny2, -f.max2 / (a.recorded ? 1 - double(a.power) : -double(a.power)))
                      : has_risk(risk, Risk::divides) ? std::max(f.tiny2, -f.max2 / slope_order)
                                                      : f.tiny2;
   if (double(a.floor) > end) return;  // an epsilon keeps it away
@@ -474,28 +478,6 @@ void MonitorState::judge_argument(uint32_t site, WatchedArgument& a) {
          std::move(about));
     return;
   }
-}
-
-/// A number of the program's that falls along a straight line towards 0: a schedule that will end in a division by it.
-void MonitorState::judge_number(uint32_t site, WatchedArgument& a) {
-  const WatchedSite& s = sites[site];
-  const Series& h = *a.series;
-  a.mean = std::max(a.mean, a.sum / double(std::max<int64_t>(a.sampled, 1)));
-  const double mean = a.mean;
-  a.step_calls = 0, a.min_bits = ~uint64_t(0), a.max_bits = 0, a.sum = 0, a.sampled = 0;
-  if (h.size() < kWindow || !std::isfinite(h.back().low)) return;
-  const auto at = [&](int k) { return std::exp2(double(h.back(k).low)); };
-  const auto steps = [&](int from, int to) { return double(h.back(to).step - h.back(from).step); };
-  const double now = at(0), by = (at(kWindow - 1) - now) / steps(kWindow - 1, 0);
-  if (!(by > 0) || now / by > 10) return;
-  for (int k = 0; k + 1 < kWindow; ++k)  // what falls by a share of itself never arrives
-    if (std::abs((at(k + 1) - at(k)) / steps(k + 1, k) - by) > 0.25 * by) return;
-  Monitor::Finding about;
-  about.severity = Severity::warning, about.eta = int64_t(now / by), about.low = now, about.mean = mean;
-  about.suggestion = suggest_epsilon(*s.op, s.results[0].dtype, mean);
-  about.text = std::string("the number that ") + s.op->name + " divides by goes to zero: it is " + number(now) + " and falls by " +
-               number(by) + " at each step, so that it is 0 in " + std::to_string(about.eta) + " steps";
-  warn(Detector::denominator, site, 0, "vanishing", std::move(about));
 }
 
 /// Values that a cast to a format of 8 bits cuts off, two steps in a row.

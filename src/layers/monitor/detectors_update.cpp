@@ -115,7 +115,8 @@ bool MonitorState::before_update(const Call& c, uint32_t at) {
     warn(Detector::nonfinite, at, 0, "nan", std::move(about));
   }
   if (bad) governor.alarm(step);
-  if (options.protect && bad) {
+  const bool unset = settings_are_bad(c, at);
+  if (options.protect && (bad || unset)) {
     for (const uint32_t i : pending) found[i].about.severity = Severity::fault;
     pending.clear();
     if (blocked_step != step) ++blocked, blocked_step = step;
@@ -142,7 +143,7 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
   const bool adam = &c.op == &op_adam_step;
   const bool state = lists > 3 || (lists > 2 && weights_of(c) == 0);
   const int weights = begin + weights_of(c) * n;
-  double gradient = 0, moved = 0, ratio = 0, ratio_n = 0, due = 0, absorbed = 0, floored = 0, live = 0, narrow = 0;
+  double gradient = 0, moved = 0, ratio = 0, ratio_n = 0, due = 0, absorbed = 0, floored = 0, live = 0, narrow = 0, fed = 0, still = 0, short_by = 0;
   DType dtype = DType::none;
   u.last_gradient.resize(size_t(n) * kSampledWeights);
   double along = 0, was2 = 0, is2 = 0;
@@ -167,6 +168,10 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
       last[j] = g[j];
       const double d = double(w[j]) - double(old[j]);
       g2 += double(g[j]) * double(g[j]), d2 += d * d;
+      if (!low && g[j] != 0) {
+        fed += weight, still += d == 0 ? weight : 0;
+        if (d == 0 && old[j] != 0) short_by += weight * std::abs(double(g[j]) / double(old[j]));
+      }
       if (low) {
         narrow += weight;
         double wanted = settings[0] * std::abs(double(has_m ? m[j] : g[j]));
@@ -189,6 +194,9 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
   if (was2 > 0 && is2 > 0) u.turn.push(along / std::sqrt(was2) / std::sqrt(is2));
   judge_rate(at, u, lr);
   judge_absorbed(at, u, 2 * due > narrow ? absorbed / due : 0, lr, dtype);
+  // By how much an update that moved nothing misses is known where it is the rate times the gradient; else that it is below half an ulp.
+  const bool plain = &c.op == &op_sgd_step && short_by > 0;
+  judge_unfelt(at, u, fed > 0 ? still / fed : 0, plain ? lr * short_by / still : std::exp2(-25), lr);
   if (adam && ratio_n > 0)
     judge_adam(at, u, std::sqrt(ratio / ratio_n), live > 0 ? floored / live : 0, settings[3], 0.5 * std::log2(gradient));
   if (gradient > 0) u.gradient.push(0.5 * std::log2(gradient)), judge_gradient(at, u);
@@ -388,12 +396,15 @@ void MonitorState::judge_gradient(uint32_t at, WatchedUpdate& u) {
     about.text = "the gradients' norm grew 7 times in a row, by more than half a bit each time, to about " + number(about.value);
     warn(Detector::growth, at, 0, "growth", std::move(about));
   }
-  const float before = std::exchange(u.most_gradient, std::max(u.most_gradient, u.gradient.back()));
-  if (u.gradient.size() < 31) return;
-  double median, spread;
+  double median = 0, spread = 0;
   u.gradient.centre(median, spread);
   const double z = (now - median) / std::max(spread, 0.25);
-  if (z <= 6 || now < double(before) + 3.3 || find_jump()) return;
+  // A batch may have a tail: 1 / x of a small x. It is gone in the next step.
+  const bool far = u.gradient.size() >= 31 && z > 6 && now >= double(u.most_gradient) + 3.3;
+  u.spikes = far ? uint8_t(std::min(u.spikes + 1, 200)) : uint8_t(0);
+  if (u.spikes == 1) return;
+  u.most_gradient = std::max(u.most_gradient, u.gradient.back());
+  if (u.spikes == 0 || find_jump()) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = std::exp2(now);
   about.suggestion = {"clip", 2 * std::exp2(median), "clip the gradients' norm at " + number(2 * std::exp2(median)) + ", twice its median"};

@@ -95,7 +95,7 @@ void DeviceBoards::judge_before(MonitorState& m, const Call& c, const Event& e) 
 void DeviceBoards::judge_after(MonitorState& m, const Call& c, const Event& e) {
   if (e.wanted.asks.empty() || e.kind == Event::update) return;
   using enum ValueRule;
-  for (const ValueRule r : {product, rows, spread, attention, running_sum})
+  for (const ValueRule r : {product, rows, spread, attention, slopes, running_sum})
     if (const auto s = samples(c, e, r, r); !s.empty()) m.judge(r, c, e.site, {s.data(), size_t(s.size())});
 }
 

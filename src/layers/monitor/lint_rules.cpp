@@ -11,7 +11,8 @@
 namespace keel {
 
 extern OpDef op_abs, op_add, op_cast, op_div, op_exp, op_gather, op_index_get, op_index_select, op_log, op_log1p, op_log2, op_max, op_mean,
-    op_min, op_mul, op_norm, op_reciprocal, op_relu, op_rsqrt, op_sigmoid, op_softmax, op_sqrt, op_square, op_stddev, op_sub, op_sum, op_var;
+    op_min, op_mul, op_norm, op_reciprocal, op_relu, op_rsqrt, op_sigmoid, op_softmax, op_sqrt, op_square, op_stddev, op_sub, op_sum,
+    op_var;
 
 namespace {
 
@@ -78,7 +79,20 @@ struct Rules {
     say({severity, rule, call, value, std::move(to_do), text});
   }
 
+  /// A factor that changes nothing: next to 1 as the dtype has it.
+  void factor(const LintCall::Number& n) const {
+    const Format f = format_of(n.dtype);
+    const double from_one = std::abs(n.given - 1);
+    if (from_one == 0 || from_one > std::exp2(-f.digits - 1)) return;
+    tell(Severity::warning, "factor next to 1", c.call, n.given, {"accumulator", 0, "keep what is multiplied, an average perhaps, in f32"},
+         std::string(c.op->name) + " by " + number(n.given) + " leaves every " + name_of(n.dtype) +
+             " number as it is: the change is less than " + "half the distance to the next");
+  }
+
   void numbers() const {
+    if (c.op == &op_mul || c.op == &op_div)
+      for (int i = c.op == &op_div; i < 2; ++i)
+        if (c.numbers[i].dtype != DType::none) factor(c.numbers[i]);
     for (const LintCall::Number& n : c.numbers) {
       if (n.dtype == DType::none || n.given == 0 || !std::isfinite(n.given)) continue;
       const Format f = format_of(n.dtype);
@@ -148,8 +162,8 @@ struct Rules {
     if (c.op == &op_log || c.op == &op_log2 || c.op == &op_log1p) logarithms();
     if (c.op == &op_div || c.op == &op_rsqrt || c.op == &op_reciprocal) divisions();
     if (c.op == &op_sub)
-      if (const int a = maker(c.call, 0), b = maker(c.call, 1); sums_squares(a) && squares(b) && sums(maker(b, 0)) &&
-                                                                           maker(maker(a, 0), 0) == maker(maker(b, 0), 0))
+      if (const int a = maker(c.call, 0), b = maker(c.call, 1);
+          sums_squares(a) && squares(b) && sums(maker(b, 0)) && maker(maker(a, 0), 0) == maker(maker(b, 0), 0))
         tell(Severity::info, "one-pass variance", c.call, 0, suggest_for_cancellation(op_sqrt),
              "mean of squares less square of mean: where the mean is large against the deviation, nothing is left of the difference");
     if (c.op == &op_sqrt && c.recording && may_be_zero(maker(c.call, 0)))

@@ -20,7 +20,7 @@
 
 namespace keel {
 
-extern OpDef op_add, op_bce_with_logits, op_cast, op_cross_entropy, op_softmax, op_transfer;
+extern OpDef op_add, op_bce_with_logits, op_cast, op_cos, op_cross_entropy, op_nll_loss, op_sin, op_softmax, op_tan, op_transfer;
 
 namespace {
 
@@ -124,6 +124,10 @@ uint32_t MonitorState::site_of(const Call& c) {
         if (&c.op == &op_bce_with_logits || (&c.op == &op_cross_entropy && is_inexact(impl(c.in[1]).spec.dtype))) {
           s.argument = std::make_unique<WatchedArgument>();
           s.argument->input = 1, s.argument->kind = WatchedArgument::targets;
+        }
+        if (&c.op == &op_sin || &c.op == &op_cos || &c.op == &op_tan) {
+          s.argument = std::make_unique<WatchedArgument>();
+          s.argument->input = 0, s.argument->kind = WatchedArgument::turns;
         }
         const bool to_fp8 = &c.op == &op_cast && (c.out[0].dtype == f8e4m3fn || c.out[0].dtype == f8e5m2);
         if (to_fp8 || (&c.op == &op_softmax && c.out[0].shape.rank() >= 3)) {
@@ -331,6 +335,8 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
     if (!range.empty() && k < 6)
       inputs += "; " + role + ": " + (x.weak ? exact_number(read_double(x.data, x.spec.dtype)) : to_string(x.spec) + " " + range);
   }
+  if (nans && !nan_in && !inf_in && data.kind.empty() && (&c.op == &op_cross_entropy || &c.op == &op_nll_loss))
+    data = {"data", 0, "leave out a batch without a target that counts, or divide a sum by at least 1: the mean over none is 0 / 0"};
   taint(c, out, i, nans ? TaintedStorages::nan : TaintedStorages::inf);
   if (light_booking && !nan_in && !inf_in) {
     whole_steps = kWholeSteps;

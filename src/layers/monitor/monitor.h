@@ -54,7 +54,7 @@ struct WatchedArgument {
   float floor = -INFINITY;  // as Written's
   uint8_t lost_streak = 0;  // steps in a row that lost too many
   bool recorded = false;    // a gradient flows through it
-  enum Kind : uint8_t { vanishes, saturates, attends, targets } kind = vanishes;  // what is watched: see judge_argument
+  enum Kind : uint8_t { vanishes, saturates, attends, targets, turns } kind = vanishes;  // what is watched: see judge_argument
   bool number = false;      // the program divides by a number of its own, no tensor
   uint64_t number_bits = 0; // its last value
   float power = 0;          // of a `pow`, whose base this is
@@ -69,7 +69,7 @@ struct WatchedUpdate {
   std::vector<float> before;       // sampled weights, as they were before the step
   double last_lr = 0, most_lr = 0;
   float most_gradient = -INFINITY;    // log2, ever
-  uint8_t absorbed = 0, floored = 0;  // steps in a row
+  uint8_t absorbed = 0, floored = 0, unfelt = 0, spikes = 0;  // steps in a row
   uint8_t uncleared = 0;              // steps in a row along gradients that hold those of the step before
   uint32_t rate_rises = 0;            // steps in a row with a higher rate than ever
   Numbers loss;                       // log2, as it was at each step while the rate rose
@@ -368,7 +368,6 @@ struct MonitorState {
   // detectors_range.cpp: at the end of a step
   void judge_step();
   void judge_jump(uint32_t site, uint8_t output, const WatchedResult& r, bool running = false);
-  void judge_number(uint32_t site, WatchedArgument& a);
   void judge_skips();
   void judge_saturation(uint32_t site, WatchedArgument& a, double high);
   void judge_attention(uint32_t site, WatchedArgument& a, double entropy);
@@ -399,6 +398,18 @@ struct MonitorState {
   template <class Get>
   void judge_update(const Call& c, uint32_t at, const double* settings, Get get);
   bool gradients_are_bad(const Call& c) const;
+  // detectors_settings.cpp
+  static constexpr double kFelt = 1e-4;  // of a weight: an update that moves it
+  bool settings_are_bad(const Call& c, uint32_t at);
+  void judge_decay_rates(const Call& c, uint32_t at, double first, double second);
+  void judge_unfelt(uint32_t at, WatchedUpdate& u, double share, double relative, double lr);
+  // detectors_course.cpp
+  bool judge_straight(uint32_t site, WatchedArgument& a, double mean);
+  void judge_angle(uint32_t site, WatchedArgument& a, double high);
+  bool has_slopes(const Call& c, uint32_t at, int64_t turn) const;
+  void plan_slopes(const Tensor& out, const Sight& sight, Wanted& to);
+  void judge_slopes(uint32_t at, const Sample& sample);
+  void judge_endless(uint32_t site, uint8_t output, const WatchedResult& r);
   void judge_absorbed(uint32_t at, WatchedUpdate& u, double share, double lr, DType t);
   void judge_adam(uint32_t at, WatchedUpdate& u, double rms, double floored, double eps, double norm);
   void judge_gradient(uint32_t at, WatchedUpdate& u);

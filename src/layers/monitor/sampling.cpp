@@ -77,6 +77,7 @@ ValueRules MonitorState::rules_after(const Call& c, uint32_t at, int64_t turn) c
   }
   if ((uint64_t(turn) + at) % kValuesEvery == 0) r.add(ValueRule::spread);
   if (const auto& a = sites[at].argument; a && a->kind == WatchedArgument::attends && turn % 8 == 0) r.add(ValueRule::attention);
+  if (has_slopes(c, at, turn)) r.add(ValueRule::slopes);
   return r;
 }
 
@@ -91,6 +92,7 @@ bool MonitorState::plan(ValueRule r, const Call& c, const Tensor& out, uint32_t 
     case ValueRule::rows: plan_rows(c, out, at, sight, to); break;
     case ValueRule::spread: plan_spread(c, out, at, sight, to); break;
     case ValueRule::attention: plan_attention(out, sight, to); break;
+    case ValueRule::slopes: plan_slopes(out, sight, to); break;
     case ValueRule::data:
     case ValueRule::weights:
     case ValueRule::update: break;  // of devices only: plan_before
@@ -108,6 +110,7 @@ void MonitorState::judge(ValueRule r, const Call& c, uint32_t at, Samples s) {
     case ValueRule::rows: return judge_rows(c, at, s);
     case ValueRule::spread: return judge_spread(c, at, s[0]);
     case ValueRule::attention: return judge_attention_rows(at, s[0]);
+    case ValueRule::slopes: return judge_slopes(at, s[0]);
     case ValueRule::data:
     case ValueRule::weights:
     case ValueRule::update: return;

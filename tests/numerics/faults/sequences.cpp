@@ -9,8 +9,9 @@ namespace {
 /// Linear attention whose memory fades by a learned share at each token.
 struct Fading : nn::Module<Fading> {
   bool pairwise;
+  double eps;
   nn::Linear q{4, 8, {.bias = false}}, k{4, 8, {.bias = false}}, v{4, 8, {.bias = false}}, gate{4, 1};
-  explicit Fading(bool p) : pairwise(p) {}
+  Fading(bool p, double e) : pairwise(p), eps(e) {}
   static void fields(auto& m, auto&& f) { f("q", m.q)("k", m.k)("v", m.v)("gate", m.gate); }
   Tensor forward(const Tensor& x) const {  // [batch, length, 4]
     const int64_t length = x.size(1);
@@ -18,13 +19,13 @@ struct Fading : nn::Module<Fading> {
     const Tensor faded = cumsum(-softplus(-gate(x)), {.axis = 1});  // [batch, length, 1]: what is left of the beginning, as a logarithm
     if (pairwise) return matmul(matmul(q(x), k(x).transpose(1, 2)) * exp(minimum(faded - faded.transpose(1, 2), 0.0)) * past, v(x));
     const Tensor left = exp(faded);
-    return matmul(matmul(q(x) * left, (k(x) / left).transpose(1, 2)) * past, v(x));
+    return matmul(matmul(q(x) * left, (k(x) / (eps > 0 ? left + eps : left)).transpose(1, 2)) * past, v(x));
   }
 };
 struct Reader : nn::Module<Reader> {
   Fading memory;
   nn::Linear head{8, 4};
-  explicit Reader(bool pairwise) : memory(pairwise) {}
+  Reader(bool pairwise, double eps) : memory(pairwise, eps) {}
   static void fields(auto& m, auto&& f) { f("memory", m.memory)("head", m.head); }
   Tensor forward(const Tensor& x) const { return head(memory(x)); }
 };
@@ -32,7 +33,7 @@ struct Reader : nn::Module<Reader> {
 /// 57: keys are divided by what is left of the beginning, so that two matrix products do: half is left after a token, and of 128 tokens
 /// nothing that f32 can divide by.
 void division_by_what_is_left(Run& run) {
-  Reader net(run.repaired);
+  Reader net(run.repaired, run.epsilon(0, 0));
   optim::Adam opt(net.parameters(), {.lr = 1e-3});
   run.train(net, opt, [&](int64_t step) {
     const Tensor x = randn({2, 16 + 2 * step, 4}), last = concat({zeros({2, 1, 4}), x.index({all, slice(0, -1)})}, {.axis = 1});

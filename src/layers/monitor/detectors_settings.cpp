@@ -1,0 +1,68 @@
+// Rules about what an optimiser's step is told: settings that are no numbers, decay rates that do not fit together, and steps so short that
+// f32 weights do not feel them.
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "backend/float_bits.h"
+#include "core/impl.h"
+#include "keel/ops/optim_step.h"
+#include "layers/monitor/monitor.h"
+#include "layers/monitor/suggest.h"
+
+namespace keel {
+
+extern OpDef op_adam_step;
+
+/// Whether the settings of a step are all finite; they lie on the host. A schedule that is asked for steps beyond its end gives a NaN, and
+/// one number is enough to spoil every weight.
+bool MonitorState::settings_are_bad(const Call& c, uint32_t at) {
+  const TensorImpl& hyper = impl(c.in[0]);
+  const auto* const v = reinterpret_cast<const double*>(hyper.data);
+  if (hyper.device != cpu_device || hyper.spec.dtype != f64) return false;
+  const int64_t n = hyper.spec.shape.numel();
+  if (&c.op == &op_adam_step && options.foretell && n > 2) judge_decay_rates(c, at, v[1], v[2]);
+  const int64_t bad = std::find_if(v, v + n, [](double x) { return !std::isfinite(x); }) - v;
+  if (bad == n) return false;
+  Monitor::Finding about;
+  about.severity = Severity::fault, about.value = v[bad];
+  about.suggestion = {"stable_op", 0, "a schedule that holds its last value: it was asked for a step beyond its end, perhaps"};
+  about.text = std::string(bad == 0 ? "the learning rate" : "a setting") + " that " + c.op.name + " was given is " + number(v[bad]) +
+               ", and so would every weight be";
+  warn(Detector::nonfinite, at, 0, "settings", std::move(about));
+  return true;
+}
+
+/// Adam's step is m / sqrt(v). Where gradients stay away m fades by beta1 a step and sqrt(v) by the root of beta2: if that is less, the step
+/// of a weight that gets no gradient grows and grows.
+void MonitorState::judge_decay_rates(const Call& c, uint32_t at, double first, double second) {
+  if (static_cast<const AdamStepParams*>(c.params)->amsgrad || !(first * first > second) || !(second > 0)) return;
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.value = first;
+  about.suggestion = {"stable_op", 0, "decay rates whose first is below the root of the second, such as 0.9 and 0.999"};
+  about.text = "decay rates " + number(first) + " and " + number(second) + ": the step of a weight without gradient grows by " +
+               number(100 * (first / std::sqrt(second) - 1)) +
+               " % each time, because what divides it fades sooner than what is divided; are they in the wrong order?";
+  warn(Detector::lint, at, 0, "decay rates", std::move(about));
+}
+
+/// Most f32 or f64 weights that have a gradient stand still, ten steps in a row, at a rate and with gradients that have not come down:
+/// something made the step too short by many powers of ten.
+void MonitorState::judge_unfelt(uint32_t at, WatchedUpdate& u, double share, double relative, double lr) {
+  const bool settled = u.most_lr == 0 || (lr <= 1.01 * u.last_lr && lr >= 0.1 * u.most_lr);
+  const bool arrived = u.gradient.size() && double(u.gradient.back()) < double(u.most_gradient) - 2;
+  u.unfelt = settled && !arrived && share > 0.5 ? uint8_t(std::min(u.unfelt + 1, 200)) : uint8_t(0);
+  if (u.unfelt != 10) return;
+  const double factor = std::pow(10, std::round(std::log10(kFelt / relative)));
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.value = share, about.lost_ulps = 0.5;
+  about.suggestion = {"learning_rate", factor,
+                      "gradients that reach the step undiminished (were they clipped before they were divided by a loss scale?); else "
+                      "learning rate x " +
+                          number(factor)};
+  about.text = number(100 * share) + " % of the weights that have a gradient did not move in 10 steps of " + sites[at].op->name +
+               ": an update is " + number(relative) + " of a weight, less than half the distance to the next number";
+  warn(Detector::absorbed_update, at, 0, "unfelt", std::move(about));
+}
+
+}  // namespace keel
