@@ -184,11 +184,16 @@ void run_healthy(const FaultOptions& o) {
     const auto w = monitor.warnings(), f = monitor.findings();
     steps += double(run.step), warnings += double(w.size() + f.size()), stops += double(run.failed > 0) + double(monitor.blocked_steps());
     if (o.as_json)
-      fmt::print(
-          "{}\n",
-          json{{"healthy", h.name}, {"steps", run.step}, {"warnings", w.size()}, {"faults", f.size()}, {"failed", run.failed}}.dump());
+      fmt::print("{}\n", json{{"healthy", h.name},
+                              {"steps", run.step},
+                              {"warnings", w.size()},
+                              {"faults", f.size()},
+                              {"whole_every", monitor.whole_every()},
+                              {"failed", run.failed}}
+                             .dump());
     else
-      fmt::print("{:<44} {:>6} steps, {} warnings, {} faults{}\n", h.name, run.step, w.size(), f.size(), run.failed ? ", FAILED" : "");
+      fmt::print("{:<44} {:>6} steps, {} warnings, {} faults, one step in {} watched whole at the end{}\n", h.name, run.step, w.size(),
+                 f.size(), monitor.whole_every(), run.failed ? ", FAILED" : "");
     if (!o.as_json)
       for (const auto* list : {&w, &f})
         for (const auto& x : *list) fmt::print("    {}\n", o.verbose ? words(x) + "\n      " + x.text : words(x));

@@ -14,9 +14,11 @@ namespace keel {
 
 extern OpDef op_sigmoid, op_tanh;
 
+namespace {
+
 /// How far along a straight line to 0 the smallest magnitudes are: steps left, and by how much they fall in each. 0 where they follow no
 /// such line: eight steps alike to a quarter, and at most ten to go.
-static double steps_to_zero(const Series& h, double& by) {
+double steps_to_zero(const Series& h, double& by) {
   constexpr int kSteps = 8;
   if (h.size() < kSteps || !std::isfinite(h.back().low)) return 0;
   const auto at = [&](int k) { return std::exp2(double(h.back(k).low)); };
@@ -27,6 +29,28 @@ static double steps_to_zero(const Series& h, double& by) {
     if (std::abs((at(k + 1) - at(k)) / steps(k + 1, k) - by) > 0.25 * by) return 0;
   return at(0) / by;
 }
+
+/// Whether a magnitude grows faster and faster over 128 steps: medians of eight blocks of sixteen, from pair to pair by more than before, to
+/// four times what it was.
+bool grows_faster(const Series& h, double& from, double& to) {
+  constexpr int kBlocks = 8, kBlock = 16;
+  if (h.size() < kBlocks * kBlock) return false;
+  double m[kBlocks];
+  for (int b = 0; b < kBlocks; ++b) {
+    double v[kBlock];
+    for (int k = 0; k < kBlock; ++k) v[k] = std::exp2(double(h.back((kBlocks - 1 - b) * kBlock + k).high));
+    std::nth_element(v, v + kBlock / 2, v + kBlock);
+    m[b] = v[kBlock / 2];
+    if (!std::isfinite(m[b])) return false;
+  }
+  for (int b = 1; b < kBlocks; ++b)
+    if (!(m[b] > m[b - 1])) return false;
+  const double early = m[2] - m[0], middle = m[4] - m[2], late = m[6] - m[4], last = 2 * (m[7] - m[6]);
+  from = m[0], to = m[7];
+  return middle > early && late > middle && last > 0.9 * late && late > 1.5 * early && to > 4 * from;
+}
+
+}  // namespace
 
 /// A number of the program's, or the smallest of a tensor's, that falls along a straight line towards 0 and is divided by. A schedule does
 /// so, and a learned scale under an optimiser whose steps have all the same length.
@@ -60,31 +84,21 @@ void MonitorState::judge_angle(uint32_t site, WatchedArgument& a, double high) {
   warn(Detector::lost_bits, site, 0, "angle", std::move(about));
 }
 
-/// A loss below 0 that falls faster and faster over 128 steps: medians of eight blocks of sixteen, each step down longer than the one
-/// before by pairs, to four times what it was. A likelihood slows down as it comes near its end; what has no end does not.
-void MonitorState::judge_endless(uint32_t site, uint8_t output, const WatchedResult& r) {
-  constexpr int kBlocks = 8, kBlock = 16;
-  const Series& h = *r.series;
-  if (!r.negative || h.size() < kBlocks * kBlock || h.back().step % kBlock) return;
-  for (const WatchedSite& s : sites)
-    if (s.update && s.update->rate_rises) return;  // a warm-up: every loss falls faster and faster
-  double m[kBlocks];
-  for (int b = 0; b < kBlocks; ++b) {
-    double v[kBlock];
-    for (int k = 0; k < kBlock; ++k) v[k] = std::exp2(double(h.back((kBlocks - 1 - b) * kBlock + k).high));
-    std::nth_element(v, v + kBlock / 2, v + kBlock);
-    m[b] = v[kBlock / 2];
-    if (!std::isfinite(m[b])) return;
-  }
-  for (int b = 1; b < kBlocks; ++b)
-    if (!(m[b] > m[b - 1])) return;
-  const double early = m[2] - m[0], middle = m[4] - m[2], late = m[6] - m[4], last = 2 * (m[7] - m[6]);
-  if (!(middle > early && late > middle && last > 0.9 * late && late > 1.5 * early) || m[7] < 4 * m[0]) return;
-  const uint32_t from = producer(site, r.series->trend(kBlock, &Reading::high).slope);
+/// A loss below -1 that falls faster and faster, seen twice, sixteen steps apart. A likelihood slows down as it comes near its end; what has
+/// no end does not.
+void MonitorState::judge_endless(uint32_t site, uint8_t output, WatchedResult& r) {
+  constexpr int kEvery = 16;
+  if (r.series->back().step % kEvery) return;
+  double before = 0, now = 0;
+  bool falls = r.negative && grows_faster(*r.series, before, now) && now > 1;
+  for (const WatchedSite& s : sites) falls = falls && !(s.update && s.update->rate_rises);  // in a warm-up every loss falls so
+  r.streak = falls ? uint8_t(std::min(r.streak + 1, 200)) : uint8_t(0);
+  if (r.streak != 2) return;
+  const uint32_t from = producer(site, r.series->trend(kEvery, &Reading::high).slope);
   Monitor::Finding about;
-  about.severity = Severity::warning, about.value = -m[7];
+  about.severity = Severity::warning, about.value = -now;
   about.suggestion = {"stable_op", 0, "a loss with a lower end: bound what it is made of (its weights, its gradient, its output)"};
-  about.text = "the loss is negative and falls faster and faster, from " + number(-m[0]) + " to " + number(-m[7]) +
+  about.text = "the loss is negative and falls faster and faster, from " + number(-before) + " to " + number(-now) +
                " in 128 steps: it has no lower end; what grows is the result of " + sites[from].op->name;
   warn(Detector::growth, from, from == site ? output : uint8_t(0), "endless", std::move(about));
 }

@@ -33,7 +33,7 @@ struct WatchedResult {
   DType dtype = DType::none;
   bool is_loss = false;            // backward() was called on it
   bool negative = false;           // and it was below 0 in the last step
-  uint8_t streak = 0;              // steps in a row with too many subnormal numbers
+  uint8_t streak = 0;              // steps in a row with too many subnormal numbers; of a loss: looks that saw it fall without end
   uint8_t stuck = 0;               // calls in a row that added to a sum and did not change it
   uint32_t every = 1;              // the largest of all steps'
   std::unique_ptr<Rotation> parts;  // where a step looks at a part
@@ -409,7 +409,7 @@ struct MonitorState {
   bool has_slopes(const Call& c, uint32_t at, int64_t turn) const;
   void plan_slopes(const Tensor& out, const Sight& sight, Wanted& to);
   void judge_slopes(uint32_t at, const Sample& sample);
-  void judge_endless(uint32_t site, uint8_t output, const WatchedResult& r);
+  void judge_endless(uint32_t site, uint8_t output, WatchedResult& r);
   void judge_absorbed(uint32_t at, WatchedUpdate& u, double share, double lr, DType t);
   void judge_adam(uint32_t at, WatchedUpdate& u, double rms, double floored, double eps, double norm);
   void judge_gradient(uint32_t at, WatchedUpdate& u);

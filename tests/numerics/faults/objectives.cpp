@@ -204,7 +204,7 @@ void objective_faults(std::vector<Fault>& all) {
                  .path = "Critic",
                  .remedies = {"stable_op"},
                  .owed = {"growth", "headroom", "gradient norm"},
-                 .steps = 1200,
+                 .steps = 2000,
                  .train = critic_without_bound});
   all.push_back({.number = 46,
                  .name = "learned weight of a finished task",
@@ -216,7 +216,7 @@ void objective_faults(std::vector<Fault>& all) {
                  .phase = "forward",
                  .remedies = {"stable_op"},
                  .owed = {"argument", "headroom", "growth"},
-                 .steps = 800,
+                 .steps = 2000,
                  .train = weight_of_a_finished_task});
   all.push_back({.number = 47,
                  .name = "importance weight of a trajectory",
