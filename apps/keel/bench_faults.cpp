@@ -211,17 +211,18 @@ int bench_faults(const FaultOptions& o) {
       fmt::print("{:<45} {:>6} {:>5} {:>6} {:>3} {:>3} {:>7} {:>5} {:>3} {:>3} {:>5}  {}\n", "fault", "need", "fails", "lead", "any", "lay",
                  "exact", "clean", "fix", "twn", "10x", "detectors -> suggestions");
     }
-    Score tuned, held, second, third;
+    Score tuned, held, sets[3];
     for (const Fault& f : faults::all_faults()) {
       if (!o.only.empty() && std::find(o.only.begin(), o.only.end(), f.number) == o.only.end()) continue;
       if (f.held_out() && !o.held_out && o.only.empty()) continue;
-      (f.blind_set() == 3 ? third : f.blind_set() == 2 ? second : f.held_out() ? held : tuned).add(run_row(f, o));
+      (f.blind_set() ? sets[f.blind_set() - 2] : f.held_out() ? held : tuned).add(run_row(f, o));
     }
     if (!o.as_json) {
       if (tuned.runs + tuned.controls > 0) print_summary("Rows that thresholds may be tuned on", tuned);
       if (held.runs + held.controls > 0) print_summary("Held-out rows", held);
-      if (second.runs > 0) print_summary("Second blind set", second);
-      if (third.runs > 0) print_summary("Third blind set", third);
+      constexpr const char* names[] = {"Second blind set", "Third blind set", "Fourth set"};
+      for (int k = 0; k < 3; ++k)
+        if (sets[k].runs > 0) print_summary(names[k], sets[k]);
     }
   }
   if (o.healthy > 0) run_healthy(o);

@@ -19,6 +19,7 @@ void everyday_loss_faults(std::vector<Fault>& all);
 void objective_faults(std::vector<Fault>& all);
 void loop_faults(std::vector<Fault>& all);
 void sequence_faults(std::vector<Fault>& all);
+void training_run_faults(std::vector<Fault>& all);
 
 void healthy_networks(std::vector<Healthy>& list);
 void healthy_more(std::vector<Healthy>& list);

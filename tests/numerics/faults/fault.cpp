@@ -145,9 +145,9 @@ Verdict try_fault(const Fault& f, uint64_t seed, DType t, bool repaired, int64_t
 const std::vector<Fault>& all_faults() {
   static const std::vector<Fault> all = [] {
     std::vector<Fault> v;
-    for (void (*add)(std::vector<Fault>&) :
-         {attention_faults, norm_faults, loss_faults, optimiser_faults, precision_faults, scaling_faults, data_faults, recurrent_faults,
-          parallel_faults, memory_faults, everyday_faults, everyday_loss_faults, objective_faults, loop_faults, sequence_faults})
+    for (void (*add)(std::vector<Fault>&) : {attention_faults, norm_faults, loss_faults, optimiser_faults, precision_faults, scaling_faults,
+                                             data_faults, recurrent_faults, parallel_faults, memory_faults, everyday_faults,
+                                             everyday_loss_faults, objective_faults, loop_faults, sequence_faults, training_run_faults})
       add(v);
     std::sort(v.begin(), v.end(), [](const Fault& a, const Fault& b) { return a.number < b.number; });
     return v;
