@@ -53,15 +53,15 @@ struct Adder : nn::Module<Adder> {
   }
 };
 
-/// 60: a recurrence of relu that starts at the identity adds up sequences of 60, and nobody clips its gradient.
+/// 60: a recurrence of relu that starts at the identity adds up sequences that lengthen, and nobody clips its gradient.
 void recurrence_without_clipping(Run& run) {
   Adder net;
   net.cell.hidden.weight.detach().copy_(eye(8));
   if (run.repaired && run.clip == 0) run.clip = 0.1;
   optim::SGD opt(net.parameters(), {.lr = 1e-3});
   if (run.fix.kind == "learning_rate") opt.set_lr(opt.lr() * run.fix.value);
-  run.train(net, opt, [&](int64_t) {
-    const Tensor x = rand({60, 8, 2});
+  run.train(net, opt, [&](int64_t step) {
+    const Tensor x = rand({20 + step, 8, 2});
     return mse_loss(net(x), sum(x.index({all, all, slice(0, 1)}), {.axis = 0}) * 0.1);
   });
 }
@@ -74,10 +74,11 @@ void squares_vanish_in_f16(Run& run) {
   nn::Linear net(8, 4);
   Tensors weights = net.parameters(), m, v;
   for (const Tensor& w : weights) m.push_back(zeros(w.shape(), {.dtype = state})), v.push_back(zeros(w.shape(), {.dtype = state}));
+  double first = 0;
   while (run.next()) {
     net.zero_grad();
     const Data d = linear_data(16, 8, 4);
-    const Tensor loss = 0.005 * mse_loss(net(d.x), d.y);
+    const Tensor loss = 0.002 * mse_loss(net(d.x), d.y);
     loss.backward();
     NoGrad off;
     for (int i = 0; i < weights.size(); ++i) {
@@ -86,7 +87,8 @@ void squares_vanish_in_f16(Run& run) {
       weights[i].sub_((1e-3 * m[i] / (sqrt(v[i]) + eps)).to(f32));
     }
     run.look(loss, weights);
-    if (peek(loss, 0) > 100) run.fail();
+    if (run.step == 1) first = peek(loss, 0);
+    if (peek(loss, 0) > 100 * first) run.fail();
   }
 }
 
@@ -171,7 +173,7 @@ struct Forecast : nn::Module<Forecast> {
 /// 64: a learned variance of targets without noise: it falls with the error until exp(-log variance) leaves f16.
 void variance_of_exact_targets(Run& run) {
   Forecast net(run.repaired, run.dtype());
-  optim::Adam opt(net.parameters(), {.lr = 2e-2});
+  optim::Adam opt({{.params = net.centre.parameters(), .lr = 1e-3}, {.params = {net.log_var}}}, {.lr = 2e-2});
   const Tensor truth = randn({8, 2}) * 0.35;
   run.train(
       net, opt,
@@ -261,15 +263,15 @@ void training_run_faults(std::vector<Fault>& all) {
   row(59, "mean of long rows as a sum in f16", Need::lead, 10, {"sum"}, "pool", {"stable_op", "dtype"}, {"headroom", "lint"}, f16, 120,
       sum_of_long_rows);
   row(60, "recurrence that nobody clips", Need::lead, 1, {"linear", "matmul", "add", "relu", "sgd_step", "mse_loss"}, "",
-      {"clip", "learning_rate", "stable_op"}, {"headroom", "growth", "gradient norm"}, f32, 200, recurrence_without_clipping);
+      {"clip", "learning_rate", "stable_op"}, {"headroom", "growth", "gradient norm"}, f32, 500, recurrence_without_clipping);
   row(61, "squares that vanish in f16", Need::by, 3, {"square", "mul", "sqrt", "add", "div"}, "", {"epsilon", "dtype", "stable_op"},
-      {"underflow", "denominator", "lint"}, f16, 60, squares_vanish_in_f16);
+      {"underflow", "denominator", "lint"}, f16, 120, squares_vanish_in_f16);
   row(62, "a channel that is constant", Need::same_step, 0, {"div", "stddev"}, "norm", {"epsilon", "stable_op", "data"},
       {"nonfinite", "denominator"}, f32, 80, constant_channel);
   row(63, "an anchor that is its own positive", Need::same_step, 0, {"sqrt"}, "triplet", {"epsilon", "stable_op"},
       {"nonfinite", "argument"}, f32, 60, anchor_is_its_own_positive);
   row(64, "learned variance of exact targets", Need::lead, 8, {"exp"}, "likelihood", {"stable_op", "dtype"}, {"argument", "headroom"}, f16,
-      1500, variance_of_exact_targets);
+      3000, variance_of_exact_targets);
   row(65, "gradients gathered before they are divided", Need::lead, 5, {"add"}, "", {"stable_op", "dtype", "loss_scale", "accumulator"},
       {"headroom"}, f16, 400, gathered_before_divided);
   row(66, "counts of a feature that drifts", Need::lead, 5, {"exp", "linear"}, "counts", {"stable_op"}, {"argument", "headroom"}, f32, 300,
