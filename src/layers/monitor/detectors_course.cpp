@@ -12,7 +12,7 @@
 
 namespace keel {
 
-extern OpDef op_sigmoid, op_tanh;
+extern OpDef op_sigmoid, op_square, op_tanh;
 
 namespace {
 
@@ -84,13 +84,46 @@ void MonitorState::judge_angle(uint32_t site, WatchedArgument& a, double high) {
   warn(Detector::lost_bits, site, 0, "angle", std::move(about));
 }
 
+Suggestion MonitorState::after_a_leap(bool skip) const {
+  for (const WatchedSite& s : sites) {
+    if (!s.update || s.update->moved.size() < 8) continue;
+    const WatchedUpdate& u = *s.update;
+    double median, spread;
+    u.moved.centre(median, spread, Numbers::kLength, 1 + skip);
+    if (!(double(u.moved.back(skip)) > median + 10)) continue;
+    u.gradient.centre(median, spread, Numbers::kLength, 1 + skip);
+    return {"clip", 2 * std::exp2(median),
+            "clip the gradients' norm at " + number(2 * std::exp2(median)) +
+                ", twice its median: the step before was a thousand times as long as usual"};
+  }
+  return {};
+}
+
+/// A square, or a product with a number of the program's, that f16 keeps nothing of though its input is no zero: all of it is 0 or
+/// has six digits left at most, three steps in a row. A second moment of small gradients, for one: what it is to divide is then divided by an epsilon alone.
+void MonitorState::judge_vanished(uint32_t site, uint8_t output, WatchedResult& r) {
+  const WatchedSite& s = sites[site];
+  if (s.op != &op_square && s.factor == 0) return;
+  const Series* const from = s.from[0] < sites.size() ? sites[s.from[0]].results[0].series.get() : nullptr;
+  const bool input = from && from->size() && from->back().step == step && from->back().high > -INFINITY;
+  const double high = double(r.series->back().high);
+  r.streak = input && high < format_of(r.dtype).normal2 - 4 ? uint8_t(std::min(r.streak + 1, 200)) : uint8_t(0);
+  if (r.streak != 3) return;
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.value = std::exp2(high);
+  about.suggestion = {"dtype", 0, "f32 for it, or a scale that brings it above " + number(std::exp2(format_of(r.dtype).normal2))};
+  about.text = std::string(s.op->name) + " of values up to " + number(std::exp2(double(from->back().high))) + " gives at most " +
+               number(std::exp2(high)) + ", of which " + name_of(r.dtype) + " keeps few digits or none, three steps in a row";
+  warn(Detector::underflow, site, output, "vanished", std::move(about));
+}
+
 /// A loss below -1 that falls faster and faster, seen twice, sixteen steps apart. A likelihood slows down as it comes near its end; what has
 /// no end does not.
 void MonitorState::judge_endless(uint32_t site, uint8_t output, WatchedResult& r) {
   constexpr int kEvery = 16;
   if (r.series->back().step % kEvery) return;
   double before = 0, now = 0;
-  bool falls = r.negative && grows_faster(*r.series, before, now) && now > 1;
+  bool falls = r.negative && grows_faster(*r.series, before, now) && before > 1;
   for (const WatchedSite& s : sites) falls = falls && !(s.update && s.update->rate_rises);  // in a warm-up every loss falls so
   r.streak = falls ? uint8_t(std::min(r.streak + 1, 200)) : uint8_t(0);
   if (r.streak != 2) return;

@@ -226,8 +226,9 @@ void MonitorState::judge_range(uint32_t site, uint8_t output, WatchedResult& r) 
   const Series& h = *r.series;
   const WatchedSite& s = sites[site];
   const Reading& now = h.back();
-  if (!std::isfinite(now.high) || now.nan + now.inf) return;
   const Format f = format_of(r.dtype);
+  if (f.narrow && s.phase != Phase::backward && f.digits > 4 && !(now.nan + now.inf)) judge_vanished(site, output, r);
+  if (!std::isfinite(now.high) || now.nan + now.inf) return;
   const bool fp8 = f.digits <= 4;
   // Gradients and other results that have become so small that few of them keep all their digits.
   if (f.narrow && !fp8 && s.phase == Phase::backward && now.elements >= 16) {
@@ -342,8 +343,10 @@ void MonitorState::judge_jump(uint32_t site, uint8_t output, const WatchedResult
   if (s.op->in.size() == 0 || s.op == &op_where || std::strstr(s.op->name, "fill") || s.op->cost == Cost::view) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = std::exp2(double(now));
-  about.suggestion = {"hardware", 0,
-                      "run the step again from the same numbers: if it comes out clean, the memory or processor is to blame"};
+  about.suggestion = after_a_leap(!running && updated);
+  if (about.suggestion.kind.empty())
+    about.suggestion = {"hardware", 0,
+                        "run the step again from the same numbers: if it comes out clean, the memory or processor is to blame"};
   about.text = std::string(s.op->name) + " gave " + power(double(now)) + ", in " + std::to_string(h.size() - before) +
                " steps before at most " + power(double(most)) + ", and nothing before it in the step had jumped";
   warn(Detector::growth, site, output, "jump", std::move(about));

@@ -194,9 +194,8 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
   if (was2 > 0 && is2 > 0) u.turn.push(along / std::sqrt(was2) / std::sqrt(is2));
   judge_rate(at, u, lr);
   judge_absorbed(at, u, 2 * due > narrow ? absorbed / due : 0, lr, dtype);
-  // By how much an update that moved nothing misses is known where it is the rate times the gradient; else that it is below half an ulp.
-  const bool plain = &c.op == &op_sgd_step && short_by > 0;
-  judge_unfelt(at, u, fed > 0 ? still / fed : 0, plain ? lr * short_by / still : std::exp2(-25), lr);
+  // Other rules divide by what gradients were before, and a step may be short because they were long.
+  if (&c.op == &op_sgd_step && fed > 0) judge_unfelt(at, u, still / fed, still > 0 ? lr * short_by / still : 0, lr);
   if (adam && ratio_n > 0)
     judge_adam(at, u, std::sqrt(ratio / ratio_n), live > 0 ? floored / live : 0, settings[3], 0.5 * std::log2(gradient));
   if (gradient > 0) u.gradient.push(0.5 * std::log2(gradient)), judge_gradient(at, u);
@@ -388,7 +387,7 @@ void MonitorState::judge_adam(uint32_t at, WatchedUpdate& u, double rms, double 
 /// A gradient norm far out of its distribution, and one that grows without end.
 void MonitorState::judge_gradient(uint32_t at, WatchedUpdate& u) {
   const double now = double(u.gradient.back());
-  if (u.gradient.rises(0.5) >= 7 && !find_jump()) {
+  if (u.gradient.rises(0.5) >= 7 && now > double(u.gradient.most(8, Numbers::kLength)) && !find_jump()) {
     Monitor::Finding about;
     about.severity = Severity::warning, about.value = std::exp2(now);
     about.suggestion = {"clip", std::exp2(double(u.gradient.back(7))),
@@ -399,10 +398,10 @@ void MonitorState::judge_gradient(uint32_t at, WatchedUpdate& u) {
   double median = 0, spread = 0;
   u.gradient.centre(median, spread);
   const double z = (now - median) / std::max(spread, 0.25);
-  // A batch may have a tail: 1 / x of a small x. It is gone in the next step.
+  // A batch may have a tail: 1 / x of a small x. It is gone in the next step, and seldom a thousand times what any was before.
   const bool far = u.gradient.size() >= 31 && z > 6 && now >= double(u.most_gradient) + 3.3;
   u.spikes = far ? uint8_t(std::min(u.spikes + 1, 200)) : uint8_t(0);
-  if (u.spikes == 1) return;
+  if (u.spikes == 1 && now < double(u.most_gradient) + 10) return;
   u.most_gradient = std::max(u.most_gradient, u.gradient.back());
   if (u.spikes == 0 || find_jump()) return;
   Monitor::Finding about;

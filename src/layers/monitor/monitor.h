@@ -299,6 +299,9 @@ struct MonitorState {
   uint32_t producer(uint32_t site, double slope) const;
   /// Looks in what the step wrote so far for a value that is suddenly larger by many bits; it is to blame for what follows.
   bool find_jump();
+  /// What to do where an optimiser's last step moved the weights a thousand times as far as its steps do; nothing where none did. `skip`: it
+  /// is the one before the last that counts.
+  Suggestion after_a_leap(bool skip) const;
   /// An update uses the gradients of this step.
   void note_update();
   /// Whether an op of the optimiser phase is an optimiser's step.
@@ -409,6 +412,7 @@ struct MonitorState {
   bool has_slopes(const Call& c, uint32_t at, int64_t turn) const;
   void plan_slopes(const Tensor& out, const Sight& sight, Wanted& to);
   void judge_slopes(uint32_t at, const Sample& sample);
+  void judge_vanished(uint32_t site, uint8_t output, WatchedResult& r);
   void judge_endless(uint32_t site, uint8_t output, WatchedResult& r);
   void judge_absorbed(uint32_t at, WatchedUpdate& u, double share, double lr, DType t);
   void judge_adam(uint32_t at, WatchedUpdate& u, double rms, double floored, double eps, double norm);
