@@ -30,8 +30,8 @@ double steps_to_zero(const Series& h, double& by) {
   return at(0) / by;
 }
 
-/// Whether a magnitude grows faster and faster over 128 steps: medians of eight blocks of sixteen, from pair to pair by more than before, to
-/// four times what it was.
+/// Whether a magnitude grows faster and faster over 128 steps: medians of eight blocks of sixteen, from pair to pair by more than before,
+/// to four times what it was.
 bool grows_faster(const Series& h, double& from, double& to) {
   constexpr int kBlocks = 8, kBlock = 16;
   if (h.size() < kBlocks * kBlock) return false;
@@ -99,8 +99,9 @@ Suggestion MonitorState::after_a_leap(bool skip) const {
   return {};
 }
 
-/// A square, or a product with a number of the program's, that f16 keeps nothing of though its input is no zero: all of it is 0 or
-/// has six digits left at most, three steps in a row. A second moment of small gradients, for one: what it is to divide is then divided by an epsilon alone.
+/// A square, or a product with a number of the program's, that f16 keeps nothing of though its input is no zero: all of it is 0 or has six
+/// digits left at most, three steps in a row. A second moment of small gradients, for one: what it is to divide is then divided by an
+/// epsilon alone.
 void MonitorState::judge_vanished(uint32_t site, uint8_t output, WatchedResult& r) {
   const WatchedSite& s = sites[site];
   if (s.op != &op_square && s.factor == 0) return;
@@ -117,8 +118,8 @@ void MonitorState::judge_vanished(uint32_t site, uint8_t output, WatchedResult& 
   warn(Detector::underflow, site, output, "vanished", std::move(about));
 }
 
-/// A loss below -1 that falls faster and faster, seen twice, sixteen steps apart. A likelihood slows down as it comes near its end; what has
-/// no end does not.
+/// A loss below -1 that falls faster and faster, seen twice, sixteen steps apart. A likelihood slows down as it comes near its end; what
+/// has no end does not.
 void MonitorState::judge_endless(uint32_t site, uint8_t output, WatchedResult& r) {
   constexpr int kEvery = 16;
   if (r.series->back().step % kEvery) return;

@@ -33,8 +33,8 @@ bool MonitorState::settings_are_bad(const Call& c, uint32_t at) {
   return true;
 }
 
-/// Adam's step is m / sqrt(v). Where gradients stay away m fades by beta1 a step and sqrt(v) by the root of beta2: if that is less, the step
-/// of a weight that gets no gradient grows and grows.
+/// Adam's step is m / sqrt(v). Where gradients stay away m fades by beta1 a step and sqrt(v) by the root of beta2: if that is less, the
+/// step of a weight that gets no gradient grows and grows.
 void MonitorState::judge_decay_rates(const Call& c, uint32_t at, double first, double second) {
   if (static_cast<const AdamStepParams*>(c.params)->amsgrad || !(first * first > second) || !(second > 0)) return;
   Monitor::Finding about;

@@ -1,4 +1,5 @@
-// Faults of what stands around a model: averages of weights, decay rates, schedules, order of clipping and unscaling, raw features, padding.
+// Faults of what stands around a model: averages of weights, decay rates, schedules, order of clipping and unscaling, raw features,
+// padding.
 #include <algorithm>
 #include <cmath>
 
@@ -49,8 +50,8 @@ struct Words : nn::Module<Words> {
   Tensor forward(const Tensor& ids) const { return head(table(ids)); }
 };
 
-/// 52: Adam's two decay rates in the wrong order, .999 and .9. Words that occur in the first documents only get no gradient afterwards: what
-/// divides their step fades in no time, what is divided does not, and they run away.
+/// 52: Adam's two decay rates in the wrong order, .999 and .9. Words that occur in the first documents only get no gradient afterwards:
+/// what divides their step fades in no time, what is divided does not, and they run away.
 void decay_rates_in_wrong_order(Run& run) {
   Words net;
   optim::Adam opt(net.parameters(), {.lr = 1e-3, .betas = run.repaired ? optim::Betas{0.9, 0.999} : optim::Betas{0.999, 0.9}});
@@ -116,7 +117,8 @@ struct Prices : nn::Module<Prices> {
   Tensor forward(const Tensor& x) const { return down(act(up(x))); }
 };
 
-/// 55: features in the hundred thousands that nobody scaled: every sigmoid is exactly 0 or 1, its slope 0, and the first layer never learns.
+/// 55: features in the hundred thousands that nobody scaled: every sigmoid is exactly 0 or 1, its slope 0, and the first layer never
+/// learns.
 void features_never_scaled(Run& run) {
   Prices net;
   optim::Adam opt(net.parameters(), {.lr = 1e-3});

@@ -60,8 +60,8 @@ struct TwoTasks : nn::Module<TwoTasks> {
   static void fields(auto& m, auto&& f) { f("side", m.side)("size", m.size)("weighing", m.weighing); }
 };
 
-/// 46: two tasks, each weighed by a learned exp(-s) with s added; one is a hinge, which is exactly 0 once every example is on its side. Then
-/// nothing holds s back.
+/// 46: two tasks, each weighed by a learned exp(-s) with s added; one is a hinge, which is exactly 0 once every example is on its side.
+/// Then nothing holds s back.
 void weight_of_a_finished_task(Run& run) {
   TwoTasks net(run.repaired);
   optim::Adam opt({{.params = net.side.parameters()}, {.params = net.size.parameters()}, {.params = {net.weighing.spread}, .lr = 0.2}},
