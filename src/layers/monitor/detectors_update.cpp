@@ -144,7 +144,7 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
   const bool state = lists > 3 || (lists > 2 && weights_of(c) == 0);
   const int weights = begin + weights_of(c) * n;
   double gradient = 0, moved = 0, ratio = 0, ratio_n = 0, due = 0, absorbed = 0, floored = 0, live = 0, narrow = 0;
-  double fed = 0, still = 0, short_by = 0;  // wide weights that have a gradient, those of them that stand still, and gradient / weight of these
+  double fed = 0, still = 0, short_by = 0;  // wide weights with a gradient, those of them that stand still, their gradient / weight
   DType dtype = DType::none;
   u.last_gradient.resize(size_t(n) * kSampledWeights);
   double along = 0, was2 = 0, is2 = 0;

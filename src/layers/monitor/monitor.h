@@ -299,7 +299,7 @@ struct MonitorState {
   uint32_t producer(uint32_t site, double slope) const;
   /// Looks in what the step wrote so far for a value that is suddenly larger by many bits; it is to blame for what follows.
   bool find_jump();
-  /// What to do where an optimiser's last step moved the weights a thousand times as far as its steps do; nothing where none did. `skip`: it
+  /// What to do where an optimiser's last step moved the weights a thousand times as far as usual; nothing where none did. `skip`: it
   /// is the one before the last that counts.
   Suggestion after_a_leap(bool skip) const;
   /// An update uses the gradients of this step.
