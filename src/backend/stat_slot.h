@@ -14,6 +14,7 @@ struct StatSlot {
   std::atomic<uint64_t> max_bits{0}, min_bits{~uint64_t(0)}, count{0}, nan{0}, inf{0}, subnormal{0};
   // For the separate pass over results whose kernel has no statistics of its own: look at one KiB in `every`, from KiB number `rotation` on.
   uint32_t every = 1, rotation = 0;
+  bool wanted = true;  // false: nobody asks about this output
 
   void merge(const Part& p) {
     raise_to(max_bits, p.max_bits), lower_to(min_bits, p.min_bits);

@@ -141,7 +141,7 @@ void watch_outputs(Call& c, const Tensors& out, Watch watch, Device d) {
   const int last = c.op.out.size() - 1;
   if (!watch.board) {
     for (int i = 0; i < out.size(); ++i)
-      if (out[i].defined()) observe(out[i], watch.host[std::min(i, last)]);
+      if (StatSlot& slot = watch.host[std::min(i, last)]; out[i].defined() && slot.wanted) observe(out[i], slot);
     return;
   }
   constexpr int kMost = 8;
@@ -255,9 +255,11 @@ Tensors run_kernel(const KernelEntry& k, Call& c, Watch watch, Device d) {
     views.push_back(view_of(out[i]));
   }
   a.out = views.data();
-  if (watch && k.stats)
-    for (int i = 0; i < n_out && i < c.op.out.size(); ++i)
-      a.stats[i] = !out[i].defined() ? nullptr : watch.board ? reinterpret_cast<StatSlot*>(watch.board + i) : watch.host + i;
+  for (int i = 0; watch && k.stats && i < n_out && i < c.op.out.size(); ++i) {
+    if (!out[i].defined()) continue;
+    if (watch.board) a.stats[i] = reinterpret_cast<StatSlot*>(watch.board + i);
+    else if (watch.host[i].wanted) a.stats[i] = watch.host + i;
+  }
   if (k.late) a.call = remember_call(c);
   const size_t wanted = k.workspace ? k.workspace(a) : 0;
   if (wanted && d.type != DeviceType::cpu && device_notes().recording && driver_of(d).lasting) driver_of(d).lasting(d.index, false);

@@ -179,6 +179,7 @@ void run_range(const Job& j, int64_t lo, int64_t hi) {
   Scratch s;
   StatSlot::Part part[Elementwise::kMaxOut];
   bool spread_done[Elementwise::kMaxIn] = {};
+  int64_t counted = lo;  // up to where statistics have been taken
   for (int64_t at = lo; at < hi;) {
     int64_t n = std::min(j.block, hi - at);
     if (p.by_rows) n = std::min(n, p.extent[p.rank - 1] - at % p.extent[p.rank - 1]);
@@ -217,6 +218,7 @@ void run_range(const Job& j, int64_t lo, int64_t hi) {
       out[k] = j.convert_out ? s.out[k] : j.stream ? s.packed : to;
     }
     call(e, in, one, out, n, width);
+    const bool count = j.watched && (j.stream || at + n - counted >= j.block || at + n == hi);  // short rows several at once
     for (int k = 0; k < e.n_out; ++k) {
       std::byte* to = static_cast<std::byte*>(j.y[k].data) + at * j.out_bytes;
       const void* made = out[k];
@@ -224,7 +226,8 @@ void run_range(const Job& j, int64_t lo, int64_t hi) {
         std::byte* packed = j.stream ? s.packed : to;
         j.convert_out(made, packed, n, nullptr), made = packed;
       }
-      if (j.slot[k]) stat_block(j.y[k].dtype, made, n, part[k]);
+      if (j.slot[k] && count)
+        stat_block(j.y[k].dtype, j.stream ? made : to - (at - counted) * j.out_bytes, j.stream ? n : at + n - counted, part[k]);
       if (!j.stream) continue;
       Ahead ahead;
       for (int i = 0; i < e.n_in && at + n < hi; ++i)
@@ -232,6 +235,7 @@ void run_range(const Job& j, int64_t lo, int64_t hi) {
       stream_copy(to, made, size_t(n * j.out_bytes), ahead);
     }
     at += n;
+    if (count) counted = at;
   }
   if (j.stream) stream_fence();
   for (int k = 0; k < e.n_out; ++k)
@@ -348,6 +352,12 @@ KernelStatus run_unary(const KernelArgs& a, UnaryOp op, const double* args, int6
 }
 
 namespace {
+/// Statistics of what is in the cache still.
+void count_all(const TensorView& y, StatSlot& slot) {
+  StatSlot::Part part;
+  stat_block(y.dtype, y.data, y.size(), part);
+  merge_alone(slot, part);
+}
 /// Sums of f32, which training takes of gradients at every turn, with statistics on the way; false where that is not all there is to do.
 bool add_and_watch(const KernelArgs& a, int64_t grain) {
   const TensorView &x = a.in[0], &z = a.in[1], &y = a.out[0];
@@ -367,9 +377,11 @@ bool add_and_watch(const KernelArgs& a, int64_t grain) {
 KernelStatus run_binary(const KernelArgs& a, BinaryOp op, const double* args, int64_t grain) {
   const DType t = compute_dtype(a.in[0].dtype);
   const TensorView& y = a.out[0];
-  // Nothing to convert, to broadcast, to count or to share: small calls shall not pay for a plan.
-  if (y.size() <= grain && !a.stats[0] && t == a.in[0].dtype && t == y.dtype && same_layout(a.in[0], y) && same_layout(a.in[1], y)) {
+  // Nothing to convert, to broadcast or to share: small calls shall not pay for a plan.
+  const bool small = y.size() <= (a.stats[0] ? std::min(grain, 2 * kBlockBytes / int64_t(size_of(y.dtype))) : grain);
+  if (small && t == a.in[0].dtype && t == y.dtype && same_layout(a.in[0], y) && same_layout(a.in[1], y)) {
     parallel_for(0, y.size(), grain, [&](int64_t, int64_t n) { binary_loop(op, t)(a.in[0].data, a.in[1].data, y.data, n, args); });
+    if (a.stats[0]) count_all(y, *a.stats[0]);
     return {};
   }
   if (a.stats[0] && op == BinaryOp::add && a.in[0].dtype == f32 && y.dtype == f32 && add_and_watch(a, grain)) return {};

@@ -8,6 +8,7 @@
 
 #include "backend/cpu/elementwise.h"
 #include "backend/cpu/index_walk.h"
+#include "backend/cpu/watched_rows.h"
 
 namespace keel::cpu {
 namespace {
@@ -64,17 +65,16 @@ KEEL_CPU_KERNEL(embedding) {
     FirstBad bad;
     parallel_for(0, n, 1 + (1 << 16) / (bytes + 1), [&](int64_t lo, int64_t hi) {
       int64_t at[kBlock];
-      StatSlot::Part part;
+      WatchedRows watched(y.dtype, w.dim(1), true, a.stats[0]);
       for (int64_t i = lo; i < hi; i += kBlock) {
         const int64_t m = std::min(kBlock, hi - i);
         widen(static_cast<const std::byte*>(ids.data) + i * int64_t(size_of(ids.dtype)), at, m, nullptr);
         for (int64_t j = 0; j < m; ++j) {
           if (uint64_t(at[j]) >= uint64_t(rows)) return bad.note(i + j);
           std::memcpy(to + (i + j) * bytes, from + at[j] * step, size_t(bytes));
-          if (a.stats[0]) stat_block(y.dtype, to + (i + j) * bytes, w.dim(1), part);
+          watched.add(to + (i + j) * bytes);
         }
       }
-      if (a.stats[0]) a.stats[0]->merge(part);
     });
     if (!bad.found()) return {};
     int64_t id;
@@ -126,16 +126,15 @@ KEEL_CPU_KERNEL(embedding_backward) {
         parallel_for(0, threads, total * width < (1 << 15) ? threads : 1, [&](int64_t lo, int64_t hi) {
           for (int64_t t = lo; t < hi; ++t) {
             const int64_t last = bound(t + 1);
-            StatSlot::Part part;
+            WatchedRows watched(y.dtype, width, true, a.stats[0]);
             for (int64_t r = bound(t); r < last; ++r) {
               auto* to = static_cast<std::byte*>(y.data) + r * bytes;
               if (first_of(r) == begin[r])
                 std::memset(to, 0, size_t(bytes));
               else
                 sum(static_cast<const std::byte*>(g.data), order, first_of(r), begin[r], to, sums + t * width);
-              if (a.stats[0]) stat_block(y.dtype, to, width, part);
+              watched.add(to);
             }
-            if (a.stats[0]) a.stats[0]->merge(part);
           }
         });
         return {};

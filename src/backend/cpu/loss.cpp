@@ -11,6 +11,7 @@
 #include "backend/cpu/loops/reduce.h"
 #include "backend/cpu/loops/rows.h"
 #include "backend/cpu/row_driver.h"
+#include "backend/cpu/watched_rows.h"
 
 using namespace keel;
 using namespace keel::cpu;
@@ -171,7 +172,7 @@ KernelStatus cross_entropy_backward_run(const KernelArgs& a) {
                                                                     : T(number(g, 0));
   each_task(r.count(), row_tasks(r.count(), r.n), [&](int64_t lo, int64_t hi, int64_t task) {
     std::byte* own = scratch + size_t(task) * all;
-    StatSlot::Part part;
+    WatchedRows watched(dx.dtype, r.n, to.in_place(), a.stats[0]);
     for (int64_t i = lo; i < hi; ++i) {
       T* out = static_cast<T*>(to.target(i, own + one));
       if (targets[i] < 0)
@@ -179,10 +180,8 @@ KernelStatus cross_entropy_backward_run(const KernelArgs& a) {
       else
         f.cross_entropy_grad(from.read(i, own), out, r.n, lse[i], p.reduction == Reduction::none ? number(g, i) : double(shared),
                              targets[i], 1 - p.label_smoothing, rest);
-      const void* made = to.write(i, own + one);
-      if (a.stats[0]) stat_block(dx.dtype, made, r.n, part);
+      watched.add(to.write(i, own + one));
     }
-    if (a.stats[0]) a.stats[0]->merge(part);
   });
   return {};
 }

@@ -6,6 +6,7 @@
 #include "backend/cpu/loops/reduce.h"
 #include "backend/cpu/loops/rows.h"
 #include "backend/cpu/row_driver.h"
+#include "backend/cpu/watched_rows.h"
 
 using namespace keel;
 using namespace keel::cpu;
@@ -35,35 +36,6 @@ void stats_of(const TensorView& v, StatSlot* slot) {
   stat_block(v.dtype, v.data, v.size(), part);
   slot->merge(part);
 }
-
-/// Statistics of rows as they are finished: rows that lie one behind the other go together, as long as they stay in cache.
-class WatchedRows {
- public:
-  WatchedRows(DType t, int64_t n, bool stay, StatSlot* slot)
-      : t_(t), n_(n), most_(stay ? std::max<int64_t>(1, 2048 / n) : 1), slot_(slot) {}
-  WatchedRows(const WatchedRows&) = delete;
-  ~WatchedRows() {
-    if (!slot_) return;
-    flush();
-    slot_->merge(part_);
-  }
-  void add(const void* row) {
-    if (!slot_) return;
-    if (rows_ == 0) first_ = row;
-    if (++rows_ == most_) flush();
-  }
-
- private:
-  void flush() {
-    if (rows_) stat_block(t_, first_, rows_ * n_, part_);
-    rows_ = 0;
-  }
-  DType t_;
-  int64_t n_, most_, rows_ = 0;
-  StatSlot* slot_;
-  const void* first_ = nullptr;
-  StatSlot::Part part_;
-};
 
 /// x and the result have one dtype and shape.
 size_t row_scratch(const TensorView& x, const Rows& r) { return RowView::scratch(x, r, streams(x, r)); }

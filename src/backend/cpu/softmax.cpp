@@ -9,6 +9,7 @@
 #include "backend/cpu/isa.h"
 #include "backend/cpu/loops/rows.h"
 #include "backend/cpu/row_driver.h"
+#include "backend/cpu/watched_rows.h"
 #include "keel/ops/reduce.h"
 
 using namespace keel;
@@ -40,7 +41,7 @@ KernelStatus run_rows(const KernelArgs& a, F f, void (*flush)(const PendingRow&,
   const bool defers = flush && flow.stream && !flow.late && lines && x.in_place() && z.in_place();  // operands of a pending row stay
   const int64_t distance = flow.ahead;
   each_task(r.count(), row_tasks(r.count(), r.n), [&](int64_t lo, int64_t hi, int64_t task) {
-    StatSlot::Part part;
+    WatchedRows watched(a.out[0].dtype, r.n, y.in_place(), a.stats[0]);
     std::byte *in = static_cast<std::byte*>(a.workspace) + size_t(task) * scratch, *second = in + in_scratch,
               *out = in + scratch - out_scratch;
     RowFlow own = flow;
@@ -51,12 +52,10 @@ KernelStatus run_rows(const KernelArgs& a, F f, void (*flush)(const PendingRow&,
       own.ahead = (hi - i) * r.n > distance ? distance : 0;
       own.last = i + 1 == hi;
       f(from, other, y.target(i, out), out, r.n, own, defers ? &pending : nullptr);
-      const void* made = y.write(i, out);
-      if (a.stats[0]) stat_block(a.out[0].dtype, made, r.n, part);
+      watched.add(y.write(i, out));
     }
     if (defers && pending.y) flush(pending, r.n);
     if (stream) stream_fence();
-    if (a.stats[0]) a.stats[0]->merge(part);
   });
   return {};
 }

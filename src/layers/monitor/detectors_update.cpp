@@ -56,6 +56,20 @@ bool left_out(const Call& c) {
   return lists_of(c) && c.in[1].defined() && c.in[1].device() == cpu_device && c.in[1].item() != 0;
 }
 
+/// Asks for the memory of the sampled elements of `t`, so that one wait serves many tensors. Inlined by force: compilers take a function
+/// that only prefetches for one without effect, and drop its calls.
+[[gnu::always_inline]] inline void fetch_samples(const Tensor& t) {
+  const TensorImpl& x = impl(t);
+  if (x.spec.shape.numel() == 0 || x.device.type != DeviceType::cpu) return;
+  const Lines lines = of_weights(x.spec.shape.numel());
+  const auto bytes = int64_t(size_of(x.spec.dtype));
+  for (int64_t k = 0; k < lines.lines; ++k) {
+    const std::byte* const p = x.data + k * lines.pitch * bytes;
+    for (int64_t at = 0; at < lines.count * bytes; at += 64) __builtin_prefetch(p + at);
+    __builtin_prefetch(p + lines.count * bytes - 1);
+  }
+}
+
 /// Copies the sampled elements of `t`; gives how many.
 int sample(const Tensor& t, float* to) {
   const TensorImpl& x = impl(t);
@@ -97,14 +111,14 @@ bool MonitorState::gradients_are_bad(const Call& c) const {
 }
 
 bool MonitorState::before_update(const Call& c, uint32_t at) {
+  const Governor::Work work(governor);
   if (left_out(c)) return true;
   if (governor.on()) {
-    // The places that made these gradients are watched in every step from now on. Not those that make other things too, or are called
-    // again and again to add a gradient up: one look at it, when it is used, costs less.
+    // The calls that made these gradients are watched in every step from now on.
     int first, end;
     gradients_of(c, first, end);
     for (int i = first; i < end; ++i)
-      if (const Written* w = known(c.in[i]); w && sites[w->site].results[w->output].now.elements == w->elements) tell(w->site);
+      if (const Written* w = known(c.in[i])) sites[w->site].tell(w->output, w->call);
   }
   const bool bad = (options.protect || governor.partly()) && gradients_are_bad(c);
   if (bad && governor.partly() && step_nan + step_inf == 0) {
@@ -130,6 +144,7 @@ bool MonitorState::before_update(const Call& c, uint32_t at) {
   const int begin = first_of(c), n = (c.in.size() - begin) / lists;
   before.resize(size_t(n) * kSampledWeights);
   const int weights = begin + weights_of(c) * n;
+  for (int i = 0; i < n; ++i) fetch_samples(c.in[weights + i]);
   for (int i = 0; i < n; ++i) sample(c.in[weights + i], before.data() + size_t(i) * kSampledWeights);
   return false;
 }
@@ -143,8 +158,9 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
   const bool adam = &c.op == &op_adam_step;
   const bool state = lists > 3 || (lists > 2 && weights_of(c) == 0);
   const int weights = begin + weights_of(c) * n;
-  double gradient = 0, moved = 0, ratio = 0, ratio_n = 0, due = 0, absorbed = 0, floored = 0, live = 0, narrow = 0;
+  double gradient = 0, moved = 0, ratio = 0, due = 0, absorbed = 0, floored = 0, live = 0, narrow = 0;
   double fed = 0, still = 0, short_by = 0;  // wide weights with a gradient, those of them that stand still, their gradient / weight
+  const bool plain = &c.op == &op_sgd_step;  // others divide by what gradients were before: a step may be short because they were long
   DType dtype = DType::none;
   u.last_gradient.resize(size_t(n) * kSampledWeights);
   double along = 0, was2 = 0, is2 = 0;
@@ -162,43 +178,47 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
     const double correction = has_v ? 1 - std::pow(settings[2], t) : 1;
     const bool low = format_of(impl(p).spec.dtype).digits <= 11;
     if (low) dtype = impl(p).spec.dtype;
-    double g2 = 0, d2 = 0;
+    double g2 = 0, d2 = 0, squares = 0;
+    int alive = 0, below = 0;
     float* const last = u.last_gradient.data() + size_t(i) * kSampledWeights;
     for (int j = 0; j < k; ++j) {
-      along += double(g[j]) * double(last[j]), was2 += double(last[j]) * double(last[j]), is2 += double(g[j]) * double(g[j]);
+      along += double(g[j]) * double(last[j]), was2 += double(last[j]) * double(last[j]);
       last[j] = g[j];
       const double d = double(w[j]) - double(old[j]);
       g2 += double(g[j]) * double(g[j]), d2 += d * d;
-      if (!low && g[j] != 0) {
+      if (plain && !low && g[j] != 0) {
         fed += weight, still += d == 0 ? weight : 0;
         if (d == 0 && old[j] != 0) short_by += weight * std::abs(double(g[j]) / double(old[j]));
       }
-      if (low) {
-        narrow += weight;
+    }
+    if (low) {
+      narrow += weight * k;
+      for (int j = 0; j < k; ++j) {
         double wanted = settings[0] * std::abs(double(has_m ? m[j] : g[j]));
         if (has_v)
           wanted = v[j] > 0 ? wanted / (1 - std::pow(settings[1], t)) / (std::sqrt(double(v[j]) / correction) + settings[3]) : 0;
         else if (&c.op == &op_rmsprop_step)
           wanted = m[j] > 0 ? settings[0] * std::abs(double(g[j])) / (std::sqrt(double(m[j])) + settings[2]) : 0;
-        if (wanted > kMatters * std::abs(double(old[j]))) due += weight, absorbed += d == 0 ? weight : 0;
-      }
-      if (has_v && v[j] > 0) {
-        const double root = std::sqrt(double(v[j]) / correction);
-        ratio += weight * double(g[j]) * double(g[j]) / (root * root), ratio_n += weight;
-        live += weight, floored += settings[3] > root ? weight : 0;
+        if (wanted > kMatters * std::abs(double(old[j]))) due += weight, absorbed += w[j] == old[j] ? weight : 0;
       }
     }
-    gradient += g2 * weight, moved += d2 * weight;
+    for (int j = 0; has_v && j < k; ++j) {
+      if (!(v[j] > 0)) continue;
+      const double mean = double(v[j]) / correction;  // of the squares
+      squares += double(g[j]) * double(g[j]) / mean;
+      ++alive, below += settings[3] * settings[3] > mean;
+    }
+    ratio += weight * squares, live += weight * alive, floored += weight * below;
+    is2 += g2, gradient += g2 * weight, moved += d2 * weight;
   }
   if (!(gradient < INFINITY) || !(moved < INFINITY)) return;
   const double lr = settings[0];
   if (was2 > 0 && is2 > 0) u.turn.push(along / std::sqrt(was2) / std::sqrt(is2));
   judge_rate(at, u, lr);
   judge_absorbed(at, u, 2 * due > narrow ? absorbed / due : 0, lr, dtype);
-  // Other rules divide by what gradients were before, and a step may be short because they were long.
-  if (&c.op == &op_sgd_step && fed > 0) judge_unfelt(at, u, still / fed, still > 0 ? lr * short_by / still : 0, lr);
-  if (adam && ratio_n > 0)
-    judge_adam(at, u, std::sqrt(ratio / ratio_n), live > 0 ? floored / live : 0, settings[3], 0.5 * std::log2(gradient));
+  if (fed > 0) judge_unfelt(at, u, still / fed, still > 0 ? lr * short_by / still : 0, lr);
+  if (adam && live > 0)
+    judge_adam(at, u, std::sqrt(ratio / live), floored / live, settings[3], 0.5 * std::log2(gradient));
   if (gradient > 0) u.gradient.push(0.5 * std::log2(gradient)), judge_gradient(at, u);
   if (moved > 0) {
     u.moved.push(0.5 * std::log2(moved));
@@ -216,7 +236,9 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
 
 void MonitorState::after_update(const Call& c, uint32_t at) {
   if (!options.foretell || !lists_of(c)) return;
+  const Governor::Work work(governor);
   const float* const before = sites[at].update->before.data();
+  for (int i = first_of(c); i < c.in.size(); ++i) fetch_samples(c.in[i]);
   judge_update(c, at, reinterpret_cast<const double*>(impl(c.in[0]).data), [&](int i, float* to) {
     if (i >= 0) return sample(c.in[i], to);
     const int first = first_of(c) + weights_of(c) * ((c.in.size() - first_of(c)) / lists_of(c));
@@ -361,7 +383,7 @@ void MonitorState::judge_absorbed(uint32_t at, WatchedUpdate& u, double share, d
 
 /// Gradients that have outgrown the second moment that they are divided by.
 void MonitorState::judge_adam(uint32_t at, WatchedUpdate& u, double rms, double floored, double eps, double norm) {
-  const double before = u.ratio.size() >= 20 ? double(u.ratio.most(0, 100)) : INFINITY;
+  const double before = rms > 5 && u.ratio.size() >= 20 ? double(u.ratio.most(0, 100)) : INFINITY;
   if (rms > 5 && rms > 3 * before && norm > double(u.most_gradient) && !find_jump()) {
     double median, spread;
     u.gradient.centre(median, spread);
@@ -396,12 +418,13 @@ void MonitorState::judge_gradient(uint32_t at, WatchedUpdate& u) {
     about.text = "the gradients' norm grew 7 times in a row, by more than half a bit each time, to about " + number(about.value);
     warn(Detector::growth, at, 0, "growth", std::move(about));
   }
-  double median = 0, spread = 0;
-  u.gradient.centre(median, spread);
-  const double z = (now - median) / std::max(spread, 0.25);
+  double median = 0, spread = 0, z = 0;
+  if (u.gradient.size() >= 31 && now >= double(u.most_gradient) + 3.3) {
+    u.gradient.centre(median, spread);
+    z = (now - median) / std::max(spread, 0.25);
+  }
   // A batch may have a tail: 1 / x of a small x. It is gone in the next step, and seldom a thousand times what any was before.
-  const bool far = u.gradient.size() >= 31 && z > 6 && now >= double(u.most_gradient) + 3.3;
-  u.spikes = far ? uint8_t(std::min(u.spikes + 1, 200)) : uint8_t(0);
+  u.spikes = z > 6 ? uint8_t(std::min(u.spikes + 1, 200)) : uint8_t(0);
   if (u.spikes == 1 && now < double(u.most_gradient) + 10) return;
   u.most_gradient = std::max(u.most_gradient, u.gradient.back());
   if (u.spikes == 0 || find_jump()) return;

@@ -212,7 +212,7 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
   const bool lists = last && last->variadic && last->written;  // many tensors that others have seen
   const int declared = op.out.size(), singles = lists ? std::min(op.in.size() - 1, c.in.size()) : c.in.size();
   const bool update = c.scope.phase == Phase::optimiser && MonitorState::is_update(op);
-  if (m.light && !first && !update && !m.sites[at].telling && !is_small(c)) return run_unwatched(c, b, out);
+  if (m.light && !first && !update && !m.sites[at].tells_all() && !is_small(c)) return run_unwatched(c, b, out);
   make_room(m, b, size_t(declared + singles + 1));
   if (known.size() > kMostKnown) known.clear(), outside.clear();
   step_open = true;
@@ -301,7 +301,7 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
   }
 
   if (update) watch_weights(c, b, e);
-  if (watch && m.sites[at].telling) see_whole(c, out, b, e);
+  if (watch && m.sites[at].tells_all()) see_whole(c, out, b, e);
   plan_after(m, c, out, b, e, at);
   if (first || !e.wanted.asks.empty()) {  // rules that look at a call once, and those about values
     e.params = std::make_unique<std::byte[]>(op.params.size);

@@ -8,7 +8,9 @@ namespace keel {
 namespace {
 // What watching costs, about: a result's place in the tables, and its numbers from a cache. Only the allowance is counted with it.
 constexpr uint64_t kNsPerResult = 150, kBytesPerNs = 64;
-constexpr double kNsLeftOut = 60;  // of an op that is not watched, to find that out
+constexpr uint64_t cost_of(uint64_t results, uint64_t bytes) { return results * kNsPerResult + bytes / kBytesPerNs; }
+constexpr uint64_t kNsLeftOut = 60;  // of an op that is not watched, to find that out
+constexpr double kAim = 0.75;  // of the budget: what steps in part take is counted in part, and code that comes back finds caches colder
 constexpr uint32_t kProbe = 16;  // where nothing has to be saved, one step in so many is watched in part, to know what the others cost
 }  // namespace
 
@@ -26,11 +28,11 @@ void Governor::turn(int64_t step, uint64_t now, uint64_t results, uint64_t bytes
   const bool pure = began_whole_ ? !partly() : !whole_;
   const bool counting = work_ < kAllowance && !fixed_;
   if (counting) {
-    work_ += results * kNsPerResult + bytes / kBytesPerNs;
+    work_ += cost_of(results, bytes);
     if (work_ >= kAllowance) every_ = 2;  // now both kinds are timed
   } else if (!fixed_) {
     const double took = began_ && pure ? double(now - began_) : 0;
-    if (took > 0 && !began_whole_) part_ = took, usually_left_out_ = left_out_;
+    if (took > 0 && !began_whole_) part_share_ = (cost_of(results, bytes) + kNsLeftOut * left_out_ + worked_) / took;
     load_ += ((began_whole_ ? share_ : 0) - load_) / 64;
     if (took > 0 && before_ > 0 && before_whole_ != began_whole_) {
       ratios_[pairs_++ % kReadings] = float(began_whole_ ? took / before_ : before_ / took);
@@ -39,7 +41,7 @@ void Governor::turn(int64_t step, uint64_t now, uint64_t results, uint64_t bytes
     before_ = took, before_whole_ = began_whole_;
   }
   began_ = now;
-  whole_ = true, left_out_ = 0;
+  whole_ = true, left_out_ = 0, worked_ = 0;
   if (fixed_ || work_ >= kAllowance) {
     ++since_whole_;
     whole_ = every_ > 1 ? since_whole_ >= every_ : since_whole_ < kProbe;
@@ -56,7 +58,7 @@ void Governor::decide() {
   std::copy(ratios_, ratios_ + n, sorted);
   std::nth_element(sorted, sorted + n / 2, sorted + n);
   share_ = std::max(0.0, double(sorted[n / 2]) - 1);
-  const double rest = std::max(budget_ / 4, budget_ - kNsLeftOut * usually_left_out_ / part_), wanted = share_ / rest;
+  const double rest = std::max(budget_ / 4, kAim * budget_ - part_share_), wanted = share_ / rest;
   // Upwards at once; downwards only where the measure leaves no doubt.
   if (wanted > double(every_))
     every_ = uint32_t(std::min(std::ceil(wanted), double(kMost)));

@@ -1,5 +1,6 @@
 #pragma once
 // How much of a step is watched, so that watching stays within its budget.
+#include <chrono>
 #include <cstdint>
 
 namespace keel {
@@ -15,6 +16,23 @@ class Governor {
   static constexpr uint32_t kReadings = 32;             // pairs of steps that a median is taken of
   static constexpr int64_t kClosely = 64;               // steps that are watched whole after something went wrong
   static constexpr double kCap = 0.05;                  // share of the time beyond which a mere suspicion changes nothing
+
+  static uint64_t clock() {  // in nanoseconds
+    return uint64_t(std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count());
+  }
+  /// While it lives, the monitor does what it does in every step, and the time that takes is noted.
+  class Work {
+   public:
+    explicit Work(Governor& g) : g_(g), began_(g.on() ? clock() : 0) {}
+    Work(const Work&) = delete;
+    ~Work() {
+      if (began_) g_.worked_ += double(clock() - began_);
+    }
+
+   private:
+    Governor& g_;
+    const uint64_t began_;
+  };
 
   /// `fixed`: one step in so many is watched whole from the start; 0: as `budget` demands, a share of the time; 0: all.
   void begin(double budget, int64_t fixed, uint64_t now);
@@ -47,11 +65,12 @@ class Governor {
   double budget_ = 0, share_ = 0, load_ = 0;
   int64_t fixed_ = 0, closely_until_ = -1;
   uint64_t began_ = 0, work_ = 0;
-  uint32_t every_ = 1, since_whole_ = 0, left_out_ = 0, usually_left_out_ = 0;
+  uint32_t every_ = 1, since_whole_ = 0, left_out_ = 0;
+  double worked_ = 0;          // of this step, see Work
   bool whole_ = true, began_whole_ = true;
   double before_ = 0;          // what the step before took; 0 where it is no measure
   bool before_whole_ = false;
-  double part_ = 0;            // what the last step in part took
+  double part_share_ = 0;      // of the last step in part: what was watched all the same
   float ratios_[kReadings];    // whole to part, of neighbours
   uint32_t pairs_ = 0;
 };

@@ -4,7 +4,6 @@
 
 #include <bit>
 #include <cerrno>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <string_view>
@@ -25,10 +24,6 @@ extern OpDef op_add, op_bce_with_logits, op_cast, op_cos, op_cross_entropy, op_n
 namespace {
 
 using Taint = TaintedStorages::Kind;
-
-uint64_t now_ns() {
-  return uint64_t(std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count());
-}
 
 uint64_t mix(const void* p) { return uint64_t(reinterpret_cast<uintptr_t>(p)); }
 
@@ -66,6 +61,7 @@ bool passes_on(const OpDef& op, bool nan) {
          (nan && std::find(std::begin(no_nan), std::end(no_nan), name) != std::end(no_nan));
 }
 constexpr uint32_t kWholeSteps = 64;
+constexpr uint8_t kMostVain = 2;
 const char* const kNan = "nan";
 const char* const kInf = "inf";
 const char* const kNanInput = "nan input";
@@ -84,7 +80,7 @@ const char* phase_name(Phase p) {
 
 MonitorState::MonitorState(const MonitorOptions& o) : options(o), index(256), ring(kRing), written(kWritten) {
   sites.reserve(128), touched.reserve(256);
-  governor.begin(budget(), saves() ? options.whole_every : 0, now_ns());
+  governor.begin(budget(), saves() ? options.whole_every : 0, Governor::clock());
   if (options.log_file.empty()) return;
   log = std::fopen(options.log_file.c_str(), "w");
   if (!log) raise(Error(ErrorCode::io, "cannot write " + options.log_file + ": " + std::strerror(errno)).op("Monitor"));
@@ -166,8 +162,8 @@ void MonitorState::fold(WatchedResult& r) {
 }
 
 namespace {
-size_t place_of(const Storage* s) { return size_t((uint64_t(reinterpret_cast<uintptr_t>(s)) >> 6) * 0x9e3779b97f4a7c15 >> 54); }
-static_assert(MonitorState::kWritten == 1024, "place_of gives ten bits");
+size_t place_of(const Storage* s) { return size_t((uint64_t(reinterpret_cast<uintptr_t>(s)) >> 6) * 0x9e3779b97f4a7c15 >> 52); }
+static_assert(MonitorState::kWritten == 4096, "place_of gives twelve bits");
 }  // namespace
 
 uint32_t MonitorState::device_every() const {
@@ -203,6 +199,7 @@ void MonitorState::remember(const Call& c, const Tensors& out, int i, uint32_t s
   if (!*s->writer || s->writer == kLeftOut) s->writer = c.op.name;  // tells it from other memory that comes to lie at the same address
   Written& w = written[place_of(s)];
   w.storage = s, w.writer = s->writer, w.version = s->version.load(std::memory_order_relaxed), w.site = site, w.output = uint8_t(i);
+  w.call = sites[site].call;
   w.offset = y.offset, w.dtype = y.spec.dtype;
   w.elements = slot.count.load(std::memory_order_relaxed), w.max_bits = slot.max_bits.load(std::memory_order_relaxed);
   w.min_bits = slot.min_bits.load(std::memory_order_relaxed), w.whole = w.elements == uint64_t(y.spec.shape.numel());
@@ -479,7 +476,7 @@ void MonitorState::govern() {
   judge_step();
   for (; judged < found.size(); ++judged)
     if (found[judged].about.severity != Severity::info) governor.alarm(step);
-  governor.turn(step + 1, now_ns(), results, bytes);
+  governor.turn(step + 1, Governor::clock(), results, bytes);
   if (governor.on() && !governor.whole()) base::take_exceptions();  // what was met before is not this step's
 }
 
@@ -596,14 +593,17 @@ Tensors layer::monitor(Call& c) {
   const Device d = device_of(c);
   if (d != cpu_device) [[unlikely]]
     if (m.has_board(d)) return m.watch_on_device(c, d, at, m.sites.size() != places);
+  if (WatchedSite& s = m.sites[at]; s.running == m.step)
+    ++s.call;
+  else
+    s.running = m.step, s.call = 0;
   if (m.sites.size() != places && reads_data(c)) [[unlikely]]
     m.tell(at);
   const bool update = c.scope.phase == Phase::optimiser && MonitorState::is_update(c.op);
-  if (!m.governor.whole() && !m.sites[at].telling && !update && !m.debug && m.sites.size() == places && d == cpu_device)
-    return m.run_in_part(c, at);
   const int n = c.op.out.size();
   alignas(StatSlot) std::byte room[4 * sizeof(StatSlot)];
   auto* slots = reinterpret_cast<StatSlot*>(room);
+  if (!m.governor.whole() && !update && !m.debug && m.sites.size() == places && d == cpu_device) return m.run_in_part(c, at, slots);
   for (int i = 0; i < n; ++i) new (slots + i) StatSlot;
   if (m.sites.size() != places && m.options.foretell) [[unlikely]]
     m.lint_call(c, at);
@@ -618,35 +618,47 @@ Tensors layer::monitor(Call& c) {
   return run_watched(m, c, slots, {at, update, remember ? before : nullptr, rules});
 }
 
-Tensors MonitorState::run_in_part(Call& c, uint32_t at) {
-  governor.left_out();
-  ++step_ops;
+Tensors MonitorState::run_in_part(Call& c, uint32_t at, StatSlot* slots) {
+  const int n = c.op.out.size();
+  const unsigned told = sites[at].told(n);
+  if (told + 1 != 1u << n) governor.left_out();
+  if (!told) ++step_ops;
+  const auto clear = [&] {
+    for (int i = 0; i < n; ++i) new (slots + i) StatSlot, slots[i].wanted = told >> i & 1;
+  };
+  if (told) clear();
   Taint before[kMostInputs];
-  const bool gone = overwrites(c);
-  if (gone) [[unlikely]]
-    taints_of(*this, c, before);
-  Tensors out = run_backend(c, nullptr);
+  const bool remember = !tainted.empty() || overwrites(c);
+  if (remember) taints_of(*this, c, before);
+  const Taint worst = told ? worst_of(c) : TaintedStorages::clean;
+  Tensors out = run_backend(c, told ? slots : nullptr);
   for (const Tensor& t : out)
     if (t.defined() && impl(t).storage && !*impl(t).storage->writer) impl(t).storage->writer = kLeftOut;
   if (!tainted.empty()) [[unlikely]]
-    for (int i = 0; i < c.op.out.size() && i < out.size(); ++i) taint(c, out, i, TaintedStorages::clean);
+    for (int i = 0; i < n && i < out.size(); ++i) taint(c, out, i, TaintedStorages::clean);
   // The flags of the processor say whether an operation made a NaN, overflowed or divided by 0. Not all that they tell of comes to a
   // result, and what is made by tables of bits they do not tell.
-  if (!base::take_exceptions()) [[likely]]
+  const bool met = base::take_exceptions();
+  if (!told && !met) [[likely]]
     return out;
-  StatSlot slots[4];
-  bool broken = false;
-  const int last = c.op.out.size() - 1;
-  for (int i = 0; i < out.size(); ++i)
-    if (out[i].defined() && is_inexact(impl(out[i]).spec.dtype) && impl(out[i]).device == cpu_device) {
-      StatSlot& slot = slots[std::min(i, last)];
-      observe(out[i], slot);
-      broken = broken || slot.nan.load() + slot.inf.load() > 0;
-    }
-  if (!broken) return out;
-  const uint32_t found_before = uint32_t(found.size()), pending_before = uint32_t(pending.size());
+  if (met) {
+    if (!told) clear();
+    bool broken = false;
+    for (int i = 0; i < out.size(); ++i)
+      if (out[i].defined() && is_inexact(impl(out[i]).spec.dtype) && impl(out[i]).device == cpu_device) {
+        StatSlot& slot = slots[std::min(i, n - 1)];
+        if (!slot.wanted) observe(out[i], slot);
+        broken = broken || slot.nan.load() + slot.inf.load() > 0;
+      }
+    // Where flags speak of what no result shows, its kernel gathers statistics for less than such passes take.
+    if (WatchedSite& s = sites[at]; !broken && s.vain < kMostVain && ++s.vain == kMostVain) tell(at);
+    if (!told && !broken) return out;
+    if (!told) --step_ops;  // take() counts it
+  }
+  const size_t found_before = found.size(), pending_before = pending.size();
   last_site = at;
-  take(c, out, slots, gone ? before : nullptr);
+  take(c, out, slots, remember ? before : nullptr);
+  spread(c, worst);
   if (found.size() > found_before || pending.size() > pending_before) governor.alarm(step);
   return out;
 }

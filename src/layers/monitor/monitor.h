@@ -95,7 +95,27 @@ struct WatchedSite {
   uint32_t next = 0;         // the site that came after this one last time
   uint32_t from[2] = {~0u, ~0u};  // the sites that made its first inputs, at its first call
   bool twice = false;             // both inputs were the same tensor
-  bool telling = false;           // watched in every step: the loss, what it is made of, gradients that an optimiser uses
+  int64_t running = -1;      // the step of its last call,
+  uint32_t call = 0;         // and which one of that step it was
+  // By output the calls that are watched in every step, counted from 1; 0 for none. The loss, what it is made of, gradients that an
+  // optimiser uses: two, since one place may add up a layer's weights and biases.
+  static constexpr uint32_t kAllCalls = ~0u;
+  uint32_t telling[4][2] = {};
+  uint8_t vain = 0;          // times that the processor's flags spoke of a result without fault
+  /// Which outputs of the call that runs are watched in every step, as bits.
+  unsigned told(int outputs) const {
+    unsigned bits = 0;
+    for (int i = 0; i < outputs; ++i) bits |= unsigned(tells(i, call)) << i;
+    return bits;
+  }
+  bool tells(int output, uint32_t of_call) const {
+    const uint32_t *const t = telling[output], n = of_call + 1;
+    return t[0] == n || t[1] == n || t[0] == kAllCalls;
+  }
+  bool tells_all() const { return telling[0][0] == kAllCalls; }
+  void tell(int output, uint32_t of_call) {
+    if (!tells(output, of_call)) telling[output][1] = telling[output][0], telling[output][0] = of_call + 1;
+  }
   float factor = 0;               // log2 of a number that it multiplies by
   WatchedResult results[4];  // one a declared output
   std::unique_ptr<WatchedArgument> argument;
@@ -114,7 +134,7 @@ const char* detector_name(Detector d);
 struct Written {
   const Storage* storage = nullptr;
   const char* writer = nullptr;
-  uint32_t version = 0, site = 0;
+  uint32_t version = 0, site = 0, call = 0;
   int64_t offset = 0, size = 0;                       // elements of the tensor
   uint64_t elements = 0, max_bits = 0, min_bits = 0;  // those that were looked at
   DType dtype = DType::none;
@@ -235,7 +255,7 @@ struct MonitorState {
   std::vector<bool> spoken;   // sites that debug mode has logged
 
   // what the rules look at
-  static constexpr size_t kWritten = 1024;
+  static constexpr size_t kWritten = 4096;  // some times what a step keeps alive, so that few lose their place
   std::vector<Written> written;              // direct-mapped by storage
   std::vector<UsedGradient> used_gradients;  // likewise; empty before the first step of an optimiser
   uint32_t last_site = 0;                    // of the previous call
@@ -328,11 +348,13 @@ struct MonitorState {
   void lint_call(const Call& c, uint32_t at);
   void take(const Call& c, const Tensors& out, const StatSlot* slots, const TaintedStorages::Kind* overwritten);
   void begin_step();
-  /// Runs an op in a step that is not watched whole, and looks only where the processor says that something went wrong.
-  Tensors run_in_part(Call& c, uint32_t at);
-  /// Whether this site is watched in every step.
+  /// Runs an op in a step that is not watched whole: looks at outputs that are watched in every step, and at the others only where the
+  /// processor says that something went wrong. `slots`: room for one an output.
+  Tensors run_in_part(Call& c, uint32_t at, StatSlot* slots);
+  /// From now on a site is watched in every step.
   void tell(uint32_t site) {
-    if (site < sites.size()) sites[site].telling = true;
+    if (site >= sites.size()) return;
+    for (auto& calls : sites[site].telling) calls[0] = WatchedSite::kAllCalls;
   }
   /// What is broken among the inputs breaks the lists of tensors that an op writes: they have no statistics of their own.
   TaintedStorages::Kind worst_of(const Call& c) const;

@@ -116,8 +116,8 @@ template <bool bounded, class D>
 HWY_INLINE Vec<D> exp_of(D d, Vec<D> x) {
   if constexpr (kIsF32<D>) {
     const auto positive = hn::Not(hn::Lt(x, num(d, -104)));
-    Vec<D> c = bounded ? x : at_most(d, x, num(d, 90));
-    if constexpr (!kScaleFloors<D>) c = hn::IfThenElseZero(positive, c);
+    // Of -infinity, which masks are made of, arithmetic would make NaN on the way and raise the flag that the monitor asks for.
+    const Vec<D> c = hn::IfThenElseZero(positive, bounded ? x : at_most(d, x, num(d, 90)));
     const Vec<D> magic = num(d, 0x1.8p19), at = fma(d, c, num(d, 0x1.71547652b82fep0), magic), n = hn::Sub(at, magic);
     const Vec<D> r = fnma(d, n, num(d, -0x1.05c610ca86c39p-29), fnma(d, n, num(d, 0x1.62e43p-1), c)), table = piece(d, at, kExpTable);
     const Vec<D> y = fma(d, table, horner(d, r, kExpTerms[0], kExpTerms[1], kExpTerms[2], kExpTerms[3]), table);
