@@ -362,6 +362,28 @@ TEST_F(MonitorOnDevice, JudgesUpdates) {
   EXPECT_NE(said.find("gradient norm"), std::string::npos) << said;
 }
 
+TEST_F(MonitorOnDevice, SettingsThatAreNoNumbersBlockAStep) {
+  for (const bool protect : {true, false}) {
+    const Tensor w = ones({8}).to(d).requires_grad_();
+    optim::Optimizer opt = optim::Adam({w}, {.lr = 1e-2});
+    Monitor m({.protect = protect});
+    for (const double lr : {1e-2, double(NAN), 1e-2}) {
+      m.step();
+      opt.zero_grad();
+      sum(w * w).backward();
+      opt.set_lr(lr);
+      opt.step();
+    }
+    EXPECT_EQ(std::isfinite(sum(w.detach()).item<double>()), protect);
+    EXPECT_EQ(m.blocked_steps(), protect ? 1 : 0);
+    const auto found = m.findings();
+    const auto said = std::find_if(found.begin(), found.end(), [](const auto& f) {
+      return f.step == 2 && f.text.find("the learning rate that adam_step was given") != std::string::npos;
+    });
+    EXPECT_TRUE(said != found.end()) << m.report();
+  }
+}
+
 TEST_F(MonitorOnDevice, SameBitsAndNoWaits) {
   const auto train = [&](bool watched, bool protect, int& waits) {
     manual_seed(7);
