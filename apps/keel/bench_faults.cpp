@@ -22,7 +22,7 @@ std::pair<double, double> wilson(double hits, double n) {
   if (n == 0) return {0, 1};
   const double z = 1.96, p = hits / n, d = 1 + z * z / n, middle = p + z * z / (2 * n),
                half = z * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n));
-  return {(middle - half) / d, (middle + half) / d};
+  return {std::max(0.0, (middle - half) / d), std::min(1.0, (middle + half) / d)};
 }
 std::string share(double hits, double n) {
   const auto [low, high] = wilson(hits, n);
