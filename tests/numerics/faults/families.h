@@ -20,6 +20,9 @@ void objective_faults(std::vector<Fault>& all);
 void loop_faults(std::vector<Fault>& all);
 void sequence_faults(std::vector<Fault>& all);
 void training_run_faults(std::vector<Fault>& all);
+void fifth_likelihoods(std::vector<Fault>& all);
+void fifth_geometry(std::vector<Fault>& all);
+void fifth_formats(std::vector<Fault>& all);
 
 void healthy_networks(std::vector<Healthy>& list);
 void healthy_more(std::vector<Healthy>& list);
