@@ -34,6 +34,10 @@ double median(std::vector<double> v) {
   std::sort(v.begin(), v.end());
   return quantile(v, 0.5);
 }
+/// The median as text; "-" where there is nothing to take it of.
+std::string middle(const std::vector<double>& v, int digits) {
+  return v.empty() ? std::string("-") : fmt::format("{:.{}f}", median(v), digits);
+}
 std::string need_text(const Fault& f) {
   switch (f.need) {
     case Need::lead: return fmt::format("-{}", f.k);
@@ -145,15 +149,19 @@ Score run_row(const Fault& f, const FaultOptions& o) {
     fmt::print("{:>2}{} {:<42} {:>6} {:>5}  {:g} of {:g} not silent  {}\n", f.number, f.held_out() ? "*" : " ", f.name, need_text(f), "-",
                s.control_words, s.controls, list(by));
   } else {
-    fmt::print("{:>2}{} {:<42} {:>6} {:>5.0f} {:>6} {:>3g} {:>3g} {:>3g}/{:<3g} {:>5} {:>3g} {:>3g} {:>5}  {} -> {}\n", f.number,
-               f.held_out() ? "*" : " ", f.name, need_text(f), median(fails),
-               s.leads.empty() ? "-" : fmt::format("{:.0f}", median(s.leads)), s.in_time, s.layer, s.exact, s.runs,
-               f.need == Need::same_step ? fmt::format("{:g}", s.clean) : "-", s.survived, s.twin_words,
-               s.tenfold_leads.empty() ? "-" : fmt::format("{:.0f}", median(s.tenfold_leads)), list(by), list(fixes));
+    fmt::print("{:>2}{} {:<42} {:>6} {:>5} {:>6} {:>3g} {:>3g} {:>3g}/{:<3g} {:>5} {:>3g} {:>3g} {:>5}  {} -> {}\n", f.number,
+               f.held_out() ? "*" : " ", f.name, need_text(f), middle(fails, 0), middle(s.leads, 0), s.in_time, s.layer, s.exact, s.runs,
+               f.need == Need::same_step ? fmt::format("{:g}", s.clean) : "-", s.survived, s.twin_words, middle(s.tenfold_leads, 0),
+               list(by), list(fixes));
   }
   std::fflush(stdout);
   return s;
 }
+
+/// In the order in which they are summed up.
+constexpr const char* set_names[] = {
+    "Rows that thresholds may be tuned on", "Held-out rows", "Second blind set", "Third blind set", "Fourth set", "Fifth set, blind"};
+const char* set_of(const Fault& f) { return set_names[f.blind_set() ? f.blind_set() : f.held_out() ? 1 : 0]; }
 
 void print_summary(const char* set, const Score& s) {
   fmt::print("\n{}\n", set);
@@ -164,14 +172,14 @@ void print_summary(const char* set, const Score& s) {
   fmt::print("  in time in the layer                             {}\n", share(s.layer, s.runs));
   fmt::print("  in time anywhere                                 {}\n", share(s.in_time, s.runs));
   fmt::print("  the very first word names the exact op           {}\n", share(s.first, s.runs));
-  fmt::print("  lead of gradual faults, median                   {:.0f} steps, {:.1f} times what is required\n", median(s.leads),
-             median(s.relative));
+  fmt::print("  lead of gradual faults, median                   {} steps, {} times what is required\n", middle(s.leads, 0),
+             middle(s.relative, 1));
   fmt::print("  same-step faults with clean weights              {}\n", share(s.clean, s.same_step));
   fmt::print("  the suggestion, applied, survives twice as long  {}\n", share(s.survived, s.tried));
   fmt::print("  twins and controls that were not silent          {}\n", share(s.twin_words + s.control_words, s.twins + s.controls));
-  fmt::print("  rule \"ten times the loss\" in time (gradual)      {}, median lead {:.0f}\n",
-             share(s.tenfold, double(s.check_leads.size())), median(s.tenfold_leads));
-  fmt::print("  check of the loss, median lead                   {:.0f}\n", median(s.check_leads));
+  fmt::print("  rule \"ten times the loss\" in time (gradual)      {}, median lead {}\n", share(s.tenfold, double(s.check_leads.size())),
+             middle(s.tenfold_leads, 0));
+  fmt::print("  check of the loss, median lead                   {}\n", middle(s.check_leads, 0));
 }
 
 void run_healthy(const FaultOptions& o) {
@@ -211,19 +219,15 @@ int bench_faults(const FaultOptions& o) {
       fmt::print("{:<45} {:>6} {:>5} {:>6} {:>3} {:>3} {:>7} {:>5} {:>3} {:>3} {:>5}  {}\n", "fault", "need", "fails", "lead", "any", "lay",
                  "exact", "clean", "fix", "twn", "10x", "detectors -> suggestions");
     }
-    Score tuned, held, sets[3];
+    std::map<std::string, Score> sets;
     for (const Fault& f : faults::all_faults()) {
       if (!o.only.empty() && std::find(o.only.begin(), o.only.end(), f.number) == o.only.end()) continue;
       if (f.held_out() && !o.held_out && o.only.empty()) continue;
-      (f.blind_set() ? sets[f.blind_set() - 2] : f.held_out() ? held : tuned).add(run_row(f, o));
+      sets[set_of(f)].add(run_row(f, o));
     }
-    if (!o.as_json) {
-      if (tuned.runs + tuned.controls > 0) print_summary("Rows that thresholds may be tuned on", tuned);
-      if (held.runs + held.controls > 0) print_summary("Held-out rows", held);
-      constexpr const char* names[] = {"Second blind set", "Third blind set", "Fourth set"};
-      for (int k = 0; k < 3; ++k)
-        if (sets[k].runs > 0) print_summary(names[k], sets[k]);
-    }
+    if (!o.as_json)
+      for (const char* name : set_names)
+        if (sets.contains(name)) print_summary(name, sets[name]);
   }
   if (o.healthy > 0) run_healthy(o);
   return kOk;
