@@ -15,7 +15,7 @@ std::string said(const std::vector<Monitor::Finding>& all) {
   return text;
 }
 
-TEST(Faults, AllSixtySixAreThere) {
+TEST(Faults, AllEightyTwoAreThere) {
   std::set<int> numbers;
   int held_out = 0;
   for (const Fault& f : all_faults()) {
@@ -23,9 +23,9 @@ TEST(Faults, AllSixtySixAreThere) {
     EXPECT_TRUE(f.train && f.name[0] && f.family[0] && !f.dtypes.empty()) << f.number;
     EXPECT_EQ(f.need == Need::control, f.ops.empty() && f.remedies.empty()) << f.number;
   }
-  EXPECT_EQ(numbers.size(), 66u);
+  EXPECT_EQ(numbers.size(), 82u);
   EXPECT_EQ(*numbers.begin(), 1);
-  EXPECT_EQ(*numbers.rbegin(), 66);
+  EXPECT_EQ(*numbers.rbegin(), 82);
   EXPECT_EQ(held_out, 11);
 }
 
@@ -35,15 +35,15 @@ TEST(Faults, FailAsPlantedAndTheirTwinsDoNot) {
     EXPECT_GT(try_fault(f, 1, f.dtypes[0], false).failed, 0) << f.number << " " << f.name;
     const Verdict twin = try_fault(f, 1, f.dtypes[0], true);
     EXPECT_EQ(twin.failed, 0) << f.number << " " << f.name;
-    EXPECT_TRUE(f.held_out() || twin.words == 0)  // what is held out the bench alone judges
+    EXPECT_TRUE(f.held_out() || f.blind_set() == 5 || twin.words == 0)  // what is held out or blind the bench alone judges
         << f.number << " " << f.name << said(twin.all);
   }
 }
 
 TEST(Faults, GradualOnesAreForetoldAndTheSuggestionMendsThem) {
   for (const Fault& f : all_faults()) {
-    if (f.held_out() || f.blind_set() == 4 || f.need == Need::control || f.need == Need::same_step)
-      continue;  // nobody claims the fourth set
+    if (f.held_out() || f.blind_set() >= 4 || f.need == Need::control || f.need == Need::same_step)
+      continue;  // nobody claims the fourth and fifth sets
     const DType t = f.dtypes[0];
     const Verdict v = try_fault(f, 2, t, false);
     EXPECT_TRUE(v.in_time) << f.number << " " << f.name << ", failed in step " << v.failed << said(v.all);
@@ -55,7 +55,7 @@ TEST(Faults, GradualOnesAreForetoldAndTheSuggestionMendsThem) {
 
 TEST(Faults, WhatCannotBeForetoldIsNamedInItsStepAndWritesNoWeight) {
   for (const Fault& f : all_faults()) {
-    if (f.need != Need::same_step || f.held_out() || f.blind_set() == 4) continue;
+    if (f.need != Need::same_step || f.held_out() || f.blind_set() >= 4) continue;
     for (const DType t : f.dtypes) {
       const Verdict v = try_fault(f, 2, t, false);
       EXPECT_TRUE(v.in_time) << f.number << " " << f.name << said(v.all);

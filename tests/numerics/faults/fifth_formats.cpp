@@ -44,8 +44,8 @@ void step_reaches_zero(Run& run) {
   });
 }
 
-/// 75: a teacher follows its student by a moving average, kept in the student's bf16: a thousandth of the difference is less than half a unit
-/// in the last place of almost every weight, and the teacher stays what it was.
+/// 75: a teacher follows its student by a moving average, kept in the student's bf16: a thousandth of the difference is less than half a
+/// unit in the last place of almost every weight, and the teacher stays what it was.
 void teacher_stands_still(Run& run) {
   Mlp student(16, 32, 4);
   optim::Adam opt(student.parameters(), {.lr = 1e-3});
@@ -120,9 +120,9 @@ struct Sensor : nn::Module<Sensor> {
   Tensor forward(const Tensor& x) const { return head(norm(first(x))); }
 };
 
-/// 78: the gain of a sensor drifts up by 3 % a step, for 200 steps. A norm follows, so nothing seems to care; but the norm squares in f16, where
-/// 256 is the end, while the activations are still eight bits below the largest number. No NaN comes of it: 1 / sqrt(infinity) is 0, and the
-/// sample has no features any more.
+/// 78: the gain of a sensor drifts up by 3 % a step, for 200 steps. A norm follows, so nothing seems to care; but the norm squares in f16,
+/// where 256 is the end, while the activations are still eight bits below the largest number. No NaN comes of it: 1 / sqrt(infinity) is 0,
+/// and the sample has no features any more.
 void square_in_half(Run& run) {
   Sensor net(16, 32, 3);
   net.norm.wide = run.repaired;

@@ -1,5 +1,5 @@
-// Fifth set, distances, graphs and slopes: transport whose kernel vanishes, distances by expansion, a node without neighbours, the slope of a
-// gradient's norm, and a fractional power of silence.
+// Fifth set, distances, graphs and slopes: transport whose kernel vanishes, distances by expansion, a node without neighbours, the slope
+// of a gradient's norm, and a fractional power of silence.
 #include <cmath>
 
 #include "families.h"
@@ -72,8 +72,8 @@ struct Descriptor : nn::Module<Descriptor> {
   Tensor forward(const Tensor& a, const Tensor& b) const { return distance(embed(a), embed(b)); }
 };
 
-/// 74: two views of a patch differ in what a descriptor learns to ignore. The better it gets, the more the expanded square of their distance
-/// cancels; at last rounding makes it 0, where the root has no slope, or negative, where there is no root.
+/// 74: two views of a patch differ in what a descriptor learns to ignore. The better it gets, the more the expanded square of their
+/// distance cancels; at last rounding makes it 0, where the root has no slope, or negative, where there is no root.
 void expanded_distance(Run& run) {
   Descriptor net(16, 32);
   net.distance.direct = run.repaired;
@@ -108,8 +108,8 @@ struct GraphNet : nn::Module<GraphNet> {
   Tensor forward(const Tensor& x, const Tensor& edges) const { return second(relu(first(x, edges)), edges); }
 };
 
-/// 76: at step 40 the sampled graph holds a node without neighbours: the root of its degree divides by 0, and infinity meets the zeros of its
-/// row.
+/// 76: at step 40 the sampled graph holds a node without neighbours: the root of its degree divides by 0, and infinity meets the zeros of
+/// its row.
 void isolated_node(Run& run) {
   GraphNet net(8, 16, 3);
   net.first.self_loops = net.second.self_loops = run.repaired;
@@ -141,8 +141,8 @@ struct Critic : nn::Module<Critic> {
   Tensor forward(const Tensor& x) const { return down(relu(up(x))); }
 };
 
-/// 80: Wasserstein critic with a penalty on its slope. At step 35 a real and a made sample are both blank, so that all units rest, the slope
-/// is exactly 0, and the second backward pass divides by its norm.
+/// 80: Wasserstein critic with a penalty on its slope. At step 35 a real and a made sample are both blank, so that all units rest, the
+/// slope is exactly 0, and the second backward pass divides by its norm.
 void slope_of_a_blank(Run& run) {
   Critic critic(12, 24);
   critic.penalty.eps = run.epsilon(0, 1e-8);
@@ -223,7 +223,7 @@ void fifth_geometry(std::vector<Fault>& all) {
                  .family = "adversarial",
                  .need = Need::same_step,
                  .ops = {"sqrt"},
-                 .path = "penalty",
+                 .path = "SlopePenalty",
                  .phase = "backward",
                  .remedies = {"stable_op", "epsilon"},
                  .steps = 90,

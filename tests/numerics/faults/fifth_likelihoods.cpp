@@ -1,5 +1,5 @@
-// Fifth set, likelihoods and returns: a variance that is rewarded for growing, a squashed policy, ratios of probabilities, counts, and values
-// that are bootstrapped from themselves.
+// Fifth set, likelihoods and returns: a variance that is rewarded for growing, a squashed policy, ratios of probabilities, counts, and
+// values that are bootstrapped from themselves.
 #include <cmath>
 
 #include "families.h"
@@ -36,8 +36,8 @@ bool state_finite(const optim::Optimizer& opt) {
   return true;
 }
 
-/// 67: the divergence enters the loss of a variational autoencoder with the wrong sign, so that a larger variance is always better: exp grows
-/// until the squares of its gradients leave f32. Adam then divides by infinity, and nothing moves any more; the loss stays finite.
+/// 67: the divergence enters the loss of a variational autoencoder with the wrong sign, so that a larger variance is always better: exp
+/// grows until the squares of its gradients leave f32. Adam then divides by infinity, and nothing moves any more; the loss stays finite.
 void divergence_rewarded(Run& run) {
   Autoencoder net(16, 32, 4);
   optim::Adam opt(net.parameters(), {.lr = 2e-2});
@@ -115,8 +115,8 @@ struct Writer : nn::Module<Writer> {
   Tensor forward(const Tensor& words) const { return log_softmax(head(token(words))); }
 };
 
-/// 70: at step 30 the buffer hands out a sequence that a much older policy wrote. The sum of 64 differences of log-probabilities is above 100:
-/// its ratio is infinite, and the mask that was to drop it multiplies infinity by 0.
+/// 70: at step 30 the buffer hands out a sequence that a much older policy wrote. The sum of 64 differences of log-probabilities is above
+/// 100: its ratio is infinite, and the mask that was to drop it multiplies infinity by 0.
 void stale_sequence(Run& run) {
   Writer net(16, 16);
   net.surrogate.bounded = run.repaired;
@@ -143,7 +143,7 @@ struct Rate : nn::Module<Rate> {
 };
 
 /// 71: demand is forecast with a Poisson likelihood. At step 60 a holiday comes with 60 times the counts: the gradient throws the log-rate
-/// up, gradients that grow as its exp throw it to and fro, and some steps later it overflows. The twin cuts counts off at 20.
+/// up, gradients that grow as its exp throw it back and forth, and some steps later it overflows. The twin cuts counts off at 20.
 void holiday_counts(Run& run) {
   Rate net(8, 32);
   optim::SGD opt(net.parameters(), {.lr = 5e-3});
@@ -198,7 +198,7 @@ void fifth_likelihoods(std::vector<Fault>& all) {
                  .family = "policy",
                  .need = Need::same_step,
                  .ops = {"exp"},
-                 .path = "surrogate",
+                 .path = "Surrogate",
                  .phase = "forward",
                  .remedies = {"stable_op"},
                  .steps = 80,
