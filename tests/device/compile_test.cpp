@@ -6,6 +6,7 @@
 #include "core/impl.h"
 #include "device/on_device.h"
 #include "op/scope.h"
+#include "support/training.h"
 
 namespace keel {
 namespace {
@@ -162,13 +163,7 @@ TEST_F(CompilesOnDevice, FollowsStateThatIsLoaded) {
     nn::Sequential net(nn::Linear(6, 16), nn::BatchNorm1d(16), nn::ReLU(), nn::Linear(16, 3));
     net.to(d);
     optim::SGD opt(net.parameters(), {.lr = 0.1, .momentum = 0.9});
-    const auto f = [&](const Tensors& in) {
-      opt.zero_grad();
-      const Tensor loss = cross_entropy(net(in[0]), in[1]);
-      loss.backward();
-      opt.step();
-      return loss.detach();
-    };
+    const auto f = training_step(net, opt);
     const Compiled step = compile(f);
     StateDict weights, state;
     for (int i = 0; i < 20; ++i) {

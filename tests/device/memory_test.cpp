@@ -5,6 +5,7 @@
 #include "backend/device_kernels.h"
 #include "device/fake/fusion.h"
 #include "device/on_device.h"
+#include "support/training.h"
 
 namespace keel {
 namespace {
@@ -55,13 +56,7 @@ TEST_F(StepMemory, OfACaptureIsThatOfTheStep) {
   net.to(d);
   optim::SGD opt(net.parameters(), {.lr = 0.05, .momentum = 0.9});
   const Tensor x = randn({24, 3, 32, 32}).channels_last().to(d), y = randint(0, 10, {24}).to(d);
-  const auto f = [&](const Tensors& in) {
-    opt.zero_grad();
-    const Tensor loss = cross_entropy(net(in[0]), in[1]);
-    loss.backward();
-    opt.step();
-    return loss.detach();
-  };
+  const auto f = training_step(net, opt);
   const auto peak = [&](auto run) {
     reset_peak_memory(d);
     for (int i = 0; i < 2; ++i) run(Tensors{x, y});
