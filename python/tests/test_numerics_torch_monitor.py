@@ -74,6 +74,36 @@ def test_the_producer_is_named(cost):
     assert "1.first (Linear), forward, step 0" in str(f) and m.report() == f"{f} (5 times)"
 
 
+class Logarithm(nn.Module):
+    """Its last step is code of its own; the gradient of relu hides from the weights what comes out."""
+
+    def __init__(self, floor):
+        super().__init__()
+        self.layer, self.floor = nn.Linear(4, 1), floor
+
+    def forward(self, x):
+        return torch.log(torch.relu(self.layer(x)) + self.floor)
+
+
+@pytest.mark.parametrize("floor", [0.0, 1.0])
+def test_what_the_models_own_code_makes_last(floor):
+    torch.manual_seed(0)
+    m = train(Logarithm(floor), 5, lr=0.0)
+    found = [(f.severity, f.detector, f.path, f.op, f.step) for f in m.findings]
+    assert found == ([] if floor else [("fault", "nonfinite", "", "Logarithm", 0)])
+
+
+@pytest.mark.parametrize("safe", [False, True])
+def test_a_loss_that_breaks_behind_the_model(safe):
+    model = nn.Linear(4, 1)
+    with kt.monitor(model, cost=None) as m:
+        for _ in range(3):
+            y = torch.relu(model(torch.zeros(2, 4)) - 1e3)
+            m.loss(torch.log(y + 1 if safe else y).sum())
+            m.step()
+    assert [(f.op, f.phase, f.count) for f in m.findings] == ([] if safe else [("loss", "forward", 3)])
+
+
 def test_bad_data_and_late_faults():
     m = train(model_of(), 12, fault=lambda step, x: x / 0 if step == 7 else x)
     assert [(f.detector, f.step, f.op) for f in m.findings][:1] == [("nonfinite", 7, "before 0")]

@@ -122,6 +122,8 @@ class Monitor:
                 if getattr(module, "inplace", False):  # what it overwrites has to be looked at before
                     self._handles.append(module.register_forward_pre_hook(lambda m, a: self._flush() if self._pending else None))
                 self._handles.append(module.register_forward_hook(self._forward_hook(path, type(module).__name__)))
+            elif module is self._model:
+                self._handles.append(module.register_forward_hook(self._result_hook))
             if isinstance(module, _NORMS):
                 self._lint_norm(path, module)
                 self._handles.append(module.register_forward_pre_hook(self._norm_hook(path)))
@@ -296,6 +298,20 @@ class Monitor:
 
         return hook
 
+    def _result_hook(self, model: nn.Module, args: Any, output: Any) -> None:
+        """What the model's own code makes last: no module takes it as an input, so that nobody else would see it."""
+        if not self._looking:
+            return
+        start = _clock()
+        given = _tensors(args)
+        for x in _tensors(output):
+            known = self._known.get(id(x))
+            if (known is None or known[0]() is not x) and all(x is not y for y in given):
+                row = self._row("", type(model).__name__, "forward", "out", x.dtype)
+                self._parents.append((row, [made for made, _ in self._parents]))
+                self._add(row, x)
+        self._spent += _clock() - start
+
     def _loss_hook(self, output: Any) -> None:
         """A model, or a loss module, that gives one number, or has one under the name of a loss."""
         if not isinstance(output, Tensor):
@@ -465,6 +481,9 @@ class Monitor:
             self._poisoned = self._find(Finding("fault", "nonfinite", step, lost[-1].path, "gradient", "update", text))
         if not bad and not lost:
             self._poisoned = None
+            for loss in (v for row, v in zip(rows, values) if row.role == "loss" and not math.isfinite(v)):
+                text = f"the loss is {'NaN' if math.isnan(loss) else 'an infinity'}, and all that went into it is finite"
+                self._find(Finding("fault", "nonfinite", step, "", "loss", "forward", text))
         for row, v in zip(rows, values):
             if row.role == "gradient_norm":
                 self._judge_norm(step, row, v)
