@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "bench.h"
+#include "residual.h"
 
 namespace keel::app {
 namespace {
@@ -97,7 +98,7 @@ void networks(const Bench& b) {
     b.duration("char-GPT 4x128 T64 b12 step adam", "ms", 1e3, 1, step_of(net, opt, randint(0, 65, {12, 64}), randint(0, 65, {12, 64})));
   }
   if (b.wanted("resnet")) {
-    ResNet18 net;
+    ResNet18 net(kCifar);
     optim::SGD opt(net.parameters(), {.lr = 0.1, .momentum = 0.9});
     const Tensor x = randn({32, 3, 32, 32}).channels_last(), y = randint(0, 10, {32});
     b.duration("ResNet-18 CIFAR step b32 sgd nhwc", "ms", 1e3, 1, step_of(net, opt, x, y));

@@ -4,6 +4,7 @@
 
 #include "bench.h"
 #include "large_models.h"
+#include "residual.h"
 
 namespace keel::app {
 namespace {
@@ -159,17 +160,27 @@ void bench_gpt2(const ModelOptions& o, ModelBench& b) {
   b.train(net, optim::AdamW({{.params = matrices, .weight_decay = 0.1}, {.params = vectors, .weight_decay = 0.0}}, {.lr = 6e-4, .master_weights = b.masters()}), w);
 }
 
-void bench_resnet50(const ModelOptions& o, ModelBench& b) {
+template <class Net>
+void bench_resnet(const ModelOptions& o, ModelBench& b) {
   ResNetConfig c{.classes = o.image > 64 ? 1000 : 10, .small_images = o.small_stem};
-  int64_t size = o.image;
-  if (o.tiny) c.width = 8, c.classes = 10, size = 32, c.depths[0] = c.depths[1] = c.depths[2] = c.depths[3] = 1;
-  const int64_t batch = or_else(o.batch, o.tiny ? 2 : 128);
-  ResNet50 net(c);
+  if (o.tiny) c.width = 8, c.classes = 10, c.shallow = true;
+  const int64_t batch = or_else(o.batch, o.tiny ? 2 : 128), size = o.tiny ? 32 : o.image;
+  Net net(c);
   net.to(b.where());
   const Tensor x = randn({batch, 3, size, size}).channels_last();
   const Work w{x.to(b.where()), randint(0, c.classes, {batch}).to(b.where()), double(batch), "images/s"};
   if (o.forward) return b.forward(net, w);
   b.train(net, optim::SGD(net.parameters(), {.lr = 0.1, .momentum = 0.9, .weight_decay = 5e-4, .master_weights = b.masters()}), w);
+}
+
+/// The networks of handwritten digits, which are tiny already.
+template <class Net>
+void bench_digits(Net net, const ModelOptions& o, ModelBench& b) {
+  const int64_t batch = or_else(o.batch, o.tiny ? 2 : 64);
+  net.to(b.where());
+  const Work w{randn({batch, 1, 28, 28}).to(b.where()), randint(0, 10, {batch}).to(b.where()), double(batch), "images/s"};
+  if (o.forward) return b.forward(net, w);
+  b.train(net, optim::Adam(net.parameters(), {.lr = 1e-3, .master_weights = b.masters()}), w);
 }
 
 void bench_bert(const ModelOptions& o, ModelBench& b) {
@@ -187,8 +198,11 @@ int bench_model(const ModelOptions& o) {
   manual_seed(0);
   ModelBench b(o);
   if (o.model == "gpt2") bench_gpt2(o, b);
-  else if (o.model == "resnet50") bench_resnet50(o, b);
-  else bench_bert(o, b);
+  else if (o.model == "resnet18") bench_resnet<ResNet18>(o, b);
+  else if (o.model == "resnet50") bench_resnet<ResNet50>(o, b);
+  else if (o.model == "bert") bench_bert(o, b);
+  else if (o.model == "mlp") bench_digits(mlp(), o, b);
+  else bench_digits(LeNet(), o, b);
   return kOk;
 }
 
@@ -197,14 +211,16 @@ int bench_model(const ModelOptions& o) {
 void add_bench_model(CLI::App& bench, Outcome& out) {
   auto o = std::make_shared<ModelOptions>();
   auto* a = bench.add_subcommand("model", "Training steps, or forward passes, of a whole network: work a second and peak memory");
-  a->add_option("name", o->model, "gpt2 (124M), resnet50, or bert (base, forward only)")->required()->check(CLI::IsMember({"gpt2", "resnet50", "bert"}));
+  a->add_option("name", o->model, "gpt2 (124M), resnet18, resnet50, bert (base, forward only), or mlp or cnn of handwritten digits")
+      ->required()
+      ->check(CLI::IsMember({"gpt2", "resnet18", "resnet50", "bert", "mlp", "cnn"}));
   a->add_option("--device", o->device, "cpu, cuda, cuda:N or auto")->capture_default_str();
   a->add_option("--dtype", o->dtype, "Of weights and activations; in training bf16 with f32 masters in the optimiser, f16 by autocast")
       ->check(CLI::IsMember({"bf16", "f16", "f32"}))
       ->capture_default_str();
-  a->add_option("--batch", o->batch, "Examples a step; 0: 16, 128 or 1 by network")->check(whole(0));
+  a->add_option("--batch", o->batch, "Examples a step; 0: 16, 128, 1 or 64 by network")->check(whole(0));
   a->add_option("--context", o->context, "Tokens an example; 0: 1024 for gpt2, 128 for bert")->check(whole(0));
-  a->add_option("--image", o->image, "Rows and columns of an image")->check(whole(32))->capture_default_str();
+  a->add_option("--image", o->image, "Rows and columns of ResNet's images")->check(whole(32))->capture_default_str();
   a->add_flag("--small-stem", o->small_stem, "ResNet's stem for images of 32x32");
   a->add_option("--clip", o->clip, "Norm that gradients are clipped to; 0: not clipped")->check(CLI::NonNegativeNumber);
   a->add_flag("--autocast", o->autocast, "f32 weights, and products of bf16 by autocast, instead of masters");

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "bench.h"
+#include "residual.h"
 
 namespace keel::app {
 namespace {
@@ -175,7 +176,7 @@ int bench_monitor(CostOptions& o) {
     measure(o, "char-LSTM 1x128 T64 b16 step adamw", 30,
             step_of(net, opt, randint(0, 65, {16, 64}).to(o.where), randint(0, 65, {16 * 64}).to(o.where)));
   }
-  ResNet18 net;
+  ResNet18 net(kCifar);
   net.to(o.where);
   optim::SGD opt(net.parameters(), {.lr = 0.1, .momentum = 0.9});
   measure(o, "ResNet-18 CIFAR step b32 sgd nhwc", 2,

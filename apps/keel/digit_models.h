@@ -3,7 +3,8 @@
 #include <string>
 #include <vector>
 
-#include "large_models.h"
+#include "models.h"
+#include "residual.h"
 
 namespace keel::app {
 
@@ -13,7 +14,7 @@ template <class Net>
 struct OnDigits : nn::Module<OnDigits<Net>> {
   Net net;
   double background = -0.1307 / 0.3081;
-  explicit OnDigits(Net n = Net()) : net(std::move(n)) {}
+  explicit OnDigits(Net n) : net(std::move(n)) {}
   static void fields(auto& m, auto&& f) { Net::fields(m.net, f); }
   Tensor forward(const Tensor& image) const {  // f32[n, 1, 28, 28] -> f32[n, 10]
     const Tensor x = pad(image, {.before = {0, 0, 2, 2}, .after = {0, 0, 2, 2}, .value = background}).expand({image.shape()[0], 3, 32, 32});
@@ -32,8 +33,8 @@ inline bool is_image_model(const std::string& name) { return std::find(image_mod
 template <class F>
 auto with_image_model(const std::string& name, F&& f) {
   if (name == "mlp") return f(mlp());
-  if (name == "resnet18") return f(OnDigits<ResNet18>());
-  if (name == "resnet50") return f(OnDigits<ResNet50>(ResNet50({.classes = 10, .small_images = true})));
+  if (name == "resnet18") return f(OnDigits<ResNet18>(ResNet18(kCifar)));
+  if (name == "resnet50") return f(OnDigits<ResNet50>(ResNet50(kCifar)));
   return f(LeNet());
 }
 

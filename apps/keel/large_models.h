@@ -1,5 +1,5 @@
 #pragma once
-// Networks of the sizes that people compare: ResNet-50 and BERT-base; GPT-2 is Gpt of models.h with its sizes. `width` and `layers` scale
+// Networks of language at the sizes that people compare: BERT-base; GPT-2 is Gpt of models.h with its sizes. `width` and `layers` scale
 // them down for tests.
 #include "models.h"
 
@@ -8,73 +8,6 @@ namespace keel::app {
 /// 124 million parameters, with the vocabulary filled up to a multiple of 64.
 inline GptConfig gpt2() { return {.vocab = 50304, .context = 1024, .layers = 12, .width = 768, .heads = 12}; }
 inline GptConfig tiny_gpt2() { return {.vocab = 101, .context = 16, .layers = 2, .width = 32, .heads = 4}; }
-
-struct ResNetConfig {
-  int64_t width = 64, classes = 1000;
-  int64_t depths[4] = {3, 4, 6, 3};
-  bool small_images = false;  // a stem of one 3x3 window and no pool, for images of 32x32
-};
-
-/// 1x1, 3x3, 1x1; the stride is in the middle (torchvision's ResNet v1.5).
-struct Bottleneck : nn::Module<Bottleneck> {
-  nn::Conv2d conv1, conv2, conv3, shortcut;
-  nn::BatchNorm2d norm1, norm2, norm3, shortcut_norm;
-  bool projects;
-  Bottleneck(int64_t in, int64_t width, int64_t stride)
-      : conv1(in, width, {.kernel = 1, .bias = false}),
-        conv2(width, width, {.kernel = 3, .stride = stride, .padding = 1, .bias = false}),
-        conv3(width, 4 * width, {.kernel = 1, .bias = false}),
-        shortcut(in, 4 * width, {.kernel = 1, .stride = stride, .bias = false}),
-        norm1(width),
-        norm2(width),
-        norm3(4 * width),
-        shortcut_norm(4 * width),
-        projects(stride != 1 || in != 4 * width) {}
-  static void fields(auto& m, auto&& f) {
-    f("conv1", m.conv1)("bn1", m.norm1)("conv2", m.conv2)("bn2", m.norm2)("conv3", m.conv3)("bn3", m.norm3);
-    if (m.projects) f("downsample.0", m.shortcut)("downsample.1", m.shortcut_norm);
-  }
-  Tensor forward(const Tensor& x) const {
-    const Tensor y = conv3(norm2.then_relu(conv2(norm1.then_relu(conv1(x)))));
-    return norm3.then_relu(y, projects ? shortcut_norm(shortcut(x)) : x);
-  }
-};
-
-/// ResNet-50 with torchvision's names: 25,557,032 parameters for 1000 classes.
-struct ResNet50 : nn::Module<ResNet50> {
-  ResNetConfig config;
-  nn::Conv2d conv1;
-  nn::BatchNorm2d norm1;
-  nn::ModuleList<Bottleneck> layer1, layer2, layer3, layer4;
-  nn::Linear fc;
-  static nn::Conv2dOptions stem(bool small) {
-    return {.kernel = small ? 3 : 7, .stride = small ? 1 : 2, .padding = small ? 1 : 3, .bias = false};
-  }
-  explicit ResNet50(const ResNetConfig& c = {})
-      : config(c),
-        conv1(3, c.width, stem(c.small_images)),
-        norm1(c.width),
-        fc(32 * c.width, c.classes) {
-    int64_t in = c.width, width = c.width, k = 0;
-    for (nn::ModuleList<Bottleneck>* layer : {&layer1, &layer2, &layer3, &layer4}) {
-      for (int64_t i = 0; i < c.depths[k]; ++i) {
-        layer->emplace_back(in, width, int64_t(i == 0 && k > 0 ? 2 : 1));
-        in = 4 * width;
-      }
-      width *= 2, ++k;
-    }
-  }
-  static void fields(auto& m, auto&& f) {
-    f("conv1", m.conv1)("bn1", m.norm1)("layer1", m.layer1)("layer2", m.layer2)("layer3", m.layer3)("layer4", m.layer4)("fc", m.fc);
-  }
-  Tensor forward(const Tensor& image) const {  // f32[n, 3, h, w] -> f32[n, classes]
-    Tensor x = norm1.then_relu(conv1(image));
-    if (!config.small_images) x = max_pool2d(x, {.kernel = 3, .stride = 2, .padding = 1});
-    for (const nn::ModuleList<Bottleneck>* layer : {&layer1, &layer2, &layer3, &layer4})
-      for (const Bottleneck& b : *layer) x = b(x);
-    return fc(adaptive_avg_pool2d(x).flatten(1));
-  }
-};
 
 struct BertConfig {
   int64_t vocab = 30522, context = 512, layers = 12, width = 768, heads = 12, inner = 3072;

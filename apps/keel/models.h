@@ -65,43 +65,4 @@ struct Gpt : nn::Module<Gpt> {
   }
 };
 
-struct ResidualBlock : nn::Module<ResidualBlock> {
-  nn::Conv2d conv1, conv2, shortcut;
-  nn::BatchNorm2d norm1, norm2, shortcut_norm;
-  bool projects;
-  ResidualBlock(int64_t in, int64_t out, int64_t stride)
-      : conv1(in, out, {.kernel = 3, .stride = stride, .padding = 1, .bias = false}), conv2(out, out, {.kernel = 3, .padding = 1, .bias = false}),
-        shortcut(in, out, {.kernel = 1, .stride = stride, .bias = false}), norm1(out), norm2(out), shortcut_norm(out), projects(stride != 1 || in != out) {}
-  static void fields(auto& m, auto&& f) {
-    f("conv1", m.conv1)("bn1", m.norm1)("conv2", m.conv2)("bn2", m.norm2);
-    if (m.projects) f("downsample.0", m.shortcut)("downsample.1", m.shortcut_norm);
-  }
-  Tensor forward(const Tensor& x) const {
-    const Tensor y = conv2(norm1.then_relu(conv1(x)));
-    return norm2.then_relu(y, projects ? shortcut_norm(shortcut(x)) : x);
-  }
-};
-
-/// ResNet-18 with the stem for 32x32 images.
-struct ResNet18 : nn::Module<ResNet18> {
-  nn::Conv2d conv1{3, 64, {.kernel = 3, .padding = 1, .bias = false}};
-  nn::BatchNorm2d norm1{64};
-  nn::ModuleList<ResidualBlock> blocks;
-  nn::Linear fc{512, 10};
-  ResNet18() {
-    int64_t in = 64;
-    for (auto [out, stride] : {std::pair<int64_t, int64_t>{64, 1}, {128, 2}, {256, 2}, {512, 2}}) {
-      blocks.emplace_back(in, out, stride);
-      blocks.emplace_back(out, out, int64_t(1));
-      in = out;
-    }
-  }
-  static void fields(auto& m, auto&& f) { f("conv1", m.conv1)("bn1", m.norm1)("layers", m.blocks)("fc", m.fc); }
-  Tensor forward(const Tensor& image) const {  // f32[n, 3, 32, 32] -> f32[n, 10]
-    Tensor x = norm1.then_relu(conv1(image));
-    for (const ResidualBlock& b : blocks) x = b(x);
-    return fc(adaptive_avg_pool2d(x).flatten(1));
-  }
-};
-
 }  // namespace keel::app

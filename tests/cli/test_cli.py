@@ -415,7 +415,8 @@ class Models(Case):
         return json.loads(self.keel("bench", "model", *args, "--tiny", "--json", "--seconds", "0.05", "--threads", "1").out)
 
     def test_every_network_at_a_tiny_size(self):
-        for name, kind, unit, batch in [("gpt2", "training", "tokens/s", 2), ("resnet50", "training", "images/s", 2), ("bert", "forward", "sequences/s", 1)]:
+        images = [(name, "training", "images/s", 2) for name in ("resnet18", "resnet50", "mlp", "cnn")]
+        for name, kind, unit, batch in [("gpt2", "training", "tokens/s", 2), *images, ("bert", "forward", "sequences/s", 1)]:
             for dtype in ("f32", "bf16"):
                 with self.subTest(name=name, dtype=dtype):
                     r = self.row(name, "--dtype", dtype)

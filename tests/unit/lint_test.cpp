@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "../../apps/keel/models.h"
+#include "../../apps/keel/residual.h"
 #include "keel/keel.h"
 
 namespace keel {
@@ -156,7 +157,7 @@ TEST(Lint, IsSilentAboutSoundNetworks) {
   silent(mlp, randn({8, 1, 28, 28}), randint(0, 10, {8}));
   app::LeNet cnn;
   silent(cnn, randn({2, 1, 28, 28}), randint(0, 10, {2}));
-  app::ResNet18 deep;
+  app::ResNet18 deep(app::kCifar);
   silent(deep, randn({2, 3, 32, 32}), randint(0, 10, {2}));
   app::Gpt gpt({.context = 16, .layers = 2, .width = 32});
   silent(gpt, randint(0, 65, {2, 16}), randint(0, 65, {32}));
