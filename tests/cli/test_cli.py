@@ -20,7 +20,7 @@ import unittest
 KEEL = os.path.abspath(os.environ.get("KEEL_EXE", "build/release/apps/keel/keel"))
 GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "golden", "help")
 DATA = os.path.abspath(os.environ.get("KEEL_DATA", "../shared/data"))
-OK, FAILED, USAGE, NUMERICAL, INTERRUPTED = 0, 1, 2, 4, 130
+OK, FAILED, USAGE, NO_DEVICE, NUMERICAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
 SANITIZED = bool(os.environ.get("ASAN_OPTIONS") or os.environ.get("TSAN_OPTIONS"))
 
 
@@ -128,6 +128,20 @@ class Help(Case):
                 else:
                     self.assertIn("KEEL_ISA=%s cannot be followed here: " % name, pinned.out)
                     self.refused(USAGE, "demo", KEEL_ISA=name, says="cannot be followed here: " + f["why"])
+
+    def test_doctor_says_why_there_is_no_gpu(self):
+        def cuda(**env):
+            return json.loads(self.keel("doctor", "--json", **env).out)["cuda"]
+
+        if "is not beside" not in cuda():
+            self.skipTest("there is a CUDA library here")
+        self.put("libkeel_cuda.so", "no library")
+        self.assertIn("libkeel_cuda.so does not load", cuda(KEEL_BACKEND_PATH="."))
+        self.assertIn("does not load", self.keel("train", "mnist", "--device", "cuda", code=NO_DEVICE, KEEL_BACKEND_PATH=".").err)
+        if shutil.which("cc"):
+            self.put("other.c", "int other;")
+            subprocess.run(["cc", "-shared", "-fPIC", "other.c", "-o", "libkeel_cuda.so"], cwd=self.dir, check=True)
+            self.assertIn("libkeel_cuda.so is no Keel library", cuda(KEEL_BACKEND_PATH="."))
 
     def test_doctor(self):
         d = json.loads(self.keel("doctor", "--json").out)
