@@ -96,6 +96,8 @@ GradMeta& grad_meta(const Tensor& t);
 double read_double(const void* p, DType t);
 int64_t read_int(const void* p, DType t);
 void write_scalar(void* p, DType t, Scalar v);
+/// Whether `t` has room for `v`: an integer dtype for what lies in its range once the fraction is cut off, the others for every number.
+bool holds(DType t, Scalar v);
 
 /// For Keel's own bugs only: no user, shape or file may trigger one.
 [[noreturn]] void assert_failed(const char* expression, const char* file, int line);

@@ -142,7 +142,9 @@ std::string wrong_extents(const Shape& s, DType t) {
 }
 
 namespace {
-[[gnu::cold, gnu::noinline, noreturn]] void refuse_extents(const Shape& s, DType t) { raise(Error(ErrorCode::value, wrong_extents(s, t))); }
+[[gnu::cold, gnu::noinline, noreturn]] void refuse_extents(const Shape& s, DType t) {
+  raise(about_call(Error(ErrorCode::value, wrong_extents(s, t))));
+}
 
 /// Bytes of a tensor.
 size_t checked_bytes(const Shape& s, DType t) {

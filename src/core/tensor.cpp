@@ -147,6 +147,20 @@ void write_scalar(void* p, DType t, Scalar v) {
   }
 }
 
+bool holds(DType t, Scalar v) {
+  if (!is_integer(t)) return true;
+  const int bits = 8 * int(size_of(t));
+  const bool is_signed = t >= i8 && t <= i64;
+  if (v.kind() == f64) {
+    const double whole = std::trunc(v.to_double()), end = std::ldexp(1.0, is_signed ? bits - 1 : bits);
+    return whole >= (is_signed ? -end : 0) && whole < end;  // NaN is in no range
+  }
+  const int64_t i = v.to_int();
+  if (v.kind() == u64) return t == u64;  // beyond the range of i64
+  if (is_signed) return i >> (bits - 1) == 0 || i >> (bits - 1) == -1;
+  return i >= 0 && (bits == 64 || i >> bits == 0);
+}
+
 Operand::Operand(Scalar s) : own_(make_scalar(s)), at_(&own_) {}
 
 Index::Index(const Tensor& t) : kind_(Kind::array), array_(t.impl()) {

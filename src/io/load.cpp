@@ -19,6 +19,7 @@ Result<StateDict> load_any(const std::string& path) {
     if (!file) return file.failure();
     begin = io::text_of((*file)->bytes().first(std::min<size_t>(8, (*file)->bytes().size())));
   }
+  if (begin.empty()) return Failure{path + ": is empty"};
   if (begin == "KEELCKPT") {
     auto c = io::read_checkpoint(path);
     if (!c) return c.failure();

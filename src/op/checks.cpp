@@ -123,6 +123,28 @@ void check_result(const Shape& s, DType t) {
   if (std::string wrong = wrong_extents(s, t); !wrong.empty()) fail(ErrorCode::value, std::move(wrong), "extents are the numbers of elements along each axis, at least 0");
 }
 
+namespace {
+/// What to say about a number outside of the range of integer dtype `t`.
+Error misfit(DType t, Scalar v) {
+  const int spare = 64 - 8 * int(size_of(t));
+  const bool is_signed = t >= i8 && t <= i64;
+  const std::string least = is_signed ? std::to_string(INT64_MIN >> spare) : "0",
+                    most = is_signed ? std::to_string(INT64_MAX >> spare) : std::to_string(UINT64_MAX >> spare);
+  DType roomy = f32;
+  for (DType wider : {u64, i64, i32, i16})
+    if (holds(wider, v)) roomy = wider;
+  return op_error(ErrorCode::value, to_string(v) + " does not fit " + name_of(t) + ", which holds " + least + " to " + most)
+      .hint(std::string(name_of(roomy)) + " has room for it, as in x.astype(" + name_of(roomy) + ")");
+}
+}  // namespace
+
+void check_holds(DType t, Scalar v) {
+  if (!holds(t, v)) raise(misfit(t, v));
+}
+void check_holds(DType t, Scalar v, std::string_view where) {
+  if (!holds(t, v)) raise(misfit(t, v).op(std::string(where)));
+}
+
 Shape reduced_shape(const Shape& s, const Axes& axes, bool keepdim) {
   Shape out;
   int k = 0;

@@ -30,6 +30,10 @@ void check_value(bool ok, std::string_view name, std::string_view rule, double g
 void check_shape(bool ok, std::string message, std::string_view hint = "");
 /// ValueError where a result cannot have this shape: a negative extent, or more bytes than an address can count.
 void check_result(const Shape& s, DType t);
+/// ValueError "300 does not fit u8, which holds 0 to 255": a number must not wrap around in silence.
+void check_holds(DType t, Scalar v);
+/// The same for a number outside of any op, which is given to `where`.
+void check_holds(DType t, Scalar v, std::string_view where);
 /// Shape after a reduction over `axes` (already checked).
 Shape reduced_shape(const Shape& s, const Axes& axes, bool keepdim);
 

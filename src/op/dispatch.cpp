@@ -20,8 +20,11 @@ std::string set_text(DTypeSet s) {
 }
 
 [[noreturn]] void refuse_dtype(const ArgDef& a, DType got) {
-  std::string hint = "cast it first, as in x.astype(f32)";
-  if (is_integer(got) && a.kinds & kinds::floating) hint = "cast it to a floating dtype first, as in x.astype(f32)";
+  std::string hint = contains(a.kinds, boolean) && !contains(a.kinds, i64)
+                         ? std::string("a comparison makes a mask, as in ") + a.name + " != 0"
+                         : std::string();
+  for (DType t : {f32, i64, i32})
+    if (hint.empty() && contains(a.kinds, t)) hint = std::string("cast it first, as in ") + a.name + ".astype(" + name_of(t) + ")";
   fail(ErrorCode::dtype, std::string("'") + a.name + "' has dtype " + name_of(got) + "; supported: " + set_text(a.kinds), hint);
 }
 
@@ -102,6 +105,7 @@ void promote_inputs(const OpDef& op, Prepared& p) {
     if (x.spec.dtype == want && !x.weak) continue;
     if (x.weak) {
       if (x.spec.dtype != want) {
+        check_holds(want, scalar_of(*p.in[i]));
         TensorImpl* s = TensorImpl::create();
         s->refs.store(1, std::memory_order_relaxed);
         s->spec.dtype = want, s->weak = true, s->data = s->value;

@@ -201,6 +201,7 @@ KEEL_OP(pad, PadParams) {
           if (__builtin_add_overflow(s[i], p.before[i], &s[i]) || __builtin_add_overflow(s[i], p.after[i], &s[i]))
             fail(ErrorCode::value, "the extent of axis " + std::to_string(i) + " overflows");
         check_result(s, in[0].dtype);
+        if (p.mode == PadMode::constant) check_holds(in[0].dtype, p.value);
         return Spec{in[0].dtype, s};
       })
       .decompose([](auto& p, Inputs in) {

@@ -10,6 +10,7 @@ KEEL_OP(full, FullParams) {
       .infer([](auto& p, Specs) {
         const DType t = p.dtype == DType::none ? f32 : p.dtype;
         check_result(p.shape, t);
+        check_holds(t, p.value);
         return Spec{t, p.shape};
       })
       .no_oracle("creates constants");
@@ -28,7 +29,9 @@ int64_t arange_count(const ArangeParams& p) {
     return int64_t(n);
   }
   const double n = std::ceil((p.stop.to_double() - p.start.to_double()) / p.step.to_double());
-  if (p.step.to_double() == 0 || std::isnan(n)) fail(ErrorCode::value, "step must be a number other than 0");
+  if (p.step.to_double() == 0)
+    fail(ErrorCode::value, "step must not be 0", "a negative step counts down; full(shape, value) repeats a value");
+  if (std::isnan(n)) fail(ErrorCode::value, "start, stop and step do not say how many values there are", "none of them may be NaN, nor all infinite");
   if (n > 1e15) fail(ErrorCode::value, "the range has too many values");
   return n > 0 ? int64_t(n) : 0;
 }
@@ -38,7 +41,13 @@ KEEL_OP(arange, ArangeParams) {
   def.doc("start, start + step, ... below stop.").out("y").primitive()
       .infer([](auto& p, Specs) {
         const bool integral = p.start.kind() != f64 && p.stop.kind() != f64 && p.step.kind() != f64;
-        return Spec{p.dtype != DType::none ? p.dtype : integral ? i64 : f32, Shape({arange_count(p)})};
+        const DType t = p.dtype != DType::none ? p.dtype : integral ? i64 : f32;
+        const int64_t n = arange_count(p);
+        check_result(Shape({n}), t);
+        if (n > 0)
+          check_holds(t, p.start), check_holds(t, integral ? Scalar(p.start.to_int() + (n - 1) * p.step.to_int())
+                                                           : Scalar(p.start.to_double() + double(n - 1) * p.step.to_double()));
+        return Spec{t, Shape({n})};
       })
       .no_oracle("creates constants");
 }
@@ -47,7 +56,9 @@ KEEL_OP(linspace, LinspaceParams) {
   def.doc("`count` values from start to stop, both included.").out("y").primitive()
       .infer([](auto& p, Specs) {
         check_value(p.count >= 0, "count", "at least 0", double(p.count));
-        return Spec{p.dtype == DType::none ? f32 : p.dtype, Shape({p.count})};
+        const DType t = p.dtype == DType::none ? f32 : p.dtype;
+        check_holds(t, p.start), check_holds(t, p.stop);
+        return Spec{t, Shape({p.count})};
       })
       .no_oracle("creates constants");
 }
@@ -120,10 +131,15 @@ struct LiteralReader {
     floating |= l.value_.kind() == f64;
     integral |= l.value_.kind() != f64 && l.value_.kind() != DType::boolean;
   }
+  static void write(std::byte* at, DType t, Scalar v) {
+    check_holds(t, v, "tensor");
+    write_scalar(at, t, v);
+  }
   static void fill(const Literal* l, int64_t n, std::byte*& at, DType t) {
     for (int64_t i = 0; i < n; ++i) {
       if (l[i].n_ >= 0) fill(l[i].list_.begin(), l[i].n_, at, t);
-      else write_scalar(at, t, l[i].value_), at += size_of(t);
+      else
+        write(at, t, l[i].value_), at += size_of(t);
     }
   }
   Tensor read(const Literal* l, int64_t n, const TensorOptions& o) {
@@ -139,7 +155,7 @@ struct LiteralReader {
     kind(v);
     const DType t = o.dtype != DType::none ? o.dtype : floating ? f32 : integral ? i64 : DType::boolean;
     Tensor x = make_tensor(t, Shape());
-    write_scalar(impl(x).data, t, v.value_);
+    write(impl(x).data, t, v.value_);
     return finish(x.to(o.device), o);
   }
 };

@@ -105,10 +105,11 @@ Plan make_plan(const Tensor& x, const Index* at, int64_t n) {
         const bool forward = c.step > 0;
         int64_t start = forward ? bound(c.start, 0, 0, extent) : bound(c.start, extent - 1, -1, extent - 1);
         int64_t stop = forward ? bound(c.stop, extent, 0, extent) : bound(c.stop, -1, -1, extent - 1);
-        int64_t count = forward ? (stop > start ? (stop - start + c.step - 1) / c.step : 0)
-                                : (start > stop ? (start - stop - c.step - 1) / -c.step : 0);
-        if (count == 0) start = stop = 0;
-        p.slices.start.push_back(start), p.slices.stop.push_back(stop), p.slices.step.push_back(count == 0 ? 1 : c.step);
+        const uint64_t stride = forward ? uint64_t(c.step) : 0 - uint64_t(c.step);  // INT64_MIN too
+        const int64_t span = forward ? stop - start : start - stop, count = span > 0 ? int64_t(uint64_t(span - 1) / stride) + 1 : 0;
+        if (count == 0) start = 0;
+        if (count <= 1) stop = start + count;
+        p.slices.start.push_back(start), p.slices.stop.push_back(stop), p.slices.step.push_back(count <= 1 ? 1 : c.step);
         p.shape.push_back(count);
         ++axis;
         break;

@@ -42,6 +42,7 @@ Tensor& write_back(Tensor& self, const Tensor& y, const char* name) {
   }
   if (!fits_into(y.shape(), self.shape()))
     raise(Error(ErrorCode::shape, "a value of shape " + to_string(y.shape()) + " does not fit into the tensor").op(name).arg("x", to_string(impl(self).spec)).hint("it must broadcast to the shape of x; the op that is not in place makes a tensor of any shape").path(scope().path));
+  if (impl(y).weak) check_holds(self.dtype(), scalar_of(y), name);
   {
     ScopeGuard guard;
     scope().grad = false, scope().writer = name;

@@ -116,6 +116,7 @@ KEEL_OP(expand, ShapeParams) {
             fail(ErrorCode::shape, "axis " + std::to_string(-i) + " of extent " + std::to_string(have) + " cannot become " +
                  std::to_string(s[-i]), "only axes of extent 1 repeat");
         }
+        check_result(s, in[0].dtype);
         return Spec{in[0].dtype, s};
       })
       .view([](auto&, const Tensor& x, const Spec& out, ViewSpec& v) {
@@ -231,6 +232,11 @@ Tensor flip(const Tensor& x, const Axes& axes) {
   p.start.resize(int(x.rank()), 0), p.stop = Dims(x.shape()), p.step.resize(int(x.rank()), 1);
   for (int64_t a : axes) {
     const int i = checked_axis("flip", x, a);
+    if (p.step[i] < 0)
+      raise(Error(ErrorCode::value, "axis " + std::to_string(a) + " is given twice")
+                .op("flip")
+                .arg("x", to_string(impl(x).spec))
+                .hint("negative axes count from the end: -1 and " + std::to_string(x.rank() - 1) + " are the same"));
     p.start[i] = x.shape()[i] - 1, p.stop[i] = -1, p.step[i] = -1;
   }
   return slice_view(x, p);

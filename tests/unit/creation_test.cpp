@@ -47,6 +47,57 @@ TEST(Creation, ArangeAndLinspace) {
   EXPECT_THROW(arange(INT64_MIN, INT64_MAX, 1), Error);
 }
 
+/// What a number that does not fit is answered with: nothing may wrap around in silence.
+TEST(Creation, NumbersThatDoNotFitAreRefused) {
+  const auto text = [](auto&& f) -> std::string {
+    try {
+      f();
+    } catch (const Error& e) { return e.code() == ErrorCode::value ? std::string(e.message()) : "another code"; }
+    return "accepted";
+  };
+  for (DType t : {u8, u16, u32, u64, i8, i16, i32, i64}) {
+    const int bits = 8 * int(size_of(t));
+    const bool is_signed = t >= i8;
+    const Scalar most = is_signed ? Scalar(INT64_MAX >> (64 - bits)) : Scalar(UINT64_MAX >> (64 - bits)),
+                 least = is_signed ? Scalar(INT64_MIN >> (64 - bits)) : Scalar(0);
+    const Scalar beyond = t == i64     ? Scalar(uint64_t(1) << 63)
+                          : bits == 64 ? Scalar(0x1p64)
+                                       : Scalar(most.to_int() + 1),
+                 below = t == i64 ? Scalar(-0x1.0000000000001p63) : Scalar(least.to_int() - 1);
+    EXPECT_EQ(to_string(full({}, most, {.dtype = t})), to_string(most));
+    EXPECT_EQ(to_string(full({}, least, {.dtype = t})), to_string(least));
+    for (Scalar v : {beyond, below, Scalar(NAN), Scalar(INFINITY)})
+      EXPECT_EQ(text([&] { full({2}, v, {.dtype = t}); }),
+                to_string(v) + " does not fit " + name_of(t) + ", which holds " + to_string(least) + " to " + to_string(most));
+    EXPECT_EQ(full({}, least.to_double() - 0.5, {.dtype = t}).item(), bits == 64 && is_signed ? -0x1p63 : least.to_double())
+        << "the fraction is cut off";
+  }
+  Tensor x = tensor({100, 200}, {.dtype = u8});
+  const Tensor mask = x > 150;
+  const std::string says = "300 does not fit u8, which holds 0 to 255";
+  EXPECT_EQ(text([&] { x + 300; }), says);
+  EXPECT_EQ(text([&] { x < 300; }), says);
+  EXPECT_EQ(text([&] { clamp(x, 0, 300); }), says);
+  EXPECT_EQ(text([&] { where(mask, x, 300); }), says);
+  EXPECT_EQ(text([&] { masked_fill(x, mask, 300); }), says);
+  EXPECT_EQ(text([&] { x.clamp_(0, 300); }), says);
+  EXPECT_EQ(text([&] { x.add_(300); }), says);
+  EXPECT_EQ(text([&] { x.fill_(300); }), says);
+  EXPECT_EQ(text([&] { x[0] = 300; }), says);
+  EXPECT_EQ(text([&] { x.masked_fill_(mask, 300); }), says);
+  EXPECT_EQ(text([&] { pad(x, {.before = {1}, .after = {1}, .value = 300}); }), says);
+  EXPECT_EQ(text([&] { full_like(x, 300); }), says);
+  EXPECT_EQ(text([&] { tensor({{1, 300}}, {.dtype = u8}); }), says);
+  EXPECT_EQ(text([&] { arange(0, 301, 100, {.dtype = u8}); }), says);
+  EXPECT_EQ(text([&] { linspace(0, 300, 4, {.dtype = u8}); }), says);
+  EXPECT_EQ(text([&] { maximum(x, -1); }), "-1 does not fit u8, which holds 0 to 255");
+  EXPECT_EQ(to_string(x), "[100 200]");
+  EXPECT_EQ(to_string(x + 300.0), "[400. 500.]");
+  EXPECT_EQ(to_string(x.astype(i64) + 300), "[400 500]");
+  EXPECT_EQ(to_string(arange(0, 300, 100, {.dtype = u8})), "[  0 100 200]");
+  EXPECT_EQ(to_string(tensor({300}).astype(u8)), "[44]") << "casts of tensors do wrap";
+}
+
 TEST(Creation, Eye) {
   EXPECT_EQ(to_string(eye(2, 3)), "[[1. 0. 0.]\n [0. 1. 0.]]");
   EXPECT_EQ(to_string(eye(3, 2, {.dtype = DType::boolean})), "[[ True False]\n [False  True]\n [False False]]");
