@@ -88,7 +88,7 @@ void add_bench_curve(CLI::App& bench, Outcome& out) {
   auto* a = bench.add_subcommand("curve", "The losses of GPT-2's first steps from given weights on given tokens, to compare with another framework's");
   a->add_option("--tokens", o->tokens, "A .npy file of token numbers, one axis")->required()->check(CLI::ExistingFile);
   a->add_option("--weights", o->weights, "Weights to begin with, under Keel's names; none: Keel's own, by seed 0")->check(CLI::ExistingFile);
-  a->add_option("--device", o->device, "cpu, cuda, cuda:N or auto")->capture_default_str();
+  a->add_option("--device", o->device, "cpu, cuda, cuda:N or auto")->check(device_name())->capture_default_str();
   a->add_option("--dtype", o->dtype, "f32, or bf16 with f32 masters in the optimiser")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
   a->add_option("--steps", o->steps, "Steps of AdamW, clipped at 1, with decay 0.1 of matrices")->check(whole(1))->capture_default_str();
   a->add_option("--batch", o->batch, "Windows a step")->check(whole(1))->capture_default_str();

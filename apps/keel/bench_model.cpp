@@ -214,7 +214,7 @@ void add_bench_model(CLI::App& bench, Outcome& out) {
   a->add_option("name", o->model, "gpt2 (124M), resnet18, resnet50, bert (base, forward only), or mlp or cnn of handwritten digits")
       ->required()
       ->check(CLI::IsMember({"gpt2", "resnet18", "resnet50", "bert", "mlp", "cnn"}));
-  a->add_option("--device", o->device, "cpu, cuda, cuda:N or auto")->capture_default_str();
+  a->add_option("--device", o->device, "cpu, cuda, cuda:N or auto")->check(device_name())->capture_default_str();
   a->add_option("--dtype", o->dtype, "Of weights and activations; in training bf16 with f32 masters in the optimiser, f16 by autocast")
       ->check(CLI::IsMember({"bf16", "f16", "f32"}))
       ->capture_default_str();

@@ -199,7 +199,7 @@ void add_bench_monitor(CLI::App& bench, Outcome& out) {
   a->add_option("--whole-every", o->every, "Watch one step in so many whole, 1 to 16; 0: as the budget says")
       ->check(whole(0, 16))
       ->capture_default_str();
-  a->add_option("--device", o->device, "Where the networks are: cpu, cuda, cuda:N")->capture_default_str();
+  a->add_option("--device", o->device, "Where the networks are: cpu, cuda, cuda:N")->check(device_name())->capture_default_str();
   a->add_flag("--sites", o->sites, "Also print what the monitor looks at in a step, by op");
   a->add_flag("--json", o->as_json, "One JSON object a line");
   a->callback([o, &out] { out.code = bench_monitor(*o); });

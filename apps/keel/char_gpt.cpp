@@ -9,6 +9,15 @@ namespace {
 constexpr int64_t kInterval = 250;  // steps between evaluations
 }  // namespace
 
+std::string read_corpus(const std::string& path) {
+  std::string text = io::read_text(path);
+  if (const int64_t at = text::first_bad_byte(text); at >= 0)
+    raise(Error(ErrorCode::io, fmt::format("{}: is no text in UTF-8: byte 0x{:02x} at {}", path, uint8_t(text[size_t(at)]), at))
+              .op("load")
+              .hint("iconv converts texts in other encodings"));
+  return text;
+}
+
 TextSets text_sets(const text::CharTokenizer& chars, const std::string& corpus, const std::string& name, int64_t context, int64_t train_windows) {
   const Tensor ids = chars.encode(corpus);
   const int64_t n = ids.size(), cut = n * 9 / 10, held = n - cut;
@@ -43,7 +52,7 @@ TextSets text_sets(const text::CharTokenizer& chars, const std::string& corpus, 
 
 CharGptRun fit_char_gpt(const CharGptOptions& o, const Callback<void(const CharGptStep&)>& on_step) {
   manual_seed(uint64_t(o.seed));
-  const std::string corpus = io::read_text(o.text);
+  const std::string corpus = read_corpus(o.text);
   const auto chars = o.resume ? text::CharTokenizer::from_characters(o.characters) : text::CharTokenizer(corpus);
   const TextSets sets = text_sets(chars, corpus, o.text, o.context, kInterval * o.batch);
   const GptConfig config{.vocab = chars.vocab_size(), .context = o.context, .layers = o.layers, .width = o.width, .heads = o.heads};

@@ -46,13 +46,6 @@ void write_json(const std::string& path, const json& j) {
   if (auto ok = io::write_file(path, j.dump(2) + "\n"); !ok) raise(Error(ErrorCode::io, ok.message()));
 }
 
-json read_json(const std::string& path) {
-  const std::string text = io::read_text(path);
-  json j = json::parse(text, nullptr, false);
-  if (j.is_discarded()) raise(Error(ErrorCode::io, path + ": is no JSON"));
-  return j;
-}
-
 namespace {
 CLI::Validator number_check(const char* wanted, bool (*good)(double)) {
   return CLI::Validator([wanted, good](std::string& s) {
@@ -77,6 +70,19 @@ CLI::Validator positive() {
 }
 CLI::Validator not_negative() {
   return number_check("a number of at least 0", [](double v) { return v >= 0; });
+}
+
+CLI::Validator device_name() {
+  return CLI::Validator(
+      [](std::string& s) {
+        try {
+          device(s);
+        } catch (const Error& e) {
+          if (e.code() == ErrorCode::value) return fmt::format("must be {}, got {}", e.hint(), s);
+        }
+        return std::string();
+      },
+      "");
 }
 
 void usage_error(const std::string& message) { throw CLI::ValidationError(message); }

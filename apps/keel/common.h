@@ -23,6 +23,8 @@ enum Exit { kOk = 0, kFailed = 1, kUsage = 2, kNoDevice = 3, kNumericalStop = 4,
 CLI::Validator whole(int64_t least, int64_t most = INT64_MAX);
 CLI::Validator positive();
 CLI::Validator not_negative();
+/// A device that may be missing here, but whose name is one.
+CLI::Validator device_name();
 
 /// What a verb ended with; set by the verb's callback.
 struct Outcome {
@@ -39,7 +41,6 @@ int64_t peak_rss_bytes();
 std::string data_folder();
 bool exists(const std::string& path);
 void write_json(const std::string& path, const json& j);
-json read_json(const std::string& path);
 /// A number that JSON can hold: NaN and infinities become null.
 json number(double v);
 

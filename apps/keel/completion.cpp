@@ -10,12 +10,22 @@ void each_verb(const CLI::App& app, const std::string& path, F&& f) {
   f(path, app);
   for (const CLI::App* sub : app.get_subcommands({})) each_verb(*sub, path.empty() ? sub->get_name() : path + " " + sub->get_name(), f);
 }
+/// The values between which an option lets choose.
+std::vector<std::string> choices(const CLI::Option& o) {
+  const std::string type = o.get_type_name();  // TEXT:{mlp,cnn}
+  const size_t begin = type.find('{'), end = type.find('}');
+  return begin < end && end != std::string::npos ? CLI::detail::split(type.substr(begin + 1, end - begin - 1), ',')
+                                                 : std::vector<std::string>();
+}
 std::vector<std::string> names(const CLI::App& app, bool options) {
   std::vector<std::string> out;
   for (const CLI::App* sub : app.get_subcommands({})) out.push_back(sub->get_name());
-  if (options)
-    for (const CLI::Option* o : app.get_options())
-      for (const std::string& name : o->get_lnames()) out.push_back("--" + name);
+  if (!options) return out;
+  for (const CLI::Option* o : app.get_options())
+    if (o->get_positional())
+      for (const std::string& value : choices(*o)) out.push_back(value);
+  for (const CLI::Option* o : app.get_options())
+    for (const std::string& name : o->get_lnames()) out.push_back("--" + name);
   return out;
 }
 std::string quoted(const std::string& s) {  // for a shell, between single quotes
@@ -25,10 +35,14 @@ std::string quoted(const std::string& s) {  // for a shell, between single quote
 }
 
 std::string bash(const CLI::App& root) {
-  std::string cases, verbs;
+  std::string cases, verbs, values;
   each_verb(root, "", [&](const std::string& path, const CLI::App& app) {
     if (!path.empty()) verbs += fmt::format("{}{}", verbs.empty() ? "" : "|", quoted(path));
     cases += fmt::format("    {}) words={} ;;\n", quoted(path), quoted(fmt::format("{}", fmt::join(names(app, true), " "))));
+    for (const CLI::Option* o : app.get_options())
+      for (const std::string& name : o->get_lnames())
+        if (const std::vector<std::string> of = choices(*o); !of.empty())
+          values += fmt::format("    {}) words={} ;;\n", quoted(path + " --" + name), quoted(fmt::format("{}", fmt::join(of, " "))));
   });
   return fmt::format(R"bash(_keel() {{
   local cur="${{COMP_WORDS[COMP_CWORD]}}" verb="" words="" w i
@@ -38,11 +52,14 @@ std::string bash(const CLI::App& root) {
   done
   case "$verb" in
 {}  esac
+  case "$verb ${{COMP_WORDS[COMP_CWORD-1]}}" in
+{}  esac
   if [[ "$cur" == -* || "$words" != -* ]]; then COMPREPLY=($(compgen -W "$words" -- "$cur")); fi
   if [ ${{#COMPREPLY[@]}} = 0 ]; then COMPREPLY=($(compgen -f -- "$cur")); fi
 }}
 complete -o filenames -F _keel keel
-)bash", verbs, cases);
+)bash",
+                     verbs, cases, values);
 }
 
 std::string fish(const CLI::App& root) {
@@ -57,15 +74,24 @@ std::string fish(const CLI::App& root) {
     const std::vector<std::string> below = names(app, false);
     const std::string here = below.empty() ? seen : fmt::format("{}; and not __fish_seen_subcommand_from {}", seen, fmt::join(below, " "));
     for (const CLI::App* sub : app.get_subcommands({})) out += fmt::format("complete -c keel -f -n {} -a {} -d {}\n", quoted(here), sub->get_name(), quoted(sub->get_description()));
-    for (const CLI::Option* o : app.get_options())
-      for (const std::string& name : o->get_lnames()) out += fmt::format("complete -c keel -n {} -l {}{} -d {}\n", quoted(here), name, o->get_items_expected_max() > 0 ? " -r" : "", quoted(o->get_description()));
+    for (const CLI::Option* o : app.get_options()) {
+      const std::string of = fmt::format("{}", fmt::join(choices(*o), " ")),
+                        values = of.empty() ? "" : fmt::format(" -f -a {}", quoted(of));
+      if (o->get_positional() && !of.empty()) out += fmt::format("complete -c keel -n {}{}\n", quoted(here), values);
+      for (const std::string& name : o->get_lnames())
+        out += fmt::format("complete -c keel -n {} -l {}{}{} -d {}\n", quoted(here), name, o->get_items_expected_max() > 0 ? " -r" : "",
+                           values, quoted(o->get_description()));
+    }
   });
   return out;
 }
 
 std::string completion(const CLI::App& root, const std::string& shell) {
   if (shell == "fish") return fish(root);
-  return (shell == "zsh" ? "autoload -U +X bashcompinit && bashcompinit\n" : "") + bash(root);
+  return (shell == "zsh"
+              ? "(( $+functions[compdef] )) || { autoload -U compinit && compinit }\nautoload -U +X bashcompinit && bashcompinit\n"
+              : "") +
+         bash(root);
 }
 
 }  // namespace

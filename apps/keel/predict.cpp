@@ -15,23 +15,39 @@ StateDict run_weights(const std::string& dir) {
   return load(checkpoint).strip("model.");
 }
 
-namespace {
-json run_config(const std::string& dir) {
-  if (!exists(dir + "/config.json")) raise(Error(ErrorCode::io, dir + ": is no folder that `keel train` wrote: there is no config.json").op("load").hint("`keel train mnist` writes runs/mnist-cnn, for example"));
-  return read_json(dir + "/config.json");
+RunConfig::RunConfig(const std::string& dir) : file_(dir + "/config.json") {
+  if (!exists(file_))
+    raise(Error(ErrorCode::io, dir + ": is no folder that `keel train` wrote: there is no config.json")
+              .op("load")
+              .hint("`keel train mnist` writes runs/mnist-cnn, for example"));
+  values_ = json::parse(io::read_text(file_), nullptr, false);
+  if (!values_.is_object()) refuse("is no JSON object");
 }
-}  // namespace
+std::string RunConfig::text(const char* name) const {
+  const auto at = values_.find(name);
+  if (at == values_.end() || !at->is_string()) refuse(fmt::format("has no text '{}'", name));
+  return at->get<std::string>();
+}
+int64_t RunConfig::count(const char* name) const {
+  const auto at = values_.find(name);
+  if (at == values_.end() || !at->is_number_integer() || *at < 1 || *at > INT32_MAX)
+    refuse(fmt::format("has no positive whole number '{}'", name));
+  return at->get<int64_t>();
+}
+void RunConfig::refuse(const std::string& why) const {
+  raise(Error(ErrorCode::io, file_ + ": " + why).op("load").hint("`keel train` writes this file when a run begins"));
+}
 
 ImageModel load_image_model(const std::string& dir) {
-  const json config = run_config(dir);
-  const std::string name = config.value("model", "");
+  const RunConfig config(dir);
+  const std::string name = config.model();
   if (!is_image_model(name))
     raise(Error(ErrorCode::value, dir + ": holds a model of kind '" + name + "', not an image model").op("load").hint("`keel sample` writes text with a char-gpt, `keel eval RUN --text FILE` measures it"));
   const StateDict state = run_weights(dir);
   return with_image_model(name, [&]<class Net>(Net fresh) {
     auto net = std::make_shared<Net>(std::move(fresh));
     net->load_state_dict(state), net->eval();
-    return ImageModel{name, config.value("dataset", ""), [net](const Tensor& x) { return (*net)(x); }};
+    return ImageModel{name, config.text("dataset", ""), [net](const Tensor& x) { return (*net)(x); }};
   });
 }
 
@@ -98,11 +114,17 @@ struct TextModel {
   text::CharTokenizer chars;
 };
 TextModel load_text_model(const std::string& dir) {
-  const json c = run_config(dir);
-  if (c.value("model", "") != "char-gpt")
-    raise(Error(ErrorCode::value, dir + ": holds a model of kind '" + c.value("model", "") + "', no char-gpt").op("load").hint("`keel train char-gpt --text FILE` makes one"));
-  TextModel m{Gpt({.vocab = c.at("vocab"), .context = c.at("context"), .layers = c.at("layers"), .width = c.at("width"), .heads = c.at("heads")}),
-              text::CharTokenizer::from_characters(c.at("characters").get<std::string>())};
+  const RunConfig c(dir);
+  if (c.model() != "char-gpt")
+    raise(Error(ErrorCode::value, dir + ": holds a model of kind '" + c.model() + "', no char-gpt")
+              .op("load")
+              .hint("`keel train char-gpt --text FILE` makes one"));
+  TextModel m{Gpt({.vocab = c.count("vocab"),
+                   .context = c.count("context"),
+                   .layers = c.count("layers"),
+                   .width = c.count("width"),
+                   .heads = c.count("heads")}),
+              text::CharTokenizer::from_characters(c.text("characters"))};
   m.net.load_state_dict(run_weights(dir));
   m.net.eval();
   return m;
@@ -111,7 +133,7 @@ TextModel load_text_model(const std::string& dir) {
 int evaluate_text(const PredictOptions& o) {
   NoGrad off;
   const TextModel m = load_text_model(o.dir);
-  const TextSets sets = text_sets(m.chars, io::read_text(o.text), o.text, m.net.config.context, 1);
+  const TextSets sets = text_sets(m.chars, read_corpus(o.text), o.text, m.net.config.context, 1);
   double loss = 0;
   int64_t hits = 0, count = 0;
   for (auto [x, y] : data::Loader(sets.held_out, {.batch_size = 32})) {
@@ -127,7 +149,7 @@ int evaluate_text(const PredictOptions& o) {
 
 int evaluate(const PredictOptions& o) {
   NoGrad off;
-  if (run_config(o.dir).value("model", "") == "char-gpt") {
+  if (RunConfig(o.dir).model() == "char-gpt") {
     if (o.text.empty()) usage_error("--text is required to evaluate a char-gpt");
     return evaluate_text(o);
   }

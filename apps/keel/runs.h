@@ -18,6 +18,20 @@ void drop_rate_after(train::FitOptions& fit, const optim::Optimizer& opt, int64_
 
 /// Makes the folder of a run ready for one from the start, with its config.json. A checkpoint that is there stays, under another name.
 void begin_run(const std::string& dir, const json& config);
+/// The config.json of a run's folder. What `train` would not have written there is an error that names the file.
+class RunConfig {
+ public:
+  explicit RunConfig(const std::string& dir);
+  std::string model() const { return text("model"); }
+  std::string text(const char* name) const;
+  std::string text(const char* name, const char* otherwise) const { return values_.contains(name) ? text(name) : otherwise; }
+  int64_t count(const char* name) const;  // at least 1
+
+ private:
+  [[noreturn]] void refuse(const std::string& why) const;
+  std::string file_;
+  json values_;
+};
 /// NumericalError where a loss is not finite.
 void check_loss(int64_t step, double loss);
 
@@ -47,6 +61,8 @@ struct CharGptStep {
 /// `on_step` is told of every measurement on held-out text.
 CharGptRun fit_char_gpt(const CharGptOptions& o, const Callback<void(const CharGptStep&)>& on_step = {});
 
+/// A text in UTF-8; an error where the file holds something else.
+std::string read_corpus(const std::string& path);
 /// Windows of a text and the characters that follow: random ones from its first nine tenths, and those of the rest in order, 640 at most.
 struct TextSets {
   data::Dataset train, held_out;

@@ -13,10 +13,11 @@
 namespace keel::app {
 
 void make_folder(const std::string& dir) {
+  int why = 0;
   for (size_t i = 1; i <= dir.size(); ++i)
-    if (i == dir.size() || dir[i] == '/') mkdir(dir.substr(0, i).c_str(), 0777);
+    if ((i == dir.size() || dir[i] == '/') && mkdir(dir.substr(0, i).c_str(), 0777) != 0) why = errno;
   struct stat s{};
-  if (stat(dir.c_str(), &s) != 0) raise(Error(ErrorCode::io, "cannot make the folder " + dir + ": " + std::strerror(errno)).op("train"));
+  if (stat(dir.c_str(), &s) != 0) raise(Error(ErrorCode::io, "cannot make the folder " + dir + ": " + std::strerror(why)).op("train"));
   if (!S_ISDIR(s.st_mode)) raise(Error(ErrorCode::io, "cannot write into " + dir + ": it is no folder").op("train"));
   if (access(dir.c_str(), W_OK | X_OK) != 0) raise(Error(ErrorCode::io, "cannot write into " + dir + ": " + std::strerror(errno)).op("train"));
 }
@@ -80,9 +81,9 @@ std::string watched(const train::Watch& w, int64_t faults, int64_t warnings, con
 }
 
 /// The config.json of a run that is to go on.
-json resumed_config(const TrainOptions& o) {
+RunConfig resumed_config(const TrainOptions& o) {
   if (!exists(o.out + "/checkpoint.keel")) usage_error("--resume: there is no checkpoint in " + o.out);
-  return read_json(o.out + "/config.json");
+  return RunConfig(o.out);
 }
 
 /// Ends a run: what it leaves, what it says, and the exit code.
@@ -125,11 +126,11 @@ int train_mnist(TrainOptions o, bool model_given) {
   if (o.threads > 0) set_num_threads(o.threads);
   if (o.resume) {
     if (o.out.empty()) o.out = "runs/mnist-" + o.model;
-    const json config = resumed_config(o);
-    const auto held = config.value("model", std::string());
+    const RunConfig config = resumed_config(o);
+    const std::string held = config.model();
     if (!is_image_model(held)) usage_error("--resume: " + o.out + " holds a model of kind '" + held + "'");
     if (model_given && held != o.model) usage_error("--resume: " + o.out + " holds a model of kind '" + held + "', not " + o.model);
-    o.model = held, o.dtype = config.value("dtype", "f32");
+    o.model = held, o.dtype = config.text("dtype", "f32");
   }
   if (o.dtype != "f32" && !o.model.starts_with("resnet")) usage_error("--dtype " + o.dtype + ": " + o.model + " is trained in f32");
   if (o.out.empty()) o.out = "runs/mnist-" + o.model;
@@ -144,22 +145,37 @@ int train_mnist(TrainOptions o, bool model_given) {
 int train_char_gpt(TrainOptions o, const CLI::App& given) {
   if (o.threads > 0) set_num_threads(o.threads);
   if (o.out.empty()) o.out = "runs/char-gpt";
-  json config;
+  std::string characters;
   if (o.resume) {
-    config = resumed_config(o);
-    if (config.value("model", "") != "char-gpt") usage_error("--resume: " + o.out + " holds a model of kind '" + config.value("model", "") + "', not char-gpt");
+    const RunConfig config = resumed_config(o);
+    if (config.model() != "char-gpt") usage_error("--resume: " + o.out + " holds a model of kind '" + config.model() + "', not char-gpt");
+    characters = config.text("characters");
     for (auto [name, value] : {std::pair<const char*, int64_t*>{"layers", &o.layers}, {"width", &o.width}, {"heads", &o.heads}, {"context", &o.context}}) {
-      const auto held = config.at(name).get<int64_t>();
+      const auto held = config.count(name);
       if (given.count("--" + std::string(name)) && held != *value) usage_error(fmt::format("--{} {}: the model in {} was made with {}", name, *value, o.out, held));
       *value = held;
     }
   }
   if (o.width % o.heads) usage_error(fmt::format("--heads {}: must divide --width {}", o.heads, o.width));
   make_folder(o.out);
-  const CharGptOptions run{.text = o.text, .out = o.out, .iterations = o.iterations, .layers = o.layers, .width = o.width, .heads = o.heads, .context = o.context, .batch = o.batch, .seed = o.seed,
-                           .checkpoint_steps = o.checkpoint_steps, .lr = o.lr, .weight_decay = o.weight_decay, .device = o.device, .monitor = watch(o), .on_finding = &say_finding, .progress = !o.no_progress && !o.json_lines,
+  const CharGptOptions run{.text = o.text,
+                           .out = o.out,
+                           .iterations = o.iterations,
+                           .layers = o.layers,
+                           .width = o.width,
+                           .heads = o.heads,
+                           .context = o.context,
+                           .batch = o.batch,
+                           .seed = o.seed,
+                           .checkpoint_steps = o.checkpoint_steps,
+                           .lr = o.lr,
+                           .weight_decay = o.weight_decay,
+                           .device = o.device,
+                           .monitor = watch(o),
+                           .on_finding = &say_finding,
+                           .progress = !o.no_progress && !o.json_lines,
                            .resume = o.resume,
-                           .characters = o.resume ? config.at("characters").get<std::string>() : ""};
+                           .characters = characters};
   const CharGptRun r = fit_char_gpt(run, [&](const CharGptStep& s) {
     if (o.json_lines) fmt::print("{}\n", json{{"step", s.step}, {"train_loss", number(s.train)}, {"loss", number(s.held_out)}, {"seconds", s.seconds}}.dump());
     else if (o.no_progress || !isatty(2)) fmt::print("step {:5d}/{}: {}held out loss {:.4f}, {:.1f} s\n", s.step, o.iterations, std::isnan(s.train) ? "" : fmt::format("train loss {:.4f}, ", s.train), s.held_out, s.seconds);
@@ -182,7 +198,7 @@ void add_train(CLI::App& root, Outcome& out) {
     a->add_option("--checkpoint-steps", o->checkpoint_steps, "Also write a checkpoint every so many steps")->check(whole(1));
     a->add_option("--lr", o->lr, "Learning rate")->check(positive())->capture_default_str();
     a->add_option("--seed", o->seed, "Seed of weights, order and dropout")->check(whole(0))->capture_default_str();
-    a->add_option("--device", o->device, "cpu, cuda, cuda:N or auto")->capture_default_str();
+    a->add_option("--device", o->device, "cpu, cuda, cuda:N or auto")->check(device_name())->capture_default_str();
     a->add_option("--threads", o->threads, "Threads; 0: all cores")->check(whole(0, 1024));
     a->add_flag("--json", o->json_lines, "One JSON object a line on stdout");
     a->add_flag("--monitor", o->monitor, "Watch every op; findings go to monitor.jsonl");

@@ -39,6 +39,14 @@ void append_point(std::string& out, uint32_t p) {
 
 }  // namespace
 
+int64_t first_bad_byte(std::string_view text) {
+  for (size_t i = 0; i < text.size();) {
+    const size_t at = i;
+    if (next_point(text, i) == kReplacement && i - at == 1) return int64_t(at);
+  }
+  return -1;
+}
+
 CharTokenizer::CharTokenizer(std::string_view corpus) {
   std::vector<bool> seen(0x110000);
   for (size_t i = 0; i < corpus.size();) seen[next_point(corpus, i)] = true;

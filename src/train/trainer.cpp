@@ -400,7 +400,14 @@ void Trainer::resume(const std::string& run_dir) {
   struct stat st{};
   const std::string path = stat(run_dir.c_str(), &st) == 0 && S_ISDIR(st.st_mode) ? run_dir + "/checkpoint.keel" : run_dir;
   auto file = io::read_checkpoint(path);
-  if (!file) raise(Error(ErrorCode::io, file.message()).op("Trainer::resume").hint("`fit` with a run_dir writes checkpoint.keel there at every epoch's end"));
+  if (!file) {
+    const bool there = stat(path.c_str(), &st) == 0;
+    raise(Error(ErrorCode::io, file.message())
+              .op("Trainer::resume")
+              .hint(there ? "a checkpoint is written whole or not at all, so something else changed the file; another copy, or a run from "
+                            "the start, is the way on"
+                          : "`fit` with a run_dir writes checkpoint.keel there at every epoch's end"));
+  }
   const StateText t{std::move(file->metadata)};
   if (t.text("kind") != "trainer") raise(Error(ErrorCode::io, path + ": was not written by a Trainer").op("Trainer::resume").hint("it holds tensors only; load and load_state_dict read them"));
   model_.load_state_dict(file->tensors.strip("model."));

@@ -106,6 +106,7 @@ class Help(Case):
                            (["train", "mnist", "--epochs", "two"], "at least 1, got two"), (["train", "mnist", "--batch-size", "-4"], "at least 1, got -4"),
                            (["train", "mnist", "--lr", "nan"], "above 0, got nan"), (["train", "mnist", "--model", "resnet"], "not in {mlp,cnn,resnet18,resnet50}"),
                            (["train", "mnist", "--data", "nowhere"], "nowhere"), (["train", "mnist", "--data", "."], "no folder mnist/"), (["train", "mnist", "--resume"], "no checkpoint"),
+                           (["train", "mnist", "--device", "gpu0"], "must be cpu, cuda, cuda:N or auto, got gpu0"), (["bench", "model", "gpt2", "--device", "gpu0"], "got gpu0"),
                            (["train", "char-gpt"], "--text is required"), (["train", "char-gpt", "--text", "nothing.txt"], "nothing.txt"),
                            (["sample", "run", "--temperature", "-1"], "at least 0"), (["inspect"], "required"), (["inspect", "a", "b"], "not expected"), (["completion", "tcsh"], "bash,zsh,fish")]:
             with self.subTest(args=args):
@@ -171,6 +172,8 @@ class Help(Case):
         self.assertEqual(complete("keel", "bench", "peers", "--on"), ["--only"])
         self.put("model.npy", "")
         self.assertIn("model.npy", complete("keel", "inspect", "mod"))
+        self.assertEqual(complete("keel", "train", "mnist", "--model", "res"), ["resnet18", "resnet50"])
+        self.assertEqual(complete("keel", "completion", "z"), ["zsh"])
 
 
 class Inspect(Case):
@@ -185,6 +188,7 @@ class Inspect(Case):
         for f in files:
             with self.subTest(file=f):
                 self.assertIn(os.path.basename(f).split("\n")[0], self.refused(FAILED, "inspect", f))
+        self.refused(FAILED, "inspect", "empty", says="empty: is empty")
 
     def test_corpus(self):
         corpus = os.path.join(DATA, "safetensors-corpus")
@@ -365,9 +369,23 @@ class Train(Case):
         self.refused(FAILED, "eval", "nowhere", says="config.json")
         shutil.copy(os.path.join(self.dir, "runs/mnist-cnn/model.safetensors"), os.path.join(self.dir, "runs/mnist-mlp/model.safetensors"))
         self.refused(FAILED, "eval", "runs/mnist-mlp", says="missing: 1.weight")  # another network's weights: all of it is listed
+        self.refused(FAILED, "train", "mnist", "--out", "/proc/none/run", says="cannot make the folder /proc/none/run")
         if os.getuid() != 0:
             os.mkdir(os.path.join(self.dir, "locked"), 0o500)
             self.refused(FAILED, "train", "mnist", "--out", "locked", says="Permission denied")
+            self.refused(FAILED, "train", "mnist", "--out", "locked/run", says="Permission denied")
+        for config, says in ((b"", "is no JSON object"), (b"[]", "is no JSON object"), (b'{"dataset": 3}', "has no text 'model'"), (b'{"model": 3}', "has no text 'model'"),
+                             (b'{"model": "lstm"}', "'lstm'"), (b'{"model": "char-gpt", "vocab": -4, "characters": "a"}', "char-gpt|vocab")):
+            self.put("runs/mnist-cnn/config.json", config)
+            for args in (["eval", "runs/mnist-cnn", "--text", "file"], ["predict", "runs/mnist-cnn"], ["sample", "runs/mnist-cnn"]):
+                with self.subTest(config=config, args=args):
+                    self.assertRegex(self.refused(FAILED, *args), says if args[0] != "sample" else "config.json|no char-gpt")
+            if "no " in says:
+                self.refused(FAILED, "train", "mnist", "--model", "cnn", "--resume", says="config.json: " + says)
+        whole = read(os.path.join(self.dir, "watched", "checkpoint.keel"))
+        for damaged in (whole[:-1], whole[:3000], whole[:-1] + bytes([whole[-1] ^ 1]), b""):
+            self.put("watched/checkpoint.keel", damaged)
+            self.refused(FAILED, "train", "mnist", "--model", "mlp", "--out", "watched", "--resume", says="something else changed the file")
 
     def test_drawn_digits(self):
         said = self.lines(self.keel("train", "mnist", "--model", "mlp", "--epochs", "1", "--json", "--out", "run", KEEL_DATA="nowhere"))
@@ -392,6 +410,9 @@ class Train(Case):
         self.refused(USAGE, "train", "char-gpt", "--text", self.put("tiny.txt", "To be, or not to be, that is the question."), says="--context 4 fits")
         self.keel("train", "char-gpt", "--text", os.path.join(self.dir, "tiny.txt"), "--context", "4", "--iterations", "3", "--out", "tiny")
         self.refused(USAGE, "train", "char-gpt", "--text", self.put("none.txt", ""), says="it has 0")
+        latin = self.put("latin.txt", ("Fünf Bären. " * 80).encode("latin-1"))
+        self.refused(FAILED, "train", "char-gpt", "--text", latin, says="is no text in UTF-8: byte 0xfc at 1")
+        self.refused(FAILED, "eval", "runs/char-gpt", "--text", latin, says="is no text in UTF-8")
         more = self.lines(self.keel("train", "char-gpt", "--text", text, "--iterations", "50", "--resume", "--json"))
         self.assertEqual(more[-1]["steps"], 50)
 

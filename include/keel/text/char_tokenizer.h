@@ -8,6 +8,9 @@
 #pragma GCC visibility push(default)
 namespace keel::text {
 
+/// Where the first byte stands that is no part of a character in UTF-8, or -1.
+int64_t first_bad_byte(std::string_view text);
+
 /// One id a character: the code points of a text in ascending order. The text is UTF-8; bytes that are not become U+FFFD.
 class CharTokenizer {
  public:
