@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "keel/keel.h"
+#include "op/checks.h"
 
 namespace keel::python {
 namespace {
@@ -74,7 +75,9 @@ struct Literal {
       else
         *reinterpret_cast<std::complex<double>*>(at) = {c.real, c.imag};
     } else {
-      write_scalar(at, t, to_scalar(h));
+      const Scalar v = to_scalar(h);
+      check_holds(t, v, "tensor");
+      write_scalar(at, t, v);
     }
     at += size_of(t);
   }
@@ -136,6 +139,7 @@ Scalar to_scalar(nb::handle h) {
   if (PyFloat_Check(h.ptr())) return Scalar(PyFloat_AsDouble(h.ptr()));
   if (Tensor * t; nb::try_cast(h, t) && t) {
     if (t->dtype() == boolean) return Scalar(t->item<bool>());
+    if (t->dtype() == u64) return Scalar(uint64_t(t->item<int64_t>()));
     return is_integer(t->dtype()) ? Scalar(t->item<int64_t>()) : Scalar(t->item());
   }
   if (PyIndex_Check(h.ptr())) {
@@ -144,8 +148,11 @@ Scalar to_scalar(nb::handle h) {
     int over = 0;
     const long long v = PyLong_AsLongLongAndOverflow(i.ptr(), &over);
     if (!over) return Scalar(int64_t(v));
-    const unsigned long long u = PyLong_AsUnsignedLongLong(i.ptr());
-    if (PyErr_Occurred()) nb::raise_python_error();
+    const unsigned long long u = over > 0 ? PyLong_AsUnsignedLongLong(i.ptr()) : 0;
+    if (over < 0 || PyErr_Occurred()) {
+      PyErr_Format(PyExc_OverflowError, "%S is beyond every integer dtype; float(n) makes a floating number of it", i.ptr());
+      nb::raise_python_error();
+    }
     return Scalar(uint64_t(u));
   }
   const double v = PyFloat_AsDouble(h.ptr());
@@ -193,8 +200,13 @@ void to_dims(nb::handle h, Dims& out, const char* op, const char* name) {
     return;
   }
   if (!PySequence_Check(h.ptr()) || PyUnicode_Check(h.ptr())) number(h);
+  const int64_t n = int64_t(nb::len(h)),
+                wanted = out.rank();  // a default that is not empty, rows and columns, has as many as there must be
+  if (wanted && n != wanted)
+    throw nb::type_error(
+        (std::string(op) + "() takes " + std::to_string(wanted) + " ints for '" + name + "', got " + std::to_string(n)).c_str());
   out = Dims();
-  for (int64_t i = 0, n = int64_t(nb::len(h)); i < n; ++i) out.push_back(number(nb::object(nb::steal(PySequence_GetItem(h.ptr(), i)))));
+  for (int64_t i = 0; i < n; ++i) out.push_back(number(nb::object(nb::steal(PySequence_GetItem(h.ptr(), i)))));
 }
 Shape to_shape(nb::handle h) {
   Dims d;

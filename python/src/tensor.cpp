@@ -6,12 +6,20 @@ namespace {
 
 using BinaryFn = Tensor (*)(const Operand&, const Operand&);
 
-nb::object not_implemented() { return nb::borrow(Py_NotImplemented); }
+/// What an operator gives for something that is neither a tensor nor a number. Arrays of other libraries are refused here, as Python would
+/// answer `==` with False.
+nb::object no_operand(nb::handle other) {
+  if (PyObject_HasAttrString(other.ptr(), "__dlpack__") != 1) return nb::borrow(Py_NotImplemented);
+  const std::string type =
+      nb::cast<std::string>(nb::str(other.type().attr("__module__"))) + "." + nb::cast<std::string>(other.type().attr("__name__"));
+  throw nb::type_error(
+      ("operators take tensors and numbers, not " + type + "; keel.asarray(a) makes a tensor of it without a copy").c_str());
+}
 
 template <BinaryFn F>
 nb::object binary(const Tensor& a, nb::handle b) {
   Tensor o;
-  if (!to_operand(b, o)) return not_implemented();
+  if (!to_operand(b, o)) return no_operand(b);
   nb::gil_scoped_release free;
   Tensor y = F(a, o);
   nb::gil_scoped_acquire again;
@@ -20,7 +28,7 @@ nb::object binary(const Tensor& a, nb::handle b) {
 template <BinaryFn F>
 nb::object reflected(const Tensor& b, nb::handle a) {
   Tensor o;
-  if (!to_operand(a, o)) return not_implemented();
+  if (!to_operand(a, o)) return no_operand(a);
   nb::gil_scoped_release free;
   Tensor y = F(o, b);
   nb::gil_scoped_acquire again;
@@ -158,6 +166,14 @@ void bind_tensor(nb::module_&, nb::class_<Tensor>& c) {
   conversion<boolean>(c, "bool");
 
   c.def("__repr__", [](const Tensor& t) { return to_string(t); });
+  c.def(
+      "__format__",
+      [](const Tensor& t, const nb::str& spec) {
+        if (nb::len(spec) == 0) return nb::str(to_string(t).c_str());
+        if (t.rank() != 0) throw nb::type_error("only a 0-d tensor can be formatted as a number");
+        return nb::str(nb::module_::import_("builtins").attr("format")(item(t), spec));
+      },
+      nb::arg("spec"), nb::sig("def __format__(self, spec: str, /) -> str"), "A 0-d tensor as the number that it holds.");
   c.def("__len__", [](const Tensor& t) {
     if (t.rank() == 0) throw nb::type_error("a 0-d tensor has no length");
     return t.shape()[0];
@@ -235,7 +251,7 @@ void bind_tensor(nb::module_&, nb::class_<Tensor>& c) {
       "__matmul__",
       [](const Tensor& a, nb::handle b) -> nb::object {
         Tensor* t = nullptr;
-        if (!nb::try_cast(b, t) || !t) return not_implemented();
+        if (!nb::try_cast(b, t) || !t) return no_operand(b);
         return nb::cast(matmul(a, *t));
       },
       nb::arg("other").none(), nb::sig("def __matmul__(self, other: Tensor, /) -> Tensor"));

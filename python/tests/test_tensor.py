@@ -132,6 +132,54 @@ def test_weak_numbers():
     assert (keel.tensor([1, 2]) * 2).dtype == keel.int64 and (keel.tensor([1, 2]) * 2.5).dtype == keel.float32 and (keel.tensor([1.0]).half() * 2.5).dtype == keel.float16
 
 
+def test_numbers_that_do_not_fit():
+    u = keel.tensor([100, 200], dtype=keel.uint8)
+    calls = [lambda: u < 300, lambda: 300 - u, lambda: keel.clamp(u, 0, 300), lambda: keel.full([2], -1, dtype=keel.uint8)]
+    for f in [*calls, lambda: keel.tensor([300], dtype=keel.uint8), lambda: u.__setitem__(0, 300)]:
+        with pytest.raises(keel.ValueError, match="does not fit u8"):
+            f()
+    with pytest.raises(keel.ValueError, match="9223372036854775808 does not fit i64"):
+        keel.tensor(2**63)
+    for n in (2**64, -(2**63) - 1):
+        with pytest.raises(OverflowError, match="beyond every integer dtype"):
+            keel.tensor([n])
+    assert keel.tensor([keel.tensor(2**64 - 1, dtype="u64")], dtype="u64").item() == 2**64 - 1
+    eq(u, [100, 200])
+
+
+def test_arrays_are_no_operands():
+    x, a = keel.ones([2]), np.ones(2)
+    for f in (lambda: x + a, lambda: a + x, lambda: x == a, lambda: a != x, lambda: x @ a, lambda: x < a):
+        with pytest.raises(TypeError, match="not numpy.ndarray; keel.asarray"):
+            f()
+    assert (x == None) is False and (x != "a") is True  # noqa: E711
+    eq(x + keel.asarray(a), [2, 2])
+
+
+def test_pairs_have_two_entries():
+    x, w = keel.ones([1, 1, 4, 4]), keel.ones([1, 1, 3, 3])
+    assert keel.conv2d(x, w, padding=[1, 0]).shape == (1, 1, 4, 2)
+    for padding in ([], [1], [1, 2, 3]):
+        with pytest.raises(TypeError, match=f"takes 2 ints for 'padding', got {len(padding)}"):
+            keel.conv2d(x, w, padding=padding)
+
+
+def test_slices_with_huge_steps():
+    x, a = keel.arange(5), np.arange(5)
+    for s in (slice(None, None, -(2**63)), slice(None, None, 2**63 - 1), slice(3, None, -(2**62)), slice(1, None, 2**62), slice(4, 0, -3), slice(None, None, -5)):
+        eq(x[s], a[s])
+    x[:: 2**63 - 1] = 7
+    eq(x, [7, 1, 2, 3, 4])
+
+
+def test_format():
+    loss = keel.tensor(1.23456)
+    assert f"{loss:.2f} {loss:8.3e}" == "1.23 1.235e+00" and f"{keel.tensor(7):04d}" == "0007"
+    assert f"{keel.tensor([1, 2])}" == "[1 2]" == str(keel.tensor([1, 2]))
+    with pytest.raises(TypeError, match="only a 0-d tensor"):
+        f"{keel.tensor([1.0]):.2f}"
+
+
 def test_python_protocols():
     t = keel.tensor([[1, 2], [3, 4]])
     assert len(t) == 2 and [r.tolist() for r in t] == [[1, 2], [3, 4]] and t.ndim == 2 and t.size == 4 and t.T.tolist() == [[1, 3], [2, 4]]
