@@ -255,7 +255,9 @@ std::string signature(const BoundOp& b, bool method) {
     s += (first ? "" : ", ") + text;
     first = false;
   };
-  bool optional_seen = false;
+  int required = 0;  // inputs up to the last one that a call must give: a parameter before it can have no default
+  for (int i = 0; i < op.in.size(); ++i)
+    if (i != b.key && !op.in[i].optional) required = i + 1;
   for (int i = 0; i < op.in.size(); ++i) {
     if (i == b.key) continue;
     const ArgDef& a = op.in[i];
@@ -263,10 +265,8 @@ std::string signature(const BoundOp& b, bool method) {
       add("self");
     else if (a.variadic)
       add(std::string(a.name) + ": typing.Sequence[Tensor]");
-    else if (a.optional || optional_seen)
-      add(std::string(a.name) + ": Tensor | float | None = None"), optional_seen = true;
     else
-      add(std::string(a.name) + ": Tensor | float");
+      add(std::string(a.name) + ": Tensor | float" + (a.optional ? " | None" : "") + (i < required ? "" : " = None"));
   }
   Params p(op);
   visit(op, p.bytes, [&](int i, const FieldInfo& f, void* m) {
