@@ -1,6 +1,8 @@
 // keel: train, evaluate and look into models from the command line.
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 
 #include "common.h"
 #include "keel/cpu.h"
@@ -105,6 +107,10 @@ int main(int argc, char** argv) {
   } catch (const std::exception& e) {
     std::fprintf(stderr, "keel: %s\n", e.what());
     return keel::app::kFailed;
+  }
+  if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
+    std::fprintf(stderr, "keel: cannot write to the standard output: %s\n", std::strerror(errno));
+    return out.code == keel::app::kOk ? keel::app::kFailed : out.code;
   }
   return out.code;
 }

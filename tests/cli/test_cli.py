@@ -116,6 +116,7 @@ class Help(Case):
 
     def test_isa(self):
         self.refused(USAGE, "demo", KEEL_ISA="sse", says="not one of scalar, avx2, avx512, amx")
+        self.assertNotIn("KEEL_ISA", self.keel("doctor", KEEL_ISA="").out)
         self.assertIn("not one of", self.keel("doctor", KEEL_ISA="sse").out)
         for f in json.loads(self.keel("doctor", "--json").out)["features"]:
             if f["name"] in ("avx2", "avx512", "amx_bf16"):
@@ -152,6 +153,13 @@ class Help(Case):
         text = self.keel("doctor").out
         for word in ("processor", "kernels", "caches", "threads", "ops", "devices", "data"):
             self.assertIn(word, text)
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full")
+    def test_output_that_cannot_be_written(self):
+        with open("/dev/full", "wb") as full:
+            r = subprocess.run([KEEL, "doctor"], stdout=full, stderr=subprocess.PIPE, env=self.env, cwd=self.dir)
+        self.assertEqual(r.returncode, FAILED)
+        self.assertIn(b"cannot write to the standard output: No space left", r.stderr)
 
     def test_completion(self):
         for shell in ("bash", "zsh", "fish"):

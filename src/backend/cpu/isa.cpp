@@ -149,6 +149,12 @@ std::string why_not(Isa want) {
   return want == Isa::avx2 ? f.avx2_why : want == Isa::avx512 ? f.avx512_why : want == Isa::amx ? f.amx_why : "it belongs to another kind of processor";
 }
 
+/// What KEEL_ISA says, or null where it says nothing.
+const char* asked_for() {
+  const char* env = base::env_string("KEEL_ISA").data();
+  return env && *env ? env : nullptr;
+}
+
 }  // namespace
 
 const char* isa_name(Isa isa) {
@@ -157,7 +163,7 @@ const char* isa_name(Isa isa) {
 }
 
 uint32_t detail::init_isa() {
-  const char* env = base::env_string("KEEL_ISA").data();
+  const char* env = asked_for();
   if (best() < kStatic)
     raise(Error(ErrorCode::unsupported, std::string("this build of Keel is for processors with ") + isa_name(kStatic) + " only").hint("build with -DKEEL_NATIVE=OFF"));
   Isa want;
@@ -188,7 +194,7 @@ CpuReport describe_cpu() {
   const Found& f = found();
   CpuReport r;
   r.model = f.model, r.isa = active_isa(), r.l1d_bytes = f.l1d, r.l2_bytes = f.l2, r.l3_bytes = f.l3;
-  if (const char* env = base::env_string("KEEL_ISA").data()) {
+  if (const char* env = asked_for()) {
     Isa want = Isa::scalar;
     const bool known = parse(env, want);
     if (!known) r.note = std::string("KEEL_ISA=") + env + " is not one of scalar, avx2, avx512, amx";
