@@ -1,15 +1,14 @@
-// Kernels of batch_norm over x [n, c, ...], training, evaluation and backward. Channels innermost: rows of channels in chunks of 256 rows
-// and strips of 64 channels; else planes, one run a channel and image. Each chunk or plane gives its mean and squared deviations in two
-// passes in cache; they are combined by Chan's formula in f64, in order (Chan, Golub, LeVeque 1979). Then one pass writes. 16-bit tensors
-// are converted to f32 in scratch. Any other layout is copied first. Traffic: x twice and y once, from DRAM; large
-// results are streamed past the caches.
+// Kernels of batch_norm over x [n, c, ...], training, evaluation and backward. Channels innermost: rows of channels in chunks of 256 rows;
+// else planes, one run a channel and image. Each chunk or plane gives its mean and squared deviations in one pass; they are combined by
+// Chan's formula in f64, in order (Chan, Golub, LeVeque 1979). Then one pass writes. 16-bit tensors are converted to f32 in scratch. Any
+// other layout is copied first. Traffic: x twice and y once, from DRAM; large results are streamed past the caches.
 #include <cmath>
 
 #include "backend/cpu/channel_layout.h"
 #include "backend/cpu/isa.h"
 #include "backend/cpu/loops/batch_norm.h"
 #include "backend/cpu/loops/reduce.h"
-#include "backend/cpu/loops/rows.h"
+#include "backend/cpu/moments.h"
 #include "keel/ops/norm.h"
 
 using namespace keel;
@@ -17,18 +16,25 @@ using namespace keel::cpu;
 
 namespace {
 
-constexpr int64_t kChunkRows = 256, kStrip = 64;
+/// Runs that are summed by themselves: planes, or chunks of rows.
+int64_t parts_of(const Geometry& g) { return g.innermost ? row_chunks(g.count()) : g.images; }
 
-/// Runs that give one mean each: planes, or chunks of rows.
-int64_t parts_of(const Geometry& g) { return g.innermost ? (g.count() + kChunkRows - 1) / kChunkRows : g.images; }
-
-/// A vector of one value a channel in type T; null where it is absent.
+/// One value a channel, over and over as loops over whole rows want them.
+int64_t period_of(const Geometry& g) { return (kBatchNormPad + g.channels - 1) / g.channels * g.channels; }
 template <class T>
-const T* vector(const KernelArgs& a, int i, Buffers& b) {
+T* take_vector(const Geometry& g, Buffers& b) {
+  return b.take<T>(period_of(g) + kBatchNormPad);
+}
+template <class T>
+void repeat(const Geometry& g, T* v) {
+  for (int64_t i = g.channels; i < period_of(g) + kBatchNormPad; ++i) v[i] = v[i - g.channels];
+}
+/// The same of an input; null where it is absent.
+template <class T>
+const T* vector(const KernelArgs& a, int i, const Geometry& g, Buffers& b) {
   if (i >= a.n_in || !a.in[i].present()) return nullptr;
-  if (a.in[i].dtype == dtype_of<T>) return a.in[i].ptr<T>();
-  T* v = b.take<T>(a.in[i].size());
-  if (b.base) convert_loop(a.in[i].dtype, dtype_of<T>)(a.in[i].data, v, a.in[i].size(), nullptr);
+  T* v = take_vector<T>(g, b);
+  if (b.base) convert_loop(a.in[i].dtype, dtype_of<T>)(a.in[i].data, v, g.channels, nullptr), repeat(g, v);
   return v;
 }
 template <class T>
@@ -40,54 +46,19 @@ void put(const TensorView& y, const T* v, StatSlot* slot) {
   slot->merge(part);
 }
 
-/// Mean and sum of squared deviations of every part, [part][2][channel].
+/// Mean and sum of squared deviations of every channel; `part` holds kMomentValues for each part of it.
 template <class T>
-void part_moments(const Geometry& g, const T* x, T* part) {
-  const ReduceLoops sum = reduce_loops(ReduceOp::sum, dtype_of<T>), deviation = reduce_loops(ReduceOp::sum_deviation, dtype_of<T>);
+void moments_of(const Geometry& g, const T* x, T* part, double* mean, double* square) {
+  if (g.innermost) return column_moments(x, g.count(), g.channels, part, mean, square);
+  const auto row = moment_loops(dtype_of<T>).row;
   const bool far = g.size() * int64_t(sizeof(T)) > l2_bytes();
-  if (!g.innermost) {
-    const auto moments = row_loops(dtype_of<T>).moments;
-    parallel_for(0, g.images * g.channels, std::max<int64_t>(1, 16384 / (g.spots + 1)), [&](int64_t lo, int64_t hi) {
-      for (int64_t i = lo; i < hi; ++i) {
-        T* out = part + (i / g.channels * 2) * g.channels + i % g.channels;
-        const T* run = x + i * g.spots;
-        T two[2];
-        moments(run, g.spots, {.ahead = far && i + 1 < hi ? g.spots : 0, .wide = g.spots * int64_t(sizeof(T)) > 16384}, two);
-        out[0] = two[0], out[g.channels] = two[1];
-      }
-    });
-    return;
-  }
-  const int64_t strips = (g.channels + kStrip - 1) / kStrip;
-  parallel_for(0, parts_of(g) * strips, std::max<int64_t>(1, 16384 / (kChunkRows * std::min(kStrip, g.channels))),
-               [&](int64_t lo, int64_t hi) {
-                 for (int64_t t = lo; t < hi; ++t) {
-                   const int64_t first = t / strips * kChunkRows, rows = std::min(kChunkRows, g.count() - first),
-                                 column = t % strips * kStrip, w = std::min(kStrip, g.channels - column);
-                   const T* from = x + first * g.channels + column;
-                   T *mean = part + t / strips * 2 * g.channels + column, *square = mean + g.channels;
-                   for (int64_t i = 0; i < rows; i += kReduceGroup)
-                     sum.columns(from + i * g.channels, std::min(kReduceGroup, rows - i), g.channels, w, i > 0, nullptr, mean, far);
-                   for (int64_t c = 0; c < w; ++c) mean[c] /= T(rows);
-                   for (int64_t i = 0; i < rows; i += kReduceGroup)
-                     deviation.columns(from + i * g.channels, std::min(kReduceGroup, rows - i), g.channels, w, i > 0, mean, square, false);
-                 }
-               });
-}
-/// Chan's combination, part after part, in f64.
-template <class T>
-void combine_moments(const Geometry& g, const T* part, double* mean, double* square) {
-  std::fill(mean, mean + g.channels, 0.0), std::fill(square, square + g.channels, 0.0);
-  double n = 0;
-  for (int64_t k = 0; k < parts_of(g); ++k) {
-    const double m = double(g.innermost ? std::min(kChunkRows, g.count() - k * kChunkRows) : g.spots), all = n + m, share = m / all,
-                 cross = n * m / all;
-    const T *mk = part + k * 2 * g.channels, *sk = mk + g.channels;
-    for (int64_t c = 0; c < g.channels; ++c) {
-      const double delta = double(mk[c]) - mean[c];
-      mean[c] += delta * share, square[c] += double(sk[c]) + delta * delta * cross;
-    }
-    n = all;
+  parallel_for(0, g.images * g.channels, std::max<int64_t>(1, 16384 / (g.spots + 1)), [&](int64_t lo, int64_t hi) {
+    for (int64_t i = lo; i < hi; ++i) row(x + i * g.spots, g.spots, far, part + kMomentValues * i);
+  });
+  for (int64_t c = 0; c < g.channels; ++c) {
+    Moments all;
+    for (int64_t i = c; i < g.images * g.channels; i += g.channels) all.join(double(g.spots), part + kMomentValues * i);
+    mean[c] = all.mean, square[c] = all.square;
   }
 }
 
@@ -102,7 +73,8 @@ void apply(const Geometry& g, const T* x, T* y, const T* mean, const T* rstd, co
   const bool stream = streams<T>(g);
   if (g.innermost) {
     parallel_for(0, g.count(), std::max<int64_t>(1, 16384 / g.channels), [&](int64_t lo, int64_t hi) {
-      f.apply_rows(x + lo * g.channels, y + lo * g.channels, hi - lo, g.channels, mean, rstd, weight, bias, stream);
+      const int64_t at = lo * g.channels;
+      f.apply_rows(x + at, y + at, (hi - lo) * g.channels, period_of(g), mean, rstd, weight, bias, stream);
       if (stream) stream_fence();
     });
     return;
@@ -123,18 +95,18 @@ size_t train(const KernelArgs& a, bool measure) {
   g.innermost = channels_innermost(a.in[0]);
   Buffers b{measure ? nullptr : static_cast<std::byte*>(a.workspace)};
   const T* x = input<T>(a.in[0], g.innermost, b);
-  const T *weight = vector<T>(a, 1, b), *bias = vector<T>(a, 2, b);
-  T *part = b.take<T>(parts_of(g) * 2 * g.channels), *mean = b.take<T>(g.channels), *var = b.take<T>(g.channels),
-    *rstd = b.take<T>(g.channels);
+  const T *weight = vector<T>(a, 1, g, b), *bias = vector<T>(a, 2, g, b);
+  T *part = b.take<T>(parts_of(g) * kMomentValues * g.channels), *mean = take_vector<T>(g, b), *var = b.take<T>(g.channels),
+    *rstd = take_vector<T>(g, b);
   double *wide_mean = b.take<double>(g.channels), *wide_square = b.take<double>(g.channels);
   Output<T> y(a.out[0], g.innermost, b);
   if (measure) return b.used;
-  part_moments(g, x, part);
-  combine_moments(g, part, wide_mean, wide_square);
+  moments_of(g, x, part, wide_mean, wide_square);
   for (int64_t c = 0; c < g.channels; ++c) {
     mean[c] = T(wide_mean[c]), var[c] = T(wide_square[c] / double(g.count()));
     rstd[c] = T(1) / std::sqrt(var[c] + T(a.get<BatchNormParams>().eps));
   }
+  repeat(g, mean), repeat(g, rstd);
   apply(g, x, y.at, mean, rstd, weight, bias);
   y.finish(a.stats[0]);
   put(a.out[1], mean, a.stats[1]), put(a.out[2], var, a.stats[2]);
@@ -147,11 +119,12 @@ size_t evaluate(const KernelArgs& a, bool measure) {
   g.innermost = channels_innermost(a.in[0]);
   Buffers b{measure ? nullptr : static_cast<std::byte*>(a.workspace)};
   const T* x = input<T>(a.in[0], g.innermost, b);
-  const T *mean = vector<T>(a, 1, b), *var = vector<T>(a, 2, b), *weight = vector<T>(a, 3, b), *bias = vector<T>(a, 4, b);
-  T* rstd = b.take<T>(g.channels);
+  const T *mean = vector<T>(a, 1, g, b), *var = vector<T>(a, 2, g, b), *weight = vector<T>(a, 3, g, b), *bias = vector<T>(a, 4, g, b);
+  T* rstd = take_vector<T>(g, b);
   Output<T> y(a.out[0], g.innermost, b);
   if (measure) return b.used;
   for (int64_t c = 0; c < g.channels; ++c) rstd[c] = T(1) / std::sqrt(var[c] + T(a.get<BatchNormParams>().eps));
+  repeat(g, rstd);
   apply(g, x, y.at, mean, rstd, weight, bias);
   y.finish(a.stats[0]);
   return b.used;
@@ -164,27 +137,19 @@ size_t backward(const KernelArgs& a, bool measure) {
   g.innermost = channels_innermost(a.in[1]);
   Buffers b{measure ? nullptr : static_cast<std::byte*>(a.workspace)};
   const T *gy = input<T>(a.in[0], g.innermost, b), *x = input<T>(a.in[1], g.innermost, b);
-  const T *mean = vector<T>(a, 2, b), *rstd = vector<T>(a, 3, b), *weight = vector<T>(a, 4, b);
-  T *part = b.take<T>(parts_of(g) * 2 * g.channels), *sum_g = b.take<T>(g.channels), *sum_gn = b.take<T>(g.channels),
-    *scale = b.take<T>(g.channels);
+  const T *mean = vector<T>(a, 2, g, b), *rstd = vector<T>(a, 3, g, b), *weight = vector<T>(a, 4, g, b);
+  T *part = b.take<T>(parts_of(g) * 2 * g.channels), *sum_g = take_vector<T>(g, b), *sum_gn = take_vector<T>(g, b),
+    *scale = take_vector<T>(g, b);
   Output<T> dx(p.need_x ? a.out[0] : a.in[1], g.innermost, b);
   if (measure) return b.used;
   const BatchNormLoops f = batch_norm_loops(dtype_of<T>);
-  const int64_t strips = (g.channels + kStrip - 1) / kStrip;
   if (g.innermost) {
-    parallel_for(0, parts_of(g) * strips, std::max<int64_t>(1, 16384 / (kChunkRows * std::min(kStrip, g.channels))),
-                 [&](int64_t lo, int64_t hi) {
-                   for (int64_t t = lo; t < hi; ++t) {
-                     const int64_t first = t / strips * kChunkRows, rows = std::min(kChunkRows, g.count() - first),
-                                   column = t % strips * kStrip, w = std::min(kStrip, g.channels - column);
-                     T* out = part + t / strips * 2 * g.channels + column;
-                     for (int64_t i = 0; i < rows; i += kReduceGroup) {
-                       const int64_t at = (first + i) * g.channels + column;
-                       f.grad_sums_rows(gy + at, x + at, std::min(kReduceGroup, rows - i), g.channels, w, mean + column, rstd + column,
-                                        i > 0, out, out + g.channels);
-                     }
-                   }
-                 });
+    const bool far = 2 * g.size() * int64_t(sizeof(T)) > l2_bytes();
+    each_chunk(g.count(), g.channels, [&](int64_t k, int64_t first, int64_t rows, int64_t c, int64_t width) {
+      const int64_t at = first * g.channels + c;
+      T* out = part + k * 2 * g.channels + c;
+      f.grad_sums_rows(gy + at, x + at, rows, g.channels, width, mean + c, rstd + c, far, out, out + g.channels);
+    });
   } else {
     parallel_for(0, g.images * g.channels, std::max<int64_t>(1, 16384 / (g.spots + 1)), [&](int64_t lo, int64_t hi) {
       for (int64_t i = lo; i < hi; ++i) {
@@ -211,10 +176,11 @@ size_t backward(const KernelArgs& a, bool measure) {
   const bool stream = streams<T>(g);
   for (int64_t c = 0; c < g.channels; ++c)
     sum_g[c] /= T(g.count()), sum_gn[c] /= T(g.count()), scale[c] = weight ? rstd[c] * weight[c] : rstd[c];
+  repeat(g, sum_g), repeat(g, sum_gn), repeat(g, scale);
   if (g.innermost) {
     parallel_for(0, g.count(), std::max<int64_t>(1, 16384 / g.channels), [&](int64_t lo, int64_t hi) {
       const int64_t at = lo * g.channels;
-      f.grad_rows(gy + at, x + at, dx.at + at, hi - lo, g.channels, mean, rstd, scale, sum_g, sum_gn, stream);
+      f.grad_rows(gy + at, x + at, dx.at + at, (hi - lo) * g.channels, period_of(g), mean, rstd, scale, sum_g, sum_gn, stream);
       if (stream) stream_fence();
     });
   } else {

@@ -1,4 +1,4 @@
-// Kernels of reductions: sum, mean, var, stddev, norm, prod, max, min, any, all, argmax, argmin, cumsum.
+// Kernels of reductions: sum, mean, norm, prod, max, min, any, all, argmax, argmin, cumsum.
 #include "keel/ops/reduce.h"
 
 #include <algorithm>
@@ -6,8 +6,6 @@
 #include <cstring>
 
 #include "backend/cpu/elementwise.h"
-#include "backend/cpu/isa.h"
-#include "backend/cpu/loops/rows.h"
 #include "backend/cpu/reduction.h"
 #include "keel/parallel.h"
 
@@ -43,12 +41,6 @@ template <class T>
 void root(void* x, int64_t n, const double*) {
   each<T>(x, n, [](T v) { return std::sqrt(v); });
 }
-template <class T>
-void divide_and_root(void* x, int64_t n, const double* args) {
-  each<T>(x, n, [d = T(args[0])](T v) { return std::sqrt(v / d); });
-}
-constexpr size_t round_up(size_t n) { return (n + 63) & ~size_t(63); }
-
 /// A kernel that is one run of the driver; `op_of` and `as_of` get the call.
 template <class P, ReduceOp op, DType (*as_of)(const KernelArgs&), void (*finish32)(void*, int64_t, const double*) = nullptr,
           void (*finish64)(void*, int64_t, const double*) = nullptr>
@@ -66,81 +58,6 @@ void reduce_kernel(KernelDef& k) {
 DType as_sum(const KernelArgs& a) { return sum_as(a.in[0].dtype, a.out[0].dtype); }
 DType as_compute(const KernelArgs& a) { return compute_dtype(a.in[0].dtype); }
 DType as_is(const KernelArgs& a) { return a.in[0].dtype; }
-
-/// Whether all axes but the first are reduced, of a contiguous tensor.
-bool trailing(const TensorView& x, const Dims& axes) {
-  bool reduced[kMaxRank] = {};
-  for (int64_t i : axes) reduced[i < 0 ? i + x.rank() : i] = true;
-  if (x.rank() < 2 || reduced[0] || axes.empty() || !x.contiguous()) return false;
-  for (int i = 1; i < x.rank(); ++i)
-    if (!reduced[i]) return false;
-  return true;
-}
-
-/// Rows of a matrix one by one, so that the second pass over a row finds it in cache while the next row is fetched.
-void each_variance(const KernelArgs& a, int64_t rows, int64_t n, void (*finish)(void*, int64_t, const double*), double freedom) {
-  const TensorView& x = a.in[0];
-  const int64_t bytes = int64_t(size_of(x.dtype));
-  const auto moments = row_loops(x.dtype).moments;
-  const bool far = rows * n * bytes > l2_bytes();
-  std::byte* y = static_cast<std::byte*>(a.out[0].data);
-  parallel_for(0, rows, std::max<int64_t>(1, (1 << 15) / n), [&](int64_t lo, int64_t hi) {
-    alignas(8) std::byte out[2 * 8];
-    for (int64_t i = lo; i < hi; ++i) {
-      const RowFlow flow{.ahead = far && i + 1 < hi ? n : 0, .wide = n * bytes > 16384};  // two rows have room in L1
-      moments(static_cast<const std::byte*>(x.data) + i * n * bytes, n, flow, out);
-      std::memcpy(y + i * bytes, out + bytes, size_t(bytes));
-    }
-    finish(y + lo * bytes, hi - lo, &freedom);
-    if (!a.stats[0]) return;
-    StatSlot::Part part;
-    stat_block(a.out[0].dtype, y + lo * bytes, hi - lo, part);
-    a.stats[0]->merge(part);
-  });
-}
-
-template <bool take_root>
-void variance_kernel(KernelDef& k) {
-  k.inputs(Layout::strided).stats().dtypes(kinds::floating);
-  k.workspace([](const KernelArgs& a) {
-    const DType as = as_compute(a);
-    return round_up(size_t(a.out[0].size()) * size_of(as)) + reduction_workspace(a.in[0], a.get<VarParams>().axis, as, ReduceOp::sum);
-  });
-  k.run([](const KernelArgs& a) -> KernelStatus {
-    const auto& p = a.get<VarParams>();
-    const DType as = as_compute(a);
-    std::byte* work = static_cast<std::byte*>(a.workspace);
-    const size_t mean_bytes = round_up(size_t(a.out[0].size()) * size_of(as));
-    const double count = double(reduced_extent(a.in[0], p.axis)), freedom = std::max(0.0, count - p.correction);
-    const auto finish =
-        take_root ? (as == f64 ? divide_and_root<double> : divide_and_root<float>) : (as == f64 ? divide<double> : divide<float>);
-    const auto both = [&](const TensorView& x, const Dims& axis, const TensorView& y) {
-      TensorView mean = y;
-      mean.data = work, mean.dtype = as;
-      run_reduction({.op = ReduceOp::sum, .as = as, .finish = as == f64 ? divide<double> : divide<float>, .args = &count}, x, axis, mean,
-                    work + mean_bytes, nullptr);
-      run_reduction({.op = ReduceOp::sum_deviation, .as = as, .shift = work, .finish = finish, .args = &freedom}, x, axis, y,
-                    work + mean_bytes, a.stats[0]);
-    };
-    const TensorView& x = a.in[0];
-    const int64_t rows = x.rank() ? x.dim(0) : 0, wide = rows ? x.size() / rows : 0, bytes = wide * int64_t(size_of(x.dtype));
-    if (trailing(x, p.axis) && x.dtype == as && a.out[0].dtype == as && bytes <= 1 << 18 && rows > 1 && wide > 1) {
-      each_variance(a, rows, wide, finish, freedom);
-      return {};
-    }
-    // Rows of a matrix: as many at a time as stay in cache between the two passes.
-    const int64_t chunk = std::max<int64_t>(1, (int64_t(256) << 10) * num_threads() / std::max<int64_t>(bytes, 1));
-    if (!trailing(x, p.axis) || chunk >= rows || bytes > 1 << 20) return both(x, p.axis, a.out[0]), KernelStatus{};
-    const Strides in{wide, 1}, out{1};
-    for (int64_t i = 0; i < rows; i += chunk) {
-      const int64_t n = std::min(chunk, rows - i);
-      const Shape from{n, wide}, to{n};
-      both({static_cast<std::byte*>(x.data) + i * bytes, x.dtype, &from, &in}, {1},
-           {static_cast<std::byte*>(a.out[0].data) + i * int64_t(size_of(a.out[0].dtype)), a.out[0].dtype, &to, &out});
-    }
-    return {};
-  });
-}
 
 // ---- along one axis of a contiguous tensor ----
 struct Along {
@@ -283,8 +200,6 @@ KEEL_CPU_KERNEL(mean) {
   reduce_kernel<MeanParams, ReduceOp::sum, as_compute, divide<float>, divide<double>>(k);
   k.dtypes(kinds::floating);
 }
-KEEL_CPU_KERNEL(var) { variance_kernel<false>(k); }
-KEEL_CPU_KERNEL(stddev) { variance_kernel<true>(k); }
 KEEL_CPU_KERNEL(max) {
   reduce_kernel<ReduceParams, ReduceOp::max, as_compute>(k);
   k.dtypes(kinds::ordered);

@@ -43,21 +43,21 @@ void block(const void* x_, int64_t n, [[maybe_unused]] const void* shift_, void*
         n, [load, shift](int64_t i) HWY_ATTR { return hn::Sub(load(i), shift); },
         [x, shift](int64_t i, size_t count) HWY_ATTR { return hn::Sub(load_n(Tag<T>(), x + i, count), shift); });
   } else {
-    *static_cast<T*>(out) =
-        reduce_lanes<M, T>(n, load, [x](int64_t i, size_t count) HWY_ATTR { return load_n(Tag<T>(), x + i, count); });
+    *static_cast<T*>(out) = reduce_lanes<M, T>(n, load, [x](int64_t i, size_t count) HWY_ATTR { return load_n(Tag<T>(), x + i, count); });
   }
 }
 
-/// acc[i] = (first ? identity : acc[i]) stepped through R rows.
+/// acc[i] = (first ? identity : acc[i]) stepped through R rows. `next`: the rows that follow are fetched to L1; `far`: what lies so many
+/// bytes after each row, to L2, where it is not 0.
 template <class M, class T, int R>
-HWY_INLINE void step_rows(const T* x, int64_t stride, int64_t width, const T* shift, bool first, T* acc, bool ahead, bool far) {
+HWY_INLINE void step_rows(const T* x, int64_t stride, int64_t width, const T* shift, bool first, T* acc, bool next, size_t far) {
   constexpr bool kShift = std::is_same_v<M, DeviationOf>;
   const Tag<T> d;
   constexpr int64_t kLine = 64 / int64_t(sizeof(T));
   each<T>(width, [&](int64_t i, auto load, auto store) HWY_ATTR {
-    if (ahead && i % kLine == 0) fetch_rows(x, R, stride, i);
+    if (next && i % kLine == 0) fetch_rows(x, R, stride, i);
     if (far && i % kLine == 0)
-      for (int r = 0; r < R; ++r) fetch_far(x + r * stride + i, 16 * size_t(stride) * sizeof(T));
+      for (int r = 0; r < R; ++r) fetch_far(x + r * stride + i, far);
     Vec<Tag<T>> v = hn::Set(d, T(M::identity)), by = hn::Zero(d);
     if (!first) v = load(acc + i);
     if constexpr (kShift) by = load(shift + i);
@@ -80,16 +80,21 @@ void columns(const void* x_, int64_t rows, int64_t stride, int64_t width, bool j
     T *out = static_cast<T*>(out_) + c, *to = join ? acc : out;
     const int64_t w = width - c < kTile ? width - c : kTile;
     int64_t r = 0;
-    if (alone)  // the memory of each of twice as many rows is read in order
+    if (alone && far && 2 * w >= kTile) {  // as it lies in memory, and 8 KiB of the strip ahead
+      const size_t row = size_t(stride) * sizeof(T), ahead = row * (1 + 8192 / (size_t(w) * sizeof(T)));
+      for (; r < rows; ++r) step_rows<M, T, 1>(x + r * stride, stride, w, shift, r == 0, to, false, ahead);
+    }
+    if (alone)
       for (; r + 2 * kRowsAtOnce <= rows; r += 2 * kRowsAtOnce)
-        step_rows<M, T, 2 * kRowsAtOnce>(x + r * stride, stride, w, shift, r == 0, to, false, false);
+        step_rows<M, T, 2 * kRowsAtOnce>(x + r * stride, stride, w, shift, r == 0, to, false, 0);
     for (; r + kRowsAtOnce <= rows; r += kRowsAtOnce)
-      step_rows<M, T, kRowsAtOnce>(x + r * stride, stride, w, shift, r == 0, to, !alone && (far || stride > width), !alone && far);
+      step_rows<M, T, kRowsAtOnce>(x + r * stride, stride, w, shift, r == 0, to, !alone && (far || stride > width),
+                                   !alone && far ? 16 * size_t(stride) * sizeof(T) : 0);
     for (; r < rows || r == 0; ++r) {
       if (rows == 0)
         each<T>(w, [&](int64_t i, auto, auto store) HWY_ATTR { store(hn::Set(d, T(M::identity)), to + i); });
       else
-        step_rows<M, T, 1>(x + r * stride, stride, w, shift, r == 0, to, false, false);
+        step_rows<M, T, 1>(x + r * stride, stride, w, shift, r == 0, to, false, 0);
     }
     if (join) each<T>(w, [&](int64_t i, auto load, auto store) HWY_ATTR { store(M::join(d, load(out + i), load(acc + i)), out + i); });
   }

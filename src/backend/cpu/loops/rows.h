@@ -58,8 +58,6 @@ struct RowLoops {
   void (*weighted)(const void* x, const void* t, int64_t n, double top, double log_sum, void* out);
   /// dx = g (exp(x - lse) - rest), and at `target` (where >= 0) g (exp(x - lse) - rest - peak).
   void (*cross_entropy_grad)(const void* x, void* dx, int64_t n, double lse, double g, int64_t target, double peak, double rest);
-  /// out[0] = mean, out[1] = sum of squared deviations from it.
-  void (*moments)(const void* x, int64_t n, RowFlow flow, void* out);
   /// y = (x - mean) rstd weight + bias; weight and bias may be null. Writes mean and rstd where they are not null. `pending` as above.
   void (*layer_norm)(const void* x, const void* weight, const void* bias, void* y, int64_t n, double eps, void* mean, void* rstd,
                      RowFlow flow, PendingRow* pending);

@@ -33,14 +33,6 @@ HWY_NOINLINE T square_deviation(const T* x, int64_t n, T mean_, RowFlow flow) {
     return hn::Sub(load(x + i), mean);
   });
 }
-template <class T>
-void moments(const void* x_, int64_t n, RowFlow flow, void* out_) {
-  const T* x = static_cast<const T*>(x_);
-  T* out = static_cast<T*>(out_);
-  out[0] = reduce_row<SumOf, T>(x, n) / T(n);
-  out[1] = square_deviation(x, n, out[0], flow);
-}
-
 /// y = (x - mean) rstd w + b of one vector.
 template <class T, class Load>
 HWY_INLINE auto normal_of(const T* x, const T* w, const T* b, int64_t i, Vec<Tag<T>> mean, Vec<Tag<T>> rstd, Load load) {
@@ -154,7 +146,6 @@ void rms_norm_flush(const PendingRow& p, const void* w, int64_t n) {
 
 void norm_loops(DType t, RowLoops& r) {
   const bool f = t == DType::f32;
-  r.moments = f ? moments<float> : moments<double>;
   r.layer_norm = f ? layer_norm<float> : layer_norm<double>;
   r.rms_norm = f ? rms_norm<float> : rms_norm<double>;
   r.rms_norm_flush = f ? rms_norm_flush<float> : rms_norm_flush<double>;
