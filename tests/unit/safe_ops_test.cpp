@@ -22,6 +22,19 @@ TYPED_TEST(SafeOps, DivisionIsThatOfTheScalarCore) {
     return double(lo) > 1 && !num::is_nan(x) ? T(1.0f) : num::clamp::clamp_safe(x, double(lo) > 1 ? T(1.0f) : lo, T(1.0f));  // lo > hi gives hi
   });
 }
+/// Bounds that are numbers have a loop of their own.
+TYPED_TEST(SafeOps, ABoundGivesTheSameBitsAsANumberAndAsATensor) {
+  using T = TypeParam;
+  const auto v = grid<T>();
+  const Tensor x = column(v);
+  for (const T lo : v)
+    for (const T hi : v) {
+      const auto all = [&](T bound) { return full(x.shape(), double(bound), {.dtype = x.dtype()}); };
+      const auto one = [&](T bound) { return full({1, 1}, double(bound), {.dtype = x.dtype()}); };
+      const Tensor many = clamp_safe(x, all(lo), all(hi)), single = clamp_safe(x, one(lo), one(hi));
+      EXPECT_EQ(std::memcmp(many.raw_data(), single.raw_data(), many.nbytes()), 0) << double(lo) << " to " << double(hi);
+    }
+}
 TYPED_TEST(SafeOps, FunctionsAreThoseOfTheScalarCore) {
   using T = TypeParam;
   const auto v = grid<T>();

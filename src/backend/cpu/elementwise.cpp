@@ -6,10 +6,12 @@
 #include "backend/cpu/elementwise.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "backend/cpu/loops/stat_rows.h"
 #include "backend/cpu/loops/unary_stream.h"
+#include "core/impl.h"
 #include "keel/parallel.h"
 
 namespace keel::cpu {
@@ -404,6 +406,17 @@ KernelStatus run_ternary(const KernelArgs& a, TernaryOp op, const double* args, 
   for (DType& as : e.in_as) as = t;
   e.out_as = t, e.ternary = ternary_loop(op, t), e.args = args, e.grain = grain;
   return run_elementwise(a, e);
+}
+
+KernelStatus run_clamp(const KernelArgs& a) {
+  // Bounds that are numbers stay in registers.
+  if (is_floating(a.in[0].dtype) && a.in[1].size() == 1 && a.in[2].size() == 1 && a.in[0].shape() == a.out[0].shape()) {
+    const double bounds[] = {read_double(a.in[1].data, a.in[1].dtype), read_double(a.in[2].data, a.in[2].dtype)};
+    KernelArgs one = a;
+    one.n_in = 1;
+    if (!std::isnan(bounds[0]) && !std::isnan(bounds[1])) return run_unary(one, UnaryOp::clamp, bounds, kCheap);
+  }
+  return run_ternary(a, TernaryOp::clamp, nullptr, kCheap);
 }
 
 }  // namespace keel::cpu

@@ -30,6 +30,8 @@ KernelStatus run_elementwise(const KernelArgs& a, const Elementwise& e);
 KernelStatus run_unary(const KernelArgs& a, UnaryOp op, const double* args, int64_t grain);
 KernelStatus run_binary(const KernelArgs& a, BinaryOp op, const double* args, int64_t grain);
 KernelStatus run_ternary(const KernelArgs& a, TernaryOp op, const double* args, int64_t grain);
+/// x between two bounds; a NaN anywhere stays.
+KernelStatus run_clamp(const KernelArgs& a);
 /// `loop` over all inputs that are present, which are the first ones, and all outputs; operands are converted to `as`, and floating results
 /// from it.
 KernelStatus run_fused(const KernelArgs& a, FusedLoop loop, DType as, const double* args, int64_t grain);

@@ -72,7 +72,7 @@ KEEL_CPU_KERNEL(clamp_to_zero_backward) {
   elementwise(k).dtypes(kFloats).run([](const KernelArgs& a) { return run_zone(a, SafeOp::outside_grad); });
 }
 KEEL_CPU_KERNEL(clamp_safe) {
-  elementwise(k).dtypes(kinds::real).run([](const KernelArgs& a) { return run_ternary(a, TernaryOp::clamp, nullptr, kCheap); });
+  elementwise(k).dtypes(kinds::real).run(run_clamp);
 }
 KEEL_CPU_KERNEL(clamp_safe_backward) {
   elementwise(k).dtypes(kinds::floating).run([](const KernelArgs& a) {

@@ -25,7 +25,7 @@ KEEL_CPU_KERNEL(masked_fill) {
   elementwise(k).run([](const KernelArgs& a) { return select(a, 1, 2, 0); });
 }
 KEEL_CPU_KERNEL(clamp) {
-  elementwise(k).dtypes(kinds::real).run([](const KernelArgs& a) { return run_ternary(a, TernaryOp::clamp, nullptr, kCheap); });
+  elementwise(k).dtypes(kinds::real).run(run_clamp);
 }
 KEEL_CPU_KERNEL(lerp) {
   elementwise(k).dtypes(kinds::floating).run([](const KernelArgs& a) { return run_ternary(a, TernaryOp::lerp, nullptr, kCheap); });

@@ -16,7 +16,7 @@ KernelStatus run_soft(const KernelArgs& a, SoftOp op, const double* args) {
   const DType t = compute_dtype(a.in[0].dtype);
   return run_fused(a, soft_loop(op, t), t, args, t == f64 ? kLibm : kMath);
 }
-KernelStatus run_clamp(const KernelArgs& a, SoftOp op) {
+KernelStatus run_soft_clamp(const KernelArgs& a, SoftOp op) {
   const double args[] = {a.get<SoftClampParams>().beta, a.get<SoftClampParams>().leak};
   return run_soft(a, op, args);
 }
@@ -37,12 +37,12 @@ KernelStatus run_compare(const KernelArgs& a) {
 KEEL_CPU_KERNEL(soft_clamp) {
   elementwise(k).dtypes(kinds::floating);
   k.refuses([](const void*, Specs in) -> const char* { return in.has(3) ? "a sharpness of every element" : nullptr; });
-  k.run([](const KernelArgs& a) { return run_clamp(a, SoftOp::soft_clamp); });
+  k.run([](const KernelArgs& a) { return run_soft_clamp(a, SoftOp::soft_clamp); });
 }
 KEEL_CPU_KERNEL(soft_clamp_backward) {
   elementwise(k).dtypes(kinds::floating);
   k.refuses([](const void*, Specs in) -> const char* { return in.has(4) ? "a sharpness of every element" : nullptr; });
-  k.run([](const KernelArgs& a) { return run_clamp(a, SoftOp::soft_clamp_grad); });
+  k.run([](const KernelArgs& a) { return run_soft_clamp(a, SoftOp::soft_clamp_grad); });
 }
 KEEL_CPU_KERNEL(soft_near) {
   elementwise(k).dtypes(kinds::floating).run([](const KernelArgs& a) { return run_near(a, SoftOp::soft_near); });

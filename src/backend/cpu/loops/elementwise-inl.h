@@ -113,6 +113,14 @@ BinaryLoop binary_plain_of(BinaryMode mode) {
                                   : binary_plain_spread<T, R, F, true>;
 }
 
+/// x, or the bound that it lies beyond; a NaN stays, and a zero of either sign.
+template <class D>
+struct Between {
+  Vec<D> lo, hi;
+  HWY_INLINE Between(D d, const double* a) : lo(hn::Set(d, Lane<D>(a[0]))), hi(hn::Set(d, Lane<D>(a[1]))) {}
+  HWY_INLINE Vec<D> operator()(D d, Vec<D> x) const { return at_most(d, at_least(d, x, lo), hi); }
+};
+
 }  // namespace keel::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 #endif

@@ -24,12 +24,12 @@ using FusedLoop = void (*)(const void* const* in, void* const* out, int64_t n, c
 enum class BinaryMode : uint8_t { vv, vs, sv };
 
 /// Elementwise functions of one operand. f32 and f64 have all; integers have abs, neg, sign, square, relu. Parameters in order:
-/// leaky_relu(slope), elu(alpha), softplus(beta, threshold: linear where beta x is above it). round: half to even; gelu is the erf form,
+/// clamp(lo, hi: no NaN), leaky_relu(slope), elu(alpha), softplus(beta, threshold: linear where beta x is above it). round: half to even; gelu is the erf form,
 /// gelu_tanh the tanh form; isnan, isinf, isfinite, logical_not write uint8 0 or 1.
 // clang-format off
 enum class UnaryOp : uint8_t {
   abs, neg, sign, square, relu, exp, expm1, log, log1p, log2, sqrt, rsqrt, reciprocal, sin, cos, tan, sinh, cosh, tanh, sigmoid, erf,
-  floor, ceil, round, trunc, leaky_relu, elu, gelu, gelu_tanh, silu, softplus, hardswish, mish, selu, isnan, isinf, isfinite,
+  floor, ceil, round, trunc, clamp, leaky_relu, elu, gelu, gelu_tanh, silu, softplus, hardswish, mish, selu, isnan, isinf, isfinite,
   logical_not, bitwise_not, count_
 };
 

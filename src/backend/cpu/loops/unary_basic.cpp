@@ -71,6 +71,7 @@ UnaryLoop find_float(UnaryOp op) {
     case UnaryOp::ceil: return unary<T, Ceil>;
     case UnaryOp::round: return unary<T, Round>;
     case UnaryOp::trunc: return unary<T, Trunc>;
+    case UnaryOp::clamp: return unary<T, Between>;
     case UnaryOp::leaky_relu: return unary<T, LeakyRelu>;
     case UnaryOp::hardswish: return unary<T, Hardswish>;
     default: return nullptr;

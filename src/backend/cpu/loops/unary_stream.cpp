@@ -69,6 +69,7 @@ void stream_two(const void* a_, const void* b_, void* y_, int64_t n, const doubl
 UnaryLoop unary_stream(UnaryOp op) {
   switch (op) {
     case UnaryOp::relu: return stream<Relu>;
+    case UnaryOp::clamp: return stream<Between>;
     case UnaryOp::exp: return stream<Exp>;
     case UnaryOp::log: return stream<Log>;
     case UnaryOp::sin: return stream<Sin>;
