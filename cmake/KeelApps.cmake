@@ -1,5 +1,8 @@
 # The command line. CLI11, fmt and nlohmann-json are header-only here, so the binary adds no shared library.
 keel_glob(app_sources apps/keel)
+if(NOT KEEL_CLI_BENCH)
+  list(FILTER app_sources EXCLUDE REGEX "/bench[^/]*$")
+endif()
 if(app_sources)
   find_package(CLI11 REQUIRED)
   find_package(fmt REQUIRED)
@@ -7,7 +10,11 @@ if(app_sources)
   add_executable(keel_cli ${app_sources})
   keel_compile_options(keel_cli)
   target_include_directories(keel_cli PRIVATE ${PROJECT_SOURCE_DIR}/apps/keel)
-  target_link_libraries(keel_cli PRIVATE keel_faults keel::keel CLI11::CLI11 fmt::fmt-header-only nlohmann_json::nlohmann_json)
+  target_link_libraries(keel_cli PRIVATE keel::keel CLI11::CLI11 fmt::fmt-header-only nlohmann_json::nlohmann_json)
+  if(KEEL_CLI_BENCH)
+    target_link_libraries(keel_cli PRIVATE keel_faults)
+    target_compile_definitions(keel_cli PRIVATE KEEL_CLI_BENCH)
+  endif()
   set_target_properties(keel_cli PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 3) # those headers are templates that each file would compile again
   # Nothing here is hot, as the work is in the ops; optimising what those headers hold would double the time to build.
   target_compile_options(keel_cli PRIVATE $<$<CXX_COMPILER_ID:GNU,Clang>:-O0>)

@@ -87,7 +87,9 @@ int main(int argc, char** argv) {
   keel::app::add_sample(app, out);
   keel::app::add_inspect(app, out);
   keel::app::add_precision(app, out);
+#ifdef KEEL_CLI_BENCH
   keel::app::add_bench(app, out);
+#endif
   keel::app::add_monitor(app, out);
   keel::app::add_doctor(app, out);
   keel::app::add_demo(app, out);
