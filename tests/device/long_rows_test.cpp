@@ -163,5 +163,59 @@ TEST_F(LongRowsOnDevice, SoftmaxOfAFewRows) {
   EXPECT_TRUE(std::isnan(softmax(broken.to(d)).to(cpu_device)[{0, 69999}].item()));
 }
 
+/// Lengths at which a part of a row is kept in registers, in more of them, or read again; and what one launch leaves behind for the next.
+TEST_F(LongRowsOnDevice, RowsOfMillions) {
+  struct Form {
+    DType t;
+    int64_t rows, n;
+  };
+  for (const auto& [t, rows, n] : {Form{f32, 1, 1'000'000}, Form{f32, 1, 2'000'000}, Form{f32, 1, 2'300'004}, Form{f32, 8, 80'000},
+                                   Form{bf16, 1, 1'000'000}, Form{bf16, 2, 2'000'000}, Form{f16, 1, 300'000}, Form{f64, 1, 400'000}, Form{f64, 1, 700'000}}) {
+    manual_seed(17);
+    const Tensor x = (randn({rows, n}) * 2 - 3).to(t), w = (randn({n}) + 1).to(t), b = randn({n}).to(t), there = x.to(d), wide = x.to(f64);
+    const double bound = t == bf16 ? 8e-3 : t == f16 ? 1e-3 : t == f32 ? 1e-5 : 1e-12;
+    const std::string what = std::string(name_of(t)) + ", " + std::to_string(rows) + " rows of " + std::to_string(n);
+    const Tensor shares = softmax(there);
+    if (t != f16) expect_near(shares, softmax(wide), bound, "softmax, " + what);  // subnormal there
+    expect_near(log_softmax(there), log_softmax(wide), bound, "log_softmax, " + what);
+    const Tensor normal = layer_norm(there, w.to(d), b.to(d));
+    expect_near(normal, layer_norm(wide, w.to(f64), b.to(f64)), bound, "layer_norm, " + what);
+    expect_near(layer_norm(there), layer_norm(wide), bound, "plain layer_norm, " + what);
+    expect_near(rms_norm(there, w.to(d)), rms_norm(wide, w.to(f64)), bound, "rms_norm, " + what);
+    for (int again = 0; again < 20; ++again) {
+      EXPECT_EQ(all(equal(softmax(there), shares)).item(), 1.0) << what;
+      EXPECT_EQ(all(equal(layer_norm(there, w.to(d), b.to(d)), normal)).item(), 1.0) << what;
+    }
+  }
+}
+
+/// Parts that hold nothing but -inf, beside one whose exponentials would overflow if they counted from 0.
+TEST_F(LongRowsOnDevice, PartsThatAreMasked) {
+  Tensor x = full({1, 1'000'000}, -INFINITY);
+  x[{0, slice(500'000, 500'010)}].copy_(arange(10).to(f32) * 0.5 - 200.0);
+  const Tensor got = softmax(x.to(d)).to(cpu_device), log_got = log_softmax(x.to(d)).to(cpu_device);
+  expect_near(got, softmax(x.to(f64)), 1e-6, "masked");
+  expect_near(softmax_safe(x.to(d)), got, 0, "safe");
+  expect_near(log_got[{all, slice(500'000, 500'010)}], log_softmax(x.to(f64))[{all, slice(500'000, 500'010)}], 1e-6, "log");
+  EXPECT_EQ(log_got[{0, 0}].item(), -INFINITY);
+  x[{0, 999'999}] = NAN;
+  EXPECT_TRUE(std::isnan(softmax(x.to(d)).to(cpu_device)[{0, 500'000}].item()));
+  x[{0, 999'999}] = INFINITY;
+  EXPECT_TRUE(std::isnan(softmax(x.to(d)).to(cpu_device)[{0, 999'999}].item()));
+}
+
+/// Grids of several sizes meet in turns, also in a recording.
+TEST_F(LongRowsOnDevice, ManyMeetings) {
+  manual_seed(18);
+  const Tensor one = randn({1, 1'000'000}).to(d), three = randn({3, 100'000}).to(d), odd = randn({2, 70'001}).to(d);
+  const auto step = [&](const Tensors&) { return Tensors{softmax(layer_norm(one)), layer_norm(softmax(three)), log_softmax(odd), softmax(three)}; };
+  const Tensors want = step({});
+  const Compiled recorded = compile(step);
+  for (int i = 0; i < 30; ++i) {
+    const Tensors got = i % 3 == 2 ? step({}) : recorded({});
+    for (int64_t k = 0; k < want.size(); ++k) ASSERT_EQ(all(equal(got[k], want[k])).item(), 1.0) << "run " << i << ", result " << k;
+  }
+}
+
 }  // namespace
 }  // namespace keel

@@ -28,6 +28,7 @@ struct DeviceState {
   cudaError_t failed = cudaSuccess;  // of setting it up
   FaultBoard* board = nullptr;       // on the device
   FaultBoard::Found* found = nullptr;
+  Exchange* exchange = nullptr;  // on the device
 };
 DeviceState& state(int device) {
   static DeviceState* const all = new DeviceState[kMaxDevices];  // never destroyed: tensors may be freed while the program ends
@@ -40,12 +41,14 @@ DeviceState& state(int device) {
     must(cudaSetDevice(device)) && must(cudaGetDeviceProperties(&s.properties, device)) &&
         must(cudaStreamCreateWithFlags(&s.stream, cudaStreamNonBlocking)) &&
         must(cudaMalloc(reinterpret_cast<void**>(&s.board), sizeof(FaultBoard))) &&
+        must(cudaMalloc(reinterpret_cast<void**>(&s.exchange), sizeof(Exchange))) &&
         must(cudaHostAlloc(reinterpret_cast<void**>(&s.found), sizeof(FaultBoard::Found), cudaHostAllocMapped));
     if (s.failed != cudaSuccess) return;
     current = device;
     std::memset(static_cast<void*>(s.found), 0, sizeof *s.found);
     const FaultBoard clear{~0ull, 0, s.found};
     must(cudaMemcpyAsync(s.board, &clear, sizeof clear, cudaMemcpyHostToDevice, s.stream));
+    must(cudaMemsetAsync(s.exchange, 0, sizeof(Exchange), s.stream));
     must(cudaStreamSynchronize(s.stream));
   });
   return s;
@@ -122,6 +125,7 @@ cudaError_t ready(int device) {
 }
 void use(int device) { ready(device); }  // where it fails, so does the launch that follows
 FaultBoard* faults_of(int device) { return state(device).board; }
+Exchange* exchange_of(int device) { return state(device).exchange; }
 cudaStream_t queue_of(int device) { return state(device).stream; }
 int processors(int device) { return state(device).properties.multiProcessorCount; }
 int arch_of(int device) { return state(device).properties.major * 10 + state(device).properties.minor; }

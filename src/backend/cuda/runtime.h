@@ -38,6 +38,16 @@ struct FaultBoard {
 };
 /// The board of `device`, in its memory.
 FaultBoard* faults_of(int device);
+/// Where the blocks of a kernel tell each other what they found (exchange.cuh).
+struct Exchange {
+  static constexpr int kMost = 160, kWords = 2;  // blocks; words that one tells
+  struct alignas(16) Word {
+    uint64_t value, turn;
+  } words[kWords][kMost];
+  uint64_t turn;  // the last one that is over
+};
+/// That of `device`, in its memory.
+Exchange* exchange_of(int device);
 /// Multiprocessors of `device`.
 int processors(int device);
 /// Its compute capability: 90 for 9.0.
