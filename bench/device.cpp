@@ -26,23 +26,28 @@ struct Row {
   std::function<Tensor()> run;
 };
 
-/// Seconds of one run: the best and the median of several batches, each waited for once.
-void measure(const Row& r, Device d) {
-  for (int i = 0; i < 3; ++i) r.run();
-  synchronize(d);
-  std::vector<double> seconds;
-  for (int batch = 0; batch < 9; ++batch) {
-    const int n = 20;
+/// Seconds of one of the `times` that a call of `run` does it: the best and the median of several batches, each waited for once and long
+/// enough for that wait not to count.
+void measure(const std::string& name, const std::string& unit, double amount, int times, const std::function<void()>& run,
+             const std::function<void()>& wait) {
+  const auto batch = [&](int n) {
     const auto begin = Clock::now();
-    for (int i = 0; i < n; ++i) r.run();
-    synchronize(d);
-    seconds.push_back(std::chrono::duration<double>(Clock::now() - begin).count() / n);
-  }
+    for (int i = 0; i < n; ++i) run();
+    wait();
+    return std::chrono::duration<double>(Clock::now() - begin).count() / n;
+  };
+  batch(3);
+  const int n = std::clamp(int(2e-3 / batch(20)), 20, 500);
+  std::vector<double> seconds;
+  for (int i = 0; i < 9; ++i) seconds.push_back(batch(n) / times);
   std::sort(seconds.begin(), seconds.end());
-  const auto shown = [&](double s) { return r.unit == "us" ? s * 1e6 : r.amount / s / (r.unit == "TFLOP/s" ? 1e12 : 1e9); };
-  std::printf("{\"name\": \"%s\", \"unit\": \"%s\", \"best\": %.4g, \"median\": %.4g}\n", r.name.c_str(), r.unit.c_str(),
-              shown(seconds.front()), shown(seconds[seconds.size() / 2]));
+  const auto shown = [&](double s) { return unit == "us" ? s * 1e6 : amount / s / (unit == "TFLOP/s" ? 1e12 : 1e9); };
+  std::printf("{\"name\": \"%s\", \"unit\": \"%s\", \"best\": %.4g, \"median\": %.4g}\n", name.c_str(), unit.c_str(), shown(seconds.front()),
+              shown(seconds[seconds.size() / 2]));
   std::fflush(stdout);
+}
+void measure(const Row& r, Device d) {
+  measure(r.name, r.unit, r.amount, 1, [&] { r.run(); }, [&] { synchronize(d); });
 }
 
 /// Microseconds that a call keeps the host, as many calls as a queue takes without waiting: the best and the median of several batches.
@@ -71,6 +76,29 @@ void measure_calls(Device d, const char* only) {
 #ifdef KEEL_BENCH_LAUNCHES
   for (const BareLaunch& b : bare_launches())
     if (shown(b.name)) measure_host(b.name, b.start, b.wait);
+#endif
+}
+
+/// One row of a million floats, recorded so that the host is left out, beside what moving and telling alone take.
+void measure_row(Device d, const Tensor& line, const char* only) {
+  constexpr int times = 50;
+  const auto row = [&](const char* name, auto op) {
+    if (!std::strstr(name, only)) return;
+    const Compiled recorded = compile(
+        [&](const Tensors&) {
+          Tensor t = line;
+          for (int i = 0; i < times; ++i) t = op(t);
+          return t;
+        },
+        {.fuse = false});
+    measure(name, "us", 1, times, [&] { recorded({}); }, [&] { synchronize(d); });
+  };
+  row("softmax f32 [1,1M], captured", [](const Tensor& t) { return softmax(t); });
+  row("log_softmax f32 [1,1M], captured", [](const Tensor& t) { return log_softmax(t); });
+  row("layer_norm f32 [1,1M], captured", [](const Tensor& t) { return layer_norm(t); });
+#ifdef KEEL_BENCH_LAUNCHES
+  for (const BareWork& w : row_floors())
+    if (std::strstr(w.name, only)) measure(w.name, "us", 1, w.times, w.start, w.wait);
 #endif
 }
 
@@ -152,6 +180,7 @@ int main(int argc, char** argv) {
   for (const Row& r : all)
     if (r.name.find(only) != std::string::npos) measure(r, d);
   measure_calls(d, only);
+  measure_row(d, line, only);
   {
     // A chain of six ops that ends in memory of the program, captured: its own kernel, the ops' kernels, and a copy, which is the floor.
     const Tensor z = zeros({n}, {.device = d});
