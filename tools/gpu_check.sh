@@ -1,15 +1,16 @@
 #!/bin/sh
 # Builds Keel with CUDA, runs the device judges, looks for memory errors, and measures; for a machine with an NVIDIA GPU and no network.
-#   tools/gpu_check.sh [--prebuilt FOLDER] [--only build|test|sanitize|bench|models|peers]
+#   tools/gpu_check.sh [--prebuilt FOLDER] [--only build|test|sanitize|bench|models|peers] [--tool memcheck|racecheck|initcheck|synccheck]
 # `peers`, Keel and PyTorch in turns, takes five minutes more and runs by name only.
 # Packages that are missing there are taken from .gpu-deps, which `tools/gpu_check.sh --collect` fills where they are installed.
 set -eu
 cd "$(dirname "$0")/.."
-build=${KEEL_GPU_BUILD:-build/cuda} only= collect=
+build=${KEEL_GPU_BUILD:-build/cuda} only= collect= tool=
 while [ $# -gt 0 ]; do
   case $1 in
     --prebuilt) build=$2 prebuilt=1; shift ;;
     --only) only=$2; shift ;;
+    --tool) tool=$2; shift ;;
     --collect) collect=1 ;;
     *) echo "unknown option $1" >&2; exit 2 ;;
   esac
@@ -53,12 +54,14 @@ if wanted test; then
   "$build/tests/keel_test_device" --gtest_brief=1 || status=1
 fi
 if wanted sanitize; then
-  say "compute-sanitizer memcheck"
-  KEEL_TEST_SAMPLES=small compute-sanitizer --error-exitcode 9 "$build/tests/keel_test_device" --gtest_brief=1 --gtest_filter='*AgreesWithOracle*:Trains*' || status=1
-  say "compute-sanitizer racecheck"
-  compute-sanitizer --tool racecheck --error-exitcode 9 "$build/tests/keel_test_device" --gtest_brief=1 --gtest_filter='Trains*' || status=1
-  say "compute-sanitizer initcheck"
-  compute-sanitizer --tool initcheck --error-exitcode 9 "$build/tests/keel_test_device" --gtest_brief=1 --gtest_filter='Trains*' || status=1
+  for one in ${tool:-memcheck racecheck initcheck}; do
+    say "compute-sanitizer $one"
+    case $one in
+      racecheck) seconds=250 ;;
+      *) seconds=150 ;;
+    esac
+    tools/sanitize.sh "$build/tests/keel_test_device" "$one" --seconds $seconds || status=1
+  done
 fi
 if wanted bench; then
   say "bandwidth and products"

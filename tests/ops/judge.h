@@ -21,8 +21,12 @@ inline bool small_run() {
 }
 inline const char* wanted_case() { return std::getenv("KEEL_CASE"); }
 
+/// The dtypes to try: those of the case, or those of a small run, or KEEL_TEST_DTYPE alone where it is among them.
 inline std::vector<DType> dtypes_of(const OpCase& c) {
   std::vector<DType> out;
+  if (const char* only = std::getenv("KEEL_TEST_DTYPE"))
+    for (int t = 1; t < kDTypes; ++t)
+      if (name_of(DType(t)) == std::string(only) && contains(c.dtypes, DType(t))) return {DType(t)};
   for (int t = 1; t < kDTypes; ++t)
     if (contains(c.dtypes, DType(t)) && !(small_run() && (DType(t) == f64 || DType(t) == bf16))) out.push_back(DType(t));
   return out;

@@ -1,9 +1,11 @@
 // Device memory as the driver hands it out: a pool a device, of what cudaMalloc gives.
 #include <algorithm>
 #include <cstdio>
+#include <unordered_set>
 
 #include "backend/cuda/block_pool.h"
 #include "backend/cuda/runtime.h"
+#include "base/env.h"
 
 namespace keel::cuda {
 namespace {
@@ -32,16 +34,47 @@ BlockPool& pool(int device) {
   return all[device];
 }
 
+/// KEEL_DEVICE_POOL=0: outside of recordings every tensor has memory of its own, no longer than it is. For tools that look for uses of
+/// memory that nobody wrote or that lies beyond an end, which a pool hides.
+class Apart {
+  std::mutex mutex_;
+  std::unordered_set<void*> held_;
+
+ public:
+  void* take(int device, size_t bytes) {
+    void* const p = take_segment(device, std::max<size_t>(bytes, 1));
+    const std::lock_guard lock(mutex_);
+    if (p) held_.insert(p);
+    return p;
+  }
+  /// Whether `p` was of these.
+  bool give(int device, void* p) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (!held_.erase(p)) return false;
+    }
+    wait_for_work(device);
+    give_segment(device, p);
+    return true;
+  }
+};
+/// Null where there is a pool.
+Apart* apart() {
+  static Apart* const all = base::env_string("KEEL_DEVICE_POOL") == "0" ? new Apart : nullptr;
+  return all;
+}
+
 }  // namespace
 
 void* allocate(int device, size_t bytes, const char* tag) {
-  void* const p = pool(device).take(bytes, tag, arena_of(device));
+  BlockPool::Arena* const arena = arena_of(device);
+  void* const p = apart() && !arena ? apart()->take(device, bytes) : pool(device).take(bytes, tag, arena);
   // What was freed keeps its values until work comes that writes there.
   if (p) settle(device, p, static_cast<char*>(p) + bytes);
   return p;
 }
 void release(int device, void* p, size_t) {
-  if (p) pool(device).give(p);
+  if (p && !(apart() && apart()->give(device, p))) pool(device).give(p);
 }
 
 BlockPool::Arena* open_arena(int device, size_t room) { return pool(device).open(room); }
