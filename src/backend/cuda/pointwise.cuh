@@ -76,6 +76,13 @@ __global__ void __launch_bounds__(kThreads) pointwise_watched(F f, int64_t n, Bo
   seen.post(slot);
 }
 
+__device__ __forceinline__ uint32_t quotient_of(uint32_t n, const FastDivisor& by) { return (__umulhi(n, by.m) + n) >> by.s; }
+/// The remainder of n, which becomes the quotient.
+__device__ __forceinline__ uint32_t rest_of(uint32_t& n, const FastDivisor& by) {
+  const uint32_t q = quotient_of(n, by), r = n - q * by.d;
+  return n = q, r;
+}
+
 /// A Walk as the device reads it.
 template <int N>
 struct DeviceWalk {
@@ -105,8 +112,8 @@ __device__ __forceinline__ void offsets_of(const DeviceWalk<N>& w, int64_t i, in
     if (w.wide) {
       r = i % w.extent[k], i /= w.extent[k];
     } else {
-      const uint32_t n = uint32_t(i), q = (__umulhi(n, w.by[k].m) + n) >> w.by[k].s;
-      r = n - q * w.by[k].d, i = q;
+      uint32_t n = uint32_t(i);
+      r = rest_of(n, w.by[k]), i = n;
     }
 #pragma unroll
     for (int j = 0; j < N; ++j) at[j] += r * w.stride[j][k];
