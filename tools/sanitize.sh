@@ -46,7 +46,7 @@ while [ $i -lt "$processes" ]; do
   found=$(grep -E 'ERROR SUMMARY|RACECHECK SUMMARY' "$log" | tail -1 | sed 's/^=* *//')
   how=complete
   [ "$status" = 0 ] || how="ended with status $status"
-  case $status in 124 | 137) how="stopped after $seconds s" ;; esac
+  case $status in 124 | 137) how="killed, after $seconds s at the latest" ;; esac
   if [ "$how" = complete ]; then
     if [ -z "$found" ]; then how="no summary"
     elif [ "$passed" = 0 ]; then how="nothing ran"
