@@ -1,41 +1,11 @@
-// Reductions: sum, mean, prod, max, min, any, all, var, stddev, argmax, argmin.
-#include "keel/ops/reduce.h"
-
-#include <cmath>
-
-#include "backend/cuda/math.cuh"
-#include "backend/cuda/reduction.cuh"
+// Sums: sum, mean, prod.
+#include "backend/cuda/reduce.cuh"
 
 using namespace keel;
 using namespace keel::cuda;
 
 namespace {
 
-template <class T>
-using Total = std::conditional_t<std::is_integral_v<T>, int64_t, Compute<T>>;
-template <class Out, class A>
-__device__ Out out_of(A a) {
-  if constexpr (std::is_same_v<Out, half>)
-    return __float2half_rn(float(a));
-  else if constexpr (std::is_same_v<Out, bfloat>)
-    return __float2bfloat16_rn(float(a));
-  else
-    return Out(a);
-}
-
-template <class T, class O>
-struct Sum {
-  using In = T;
-  using Out = O;
-  using A = Total<T>;
-  __device__ A empty() const { return 0; }
-  using Lane = A;
-  __device__ A lane() const { return 0; }
-  __device__ void take(A& a, T x, int64_t) const { a += A(widen(x)); }
-  __device__ A done(A a) const { return a; }
-  __device__ A combine(A a, A b) const { return a + b; }
-  __device__ O finish(A a, int64_t) const { return out_of<O>(a); }
-};
 template <class T>
 struct Mean : Sum<T, T> {
   __device__ T finish(Total<T> a, int64_t n) const { return out_of<T>(a / Total<T>(n)); }
@@ -48,120 +18,6 @@ struct Prod : Sum<T, O> {
   __device__ void take(A& a, T x, int64_t) const { a *= A(widen(x)); }
   __device__ A combine(A a, A b) const { return a * b; }
 };
-/// NaN wins.
-template <class T, bool largest>
-struct Extreme {
-  using In = T;
-  using Out = T;
-  using A = std::conditional_t<sizeof(T) == 8, std::conditional_t<std::is_floating_point_v<T>, double, T>,
-                               std::conditional_t<std::is_integral_v<T>, int64_t, float>>;
-  __device__ A empty() const {
-    if constexpr (std::is_floating_point_v<A>)
-      return largest ? A(-INFINITY) : A(INFINITY);
-    else if constexpr (std::is_same_v<A, uint64_t>)
-      return largest ? 0 : ~uint64_t(0);
-    else
-      return largest ? INT64_MIN : INT64_MAX;
-  }
-  using Lane = A;
-  __device__ A lane() const { return empty(); }
-  __device__ void take(A& a, T x, int64_t) const { a = combine(a, A(widen(x))); }
-  __device__ A done(A a) const { return a; }
-  __device__ A combine(A a, A b) const { return a != a ? a : b != b ? b : (a > b) == largest ? a : b; }
-  __device__ T finish(A a, int64_t) const { return out_of<T>(a); }
-};
-template <class T, bool every>
-struct Truth {
-  using In = T;
-  using Out = bool;
-  using A = uint32_t;
-  __device__ A empty() const { return every; }
-  using Lane = A;
-  __device__ A lane() const { return every; }
-  __device__ void take(A& a, T x, int64_t) const { a = combine(a, widen(x) != 0); }
-  __device__ A done(A a) const { return a; }
-  __device__ A combine(A a, A b) const { return every ? a & b : a | b; }
-  __device__ bool finish(A a, int64_t) const { return a != 0; }
-};
-template <class T, bool root>
-struct Variance : Spread<T> {
-  using Out = T;
-  double correction;
-  explicit Variance(double c) : correction(c) {}
-  __device__ T finish(typename Spread<T>::A a, int64_t n) const {
-    const double v = n == 0 ? NAN : a.squares / (double(n) - correction);
-    return out_of<T>(root ? sqrt(v) : v);
-  }
-};
-/// The first of the largest (smallest); the first NaN where there is one.
-template <class T, bool largest>
-struct Where {
-  using In = T;
-  using Out = int64_t;
-  struct A {
-    Compute<T> value;
-    int64_t index;
-  };
-  __device__ A empty() const { return {0, -1}; }
-  using Lane = A;
-  __device__ A lane() const { return empty(); }
-  __device__ void take(A& a, T x, int64_t i) const {
-    const Compute<T> v = widen(x);
-    if (a.index < 0 || (largest ? v > a.value : v < a.value) || (v != v && a.value == a.value)) a = {v, i};
-  }
-  __device__ A done(A a) const { return a; }
-  __device__ A combine(A a, A b) const {
-    if (a.index < 0 || b.index < 0) return a.index < 0 ? b : a;
-    const bool na = a.value != a.value, nb = b.value != b.value;
-    const bool first = na || nb             ? (na && nb ? a.index < b.index : na)
-                       : a.value == b.value ? a.index < b.index
-                                            : (a.value > b.value) == largest;
-    return first ? a : b;
-  }
-  __device__ int64_t finish(A a, int64_t) const { return a.index; }
-};
-
-/// The maximum and the sum of exponentials below it.
-template <class T>
-struct LogSumExp {
-  using In = T;
-  using Out = T;
-  using C = Compute<T>;
-  struct A {
-    C top, sum;
-  };
-  using Lane = A;
-  __device__ A empty() const { return {C(-INFINITY), C(0)}; }
-  __device__ A lane() const { return empty(); }
-  __device__ void take(A& a, T x, int64_t) const { a = combine(a, {C(widen(x)), C(1)}); }
-  __device__ A done(A a) const { return a; }
-  __device__ A combine(A a, A b) const {
-    if (b.top > a.top || b.top != b.top) {
-      const A c = a;
-      a = b, b = c;
-    }
-    if (b.sum == 0 || a.top != a.top) return a;
-    // Equal tops may be infinite, where their difference is none.
-    return {a.top, a.sum + (a.top == b.top ? b.sum : b.sum * exp_of(b.top - a.top))};
-  }
-  __device__ T finish(A a, int64_t) const { return out_of<T>(a.top == C(-INFINITY) ? a.top : a.top + log_of(a.sum)); }
-};
-/// Powers of magnitudes, summed; order 0 stands for infinity.
-template <class T>
-struct Norm : Sum<T, T> {
-  using A = Compute<T>;
-  double order;
-  explicit Norm(double p) : order(std::isinf(p) ? 0 : p) {}
-  __device__ A combine(A a, A b) const { return order == 0 ? (a != a ? a : b != b ? b : a > b ? a : b) : a + b; }
-  __device__ void take(A& a, T x, int64_t) const {
-    const A v = widen(x) < 0 ? -widen(x) : widen(x);
-    a = combine(a, order == 2 ? v * v : order == 1 || order == 0 ? v : pow_of(v, A(order)));
-  }
-  __device__ T finish(A a, int64_t) const {
-    return out_of<T>(order == 2 ? root_of(a) : order == 1 || order == 0 ? a : pow_of(a, A(1 / order)));
-  }
-};
-
 // ---- sums over the rows of dense matrices: gradients of biases ----
 bool row_major(const TensorView& x) {
   int64_t step = 1;
@@ -239,14 +95,6 @@ KernelStatus sum_rows(const KernelArgs& a, const SummedRows& v) {
   return launched();
 }
 
-constexpr size_t kLargestPart = 32;
-
-template <class P>
-KernelDef& reduction(KernelDef& k, DTypeSet dtypes) {
-  return k.dtypes(dtypes).inputs(Layout::strided).workspace([](const KernelArgs& a) {
-    return reduction_workspace(a, a.get<P>().axis, kLargestPart);
-  });
-}
 /// Floats sum to a float, integers and bools to 64 bits; other results are left to the CPU.
 const char* refuse_mixed(const void* params, Specs in) {
   const DType to = static_cast<const SumParams*>(params)->dtype, from = in[0].dtype;
@@ -262,39 +110,6 @@ KernelStatus sum_of(const KernelArgs& a) {
   TypeList<int8_t, uint8_t, int16_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t, bool>::call(
       a.in[0].dtype, [&](auto t) { s = reduce(a, axes, Op<decltype(t), int64_t>{}); });
   return s;
-}
-template <bool largest>
-void define_extreme(KernelDef& k) {
-  reduction<ReduceParams>(k, kinds::real).run([](const KernelArgs& a) {
-    KernelStatus s;
-    Reals::call(a.in[0].dtype, [&](auto t) { s = reduce(a, a.get<ReduceParams>().axis, Extreme<decltype(t), largest>{}); });
-    return s;
-  });
-}
-template <bool every>
-void define_truth(KernelDef& k) {
-  reduction<AllParams>(k, kinds::ordered).run([](const KernelArgs& a) {
-    KernelStatus s;
-    Ordered::call(a.in[0].dtype, [&](auto t) { s = reduce(a, a.get<AllParams>().axis, Truth<decltype(t), every>{}); });
-    return s;
-  });
-}
-template <bool root>
-void define_variance(KernelDef& k) {
-  reduction<VarParams>(k, kinds::floating).run([](const KernelArgs& a) {
-    KernelStatus s;
-    const auto& p = a.get<VarParams>();
-    Floats::call(a.in[0].dtype, [&](auto t) { s = reduce(a, p.axis, Variance<decltype(t), root>(p.correction)); });
-    return s;
-  });
-}
-template <bool largest>
-void define_where(KernelDef& k) {
-  reduction<ArgParams>(k, kinds::real).run([](const KernelArgs& a) {
-    KernelStatus s;
-    Reals::call(a.in[0].dtype, [&](auto t) { s = reduce(a, a.get<ArgParams>().axis, Where<decltype(t), largest>{}); });
-    return s;
-  });
 }
 
 }  // namespace
@@ -319,29 +134,6 @@ KEEL_CUDA_KERNEL(mean) {
   reduction<MeanParams>(k, kinds::floating).run([](const KernelArgs& a) {
     KernelStatus s;
     Floats::call(a.in[0].dtype, [&](auto t) { s = reduce(a, a.get<MeanParams>().axis, Mean<decltype(t)>{}); });
-    return s;
-  });
-}
-KEEL_CUDA_KERNEL(max) { define_extreme<true>(k); }
-KEEL_CUDA_KERNEL(min) { define_extreme<false>(k); }
-KEEL_CUDA_KERNEL(any) { define_truth<false>(k); }
-KEEL_CUDA_KERNEL(all) { define_truth<true>(k); }
-KEEL_CUDA_KERNEL(var) { define_variance<false>(k); }
-KEEL_CUDA_KERNEL(stddev) { define_variance<true>(k); }
-KEEL_CUDA_KERNEL(argmax) { define_where<true>(k); }
-KEEL_CUDA_KERNEL(argmin) { define_where<false>(k); }
-KEEL_CUDA_KERNEL(logsumexp) {
-  reduction<ReduceParams>(k, kinds::floating).run([](const KernelArgs& a) {
-    KernelStatus s;
-    Floats::call(a.in[0].dtype, [&](auto t) { s = reduce(a, a.get<ReduceParams>().axis, LogSumExp<decltype(t)>{}); });
-    return s;
-  });
-}
-KEEL_CUDA_KERNEL(norm) {
-  reduction<NormParams>(k, kinds::floating).run([](const KernelArgs& a) {
-    KernelStatus s;
-    const auto& p = a.get<NormParams>();
-    Floats::call(a.in[0].dtype, [&](auto t) { s = reduce(a, p.axis, Norm<decltype(t)>(p.p)); });
     return s;
   });
 }
