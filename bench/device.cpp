@@ -50,33 +50,43 @@ void measure(const Row& r, Device d) {
   measure(r.name, r.unit, r.amount, 1, [&] { r.run(); }, [&] { synchronize(d); });
 }
 
-/// Microseconds that a call keeps the host, as many calls as a queue takes without waiting: the best and the median of several batches.
-void measure_host(const char* name, const std::function<void()>& call, const std::function<void()>& wait) {
-  std::vector<double> us;
-  for (int batch = 0; batch < 25; ++batch) {
-    const int n = 200;
-    const auto begin = Clock::now();
-    for (int i = 0; i < n; ++i) call();
-    us.push_back(std::chrono::duration<double, std::micro>(Clock::now() - begin).count() / n);
-    wait();
+struct Call {
+  const char* name;
+  std::function<void()> run, wait;
+};
+/// Microseconds that each call keeps the host, as many calls as a queue takes without waiting: the best and the median of several batches.
+/// The calls take turns, so that what slows the host down for a while slows down all of them.
+void measure_host(const std::vector<Call>& calls) {
+  std::vector<std::vector<double>> us(calls.size());
+  for (size_t batch = 0; batch < 60; ++batch)
+    for (size_t k = 0; k < calls.size(); ++k) {
+      const size_t i = (batch + k) % calls.size();
+      const int n = 200;
+      const auto begin = Clock::now();
+      for (int repeat = 0; repeat < n; ++repeat) calls[i].run();
+      us[i].push_back(std::chrono::duration<double, std::micro>(Clock::now() - begin).count() / n);
+      calls[i].wait();
+    }
+  for (size_t i = 0; i < calls.size(); ++i) {
+    std::sort(us[i].begin(), us[i].end());
+    std::printf("{\"name\": \"%s\", \"unit\": \"us\", \"best\": %.4g, \"median\": %.4g}\n", calls[i].name, us[i].front(),
+                us[i][us[i].size() / 2]);
   }
-  std::sort(us.begin(), us.end());
-  std::printf("{\"name\": \"%s\", \"unit\": \"us\", \"best\": %.4g, \"median\": %.4g}\n", name, us.front(), us[us.size() / 2]);
   std::fflush(stdout);
 }
 /// What a small op costs its caller, beside what CUDA takes for any launch.
 void measure_calls(Device d, const char* only) {
-  const auto shown = [&](const char* name) { return std::strstr(name, only) != nullptr; };
   const Tensor one = ones({1}).to(d), row = ones({64}).to(d);
   Tensor sum = zeros({1}).to(d);
   const auto wait = [&] { synchronize(d); };
-  if (shown("add [1], host alone")) measure_host("add [1], host alone", [&] { one + one; }, wait);
-  if (shown("add_ [1], host alone")) measure_host("add_ [1], host alone", [&] { sum.add_(one); }, wait);
-  if (shown("softmax [64], host alone")) measure_host("softmax [64], host alone", [&] { softmax(row); }, wait);
+  std::vector<Call> calls{{"add [1], host alone", [&] { one + one; }, wait},
+                          {"add_ [1], host alone", [&] { sum.add_(one); }, wait},
+                          {"softmax [64], host alone", [&] { softmax(row); }, wait}};
 #ifdef KEEL_BENCH_LAUNCHES
-  for (const BareLaunch& b : bare_launches())
-    if (shown(b.name)) measure_host(b.name, b.start, b.wait);
+  for (const BareLaunch& b : bare_launches()) calls.push_back({b.name, b.start, b.wait});
 #endif
+  std::erase_if(calls, [&](const Call& c) { return !std::strstr(c.name, only); });
+  measure_host(calls);
 }
 
 /// One row of a million floats, recorded so that the host is left out, beside what moving and telling alone take.

@@ -29,9 +29,8 @@ __global__ void __launch_bounds__(kThreads) column_kernel(int64_t outer, int64_t
 template <class Family, class T, class... A>
 KernelStatus around(const KernelArgs& a, const Around& v, bool aligned, A... args) {
   if (v.rows() == 0 || v.n == 0) return {};
-  if (v.inner == 1) return over_rows<Family::template Kernel, T>(stream(a), v.outer, v.n, aligned, args...);
-  column_kernel<Family><<<v.blocks(), kThreads, 0, stream(a)>>>(v.outer, v.n, v.inner, args...);
-  return launched();
+  if (v.inner == 1) return over_rows<Family::template Kernel, T>(a, v.outer, v.n, aligned, args...);
+  return start<column_kernel<Family, A...>>(a, v.blocks(), kThreads, v.outer, v.n, v.inner, args...);
 }
 
 /// The same, where output 0 comes last among the arguments and may be watched.

@@ -1,5 +1,6 @@
 #pragma once
 // How a CUDA kernel is listed, and what all of them need on the host side.
+#include "backend/cuda/launch.h"
 #include "backend/cuda/runtime.h"
 #include "backend/device_kernels.h"
 
@@ -8,10 +9,15 @@ namespace keel::cuda {
 inline cudaStream_t stream(const KernelArgs& a) { return static_cast<cudaStream_t>(a.stream); }
 
 /// What a launch gives back: an error of the launch itself. Errors of the kernel's work show at the next wait.
-inline KernelStatus launched() {
-  const cudaError_t e = cudaPeekAtLastError();
+inline KernelStatus launched(cudaError_t e = cudaPeekAtLastError()) {
   if (e == cudaSuccess) return {};
   return KernelStatus::device(text_of(e, "starting a kernel"));
+}
+/// Queues `kernel` for the call `a`, on whose device `use` was called: the way of kernels that run for small tensors too, where the host's
+/// share counts.
+template <auto kernel, class... A>
+KernelStatus start(const KernelArgs& a, unsigned blocks, unsigned threads, const A&... given) {
+  return launched(start<kernel>(a.device, dim3(blocks), threads, stream(a), given...));
 }
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

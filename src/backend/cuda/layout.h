@@ -1,6 +1,5 @@
 #pragma once
 // Strided operands as kernels walk them: axes in the order of the result's memory, neighbours merged where all operands allow it.
-#include <algorithm>
 #include <cstdint>
 
 #include "backend/kernel.h"
@@ -27,11 +26,14 @@ struct Walk {
   Walk() = default;
   explicit Walk(const TensorView* const (&v)[N]) {
     const TensorView& out = *v[0];
-    int order[kMaxRank];
-    for (int i = 0; i < out.rank(); ++i) order[i] = out.rank() - 1 - i;
-    std::stable_sort(order, order + out.rank(),
-                     [&](int a, int b) { return out.stride(a) < out.stride(b) && out.dim(a) != 1 && out.dim(b) != 1; });
-    for (int k = 0; k < out.rank(); ++k) {
+    int order[kMaxRank], axes = 0;
+    for (int axis = out.rank() - 1; axis >= 0; --axis) {
+      if (out.dim(axis) == 1) continue;
+      int at = axes++;
+      for (; at > 0 && out.stride(axis) < out.stride(order[at - 1]); --at) order[at] = order[at - 1];
+      order[at] = axis;
+    }
+    for (int k = 0; k < axes; ++k) {
       const int axis = order[k];
       int64_t s[N];
       for (int j = 0; j < N; ++j) {

@@ -421,7 +421,7 @@ KEEL_CUDA_KERNEL(cross_entropy_backward) {
                 long_row_gradient<<<unsigned(v.rows()), kThreads, 0, stream(a)>>>(
                     v.n, static_cast<const T*>(x.ptr<T>()), g, p.reduction == Reduction::none, counted, targets,
                     Smoothing{p.label_smoothing}, static_cast<const float*>(a.in[3].ptr<float>()), a.out[0].ptr<T>());
-                s = then_watch(a);
+                s = then_watch(a, launched());
               };
               return a.in[0].dtype == x.dtype ? run(static_cast<const T*>(a.in[0].ptr<T>()))
                                               : run(static_cast<const float*>(a.in[0].ptr<float>()));

@@ -25,13 +25,9 @@ void wait_for_work(int device) {
   cudaStreamSynchronize(queue_of(device));
 }
 
-struct DevicePool : BlockPool {
-  std::once_flag once;
-};
+constinit OnEachDevice<BlockPool> pools;
 BlockPool& pool(int device) {
-  static DevicePool* const all = new DevicePool[kMaxDevices];  // never destroyed: tensors may be freed while the program ends
-  std::call_once(all[device].once, [&] { all[device].begin(device, {take_segment, give_segment, wait_for_work, waits}); });
-  return all[device];
+  return pools.at(device, [device](BlockPool& p) { p.begin(device, {take_segment, give_segment, wait_for_work, waits}); });
 }
 
 /// KEEL_DEVICE_POOL=0: outside of recordings every tensor has memory of its own, no longer than it is. For tools that look for uses of

@@ -1,6 +1,7 @@
 #pragma once
 // The one driver of elementwise kernels: dense operands go 16 bytes a thread, all others element by element with strides. Numbers are
 // passed by value.
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <utility>
@@ -165,10 +166,7 @@ Source<T> source_of(const TensorView& v, bool one) {
 }
 
 /// Kernels without statistics of their own have no slot here, and get a pass from whoever called them.
-inline KernelStatus then_watch(const KernelArgs& a) {
-  const KernelStatus s = launched();
-  return s.code || !board_slot(a, 0) ? s : watch(a);
-}
+inline KernelStatus then_watch(const KernelArgs& a, const KernelStatus& s) { return s.code || !board_slot(a, 0) ? s : watch(a); }
 
 template <class Out, class... In, class F, size_t... j>
 KernelStatus pointwise_on(const KernelArgs& a, F f, const std::array<int, sizeof...(In)>& order, std::index_sequence<j...>) {
@@ -184,13 +182,11 @@ KernelStatus pointwise_on(const KernelArgs& a, F f, const std::array<int, sizeof
     const auto blocks = unsigned(ceil_div(n, int64_t(kThreads) * V));
     if constexpr (kWatched<F> && kTallied<Out>)
       if (BoardSlot* const slot = board_slot(a, 0)) {
-        pointwise_watched<V, F, Out, In...><<<std::min(blocks, 32u * unsigned(processors(a.device))), kThreads, 0, stream(a)>>>(
-            f, n, slot, a.out[0].ptr<Out>(), source_of<In>(*views[j + 1], w.constant(j + 1))...);
-        return launched();
+        return start<pointwise_watched<V, F, Out, In...>>(a, std::min(blocks, 32u * unsigned(processors(a.device))), kThreads, f, n, slot,
+                                                          a.out[0].ptr<Out>(), source_of<In>(*views[j + 1], w.constant(j + 1))...);
       }
-    pointwise_dense<V, F, Out, In...>
-        <<<blocks, kThreads, 0, stream(a)>>>(f, n, a.out[0].ptr<Out>(), source_of<In>(*views[j + 1], w.constant(j + 1))...);
-    return then_watch(a);
+    return then_watch(a, start<pointwise_dense<V, F, Out, In...>>(a, blocks, kThreads, f, n, a.out[0].ptr<Out>(),
+                                                                  source_of<In>(*views[j + 1], w.constant(j + 1))...));
   }
   bool packs = w.rank > 0 && w.stride[0][0] == 1 && w.extent[0] % V == 0 && aligned(a.out[0], sizeof(Out)) &&
                (true && ... && (w.constant(j + 1) || w.stride[j + 1][0] == 0 || aligned(*views[j + 1], sizeof(In))));
@@ -199,14 +195,12 @@ KernelStatus pointwise_on(const KernelArgs& a, F f, const std::array<int, sizeof
     for (int i = 1; i < w.rank; ++i) packs = packs && (w.stride[k][0] == 0 || w.stride[k][i] % V == 0);
   }
   if (packs) {
-    pointwise_rows<V, F, Out, In...><<<unsigned(ceil_div(n, int64_t(kThreads) * V)), kThreads, 0, stream(a)>>>(
-        f, n, DeviceWalk<N>(w, n), a.out[0].ptr<Out>(), source_of<In>(*views[j + 1], w.constant(j + 1))...);
-    return then_watch(a);
+    return then_watch(
+        a, start<pointwise_rows<V, F, Out, In...>>(a, unsigned(ceil_div(n, int64_t(kThreads) * V)), kThreads, f, n, DeviceWalk<N>(w, n),
+                                                   a.out[0].ptr<Out>(), source_of<In>(*views[j + 1], w.constant(j + 1))...));
   }
-  const auto blocks = unsigned(ceil_div(n, kThreads));
-  pointwise_strided<F, Out, In...><<<blocks, kThreads, 0, stream(a)>>>(f, n, DeviceWalk<N>(w, n), a.out[0].ptr<Out>(),
-                                                                       source_of<In>(*views[j + 1], w.constant(j + 1))...);
-  return then_watch(a);
+  return then_watch(a, start<pointwise_strided<F, Out, In...>>(a, unsigned(ceil_div(n, kThreads)), kThreads, f, n, DeviceWalk<N>(w, n),
+                                                               a.out[0].ptr<Out>(), source_of<In>(*views[j + 1], w.constant(j + 1))...));
 }
 
 /// y[i] = f(in[order[0]][i], in[order[1]][i], ...) with broadcasting; `Out` and `In` are the operands' types in memory.

@@ -165,22 +165,21 @@ KernelStatus reduce(const KernelArgs& a, const Dims& axes, Op op) {
   const Reduction r(a.in[0], axes, a.device);
   if (r.results == 0) return {};
   use(a.device);
-  const cudaStream_t s = stream(a);
   const auto* x = a.in[0].ptr<typename Op::In>();
   auto* y = a.out[0].ptr<typename Op::Out>();
   auto* partial = static_cast<typename Op::A*>(a.workspace);
   const DeviceWalk<1> kept(r.kept, r.results), reduced(r.reduced, r.extent);
-  if (r.form == Reduction::warps) {
-    reduce_warps<Op><<<unsigned(ceil_div(r.results, 8)), kThreads, 0, s>>>(op, x, kept, reduced, r.results, r.extent, y);
-  } else if (r.form == Reduction::blocks) {
-    reduce_blocks<Op><<<unsigned(r.results * r.parts), kThreads, 0, s>>>(op, x, kept, reduced, r.results, r.extent, r.parts, y, partial);
-  } else {
-    const int64_t tiles = ceil_div(r.results, 32);
-    reduce_columns<Op>
-        <<<unsigned(tiles * r.parts), kThreads, 0, s>>>(op, x, kept, reduced, r.results, r.extent, r.parts, tiles, y, partial);
-  }
-  if (r.parts > 1) reduce_parts<Op><<<unsigned(ceil_div(r.results, 8)), kThreads, 0, s>>>(op, partial, r.results, r.extent, r.parts, y);
-  return launched();
+  KernelStatus status;
+  if (r.form == Reduction::warps)
+    status = start<reduce_warps<Op>>(a, unsigned(ceil_div(r.results, 8)), kThreads, op, x, kept, reduced, r.results, r.extent, y);
+  else if (r.form == Reduction::blocks)
+    status = start<reduce_blocks<Op>>(a, unsigned(r.results * r.parts), kThreads, op, x, kept, reduced, r.results, r.extent, r.parts, y,
+                                      partial);
+  else
+    status = start<reduce_columns<Op>>(a, unsigned(ceil_div(r.results, 32) * r.parts), kThreads, op, x, kept, reduced, r.results, r.extent,
+                                       r.parts, ceil_div(r.results, 32), y, partial);
+  if (status.code || r.parts == 1) return status;
+  return start<reduce_parts<Op>>(a, unsigned(ceil_div(r.results, 8)), kThreads, op, partial, r.results, r.extent, r.parts, y);
 }
 
 /// Counts, means and sums of squared deviations, merged as by Chan, Golub and LeVeque (1979).

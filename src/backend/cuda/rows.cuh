@@ -55,36 +55,28 @@ __global__ void __launch_bounds__(K::kBlock) row_watched(int64_t rows, int64_t n
   seen.post(slot);
 }
 
-/// Calls go with the form that suits rows of `n` elements: how many threads a row, how many packs a thread.
+/// What `go` gives, called with the form that suits rows of `n` elements: how many threads a row, how many packs a thread.
 template <class T, class Go>
 KernelStatus rows_by(int64_t rows, int64_t n, bool aligned, Go go) {
   constexpr int V = 16 / int(sizeof(T));
   if (rows == 0 || n == 0) return {};
   const bool packs = aligned && n % V == 0;
-  if (packs && n <= 32 * V * 2)
-    go(std::integer_sequence<int, 32, 2>());
-  else if (packs && n <= 32 * V * 8)
-    go(std::integer_sequence<int, 32, 8>());
-  else if (packs && n <= 128 * V * 8)
-    go(std::integer_sequence<int, 128, 8>());
-  else if (packs && n <= 512 * V * 8)
-    go(std::integer_sequence<int, 512, 8>());
-  else if (packs && n <= 1024 * V * 8)
-    go(std::integer_sequence<int, 1024, 8>());
-  else if (n <= 1024)
-    go(std::integer_sequence<int, 32, 0>());
-  else
-    go(std::integer_sequence<int, 1024, 0>());
-  return launched();
+  if (packs && n <= 32 * V * 2) return go(std::integer_sequence<int, 32, 2>());
+  if (packs && n <= 32 * V * 8) return go(std::integer_sequence<int, 32, 8>());
+  if (packs && n <= 128 * V * 8) return go(std::integer_sequence<int, 128, 8>());
+  if (packs && n <= 512 * V * 8) return go(std::integer_sequence<int, 512, 8>());
+  if (packs && n <= 1024 * V * 8) return go(std::integer_sequence<int, 1024, 8>());
+  if (n <= 1024) return go(std::integer_sequence<int, 32, 0>());
+  return go(std::integer_sequence<int, 1024, 0>());
 }
 
 /// Launches Kernel<T, G, P>::run(row, columns, args...) for all rows in the form that suits: a warp a row, a block a row, or one that
 /// reads again.
 template <template <class, int, int> class Kernel, class T, class... A>
-KernelStatus over_rows(cudaStream_t s, int64_t rows, int64_t n, bool aligned, A... args) {
+KernelStatus over_rows(const KernelArgs& a, int64_t rows, int64_t n, bool aligned, A... args) {
   return rows_by<T>(rows, n, aligned, [&]<int G, int P>(std::integer_sequence<int, G, P>) {
-    row_kernel<Kernel<T, G, P>, A...>
-        <<<unsigned(ceil_div(rows, Kernel<T, G, P>::kBlock / G)), Kernel<T, G, P>::kBlock, 0, s>>>(rows, n, args...);
+    using K = Kernel<T, G, P>;
+    return start<row_kernel<K, A...>>(a, unsigned(ceil_div(rows, K::kBlock / G)), K::kBlock, rows, n, args...);
   });
 }
 template <class A>
@@ -105,10 +97,12 @@ KernelStatus over_rows_watched(const KernelArgs& a, int64_t rows, int64_t n, boo
         if constexpr (P > 0) {
           using K = Kernel<T, G, P>;
           const auto blocks = unsigned(std::min<int64_t>(ceil_div(rows, K::kBlock / G), 32 * processors(a.device)));
-          row_watched<K, T, A...><<<blocks, K::kBlock, 0, stream(a)>>>(rows, n, slot, args...);
+          return start<row_watched<K, T, A...>>(a, blocks, K::kBlock, rows, n, slot, args...);
+        } else {
+          return KernelStatus();  // packs fit
         }
       });
-  const KernelStatus s = over_rows<Kernel, T>(stream(a), rows, n, aligned, unmarked(args)...);
+  const KernelStatus s = over_rows<Kernel, T>(a, rows, n, aligned, unmarked(args)...);
   return s.code ? s : watch(a, 0, 1);
 }
 

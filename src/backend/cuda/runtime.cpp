@@ -22,7 +22,6 @@ thread_local int current = -1;
 thread_local std::string error_text;
 
 struct DeviceState {
-  std::once_flag once;
   cudaStream_t stream = nullptr;
   cudaDeviceProp properties{};
   cudaError_t failed = cudaSuccess;  // of setting it up
@@ -30,10 +29,9 @@ struct DeviceState {
   FaultBoard::Found* found = nullptr;
   Exchange* exchange = nullptr;  // on the device
 };
+constinit OnEachDevice<DeviceState> states;
 DeviceState& state(int device) {
-  static DeviceState* const all = new DeviceState[kMaxDevices];  // never destroyed: tensors may be freed while the program ends
-  DeviceState& s = all[device];
-  std::call_once(s.once, [&] {
+  return states.at(device, [device](DeviceState& s) {
     const auto must = [&](cudaError_t e) {
       if (s.failed == cudaSuccess) s.failed = e;
       return e == cudaSuccess;
@@ -51,7 +49,6 @@ DeviceState& state(int device) {
     must(cudaMemsetAsync(s.exchange, 0, sizeof(Exchange), s.stream));
     must(cudaStreamSynchronize(s.stream));
   });
-  return s;
 }
 
 const char* copy(int device, void* to, const void* from, size_t bytes, CopyWay way) {

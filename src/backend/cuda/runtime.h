@@ -2,8 +2,10 @@
 // The CUDA side of DeviceDriver: devices, their one stream, errors.
 #include <cuda_runtime_api.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <string>
 
 #include "backend/cuda/block_pool.h"
@@ -16,6 +18,29 @@ struct DeviceFusion;
 namespace keel::cuda {
 
 inline constexpr int kMaxDevices = 64;
+
+/// One T a device, made when it is first asked for and never destroyed: tensors may be freed while the program ends. Every op comes by
+/// here several times.
+template <class T>
+class OnEachDevice {
+ public:
+  /// `begin(t)` is called once, before anybody else sees `t`.
+  template <class Begin>
+  T& at(int device, const Begin& begin) {
+    if (T* const t = made_[device].load(std::memory_order_acquire)) [[likely]]
+      return *t;
+    const std::lock_guard lock(making_);
+    if (T* const t = made_[device].load(std::memory_order_relaxed)) return *t;
+    T* const t = new T;
+    begin(*t);
+    made_[device].store(t, std::memory_order_release);
+    return *t;
+  }
+
+ private:
+  std::atomic<T*> made_[kMaxDevices] = {};
+  std::mutex making_;
+};
 
 /// Makes `device` the thread's current one; the error of that or of its setting up.
 cudaError_t ready(int device);
