@@ -105,7 +105,8 @@ class ModelBench {
         added_.push_back(0.5 * (without + without_.back()) / rates_.back() - 1), control_.push_back(without_.back() / without - 1);
       without_.push_back(without);
     }
-    peak_ = memory_stats(where_).peak_in_use;
+    const MemoryStats memory = memory_stats(where_);
+    peak_ = memory.peak_in_use, reserved_ = memory.bytes_reserved;
     for (auto* v : {&without_, &added_, &control_}) std::sort(v->begin(), v->end());
     if (watch && o_.report) fmt::print("{}\n", watch->report());
     std::sort(rates_.begin(), rates_.end());
@@ -128,7 +129,7 @@ class ModelBench {
     }
     json j{{"name", o_.model}, {"kind", kind}, {"device", device_text(where_)}, {"dtype", o_.dtype}, {"batch", batch}, {"unit", w.unit},
            {"median", median}, {"best", best}, {"spread", spread}, {"n", rates_.size()}, {"seconds_a_step", w.units / median},
-           {"parameters", net.num_parameters()}, {"peak_bytes", peak_}, {"tiny", o_.tiny}, {"monitor", o_.monitor},
+           {"parameters", net.num_parameters()}, {"peak_bytes", peak_}, {"reserved_bytes", reserved_}, {"tiny", o_.tiny}, {"monitor", o_.monitor},
            {"autocast", o_.autocast}, {"compile", o_.compile}};
     if (loss) j["loss"] = *loss;
     if (!added_.empty())
@@ -142,7 +143,7 @@ class ModelBench {
   Device where_;
   DType low_;
   std::vector<double> rates_, without_, added_, control_;
-  int64_t peak_ = 0;
+  int64_t peak_ = 0, reserved_ = 0;
 };
 
 int64_t or_else(int64_t given, int64_t otherwise) { return given > 0 ? given : otherwise; }

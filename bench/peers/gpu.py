@@ -6,7 +6,10 @@
 The peer of a row is the quickest way that PyTorch has for it and that works: torch.compile for GPT-2, a CUDA graph of the whole step (what an expert
 writes by hand) for small images, both for large ones. Sizes, dtypes and losses are the same; PyTorch trains f32 weights under autocast, Keel bf16
 weights with f32 masters in the optimiser; Keel clips GPT-2's gradients and PyTorch does not; MNIST's epoch is Keel's with its data against PyTorch's
-steps alone. Prints for each row the median of the rounds' ratios, how far they spread, both medians, and peak memory.
+steps alone. Prints for each row the median of the rounds' ratios, how far they spread, both medians, and memory: the most that the allocator had
+handed out at once while steps ran, and what it kept of the device then. Workspaces of cuDNN and cuBLAS are in both, on both sides, since both
+get them from the allocator. Of a captured step Keel counts the whole piece that the recording lies in as handed out, PyTorch only what lived at
+once within it: the second pair holds the same on both sides.
 """
 import argparse, json, os, statistics, subprocess, sys, time
 import torch, torch.nn as nn, torch.nn.functional as F
@@ -147,11 +150,11 @@ def keel_rate(o, name, args):
     if args is not None:
         r = json.loads(subprocess.run([o.keel, "bench", "model", *args, "--device", "cuda", "--dtype", "bf16", "--seconds", str(o.seconds), "--json"],
                                       check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-        return r["median"], r["peak_bytes"]
+        return r["median"], r["peak_bytes"], r["reserved_bytes"]
     out = subprocess.run([o.keel, "train", "mnist", "--model", name.split()[1], "--device", "cuda", "--compile", "--epochs", "6", "--json", "--out",
                           f"/tmp/keel-gpu-{os.getpid()}"], check=True, capture_output=True, text=True).stdout.splitlines()
     seconds = [r["seconds"] for r in map(json.loads, out) if "epoch" in r]
-    return 1 / statistics.median(seconds[1:]), 0
+    return 1 / statistics.median(seconds[1:]), 0, 0
 
 
 def main():
@@ -165,19 +168,21 @@ def main():
             torch.cuda.reset_peak_memory_stats()
             step, units = make()
             torch.cuda.synchronize()
-            ours, theirs, peak = [], [], 0
+            ours, theirs = [], []
             rate(step, units, 0.2)
             for i in range(o.rounds):
                 turns = [lambda: ours.append(keel_rate(o, name, args)), lambda: theirs.append(rate(step, units, o.seconds))]
                 for turn in turns[::-1 if i % 2 else 1]:
                     turn()
-            peak = max(p for _, p in ours)
+            peak, kept = max(p for _, p, _ in ours), max(k for _, _, k in ours)
             ratios = sorted(k[0] / t for k, t in zip(ours, theirs))
             row = {"name": name, "unit": unit, "ratio": statistics.median(ratios), "least": ratios[0], "most": ratios[-1], "rounds": o.rounds,
                    "keel": statistics.median(k[0] for k in ours), "torch": statistics.median(theirs), "keel_peak_GiB": round(peak / 2**30, 2),
-                   "torch_peak_GiB": round(torch.cuda.max_memory_allocated() / 2**30, 2)}
+                   "torch_peak_GiB": round(torch.cuda.max_memory_allocated() / 2**30, 2), "keel_kept_GiB": round(kept / 2**30, 2),
+                   "torch_kept_GiB": round(torch.cuda.max_memory_reserved() / 2**30, 2)}
             print(json.dumps(row) if o.json else f"{name}: ratio {row['ratio']:.3f} ({row['least']:.3f} to {row['most']:.3f}), Keel {row['keel']:.6g}, "
-                  f"PyTorch {row['torch']:.6g} {unit}, peak {row['keel_peak_GiB']} and {row['torch_peak_GiB']} GiB", flush=True)
+                  f"PyTorch {row['torch']:.6g} {unit}, peak {row['keel_peak_GiB']} and {row['torch_peak_GiB']} GiB, "
+                  f"kept {row['keel_kept_GiB']} and {row['torch_kept_GiB']}", flush=True)
         except Exception as e:
             said = e.stderr[-300:] if isinstance(e, subprocess.CalledProcessError) else str(e)[:300]
             print(f"{name}: failed: {said}", file=sys.stderr, flush=True)

@@ -28,6 +28,12 @@ struct DeviceFault {
 /// The error that `f` stands for, about the call that it names. Defined where rows are known.
 Error late_error(const DeviceFault& f);
 
+/// Memory that work reads, or writes, too.
+struct MemoryUse {
+  const void *begin, *end;
+  bool written;
+};
+
 /// Functions that return text return null where all went well; the text lives until the thread's next call. All work of a device goes into
 /// one queue (on CUDA: the stream of `stream`), in the order of the calls; only `copy` to the host and `synchronize` wait for it.
 struct DeviceDriver {
@@ -68,10 +74,6 @@ struct DeviceDriver {
   void (*reset_peak)(int device) = nullptr;
   void (*set_limit)(int device, int64_t bytes) = nullptr;
   int64_t (*release_cached)(int device) = nullptr;
-  /// Begins to count the blocks that are allocated from now on, and says how many bytes of them there were at once, at most. Both, or
-  /// none.
-  void (*count_memory)(int device) = nullptr;
-  size_t (*memory_counted)(int device) = nullptr;
   /// Writes what an out-of-memory error prints: ended by a zero, cut at `room`.
   void (*memory_report)(int device, size_t wanted, char* text, size_t room) = nullptr;
   /// Model, memory and versions in a line, for people.
@@ -81,13 +83,16 @@ struct DeviceDriver {
   /// From here to `record_end`, what this thread asks of the device is written down and not done; other threads go on as ever. Memory that
   /// the thread asks for meanwhile is the recording's own: a block that is freed before the end serves again within, and none of it serves
   /// anybody else until the recording has been forgotten and the block freed. A copy to or from the host and a wait give an error, also at
-  /// the end. `room` is what its blocks are likely to need at once: a device may put them into one piece of so many bytes. All four, or
-  /// none.
-  const char* (*record_begin)(int device, size_t room) = nullptr;
+  /// the end. The same is done twice: without `rehearsal` it is one, which shows what memory is needed when, has addresses but no memory of
+  /// its own, and cannot be replayed; the recording proper is given the rehearsal, of which nobody holds memory any more, and forgets it,
+  /// also where it cannot begin. All four, or none.
+  const char* (*record_begin)(int device, void* rehearsal) = nullptr;
   /// What was written down, to be done by `replay`; without `recording`, or after an error, it is thrown away.
   const char* (*record_end)(int device, void** recording) = nullptr;
-  /// Whether memory that the recording thread asks for from now on is held until the end: a device may put it apart. May be null.
-  void (*lasting)(int device, bool on) = nullptr;
+  /// While it records: the memory that work from here to the next call of this touches beside what is asked for meanwhile. Pieces of work
+  /// that touch none of the same memory, or only read it, may be done at the same time, where the device finds that worth while. May be
+  /// null; where it is not called, everything is done in order.
+  void (*piece)(int device, int n, const MemoryUse* uses) = nullptr;
   const char* (*replay)(int device, void* recording) = nullptr;
   void (*forget)(int device, void* recording) = nullptr;
   /// Kernels made of several ops; see backend/device_fusion.h. Null: this kind of device makes none.

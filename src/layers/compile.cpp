@@ -146,7 +146,6 @@ struct Entry {
   std::unique_ptr<FusedKernels> fused;  // of `graph`
   bool waiting = false;                 // for kernels of chains
   int64_t had = 0;                      // kernels of chains, when the capture was made
-  size_t room = 0;                      // that the blocks of a run took
   std::unique_ptr<Capture> made;
 
   void settle(Stage s, std::string why) { stage = s, reason = std::move(why), made.reset(); }
@@ -174,6 +173,7 @@ struct detail::CompiledState : RefCounted {
   }
   Tensors record(Entry& e, const Tensors& inputs);
   Tensors walk(Entry& e, const Tensors& inputs);
+  const char* write_down(Entry& e, const Tensors& inputs, void* rehearsal, Capture& c);
   void make_capture(Entry& e, const Tensors& inputs);
   Tensors replay(Entry& e, const Tensors& inputs);
   Tensors call(const Tensors& inputs);
@@ -436,10 +436,7 @@ Tensors CompiledState::walk(Entry& e, const Tensors& inputs) {
   notes = {};
   Generator& generator = default_generator();
   if (g.random_blocks) generator.fold(generator.state().offset);
-  const DeviceDriver* const counts = e.stage == Entry::look && d != cpu_device && driver_of(d).count_memory ? &driver_of(d) : nullptr;
-  if (counts) counts->count_memory(d.index);
   w.run();
-  if (counts) e.room = counts->memory_counted(d.index);
   if (g.random_blocks) generator.fold(g.random_blocks);
   if (e.stage == Entry::look) {
     const auto stay = [&](std::string why) { e.settle(Entry::walk, std::move(why)); };
@@ -468,12 +465,9 @@ Tensors CompiledState::walk(Entry& e, const Tensors& inputs) {
   return w.outputs();
 }
 
-void CompiledState::make_capture(Entry& e, const Tensors& inputs) {
+/// Fills `c`, which knows its device, with a recording; with a rehearsal of it where none is given. What went wrong; null: nothing.
+const char* CompiledState::write_down(Entry& e, const Tensors& inputs, void* rehearsal, Capture& c) {
   const GraphData& g = *e.graph;
-  e.settle(Entry::walk, "an error ended its capture");  // unless all goes well
-  auto made = std::make_unique<Capture>();
-  Capture& c = *made;
-  device_of(g, inputs, c.device);
   const DeviceDriver& driver = driver_of(c.device);
   GraphWalk w(g, inputs);
   w.collect = true;
@@ -491,25 +485,9 @@ void CompiledState::make_capture(Entry& e, const Tensors& inputs) {
       room += (Block(x).bytes + kAlign - 1) / kAlign * kAlign;
     }
   c.staged.resize(room);
-  if (!driver.fusion || !options.fuse || base::env_string("KEEL_FUSE") == "0") {
-    report = driver.fusion ? "fusion is off\n" : to_string(c.device) + " fuses nothing\n";
-  } else {
-    if (!e.fused) e.fused = std::make_unique<FusedKernels>(g, c.device);
-    e.waiting = !e.fused->settled(), e.had = e.fused->ready();
-    report = e.fused->text();
-  }
-  // Gradients that the step replaces: their memory may be that of the capture before this one.
-  for (const Start& start : e.starts) {
-    const GraphValue& v = g.values[size_t(start.leaf)];
-    if (start.want == Start::defined && v.kind == Kind::captured) Tensor(v.held).set_grad(Tensor());
-  }
-  // What a run took, what it is fed with, and a little for what lies between blocks.
-  size_t wanted = e.room + e.room / 24 + room;
-  for (const Tensor& t : inputs) wanted += Block(impl(t)).bytes + 512;
-  if (const char* wrong = driver.record_begin(c.device.index, wanted)) return e.settle(Entry::walk, wrong);
+  if (const char* wrong = driver.record_begin(c.device.index, rehearsal)) return wrong;
   Writing writing(c.device);
-  w.tell_lasting(c.device);
-  if (driver.lasting) driver.lasting(c.device.index, true);
+  w.recorded = &c.device;
   c.block = allocate_storage(room, c.device);
   for (const Capture::Host& h : c.host) {
     Tensor& t = w.values[size_t(h.value)];
@@ -529,10 +507,43 @@ void CompiledState::make_capture(Entry& e, const Tensors& inputs) {
   c.outputs = w.outputs();
   c.gradients = std::move(w.gradients);
   w.values.clear();
-  if (const char* wrong = writing.end(&c.recording)) return e.settle(Entry::walk, wrong);
+  return writing.end(&c.recording);
+}
+
+void CompiledState::make_capture(Entry& e, const Tensors& inputs) {
+  const GraphData& g = *e.graph;
+  e.settle(Entry::walk, "an error ended its capture");  // unless all goes well
+  Device d;
+  device_of(g, inputs, d);
+  const DeviceDriver& driver = driver_of(d);
+  if (!driver.fusion || !options.fuse || base::env_string("KEEL_FUSE") == "0") {
+    report = driver.fusion ? "fusion is off\n" : to_string(d) + " fuses nothing\n";
+  } else {
+    if (!e.fused) e.fused = std::make_unique<FusedKernels>(g, d);
+    e.waiting = !e.fused->settled(), e.had = e.fused->ready();
+    report = e.fused->text();
+  }
+  // Gradients that the step replaces: their memory may be that of the capture before this one.
+  for (const Start& start : e.starts) {
+    const GraphValue& v = g.values[size_t(start.leaf)];
+    if (start.want == Start::defined && v.kind == Kind::captured) Tensor(v.held).set_grad(Tensor());
+  }
+  const auto capture = [&] {
+    auto c = std::make_unique<Capture>();
+    c->device = d;
+    return c;
+  };
+  void* rehearsal = nullptr;
+  {
+    const auto made = capture();
+    if (const char* wrong = write_down(e, inputs, nullptr, *made)) return e.settle(Entry::walk, wrong);
+    rehearsal = std::exchange(made->recording, nullptr);  // of which nobody holds memory then
+  }
+  auto made = capture();
+  if (const char* wrong = write_down(e, inputs, rehearsal, *made)) return e.settle(Entry::walk, wrong);
   for (const GraphNode& n : g.nodes)
     for (const GraphAccess& a : n.writes)
-      if (g.values[size_t(a.root)].kind == Kind::captured) c.writes.emplace_back(a.root, n.op->name);
+      if (g.values[size_t(a.root)].kind == Kind::captured) made->writes.emplace_back(a.root, n.op->name);
   e.reason.clear();
   e.stage = Entry::replay, e.made = std::move(made);
 }

@@ -39,9 +39,15 @@ void FusedKernels::run_chain(GraphWalk& w, size_t i) const {
   const FuseChain& c = plan_.chains[i];
   SmallVector<const void*, 24> sources;
   SmallVector<void*, 16> results;
+  SmallVector<const Tensor*, 32> touched;
+  SmallVector<char, 32> written;
+  const auto touch = [&](int v, bool writes) { touched.push_back(&w.values[size_t(v)]), written.push_back(writes); };
+  for (const int v : c.sources) touch(v, false);
+  for (const FuseChain::Result& r : c.results)
+    if (r.writes) touch(r.value, true);
+  w.tell(touched.data(), written.data(), touched.size());
   for (const int v : c.sources) sources.push_back(impl(w.values[size_t(v)]).data);
   for (const FuseChain::Result& r : c.results) {
-    w.announce(&r.value, 1);
     Tensor& t = w.values[size_t(r.value)];
     const GraphValue& v = graph_.values[size_t(r.value)];
     if (r.writes)

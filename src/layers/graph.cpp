@@ -88,22 +88,14 @@ void GraphWalk::run() {
   }
 }
 
-void GraphWalk::tell_lasting(Device d) {
-  if (!driver_of(d).lasting) return;
-  on = d;
-  std::vector<char> roots(graph.values.size());
-  for (const GraphNode& n : graph.nodes)
-    if (n.kind == GraphNode::Kind::gradient && n.in[1] >= 0) roots[size_t(graph.values[size_t(n.in[1])].root)] = 1;
-  for (const int v : graph.outputs)
-    if (v >= 0) roots[size_t(graph.values[size_t(v)].root)] = 1;
-  lasting.resize(graph.values.size());
-  for (size_t v = 0; v < lasting.size(); ++v) lasting[v] = roots[size_t(graph.values[v].root)];
-}
-void GraphWalk::announce(const int* values, int64_t n) const {
-  if (lasting.empty()) return;
-  bool any = false;
-  for (int64_t i = 0; i < n; ++i) any |= values[i] >= 0 && lasting[size_t(values[i])];
-  driver_of(on).lasting(on.index, any);
+void GraphWalk::tell(const Tensor* const* t, const char* written, int64_t n) const {
+  if (!recorded || !driver_of(*recorded).piece) return;
+  SmallVector<MemoryUse, 16> uses;
+  for (int64_t i = 0; i < n; ++i) {
+    const Storage* const s = t[i]->defined() ? impl(*t[i]).storage.get() : nullptr;
+    if (s && s->data) uses.push_back({s->data, s->data + s->bytes, written[i] != 0});
+  }
+  driver_of(*recorded).piece(recorded->index, int(uses.size()), uses.data());
 }
 
 /// In the scope that `run` makes.
@@ -133,6 +125,9 @@ void GraphWalk::run_node(const GraphNode& n) {
     values[size_t(n.out[0])] = alias_of(*in[0]);
     return;
   }
+  SmallVector<char, 16> written;
+  for (int64_t i = 0; i < n.in.size(); ++i) written.push_back(n.op->in[std::min(int(i), n.op->in.size() - 1)].written);
+  tell(in.data(), written.data(), in.size());
   for (int i = int(n.in.size()); i < n.op->in.size(); ++i) specs.push_back(&no_spec);
   SpecList out_specs;
   for (int v : n.out) out_specs.push_back(v < 0 ? Spec{} : graph.values[size_t(v)].spec);
@@ -142,7 +137,6 @@ void GraphWalk::run_node(const GraphNode& n) {
         note_write(*in[i], n.op->name);
         break;
       }
-  announce(n.out.data(), n.out.size());
   Frame frame{n.op, n.params.get(), in.data(), int(in.size()), n.site, nullptr};
   s.frame = &frame;
   Call c{*n.op, n.params.get(), Inputs(in.data(), int(in.size())), Specs(specs.data(), int(specs.size())), out_specs, n.site, s};

@@ -88,8 +88,7 @@ struct GraphWalk {
   std::vector<Tensor> values;  // by index; what nodes make comes in and goes after its last use
   bool collect = false;        // gradients are put into `gradients`, the last one of each leaf, instead of into the leaves
   std::vector<std::pair<int, Tensor>> gradients;
-  std::vector<char> lasting;  // by index, where given: whether a value's memory is held to the end; told to the driver of `on`
-  Device on;
+  const Device* recorded = nullptr;  // where given: the device that records the walk, and is told what its nodes touch
   const Device* home = nullptr;  // where given: `stray` is the first op that made something elsewhere
   const OpDef* stray = nullptr;
 
@@ -98,10 +97,8 @@ struct GraphWalk {
   void run();
   void run_node(const GraphNode& n);
   Tensors outputs() const;
-  /// Fills `lasting`, for a recording of device `d`.
-  void tell_lasting(Device d);
-  /// Tells the driver what comes next: memory of these values.
-  void announce(const int* values, int64_t n) const;
+  /// Tells the device that records what work on these tensors touches; `written` says which of them.
+  void tell(const Tensor* const* t, const char* written, int64_t n) const;
 };
 
 /// One that hears of everything that a recording must know.

@@ -262,7 +262,6 @@ Tensors run_kernel(const KernelEntry& k, Call& c, Watch watch, Device d) {
   }
   if (k.late) a.call = remember_call(c);
   const size_t wanted = k.workspace ? k.workspace(a) : 0;
-  if (wanted && d.type != DeviceType::cpu && device_notes().recording && driver_of(d).lasting) driver_of(d).lasting(d.index, false);
   const Ref<Storage> workspace = wanted ? allocate_storage(wanted, d) : Ref<Storage>();
   a.workspace = wanted ? workspace->data : nullptr;
   if (KernelStatus s = k.run(a); s.code) raise_status(s);

@@ -98,6 +98,41 @@ TEST_F(CompilesOnDevice, TrainsToTheSameBits) {
   for (const StateDict::Entry& e : weights[0]) expect_same_bits(*weights[1].find(e.name), e.tensor, e.name);
 }
 
+/// Branches that have nothing in common, beside writes into what others still read: whoever runs them at the same time must not mix them up.
+TEST_F(CompilesOnDevice, BranchesKeepTheirOrder) {
+  manual_seed(4);
+  const Tensor x = randn({96, 64}).to(d), long_row = randn({1, 300000}).to(d);
+  Tensors w[2];
+  Tensor sum[2], last[2];
+  for (int k = 0; k < 2; ++k) {
+    manual_seed(5);
+    for (int i = 0; i < 6; ++i) w[k].push_back(randn({64, 80}).to(d));
+    sum[k] = zeros({96, 80}).to(d), last[k] = ones({80}).to(d);
+  }
+  const auto step = [&](int k, const Tensors& in) {
+    Tensor products[6], rows[3];
+    for (int i = 0; i < 6; ++i) {
+      products[i] = matmul(in[0], w[k][i]);
+      if (i % 2) rows[i / 2] = softmax(long_row * double(i));  // its blocks must run at the same time
+      w[k][i].mul_(0.999);                                     // the product has read it
+    }
+    for (int i = 0; i < 6; ++i) sum[k].add_(products[i] * double(i + 1));
+    last[k].copy_(products[5][{0}]);
+    Tensors out{sum[k].sum({.axis = 0}) + last[k], matmul(products[0], products[1].transpose())};
+    last[k].mul_(2.0);
+    for (const Tensor& r : rows) out.push_back(r.sum({.axis = 1}) + r[{0, 0}]);
+    return out;
+  };
+  const Compiled compiled = compile([&](const Tensors& in) { return step(1, in); });
+  for (int i = 0; i < 25; ++i) {
+    const Tensors want = step(0, {x}), got = compiled({x});
+    for (int64_t k = 0; k < want.size(); ++k) expect_same_bits(got[k], want[k], std::to_string(i) + ", " + std::to_string(k));
+    EXPECT_EQ(compiled.captured(), i > 2) << compiled.reason();
+    if (HasFailure()) return;
+  }
+  for (int i = 0; i < 6; ++i) expect_same_bits(w[1][i], w[0][i], "weight");
+}
+
 TEST_F(CompilesOnDevice, EveryShapeHasItsOwnRecording) {
   const Tensor w = randn({6, 5}).to(d);
   const auto f = [&](const Tensors& in) { return tanh(matmul(in[0], w)); };

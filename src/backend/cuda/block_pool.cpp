@@ -13,9 +13,17 @@ constexpr size_t whole(size_t bytes, size_t unit) { return (bytes + unit - 1) / 
 
 class BlockPool::Arena : public BlockPool::Home {
  public:
-  char *begin = nullptr, *end = nullptr;  // the one piece
-  char *high = nullptr, *low = nullptr;   // between them nothing was handed out of it yet
-  bool lasting = false;
+  bool rehearses = false;
+  // Of a recording.
+  BlockPlan plan;
+  size_t asked = 0;  // blocks so far
+  char* piece = nullptr;
+  // Of a rehearsal.
+  std::vector<BlockLife> lives;
+  int64_t clock = 0, held = 0;
+  std::vector<Block*> pieces;  // blocks begin in the last one, a unit after each other
+  size_t used = 0;             // of it
+  bool forgotten = false;
 };
 
 void BlockPool::begin(int device, const PoolSource& from) {
@@ -68,27 +76,27 @@ BlockPool::Block* BlockPool::take_idle(Home& home, size_t bytes, bool small) {
   Block* b = *it;
   for (auto other = it; waits(*b) && ++other != idle.end() && (*other)->bytes == b->bytes;)
     if (!waits(**other)) b = *(it = other);
-  const bool shared = small || bytes < home.shared / 2 || &home != &common_;
+  const bool shared = small || bytes < kSharedSegment / 2 || &home != &common_;
   if (!shared && b->bytes - bytes > std::max(bytes, kSharedSegment)) return nullptr;  // a large block is not cut up for a much smaller one
   idle.erase(it);
   return b;
 }
 
-/// The end of the last idle block of the piece that has room; null where none has.
-BlockPool::Block* BlockPool::take_last(Arena& a, size_t bytes) {
-  Block* b = nullptr;
-  for (Block* one : a.idle[false])
-    if (one->bytes >= bytes && one->p >= a.begin && one->p < a.end && (!b || one->p > b->p)) b = one;
-  if (!b) return nullptr;
-  a.idle[false].erase(b);
-  if (b->bytes == bytes) return b;
-  b->state = Block::held;
-  cut(b, b->bytes - bytes, &a);
-  Block* const last = b->after;
-  a.idle[false].erase(last);
-  last->state = Block::held;
-  put_idle(b);
-  return last;
+/// The block of the arena at `p`; null where that is not idle.
+BlockPool::Block* BlockPool::take_at(Arena& a, char* p, size_t bytes) {
+  for (Block* b : a.idle[false]) {
+    if (b->p > p || b->p + b->bytes < p + bytes) continue;
+    a.idle[false].erase(b);
+    b->state = Block::held;
+    if (b->p == p) return b;
+    cut(b, size_t(p - b->p), &a);
+    Block* const mine = b->after;
+    a.idle[false].erase(mine);
+    mine->state = Block::held;
+    put_idle(b);
+    return mine;
+  }
+  return nullptr;
 }
 
 /// A whole segment that nobody uses, of `bytes` to `most` bytes. Its work is done in the queue, where everybody's is.
@@ -111,7 +119,7 @@ BlockPool::Block* BlockPool::take_segment(size_t bytes, bool small) {
 }
 
 BlockPool::Block* BlockPool::new_segment(Home& home, size_t bytes, bool small) {
-  const size_t size = small ? kSmallSegment : whole(bytes < home.shared / 2 ? home.shared : bytes, kSmallSegment);
+  const size_t size = small ? kSmallSegment : whole(bytes < kSharedSegment / 2 ? kSharedSegment : bytes, kSmallSegment);
   Block* b = &home == &common_ ? nullptr : take_whole(size, size + size / 4, small);
   if (b)
     ++stats_.cache_hits;
@@ -174,16 +182,18 @@ void BlockPool::put_idle(Block* b) {
 void* BlockPool::take(size_t bytes, const char* tag, Arena* arena) {
   if (bytes > PTRDIFF_MAX / 2) return nullptr;
   const size_t rounded = std::max(whole(bytes, kUnit), kUnit);
-  const bool small = rounded <= kSmall && !(arena && arena->begin);
+  const bool small = rounded <= kSmall && !arena;
   const std::lock_guard lock(mutex_);
-  Block* b = small && !arena ? take_ready(rounded) : nullptr;
+  if (arena && arena->rehearses) return take_rehearsed(*arena, rounded, tag);
+  Block* b = small ? take_ready(rounded) : nullptr;
   if (b) {
     ++stats_.cache_hits;
   } else {
     Home& home = arena ? *arena : common_;
-    b = arena && arena->lasting ? take_last(*arena, rounded) : nullptr;
+    if (arena && arena->piece && arena->asked < arena->plan.at.size())
+      b = take_at(*arena, arena->piece + arena->plan.at[arena->asked], rounded);
     if (!b) b = take_idle(home, rounded, small);
-    if (!b && !arena && small && sort_ready()) b = take_idle(home, rounded, small);
+    if (!b && small && sort_ready()) b = take_idle(home, rounded, small);
     if (b)
       ++stats_.cache_hits;
     else if (!(b = new_segment(home, rounded, small)))
@@ -192,17 +202,40 @@ void* BlockPool::take(size_t bytes, const char* tag, Arena* arena) {
     if (const size_t rest = b->bytes - rounded; rest >= (small || arena ? kUnit : kSmall)) cut(b, rounded, &home);
     blocks_.emplace(b->p, b);
   }
-  b->state = Block::held, b->tag = tag, b->count = count_;
-  if (b->count) now_ += b->bytes, most_ = std::max(most_, now_);
-  if (arena && b->p >= arena->begin && b->p < arena->end) {
-    if (arena->lasting && b->p >= arena->high)
-      arena->low = std::min(arena->low, b->p);
-    else if (b->p < arena->low)
-      arena->high = std::max(arena->high, b->p + b->bytes);
-  }
+  b->state = Block::held, b->tag = tag;
   ++stats_.allocations;
-  if (!arena) use(int64_t(b->bytes));
+  if (arena)
+    ++arena->asked;
+  else
+    use(int64_t(b->bytes));
   return b->p;
+}
+
+/// A block that begins where none of the rehearsal does, and overlaps others.
+void* BlockPool::take_rehearsed(Arena& a, size_t bytes, const char* tag) {
+  constexpr size_t kBlocks = 4096;  // that begin in a piece
+  if (a.pieces.empty() || a.pieces.back()->bytes < a.used + bytes) {
+    Block* const piece = take_segment(whole(bytes + kBlocks * kUnit, kSmallSegment), false);
+    if (!piece) return nullptr;
+    piece->state = Block::held;
+    a.pieces.push_back(piece), a.used = 0;
+  }
+  auto* const b = new Block{a.pieces.back()->p + a.used, bytes, false};
+  a.used += kUnit;
+  b->state = Block::held, b->home = &a, b->tag = tag, b->life = a.lives.size();
+  a.lives.push_back({bytes, a.clock++});
+  ++a.held, ++stats_.allocations;
+  blocks_.emplace(b->p, b);
+  return b->p;
+}
+/// Once nobody holds any of it.
+void BlockPool::end_rehearsal(Arena* a) {
+  if (!a->forgotten || a->held) return;
+  for (Block* piece : a->pieces) {
+    piece->home = &common_;
+    put_idle(piece);
+  }
+  delete a;
 }
 
 void BlockPool::give(void* p) {
@@ -211,8 +244,15 @@ void BlockPool::give(void* p) {
   if (it == blocks_.end() || it->second->state != Block::held) __builtin_trap();
   Block* const b = it->second;
   ++stats_.frees;
+  if (b->home != &common_)
+    if (auto* const arena = static_cast<Arena*>(b->home); arena->rehearses) {
+      arena->lives[b->life].given = arena->clock++;
+      --arena->held;
+      blocks_.erase(it);
+      delete b;
+      return end_rehearsal(arena);
+    }
   if (b->home == &common_) use(-int64_t(b->bytes));
-  if (b->count && b->count == count_) now_ -= b->bytes;
   if (b->small && b->home == &common_) {
     Block*& pile = ready_[b->bytes / kUnit];
     b->state = Block::ready, b->below = pile, pile = b;
@@ -223,48 +263,37 @@ void BlockPool::give(void* p) {
   put_idle(b);
 }
 
-BlockPool::Arena* BlockPool::open(size_t room) {
+BlockPool::Arena* BlockPool::rehearse() {
   auto* const a = new Arena;
-  if (room == 0) return a;
-  const size_t size = whole(room, kSmallSegment);
+  a->rehearses = true;
+  return a;
+}
+BlockPlan BlockPool::plan_of(const Arena* rehearsal, size_t apart) {
   const std::lock_guard lock(mutex_);
-  Block* b = take_whole(size, size + size / 4, false);
-  if (!b) {
-    drop_whole();  // what ordinary runs left, and will not need beside it
-    if (!(b = take_segment(size, false))) return a;
-  }
-  a->begin = a->high = b->p, a->low = a->end = b->p + b->bytes, a->shared = size / 8;
+  return plan_blocks(rehearsal->lives, apart);
+}
+BlockPool::Arena* BlockPool::open(const BlockPlan& plan) {
+  auto* const a = new Arena;
+  a->plan = plan;
+  if (plan.bytes == 0) return a;
+  const size_t size = whole(plan.bytes, kSmallSegment);
+  const std::lock_guard lock(mutex_);
+  drop_whole();  // what ordinary runs left, and will not need beside it
+  Block* const b = take_segment(size, false);
+  if (!b) return a;
+  a->piece = b->p;
   b->home = a;
-  use(int64_t(b->bytes));
+  use(int64_t(size));
   put_idle(b);
   return a;
 }
 
-void BlockPool::lasting(Arena* a, bool on) {
-  const std::lock_guard lock(mutex_);
-  a->lasting = on;
-}
-
-void BlockPool::close(Arena* a) {
-  const std::lock_guard lock(mutex_);
-  for (Block* b : a->idle[false]) {
-    if (a->low <= a->high || b->p > a->high || b->p + b->bytes < a->low) continue;
-    a->idle[false].erase(b);
-    b->state = Block::held;
-    if (b->p + b->bytes > a->low) cut(b, size_t(a->low - b->p), a);
-    use(a->high - a->low);
-    if (a->high > b->p) {
-      cut(b, size_t(a->high - b->p), &common_);
-    } else {
-      b->home = &common_;
-    }
-    put_idle(b);
-    return;
-  }
-}
-
 void BlockPool::forget(Arena* a) {
   const std::lock_guard lock(mutex_);
+  if (a->rehearses) {
+    a->forgotten = true;
+    return end_rehearsal(a);
+  }
   for (auto& idle : a->idle)
     for (Block* b : std::exchange(idle, {})) {
       b->home = &common_;
@@ -274,16 +303,6 @@ void BlockPool::forget(Arena* a) {
   for (auto& [address, b] : blocks_)
     if (b->home == a) b->home = &common_;
   delete a;
-}
-
-void BlockPool::count() {
-  const std::lock_guard lock(mutex_);
-  count_ = ++counts_, now_ = most_ = 0;
-}
-size_t BlockPool::counted() {
-  const std::lock_guard lock(mutex_);
-  count_ = 0;
-  return most_;
 }
 
 MemoryStats BlockPool::stats() {

@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "backend/cuda/block_plan.h"
 #include "keel/memory.h"
 
 namespace keel::cuda {
@@ -25,7 +26,8 @@ struct PoolSource {
 
 class BlockPool {
  public:
-  /// Memory that goes round among the work of one recording, and is in use as long as the recording lives.
+  /// Memory of one recording, in use as long as the recording lives; or of a rehearsal, which is written down like a recording and never
+  /// runs: its blocks overlap.
   class Arena;
 
   BlockPool() = default;
@@ -39,21 +41,14 @@ class BlockPool {
   void* take(size_t bytes, const char* tag, Arena* arena);
   void give(void* p);
 
-  /// An arena whose blocks lie in one piece of `room` bytes as long as they find room there. In segments of their own they would not merge:
-  /// what many small ones left would not serve a larger one.
-  Arena* open(size_t room);
-  /// Whether what is taken from now on is held to the end. It comes from the other end of the piece: gradients that lie between what
-  /// passes would keep that from merging.
-  void lasting(Arena* a, bool on);
-  /// Nothing more will be taken from it. What it never handed out becomes everybody's.
-  void close(Arena* a);
+  /// For a rehearsal.
+  Arena* rehearse();
+  /// What a rehearsal has shown: where its blocks should lie. `apart`: as of plan_blocks.
+  BlockPlan plan_of(const Arena* rehearsal, size_t apart);
+  /// For a recording whose blocks lie in one piece, as planned. A block that is not asked for in the order of the plan lies anywhere.
+  Arena* open(const BlockPlan& plan);
   /// Everything in it becomes everybody's, what is still held as soon as it is given.
   void forget(Arena* a);
-
-  /// Begins to count the blocks that are taken from now on ...
-  void count();
-  /// ... and says how many bytes of them were held at once, at most.
-  size_t counted();
 
   MemoryStats stats();
   void reset_peak();
@@ -80,7 +75,7 @@ class BlockPool {
     Block *before = nullptr, *after = nullptr;  // neighbours in the segment
     Block* below = nullptr;                     // in its pile, while ready
     const char* tag = nullptr;
-    uint64_t count = 0;  // in which it is counted
+    size_t life = 0;  // of a rehearsal: its index there
   };
   struct BySize {
     bool operator()(const Block* a, const Block* b) const { return a->bytes != b->bytes ? a->bytes < b->bytes : a->p < b->p; }
@@ -88,14 +83,15 @@ class BlockPool {
   /// Free blocks of everybody, or of an arena.
   struct Home {
     std::set<Block*, BySize> idle[2];  // [small]
-    size_t shared = kSharedSegment;    // bytes of a segment for blocks, not small, of less than half of that
   };
 
   bool waits(const Block& b) const { return from_.waits && from_.waits(device_, b.p, b.p + b.bytes); }
   Block* take_ready(size_t bytes);
   bool sort_ready();
   Block* take_idle(Home& home, size_t bytes, bool small);
-  Block* take_last(Arena& a, size_t bytes);
+  Block* take_at(Arena& a, char* p, size_t bytes);
+  void* take_rehearsed(Arena& a, size_t bytes, const char* tag);
+  void end_rehearsal(Arena* a);
   Block* take_whole(size_t bytes, size_t most, bool small);
   Block* take_segment(size_t bytes, bool small);
   Block* new_segment(Home& home, size_t bytes, bool small);
@@ -113,9 +109,6 @@ class BlockPool {
   std::vector<Block*> ready_;
   int64_t ready_count_ = 0;
   MemoryStats stats_;
-  uint64_t count_ = 0;  // the number of the one that is on; 0: none
-  uint64_t counts_ = 0;
-  size_t now_ = 0, most_ = 0;
 };
 
 }  // namespace keel::cuda

@@ -79,6 +79,7 @@ using Key = std::array<int64_t, 19>;
 struct Algo {
   cublasLtMatmulAlgo_t algo;
   bool found;
+  size_t space;  // that it works in
 };
 
 int64_t alignment(const void* p) {
@@ -179,10 +180,14 @@ KernelStatus run(const Product& p, int device, cudaStream_t stream, bool& found)
       int count = 0;
       const cublasStatus_t s = lib.f_cublasLtMatmulAlgoGetHeuristic(lib.handles[device], desc, lb, la, lc, lc, wish, 1, &best, &count);
       lib.f_cublasLtMatmulPreferenceDestroy(wish);
-      it = known->emplace(key, Algo{best.algo, s == CUBLAS_STATUS_SUCCESS && count > 0}).first;
+      it = known->emplace(key, Algo{best.algo, s == CUBLAS_STATUS_SUCCESS && count > 0, best.workspaceSize}).first;
     }
     algo = it->second;
   }
+  // Products of a recording may run at the same time: each works in memory of its own.
+  const bool own = algo.found && algo.space && arena_of(device);
+  void* const space = own ? allocate(device, algo.space, "cuBLASLt") : lib.workspaces[device];
+  if (!space) return KernelStatus::device("there is no memory for a product to work in");
   cublasStatus_t status = CUBLAS_STATUS_NOT_SUPPORTED;
   const double one64 = 1, zero64 = 0;
   const float one32 = 1, zero32 = 0;
@@ -190,7 +195,8 @@ KernelStatus run(const Product& p, int device, cudaStream_t stream, bool& found)
              *zero = scale == CUDA_R_64F ? static_cast<const void*>(&zero64) : &zero32;
   if (algo.found)
     status = lib.f_cublasLtMatmul(lib.handles[device], desc, one, p.b, lb, p.a, la, zero, p.c, lc, p.c, lc, &algo.algo,
-                                  lib.workspaces[device], kWorkspace, stream);
+                                  space, own ? algo.space : kWorkspace, stream);
+  if (own) release(device, space, algo.space);  // for work that is queued later
   lib.f_cublasLtMatrixLayoutDestroy(lb), lib.f_cublasLtMatrixLayoutDestroy(la), lib.f_cublasLtMatrixLayoutDestroy(lc);
   lib.f_cublasLtMatmulDescDestroy(desc);
   found = status != CUBLAS_STATUS_NOT_SUPPORTED && status != CUBLAS_STATUS_INVALID_VALUE;

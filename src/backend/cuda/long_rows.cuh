@@ -38,6 +38,7 @@ inline Parts parts_of(int64_t rows, int64_t n, int vector, bool aligned, int pro
 /// Queues kernel(parts, exchange, args...) of kPartThreads threads a block, all of whose blocks run at once; output 0 may be watched.
 template <class... Taken, class... A>
 KernelStatus start_together(void (*kernel)(Parts, Exchange*, Taken...), const Parts& p, const KernelArgs& a, A... args) {
+  alone();
   cudaLaunchAttribute together{};
   together.id = cudaLaunchAttributeCooperative, together.val.cooperative = 1;
   cudaLaunchConfig_t c{};

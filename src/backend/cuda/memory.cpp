@@ -26,9 +26,6 @@ void wait_for_work(int device) {
 }
 
 constinit OnEachDevice<BlockPool> pools;
-BlockPool& pool(int device) {
-  return pools.at(device, [device](BlockPool& p) { p.begin(device, {take_segment, give_segment, wait_for_work, waits}); });
-}
 
 /// KEEL_DEVICE_POOL=0: outside of recordings every tensor has memory of its own, no longer than it is. For tools that look for uses of
 /// memory that nobody wrote or that lies beyond an end, which a pool hides.
@@ -62,34 +59,29 @@ Apart* apart() {
 
 }  // namespace
 
+BlockPool& pool_of(int device) {
+  return pools.at(device, [device](BlockPool& p) { p.begin(device, {take_segment, give_segment, wait_for_work, waits}); });
+}
+
 void* allocate(int device, size_t bytes, const char* tag) {
   BlockPool::Arena* const arena = arena_of(device);
-  void* const p = apart() && !arena ? apart()->take(device, bytes) : pool(device).take(bytes, tag, arena);
+  void* const p = apart() && !arena ? apart()->take(device, bytes) : pool_of(device).take(bytes, tag, arena);
   // What was freed keeps its values until work comes that writes there.
-  if (p) settle(device, p, static_cast<char*>(p) + bytes);
+  if (p) settle(device, p, static_cast<char*>(p) + bytes), touches(device, p, static_cast<char*>(p) + bytes);
   return p;
 }
 void release(int device, void* p, size_t) {
-  if (p && !(apart() && apart()->give(device, p))) pool(device).give(p);
+  if (p && !(apart() && apart()->give(device, p))) pool_of(device).give(p);
 }
 
-BlockPool::Arena* open_arena(int device, size_t room) { return pool(device).open(room); }
-void lasting(int device, bool on) {
-  if (BlockPool::Arena* const a = arena_of(device)) pool(device).lasting(a, on);
-}
-void close_arena(int device, BlockPool::Arena* a) { pool(device).close(a); }
-void forget_arena(int device, BlockPool::Arena* a) { pool(device).forget(a); }
-
-void count_memory(int device) { pool(device).count(); }
-size_t memory_counted(int device) { return pool(device).counted(); }
-MemoryStats memory_of(int device) { return pool(device).stats(); }
-void reset_peak(int device) { pool(device).reset_peak(); }
-void set_limit(int device, int64_t bytes) { pool(device).set_limit(bytes); }
-int64_t release_cached(int device) { return pool(device).release_cached(); }
+MemoryStats memory_of(int device) { return pool_of(device).stats(); }
+void reset_peak(int device) { pool_of(device).reset_peak(); }
+void set_limit(int device, int64_t bytes) { pool_of(device).set_limit(bytes); }
+int64_t release_cached(int device) { return pool_of(device).release_cached(); }
 
 void memory_report(int device, size_t wanted, char* text, size_t room) {
-  const std::vector<BlockPool::Held> held = pool(device).held();
-  const MemoryStats s = pool(device).stats();
+  const std::vector<BlockPool::Held> held = pool_of(device).held();
+  const MemoryStats s = pool_of(device).stats();
   size_t free_bytes = 0, total = 0;
   if (const cudaError_t e = ready(device)) {
     std::snprintf(text, room, "%s", text_of(e, "setting up the device"));

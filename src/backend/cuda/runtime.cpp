@@ -150,9 +150,9 @@ extern "C" __attribute__((visibility("default"))) const keel::DeviceDriver* keel
     d.copy = cuda::copy, d.copies = cuda::copies, d.synchronize = cuda::synchronize, d.fault = cuda::fault;
     d.pin = cuda::pin, d.unpin = cuda::unpin, d.upload = cuda::upload, d.join = cuda::join, d.await = cuda::await;
     d.fetch = cuda::fetch, d.collect = cuda::collect, d.collected = cuda::collected;
-    d.record_begin = cuda::record_begin, d.record_end = cuda::record_end, d.replay = cuda::replay, d.forget = cuda::forget, d.lasting = cuda::lasting;
+    d.record_begin = cuda::record_begin, d.record_end = cuda::record_end, d.piece = cuda::piece;
+    d.replay = cuda::replay, d.forget = cuda::forget;
     d.stream = [](int device) -> void* { return cuda::stream_of(device); };
-    d.count_memory = cuda::count_memory, d.memory_counted = cuda::memory_counted;
     d.memory = cuda::memory_of, d.reset_peak = cuda::reset_peak, d.set_limit = cuda::set_limit;
     d.release_cached = cuda::release_cached, d.memory_report = cuda::memory_report;
     d.describe = cuda::describe;

@@ -13,6 +13,7 @@
 
 namespace keel {
 struct DeviceFusion;
+struct MemoryUse;
 }
 
 namespace keel::cuda {
@@ -82,8 +83,14 @@ int arch_of(int device);
 const char* text_of(cudaError_t e, const char* doing);
 
 // Recordings (record.cpp); DeviceDriver says what they promise.
-const char* record_begin(int device, size_t room);
+const char* record_begin(int device, void* rehearsal);
 const char* record_end(int device, void** recording);
+void piece(int device, int n, const MemoryUse* uses);
+/// In the thread's recording, if any: the piece of work that it is at writes there, too.
+void touches(int device, const void* begin, const void* end);
+/// Before a kernel all of whose blocks must run at once, or that has the device's exchange: no two of these in a recording run at the same
+/// time.
+void alone();
 const char* replay(int device, void* recording);
 void forget(int device, void* recording);
 /// Whether this thread records work of `device`; if so, the recording is spoilt, and `what` says by what.
@@ -117,19 +124,14 @@ const char* collected(int device, uint64_t ticket, bool wait, bool* made);
 // The memory of a device (memory.cpp): a pool (block_pool.h).
 void* allocate(int device, size_t bytes, const char* tag);
 void release(int device, void* p, size_t bytes);
-void count_memory(int device);
-size_t memory_counted(int device);
 MemoryStats memory_of(int device);
 void reset_peak(int device);
 void set_limit(int device, int64_t bytes);
 int64_t release_cached(int device);
 /// Of the recording that this thread makes on `device`; null where it makes none.
 BlockPool::Arena* arena_of(int device);
-BlockPool::Arena* open_arena(int device, size_t room);
-/// Of that recording, if any: see BlockPool::lasting.
-void lasting(int device, bool on);
-void close_arena(int device, BlockPool::Arena* arena);
-void forget_arena(int device, BlockPool::Arena* arena);
+/// The device's pool, for those who have arenas of it.
+BlockPool& pool_of(int device);
 void memory_report(int device, size_t wanted, char* text, size_t room);
 
 }  // namespace keel::cuda

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "backend/cuda/block_pool.h"
+#include "backend/cuda/work_order.h"
 #include "backend/device_kernels.h"
 #include "backend/float_bits.h"
 #include "device/fake/queue.h"
@@ -30,8 +31,21 @@ struct Recording {
     void (*drop)(void* data);
     void* data;
   };
-  std::vector<Step> steps;
+  /// What must be done in order, after the pieces `after`.
+  struct Piece {
+    std::vector<Step> steps;
+    std::vector<int> after;
+  };
+  std::vector<Piece> pieces{1};
+  bool in_pieces = false;
+  cuda::WorkOrder order;
+  void next_piece() { pieces.emplace_back(), order.begin(); }
+  void touch(const void* begin, const void* end, bool writes) {
+    const std::vector<int>& found = order.touch(begin, end, writes);
+    pieces.back().after.insert(pieces.back().after.end(), found.begin(), found.end());
+  }
   cuda::BlockPool::Arena* arena = nullptr;
+  bool rehearses = false;
   std::map<char*, size_t> held, given;  // blocks of it
 };
 thread_local Recording* recording = nullptr;
@@ -88,7 +102,8 @@ char* opened(const void* p) {
 void poison(void* p, size_t n) { std::memset(opened(p), 0xee, n); }
 template <class F>
 void keep(F f) {
-  recording->steps.push_back({[](void* data) { (*static_cast<F*>(data))(); }, [](void* data) { delete static_cast<F*>(data); }, new F(f)});
+  recording->pieces.back().steps.push_back(
+      {[](void* data) { (*static_cast<F*>(data))(); }, [](void* data) { delete static_cast<F*>(data); }, new F(f)});
 }
 
 void* allocate(int, size_t bytes, const char* tag) {
@@ -96,7 +111,8 @@ void* allocate(int, size_t bytes, const char* tag) {
   const std::lock_guard lock(m.mutex);
   Recording* const r = recording;
   auto* const p = static_cast<char*>(m.pool.take(bytes, tag, r ? r->arena : nullptr));
-  if (p && r) m.owners[p] = r, r->held[p] = bytes, r->given.erase(p);
+  if (p && r && r->in_pieces) r->touch(p, p + bytes, true);
+  if (p && r && !r->rehearses) m.owners[p] = r, r->held[p] = bytes, r->given.erase(p);
   return p;
 }
 void release(int, void* p, size_t bytes) {
@@ -112,7 +128,10 @@ void release(int, void* p, size_t bytes) {
   Recording* const r = owner->second;
   m.owners.erase(owner);
   r->held.erase(static_cast<char*>(p)), r->given[static_cast<char*>(p)] = bytes;
-  if (recording == r) keep([p, bytes] { poison(p, bytes); });
+  if (recording != r) return;
+  if (r->in_pieces) r->next_piece(), r->touch(p, static_cast<char*>(p) + bytes, true);
+  keep([p, bytes] { poison(p, bytes); });
+  if (r->in_pieces) r->next_piece();
 }
 const char* copy(int, void* to, const void* from, size_t bytes, CopyWay way) {
   if (recording) {
@@ -126,15 +145,10 @@ const char* copy(int, void* to, const void* from, size_t bytes, CopyWay way) {
   return nullptr;
 }
 
-const char* record_begin(int, size_t room) {
-  if (recording) return "a recording is in progress";
-  recording = new Recording, spoilt = nullptr;
-  recording->arena = memory().pool.open(room);
-  return nullptr;
-}
 void forget(int, void* p) {
   auto* r = static_cast<Recording*>(p);
-  for (const Recording::Step& s : r->steps) s.drop(s.data);
+  for (const Recording::Piece& piece : r->pieces)
+    for (const Recording::Step& s : piece.steps) s.drop(s.data);
   Memory& m = memory();
   const std::lock_guard lock(m.mutex);
   std::map<char*, std::vector<char>> kept;  // memory that was given may lie under what is held now
@@ -144,17 +158,43 @@ void forget(int, void* p) {
   m.pool.forget(r->arena);
   delete r;
 }
+const char* record_begin(int, void* rehearsal) {
+  cuda::BlockPool& pool = memory().pool;
+  // Most tests' steps are laid out apart, and so run in pieces; some are not.
+  const cuda::BlockPlan plan = rehearsal ? pool.plan_of(static_cast<Recording*>(rehearsal)->arena, size_t(16) << 20) : cuda::BlockPlan();
+  if (rehearsal) forget(0, rehearsal);
+  if (recording) return "a recording is in progress";
+  recording = new Recording, spoilt = nullptr;
+  recording->rehearses = !rehearsal;
+  recording->arena = rehearsal ? pool.open(plan) : pool.rehearse();
+  recording->in_pieces = plan.apart;
+  recording->order.begin();
+  return nullptr;
+}
+void piece(int, int n, const MemoryUse* uses) {
+  if (!recording || !recording->in_pieces) return;
+  recording->next_piece();
+  for (int i = 0; i < n; ++i) recording->touch(uses[i].begin, uses[i].end, uses[i].written);
+}
 const char* record_end(int, void** to) {
   Recording* const r = recording;
   recording = nullptr;
   if (!r) return "nothing was recorded";
-  memory().pool.close(r->arena);
   if (to && !spoilt) return *to = r, nullptr;
   forget(0, r);
   return spoilt;
 }
+/// Pieces in an order as far from that of the recording as may be: those that may be done at any time are done last.
 const char* replay(int, void* p) {
-  for (const Recording::Step& s : static_cast<Recording*>(p)->steps) s.run(s.data);
+  const std::vector<Recording::Piece>& all = static_cast<Recording*>(p)->pieces;
+  std::vector<char> done(all.size());
+  const auto run = [&](const auto& self, size_t i) -> void {
+    if (std::exchange(done[i], 1)) return;
+    for (const int before : all[i].after) self(self, size_t(before));
+    for (const Recording::Step& s : all[i].steps) s.run(s.data);
+  };
+  run(run, 0);  // what came before the first piece
+  for (size_t i = all.size(); i-- > 0;) run(run, i);
   return nullptr;
 }
 
@@ -421,10 +461,7 @@ extern "C" __attribute__((visibility("default"))) const keel::DeviceDriver* keel
   d.count = 1, d.build = build_id(), d.name = "webgpu";
   d.allocate = allocate, d.free = release, d.copy = copy;
   d.synchronize = [](int) -> const char* { return recording ? spoilt = "a wait while recording" : nullptr; };
-  d.record_begin = record_begin, d.record_end = record_end, d.replay = replay, d.forget = forget;
-  d.lasting = [](int, bool on) {
-    if (recording) memory().pool.lasting(recording->arena, on);
-  };
+  d.record_begin = record_begin, d.record_end = record_end, d.piece = piece, d.replay = replay, d.forget = forget;
   d.pin = [](size_t bytes) { return std::malloc(bytes); }, d.unpin = [](void* p) { std::free(p); };
   d.upload = upload, d.join = finish, d.await = finish;
   d.stream = [](int) -> void* {
@@ -433,7 +470,9 @@ extern "C" __attribute__((visibility("default"))) const keel::DeviceDriver* keel
                              return c >= memory().closed && c < memory().closed + kRoom ? opened(p) : p;
                            },
                            [] { return recording != nullptr; },
-                           [](void (*run)(void*), void (*drop)(void*), void* data) { recording->steps.push_back({run, drop, data}); }};
+                           [](void (*run)(void*), void (*drop)(void*), void* data) {
+                             recording->pieces.back().steps.push_back({run, drop, data});
+                           }};
     return &queue;
   };
   d.fetch = fetch, d.collect = collect, d.collected = collected;
@@ -441,8 +480,6 @@ extern "C" __attribute__((visibility("default"))) const keel::DeviceDriver* keel
   d.reset_peak = [](int) { memory().pool.reset_peak(); };
   d.set_limit = [](int, int64_t bytes) { memory().pool.set_limit(bytes); };
   d.release_cached = [](int) { return memory().pool.release_cached(); };
-  d.count_memory = [](int) { memory().pool.count(); };
-  d.memory_counted = [](int) { return memory().pool.counted(); };
   d.memory_report = [](int, size_t, char* text, size_t) { text[0] = 0; };
   d.describe = [](int, char* text, size_t room) { std::strncpy(text, "a device for tests", room); };
   d.kernels = &none;
