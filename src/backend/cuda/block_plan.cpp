@@ -18,7 +18,7 @@ BlockPlan plan_blocks(const std::vector<BlockLife>& lives, size_t apart) {
   plan.at.resize(lives.size());
   size_t all = 0;
   for (const BlockLife& l : lives) all += l.bytes;
-  if (all <= apart) {
+  if (apart && all <= apart) {
     for (size_t i = 0; i < lives.size(); ++i) plan.at[i] = plan.bytes, plan.bytes += lives[i].bytes;
     plan.apart = true;
     return plan;

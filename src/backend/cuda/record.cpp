@@ -6,6 +6,7 @@
 #include "backend/cuda/block_pool.h"
 #include "backend/cuda/runtime.h"
 #include "backend/cuda/work_order.h"
+#include "base/env.h"
 #include "core/device_driver.h"
 
 namespace keel::cuda {
@@ -13,6 +14,8 @@ namespace {
 
 // A step of tensors that take no more together leaves most of the device idle: its memory is not worth saving.
 constexpr size_t kApart = size_t(64) << 20;
+/// 0 where KEEL_BRANCHES=0 says that all work of a recording is done in order.
+size_t apart() { return base::env_string("KEEL_BRANCHES") == "0" ? 0 : kApart; }
 
 struct Recording {
   int device = 0;
@@ -68,7 +71,7 @@ bool spoils(int device, const char* what) {
 
 const char* record_begin(int device, void* rehearsal) {
   BlockPool& pool = pool_of(device);
-  const BlockPlan plan = rehearsal ? pool.plan_of(static_cast<Recording*>(rehearsal)->arena, kApart) : BlockPlan();
+  const BlockPlan plan = rehearsal ? pool.plan_of(static_cast<Recording*>(rehearsal)->arena, apart()) : BlockPlan();
   if (rehearsal) forget(device, rehearsal);
   if (current) return "a recording is in progress";
   if (const cudaError_t e = ready(device)) return text_of(e, "setting up the device");
