@@ -75,7 +75,7 @@ struct DivGradB : Quotient {
     return dead(a, b, q) || clash ? T(0) : -p;
   }
 };
-Quotient quotient_of(const KernelArgs& a) {
+Quotient division_of(const KernelArgs& a) {
   const auto& p = a.get<DivSafeParams>();
   const DType t = a.in[0].dtype;
   return {p.otherwise, zero_tolerance(p.zero_tol, p.skip_subnormal, t == DType::f64 ? DType::f64 : DType::f32),
@@ -406,13 +406,13 @@ double zone(const KernelArgs& a, int i) { return or_own(a.get<ClampToZeroParams>
 
 KEEL_CUDA_KERNEL(div_safe) {
   define(k).run([](const KernelArgs& a) {
-    return a.n_in == 3 && a.in[2].present() ? run<3>(a, DivFilled{quotient_of(a)}) : run<2>(a, Div{quotient_of(a)});
+    return a.n_in == 3 && a.in[2].present() ? run<3>(a, DivFilled{division_of(a)}) : run<2>(a, Div{division_of(a)});
   });
 }
 KEEL_CUDA_KERNEL(div_safe_backward) {
   define_two(k).run([](const KernelArgs& a) {
-    const KernelStatus s = run_for<3>(a, 0, DivGradA{quotient_of(a)});
-    return s.code ? s : run_for<3>(a, 1, DivGradB{quotient_of(a)});
+    const KernelStatus s = run_for<3>(a, 0, DivGradA{division_of(a)});
+    return s.code ? s : run_for<3>(a, 1, DivGradB{division_of(a)});
   });
 }
 KEEL_CUDA_KERNEL(sanitize) {
