@@ -17,12 +17,8 @@ while [ $# -gt 1 ]; do
   esac
   shift 2
 done
-more=
-case $tool in
-  # Every tensor gets memory of its own: reads of what a tensor before wrote there, or of a neighbour, are seen.
-  memcheck) export KEEL_DEVICE_POOL=0 ;;
-  initcheck) more="--track-unused-memory no"; export KEEL_DEVICE_POOL=0 ;;
-esac
+# Every tensor gets memory of its own: reads of what a tensor before wrote there, or of a neighbour, are seen.
+case $tool in memcheck | initcheck) export KEEL_DEVICE_POOL=0 ;; esac
 if ! command -v compute-sanitizer > /dev/null; then echo "compute-sanitizer is not installed"; exit 1; fi
 mkdir -p "$logs"
 KEEL_TEST_SAMPLES=${KEEL_TEST_SAMPLES:-small} KEEL_TEST_DTYPE=${KEEL_TEST_DTYPE:-f32} GTEST_TOTAL_SHARDS=$processes
@@ -31,8 +27,7 @@ export KEEL_TEST_SAMPLES KEEL_TEST_DTYPE GTEST_TOTAL_SHARDS
 i=0
 while [ $i -lt "$processes" ]; do
   log=$logs/$tool.$i.txt
-  # shellcheck disable=SC2086
-  { GTEST_SHARD_INDEX=$i timeout -k 5 "$seconds" compute-sanitizer --tool "$tool" $more --error-exitcode 9 --print-limit 20 "$program" \
+  { GTEST_SHARD_INDEX=$i timeout -k 5 "$seconds" compute-sanitizer --tool "$tool" --error-exitcode 9 --print-limit 20 "$program" \
       --gtest_filter="$filter" > "$log" 2>&1; echo $? > "$log.status"; } &
   i=$((i + 1))
 done

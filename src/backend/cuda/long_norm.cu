@@ -21,24 +21,27 @@ __global__ void __launch_bounds__(kPartThreads, 1)
   constexpr int G = kPartThreads;
   const Meeting<Moments<C>> meeting(exchange);
   const RowOf<T, G, P> r(x + p.at(), 0, p.count(blockIdx.x));
+  // Quotients that nobody should wait for later on.
+  const C here = C(1) / C(r.n), everywhere = C(1) / C(p.n), each = C(p.share), last = C(p.count(p.parts - 1));
   C m = 0, squares = 0;
   if constexpr (centered) {
     r.each([&](int64_t, C v) { m += v; });
-    m = row_combine<G>(m, C(0), SumOf()) / C(r.n);
+    m = row_combine<G>(m, C(0), SumOf()) * here;
   }
   r.each([&](int64_t, C v) { squares += (v - m) * (v - m); });
   const Moments<C> mine{m, row_combine<G>(squares, C(0), SumOf())};
   const auto whole = put_together(p, meeting, mine, [&](const Told<Moments<C>>& told) {
+    const auto count = [&](unsigned part) { return part + 1 < p.parts ? each : last; };
     C mean = 0, all = 0;
     if constexpr (centered) {
-      told.each([&](const Moments<C>& part, unsigned k) { mean += C(p.count(k)) * part.mean; });
-      mean = row_combine<32>(mean, C(0), SumOf()) / C(p.n);
+      told.each([&](const Moments<C>& part, unsigned k) { mean += count(k) * part.mean; });
+      mean = row_combine<32>(mean, C(0), SumOf()) * everywhere;
     }
     told.each([&](const Moments<C>& part, unsigned k) {
       const C off = part.mean - mean;
-      all += part.squares + C(p.count(k)) * off * off;
+      all += part.squares + count(k) * off * off;
     });
-    const C variance = row_combine<32>(all, C(0), SumOf()) / C(p.n);
+    const C variance = row_combine<32>(all, C(0), SumOf()) * everywhere;
     return typename NormOf<centered>::template Whole<C>{mean, C(1) / root_of(variance + C(eps))};
   });
   write_norm<centered>(r, whole, o.weight ? o.weight + p.from() : nullptr, o.bias ? o.bias + p.from() : nullptr, y + p.at());

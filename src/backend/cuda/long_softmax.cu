@@ -44,19 +44,25 @@ __global__ void __launch_bounds__(kPartThreads, 1) softmax_in_parts(Parts p, Exc
     r.each([&](int64_t, C v) { sum += exp_of(v - base); });
   }
   const PartSum<C> mine{top, row_combine<G>(sum, C(0), SumOf())};
-  const auto whole = put_together(p, meeting, mine, [](const Told<PartSum<C>>& told) {
+  // What the threads are told: all about the row, or just what their exponentials are to be multiplied by.
+  const auto whole = put_together(p, meeting, mine, [&](const Told<PartSum<C>>& told) {
     C most = -INFINITY, all = 0;
     told.each([&](const PartSum<C>& part, unsigned) { most = MaxOf()(most, part.top); });
     most = Of::base_of(row_combine<32>(most, C(-INFINITY), MaxOf()));
+    const C scale = part_scale(mine, most);
     told.each([&](const PartSum<C>& part, unsigned) { all += part.sum * part_scale(part, most); });
-    return Of::whole_of(most, row_combine<32>(all, C(0), SumOf()));
+    const auto row = Of::whole_of(most, row_combine<32>(all, C(0), SumOf()));
+    if constexpr (keeps)
+      return scale * row.rest;
+    else
+      return row;
   });
-  if constexpr (keeps) {
-    const C scale = part_scale(mine, whole.top);
-    r.write(y + p.at(), [&](int64_t, C e) { return Of::share(whole, e * scale); });
-  } else {
-    r.write(y + p.at(), [&](int64_t, C v) { return Of::value(whole, v); });
-  }
+  r.write(y + p.at(), [&](int64_t, C v) {
+    if constexpr (keeps)
+      return v * whole;
+    else
+      return Of::value(whole, v);
+  });
 }
 
 template <bool logarithm, bool safe>

@@ -14,7 +14,9 @@ __device__ __forceinline__ void write_norm(const RowOf<T, G, P>& r, const Whole&
     if (bias) z = z + widen(b);
     return z;
   };
-  if constexpr (P == 0) {
+  if (!weight && !bias) {
+    r.write(y, [&](int64_t, C v) { return NormOf<centered>::value(whole, v); });
+  } else if constexpr (P == 0) {
     r.write(y, [&](int64_t i, C v) { return scaled(v, weight ? weight[i] : T(), bias ? bias[i] : T()); });
   } else {
     constexpr int V = 16 / int(sizeof(T));
