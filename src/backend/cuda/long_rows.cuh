@@ -23,8 +23,7 @@ constexpr int kPartThreads = 512;
 
 /// `vector`: elements of a pack.
 inline Parts parts_of(int64_t rows, int64_t n, int vector, bool aligned, int processors) {
-  constexpr int64_t kAlone = 65536;
-  if (n < kAlone || rows == 0 || rows > 8) return {};
+  if (n <= 1024 * 8 * vector || rows == 0 || rows > 8) return {};  // what a block keeps is its own
   Parts p{n, 0, 0, unsigned(rows)};
   const int64_t lines = ceil_div(n, 32 * vector);  // what a warp takes at once
   const int64_t most = std::min(processors, Exchange::kMost) / rows;
