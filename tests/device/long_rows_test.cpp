@@ -169,8 +169,9 @@ TEST_F(LongRowsOnDevice, RowsOfMillions) {
     DType t;
     int64_t rows, n;
   };
-  for (const auto& [t, rows, n] : {Form{f32, 1, 1'000'000}, Form{f32, 1, 2'000'000}, Form{f32, 1, 2'300'004}, Form{f32, 8, 80'000}, Form{f32, 1, 33'000}, Form{f32, 5, 40'001},
-                                   Form{bf16, 1, 1'000'000}, Form{bf16, 2, 2'000'000}, Form{f16, 1, 300'000}, Form{f64, 1, 400'000}, Form{f64, 1, 700'000}}) {
+  for (const auto& [t, rows, n] : {Form{f32, 1, 1'000'000}, Form{f32, 1, 2'000'000}, Form{f32, 1, 2'300'004}, Form{f32, 8, 80'000},
+                                   Form{f32, 1, 33'000}, Form{f32, 5, 40'001}, Form{bf16, 1, 1'000'000}, Form{bf16, 2, 2'000'000},
+                                   Form{f16, 1, 300'000}, Form{f64, 1, 400'000}, Form{f64, 1, 700'000}}) {
     manual_seed(17);
     const Tensor x = (randn({rows, n}) * 2 - 3).to(t), w = (randn({n}) + 1).to(t), b = randn({n}).to(t), there = x.to(d), wide = x.to(f64);
     const double bound = t == bf16 ? 8e-3 : t == f16 ? 1e-3 : t == f32 ? 1e-5 : 1e-12;
@@ -209,7 +210,9 @@ TEST_F(LongRowsOnDevice, PartsThatAreMasked) {
 TEST_F(LongRowsOnDevice, ManyMeetings) {
   manual_seed(18);
   const Tensor one = randn({1, 1'000'000}).to(d), three = randn({3, 100'000}).to(d), odd = randn({2, 70'001}).to(d);
-  const auto step = [&](const Tensors&) { return Tensors{softmax(layer_norm(one)), layer_norm(softmax(three)), log_softmax(odd), softmax(three)}; };
+  const auto step = [&](const Tensors&) {
+    return Tensors{softmax(layer_norm(one)), layer_norm(softmax(three)), log_softmax(odd), softmax(three)};
+  };
   const Tensors want = step({});
   const Compiled recorded = compile(step);
   for (int i = 0; i < 30; ++i) {
