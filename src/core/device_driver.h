@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/impl.h"
+#include "core/memory_use.h"
 #include "keel/device.h"
 #include "keel/error.h"
 #include "keel/memory.h"
@@ -27,12 +28,6 @@ struct DeviceFault {
 };
 /// The error that `f` stands for, about the call that it names. Defined where rows are known.
 Error late_error(const DeviceFault& f);
-
-/// Memory that work reads, or writes, too.
-struct MemoryUse {
-  const void *begin, *end;
-  bool written;
-};
 
 /// Functions that return text return null where all went well; the text lives until the thread's next call. All work of a device goes into
 /// one queue (on CUDA: the stream of `stream`), in the order of the calls; only `copy` to the host and `synchronize` wait for it.

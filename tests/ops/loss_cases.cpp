@@ -48,6 +48,7 @@ KEEL_CASES(class_loss) {
       .sample(CrossEntropyParams{.label_smoothing = 0.2}, {normal({5, 4}), ignoring})
       .sample(CrossEntropyParams{.label_smoothing = 0.2, .reduction = none}, {normal({5, 4}), ignoring})
       .sample(CrossEntropyParams{.ignore_index = 2}, {normal({5, 4}), integers({5}, 0, 4)})
+      .sample(CrossEntropyParams{.ignore_index = 1}, {normal({1500, 3}), integers({1500}, 0, 3)}, false)
       .sample(CrossEntropyParams{.axis = 1}, {normal({2, 3, 2, 2}), integers({2, 2, 2}, 0, 3)})
       .sample(CrossEntropyParams{.axis = 1, .label_smoothing = 0.1, .reduction = none}, {normal({2, 3, 2}), integers({2, 2}, 0, 3)})
       .sample(CrossEntropyParams{}, {normal({4}), integers({}, 0, 4)})
@@ -77,6 +78,10 @@ KEEL_CASES(class_loss) {
       .sample(CrossEntropyParams{.label_smoothing = 0.2, .reduction = none}, {normal({5}), normal({5, 4}), ignoring, between({5}, 1, 2)})
       .sample(CrossEntropyParams{.axis = 1, .reduction = total},
               {normal({}), normal({2, 3, 2}), integers({2, 2}, 0, 3, u8), between({2, 2}, 1, 2)})
+      .sample(CrossEntropyParams{}, {normal({}), normal({5, 4}), ignoring, between({5}, 1, 2)})
+      .sample(CrossEntropyParams{.ignore_index = 1}, {normal({}), normal({300, 3}), integers({300}, 0, 3), between({300}, 1, 2)})
+      .sample(CrossEntropyParams{.axis = 1, .ignore_index = 1},
+              {normal({}), normal({2, 3, 2}), integers({2, 2}, 0, 3), between({2, 2}, 1, 2)})
       .sample(CrossEntropyParams{}, {normal({}), normal({4}), integers({}, 0, 4), between({}, 1, 2)});
   c.op("nll_loss")
       .torch(

@@ -43,39 +43,58 @@ __device__ C block_sum(C v) {
   return v;
 }
 
+/// Targets of which some may not count; none where `p` is null.
+struct Classes {
+  const void* p = nullptr;
+  DType dtype = DType::none;
+  int64_t ignore = 0;
+  Classes() = default;
+  explicit Classes(const Targets& t) : p(t.p), dtype(t.dtype), ignore(t.ignore) {}
+  __device__ bool counts(int64_t i) const { return load_index(p, dtype, i) != ignore; }
+};
 /// One block: how many targets count.
-__global__ void __launch_bounds__(kWhole) count_targets(int64_t n, const void* p, DType t, int64_t ignore, double* count) {
+__global__ void __launch_bounds__(kWhole) count_targets(int64_t n, Classes classes, double* count) {
   int64_t own = 0;
 #pragma unroll 4
-  for (int64_t i = threadIdx.x; i < n; i += kWhole) own += load_index(p, t, i) != ignore;
+  for (int64_t i = threadIdx.x; i < n; i += kWhole) own += classes.counts(i);
   const double c = block_sum<kWhole>(double(own));
   if (threadIdx.x == 0) *count = c;
 }
-/// One block: y = the sum of x, for the mean divided by `counted` or else by `count`.
+/// One block: y = the sum of x, for the mean divided by how many of `classes` count, where there are any, or else by `count`.
 template <class T, class C>
-__global__ void __launch_bounds__(kWhole) sum_losses(int64_t n, const C* x, bool mean, const double* counted, double count, T* y) {
+__global__ void __launch_bounds__(kWhole) sum_losses(int64_t n, const C* x, bool mean, Classes classes, double count, T* y) {
   C c = 0;
 #pragma unroll 4
   for (int64_t i = threadIdx.x; i < n; i += kWhole) c += x[i];
   c = block_sum<kWhole>(c);
-  if (threadIdx.x == 0) *y = narrow<T>(mean ? c / C(counted ? *counted : count) : c);
+  if (mean && classes.p) {
+    int64_t own = 0;
+#pragma unroll 4
+    for (int64_t i = threadIdx.x; i < n; i += kWhole) own += classes.counts(i);
+    count = block_sum<kWhole>(double(own));
+  }
+  if (threadIdx.x == 0) *y = narrow<T>(mean ? c / C(count) : c);
 }
 template <class T, class C>
 __global__ void __launch_bounds__(kThreads) copy_losses(int64_t n, const C* x, T* y) {
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i < n) y[i] = narrow<T>(x[i]);
 }
-/// The rows' losses as the result wants them; `classes`: the targets of rows that may not count, or null.
+/// The rows' losses as the result wants them; `classes`: the targets of rows that may not count.
 template <class T>
-KernelStatus reduce_losses(const KernelArgs& a, Reduction r, int64_t n, const Compute<T>* losses, const Targets* classes, double* count) {
+KernelStatus reduce_losses(const KernelArgs& a, Reduction r, int64_t n, const Compute<T>* losses, const Classes& classes) {
   const cudaStream_t s = stream(a);
   T* y = a.out[0].ptr<T>();
   if (r == Reduction::none) {
     if (n) copy_losses<T><<<unsigned(ceil_div(n, kThreads)), kThreads, 0, s>>>(n, losses, y);
     return launched();
   }
-  if (r == Reduction::mean && classes) count_targets<<<1, kWhole, 0, s>>>(n, classes->p, classes->dtype, classes->ignore, count);
-  sum_losses<T><<<1, kWhole, 0, s>>>(n, losses, r == Reduction::mean, classes ? count : nullptr, double(n), y);
+  // Who goes on with what the rows gave, as gradients do, need not wait for their sum.
+  const auto* const targets = static_cast<const char*>(classes.p);
+  const MemoryUse uses[] = {
+      {losses, losses + n, false}, {targets, targets + (targets ? n * int64_t(size_of(classes.dtype)) : 0), false}, {y, y + 1, true}};
+  piece(a.device, 3, uses);
+  sum_losses<T><<<1, kWhole, 0, s>>>(n, losses, r == Reduction::mean, classes, double(n), y);
   return launched();
 }
 
@@ -158,6 +177,23 @@ struct ByProbability {
   }
 };
 
+/// What gradients are divided by: a number; or of a few rows how many of their targets count, found by each warp; or nothing.
+struct Share {
+  static constexpr int64_t kFew = 256;
+  const double* number = nullptr;
+  Classes classes;
+  int64_t rows = 0;
+  /// By all threads of a warp.
+  template <class C>
+  __device__ C of(C v) const {
+    if (number) return v / C(*number);
+    if (!classes.p) return v;
+    uint32_t own = 0;
+    for (int64_t i = threadIdx.x % 32; i < rows; i += 32) own += classes.counts(i);
+    return v / C(double(__reduce_add_sync(~0u, own)));
+  }
+};
+
 /// g (exp(x - lse) - want).
 struct ClassGradient {
   template <class C, class T>
@@ -174,19 +210,19 @@ struct ClassGradient {
   struct Kernel : RowForm<G> {
     using C = Compute<T>;
     template <class Own, class Y>
-    static __device__ void run(int64_t row, int64_t n, const T* x, const Own* g, bool each, const double* counted, Targets targets,
-                               Smoothing s, const C* lse, Y dx) {
+    static __device__ void run(int64_t row, int64_t n, const T* x, const Own* g, bool each, Share share, Targets targets, Smoothing s,
+                               const C* lse, Y dx) {
       const RowOf<T, G, P> r(x, row, n);
       const int64_t t = targets.of(row);
-      const C by = scale<C>(row, g, each, counted), l = lse[row];
+      const C by = share.of(C(widen(g[each ? row : 0]))), l = lse[row];
       r.write(dx + row * n, [&](int64_t i, C v) { return t < 0 ? C(0) : one(v, l, by, i == t, s.share, n); });
     }
   };
   template <class T, class Own, class C>
-  static __device__ void column(int64_t row, int64_t at, int64_t n, int64_t step, const T* x, const Own* g, bool each,
-                                const double* counted, Targets targets, Smoothing s, const C* lse, T* dx) {
+  static __device__ void column(int64_t row, int64_t at, int64_t n, int64_t step, const T* x, const Own* g, bool each, Share share,
+                                Targets targets, Smoothing s, const C* lse, T* dx) {
     const int64_t t = targets.of(row);
-    const C by = scale<C>(row, g, each, counted), l = lse[row];
+    const C by = scale<C>(row, g, each, share.number), l = lse[row];
     for (int64_t k = 0; k < n; ++k) dx[at + k * step] = narrow<T>(t < 0 ? C(0) : one(widen(x[at + k * step]), l, by, k == t, s.share, n));
   }
 };
@@ -251,10 +287,10 @@ __global__ void __launch_bounds__(kThreads)
   losses[row] = t < 0 ? 0.f : ByClass::finish(-((widen(x[row * n + t]) - all) - log_sum), plain - float(n) * all, log_sum, n, smoothing);
 }
 template <class T, class Own>
-__global__ void __launch_bounds__(kThreads) long_row_gradient(int64_t n, const T* x, const Own* g, bool each, const double* counted,
-                                                              Targets targets, Smoothing s, const float* lse, T* dx) {
+__global__ void __launch_bounds__(kThreads)
+    long_row_gradient(int64_t n, const T* x, const Own* g, bool each, Share share, Targets targets, Smoothing s, const float* lse, T* dx) {
   const int64_t row = blockIdx.x, t = targets.of(row);
-  const float by = ClassGradient::scale<float>(row, g, each, counted), base = lse[row] * kLog2e, rest = float(s.share / double(n)),
+  const float by = share.of(float(widen(g[each ? row : 0]))), base = lse[row] * kLog2e, rest = float(s.share / double(n)),
               hit = float(1 - s.share) + rest;
   const int at = t < 0 ? -1 : int(t / 8), place = int(t % 8);
   each_pack(x + row * n, n, [&](int i, const Pack<T, 8>& k) {
@@ -290,13 +326,13 @@ __global__ void __launch_bounds__(kThreads)
   if (t >= 0) dx[(row / inner * n + t) * inner + row % inner] = narrow<T>(-ClassGradient::scale<Compute<T>>(row, g, each, counted));
 }
 
-/// Workspace: the count, then a loss a row.
-size_t rows_bytes(int64_t rows) { return 8 + size_t(rows) * 8; }
-/// The count of targets in the workspace, made where the mean is wanted; else null.
+/// Workspace: a loss a row.
+size_t rows_bytes(int64_t rows) { return size_t(rows) * 8; }
+/// What a gradient is divided by: the count of targets in the workspace, made where the mean is wanted; else null.
 const double* counted_targets(const KernelArgs& a, Reduction r, const Targets& t, int64_t rows) {
   if (r != Reduction::mean) return nullptr;
   auto* count = static_cast<double*>(a.workspace);
-  count_targets<<<1, kWhole, 0, stream(a)>>>(rows, t.p, t.dtype, t.ignore, count);
+  count_targets<<<1, kWhole, 0, stream(a)>>>(rows, Classes(t), count);
   return count;
 }
 
@@ -344,7 +380,7 @@ void define_pair(KernelDef& k) {
           using T = decltype(type);
           auto* part = static_cast<Compute<T>*>(a.workspace);
           if (n) pair_parts<F><<<unsigned(parts), kThreads, 0, stream(a)>>>(n, a.in[0].ptr<T>(), a.in[1].ptr<T>(), part);
-          sum_losses<T><<<1, kWhole, 0, stream(a)>>>(parts, part, r == Reduction::mean, nullptr, double(n), a.out[0].ptr<T>());
+          sum_losses<T><<<1, kWhole, 0, stream(a)>>>(parts, part, r == Reduction::mean, Classes(), double(n), a.out[0].ptr<T>());
         });
         return launched();
       });
@@ -369,15 +405,14 @@ KEEL_CUDA_KERNEL(cross_entropy) {
         Floats::call(x.dtype, [&](auto t) {
           using T = decltype(t);
           using C = Compute<T>;
-          auto* count = static_cast<double*>(a.workspace);
-          auto* losses = reinterpret_cast<C*>(count + 1);
+          auto* losses = static_cast<C*>(a.workspace);
           C* lse = a.n_out > 1 && a.out[1].present() ? a.out[1].ptr<C>() : nullptr;
           const T* logits = x.ptr<T>();
           const Smoothing smoothing{p.label_smoothing};
           if (is_floating(target.dtype)) {
             const T* probabilities = target.ptr<T>();
             s = around<ByProbability, T>(a, v, aligned16(x) && aligned16(target), logits, probabilities, smoothing, losses, lse);
-            if (!s.code) s = reduce_losses<C>(a, p.reduction, v.rows(), losses, nullptr, count);
+            if (!s.code) s = reduce_losses<C>(a, p.reduction, v.rows(), losses, Classes());
           } else {
             const Targets targets(a, target, p.ignore_index, v.n);
             bool taken = false;
@@ -387,7 +422,7 @@ KEEL_CUDA_KERNEL(cross_entropy) {
                 s = launched(), taken = true;
               }
             if (!taken) s = around<ByClass, T>(a, v, aligned16(x), logits, targets, smoothing, losses, lse);
-            if (!s.code) s = reduce_losses<C>(a, p.reduction, v.rows(), losses, &targets, count);
+            if (!s.code) s = reduce_losses<C>(a, p.reduction, v.rows(), losses, Classes(targets));
           }
         });
         return s;
@@ -414,13 +449,17 @@ KEEL_CUDA_KERNEL(cross_entropy_backward) {
           using T = decltype(t);
           using C = Compute<T>;
           const Targets targets(a, a.in[2], p.ignore_index, v.n);
-          const double* counted = counted_targets(a, p.reduction, targets, v.rows());
+          Share share;
+          if (p.reduction == Reduction::mean && v.inner == 1 && v.rows() <= Share::kFew)
+            share.classes = Classes(targets), share.rows = v.rows();
+          else
+            share.number = counted_targets(a, p.reduction, targets, v.rows());
           if constexpr (sizeof(T) == 2)
             if (v.rows() && long_rows<T>(v, x) && aligned16(a.out[0])) {  // watched or not, the same bits
               const auto run = [&](const auto* g) {
                 long_row_gradient<<<unsigned(v.rows()), kThreads, 0, stream(a)>>>(
-                    v.n, static_cast<const T*>(x.ptr<T>()), g, p.reduction == Reduction::none, counted, targets,
-                    Smoothing{p.label_smoothing}, static_cast<const float*>(a.in[3].ptr<float>()), a.out[0].ptr<T>());
+                    v.n, static_cast<const T*>(x.ptr<T>()), g, p.reduction == Reduction::none, share, targets, Smoothing{p.label_smoothing},
+                    static_cast<const float*>(a.in[3].ptr<float>()), a.out[0].ptr<T>());
                 s = then_watch(a, launched());
               };
               return a.in[0].dtype == x.dtype ? run(static_cast<const T*>(a.in[0].ptr<T>()))
@@ -430,7 +469,7 @@ KEEL_CUDA_KERNEL(cross_entropy_backward) {
           const C* lse = a.in[3].ptr<C>();
           const auto go = [&](const auto* g) {
             s = around_watched<ClassGradient, T>(a, v, aligned16(x) && aligned16(a.out[0]), logits, g, p.reduction == Reduction::none,
-                                                 counted, targets, Smoothing{p.label_smoothing}, lse);
+                                                 share, targets, Smoothing{p.label_smoothing}, lse);
           };
           a.in[0].dtype == x.dtype ? go(static_cast<const T*>(a.in[0].ptr<T>())) : go(static_cast<const C*>(a.in[0].ptr<C>()));
         });
@@ -450,10 +489,9 @@ KEEL_CUDA_KERNEL(nll_loss) {
         use(a.device);
         Floats::call(a.in[0].dtype, [&](auto t) {
           using T = decltype(t);
-          auto* count = static_cast<double*>(a.workspace);
-          auto* losses = reinterpret_cast<Compute<T>*>(count + 1);
+          auto* losses = static_cast<Compute<T>*>(a.workspace);
           if (v.rows()) nll_kernel<<<v.blocks(), kThreads, 0, stream(a)>>>(v.rows(), v.n, v.inner, a.in[0].ptr<T>(), targets, losses);
-          s = reduce_losses<T>(a, p.reduction, v.rows(), losses, &targets, count);
+          s = reduce_losses<T>(a, p.reduction, v.rows(), losses, Classes(targets));
         });
         return s;
       });

@@ -7,7 +7,6 @@
 #include "backend/cuda/runtime.h"
 #include "backend/cuda/work_order.h"
 #include "base/env.h"
-#include "core/device_driver.h"
 
 namespace keel::cuda {
 namespace {

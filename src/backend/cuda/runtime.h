@@ -9,11 +9,11 @@
 #include <string>
 
 #include "backend/cuda/block_pool.h"
+#include "core/memory_use.h"
 #include "keel/memory.h"
 
 namespace keel {
 struct DeviceFusion;
-struct MemoryUse;
 }
 
 namespace keel::cuda {
@@ -85,6 +85,7 @@ const char* text_of(cudaError_t e, const char* doing);
 // Recordings (record.cpp); DeviceDriver says what they promise.
 const char* record_begin(int device, void* rehearsal);
 const char* record_end(int device, void** recording);
+/// A kernel may cut its work into more of them.
 void piece(int device, int n, const MemoryUse* uses);
 /// In the thread's recording, if any: the piece of work that it is at writes there, too.
 void touches(int device, const void* begin, const void* end);
