@@ -233,17 +233,17 @@ int main(int argc, char** argv) {
                            {token, up, up_bias, down, down_bias});
     const auto parts = kept([](const Tensors& t) { return linear(gelu(linear(t[0], t[1], t[2]), {.approximate = Gelu::tanh}), t[3], t[4]); },
                             {token, up, up_bias, down, down_bias});
-    const Tensor stem = x[{slice(0, 128 * 64 * 112 * 112)}].reshape({128, 64, 112, 112}).to(bf16),
+    const Tensor stem = x[{slice(0, 64 * 64 * 112 * 112)}].reshape({64, 64, 112, 112}).to(bf16),
                  last = x[{slice(0, 128 * 2048 * 49)}].reshape({128, 2048, 7, 7}).to(bf16);
     const auto largest = [](const Tensors& t) { return max_pool2d(t[0], {.kernel = {3, 3}, .stride = {2, 2}, .padding = {1, 1}}); };
     const auto pooled = kept(largest, {stem.channels_last()}), pooled_planes = kept(largest, {stem}),
                averaged = kept([](const Tensors& t) { return adaptive_avg_pool2d(t[0]); }, {last.channels_last()});
-    const double stem_bytes = 128.0 * 64 * 112 * 112 * (2 + (2 + 4) / 4.0), layer = 2.0 * 32768 * 768 * 3072;
+    const double stem_bytes = 64.0 * 64 * 112 * 112 * (2 + (2 + 4) / 4.0), layer = 2.0 * 32768 * 768 * 3072;
     const Row gradients[] = {
         {"batch_norm_relu backward bf16 [128,128,56,56]", "GB/s", 10.0 * maps, [&] { return backward(norm); }},
         {"batch_norm_relu backward bf16 [128,128,56,56] and a sum", "GB/s", 14.0 * maps, [&] { return backward(norm_sum); }},
-        {"max_pool2d backward bf16 [128,64,112,112], channels last", "GB/s", stem_bytes, [&] { return backward(pooled); }},
-        {"max_pool2d backward bf16 [128,64,112,112], in planes", "GB/s", stem_bytes, [&] { return backward(pooled_planes); }},
+        {"max_pool2d backward bf16 [64,64,112,112], channels last", "GB/s", stem_bytes, [&] { return backward(pooled); }},
+        {"max_pool2d backward bf16 [64,64,112,112], in planes", "GB/s", stem_bytes, [&] { return backward(pooled_planes); }},
         {"mean of planes backward bf16 [128,2048,7,7]", "GB/s", 2.0 * 128 * 2048 * 49, [&] { return backward(averaged); }},
         {"linear backward bf16 [32768,768]", "TFLOP/s", 2 * layer, [&] { return backward(dense); }},
         {"linear backward bf16 [32768,768] without bias", "TFLOP/s", 2 * layer, [&] { return backward(plain); }},

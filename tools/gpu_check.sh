@@ -1,7 +1,8 @@
 #!/bin/sh
 # Builds Keel with CUDA, runs the device judges, looks for memory errors, and measures; for a machine with an NVIDIA GPU and no network.
-#   tools/gpu_check.sh [--prebuilt FOLDER] [--only build|test|sanitize|bench|models|peers] [--tool memcheck|racecheck|initcheck|synccheck]
+#   tools/gpu_check.sh [--prebuilt FOLDER] [--only build|test|sanitize|bench|models|peers] [--tool TOOL]
 # `peers`, Keel and PyTorch in turns, takes five minutes more and runs by name only.
+# `sanitize` runs one TOOL of tools/sanitize.sh, or nan, memcheck, racecheck and initcheck in turn.
 # Packages that are missing there are taken from .gpu-deps, which `tools/gpu_check.sh --collect` fills where they are installed.
 set -eu
 cd "$(dirname "$0")/.."
@@ -54,8 +55,8 @@ if wanted test; then
   "$build/tests/keel_test_device" --gtest_brief=1 || status=1
 fi
 if wanted sanitize; then
-  for one in ${tool:-memcheck racecheck initcheck}; do
-    say "compute-sanitizer $one"
+  for one in ${tool:-nan memcheck racecheck initcheck}; do
+    say "sanitizer $one"
     case $one in
       racecheck) seconds=250 ;;
       *) seconds=150 ;;

@@ -28,14 +28,16 @@ void wait_for_work(int device) {
 constinit OnEachDevice<BlockPool> pools;
 
 /// KEEL_DEVICE_POOL=0: outside of recordings every tensor has memory of its own, no longer than it is. For tools that look for uses of
-/// memory that nobody wrote or that lies beyond an end, which a pool hides.
+/// memory that nobody wrote or that lies beyond an end, which a pool hides. KEEL_DEVICE_POOL=nan: as well, and it begins as NaN.
 class Apart {
+  const bool nan_ = base::env_string("KEEL_DEVICE_POOL") == "nan";
   std::mutex mutex_;
   std::unordered_set<void*> held_;
 
  public:
   void* take(int device, size_t bytes) {
     void* const p = take_segment(device, std::max<size_t>(bytes, 1));
+    if (p && nan_) cudaMemset(p, 0xff, bytes), cudaDeviceSynchronize();
     const std::lock_guard lock(mutex_);
     if (p) held_.insert(p);
     return p;
@@ -53,7 +55,10 @@ class Apart {
 };
 /// Null where there is a pool.
 Apart* apart() {
-  static Apart* const all = base::env_string("KEEL_DEVICE_POOL") == "0" ? new Apart : nullptr;
+  static Apart* const all = [] {
+    const std::string_view pool = base::env_string("KEEL_DEVICE_POOL");
+    return pool == "0" || pool == "nan" ? new Apart : nullptr;
+  }();
   return all;
 }
 

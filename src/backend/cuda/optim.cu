@@ -225,6 +225,9 @@ __global__ void begin_kernel(Batch b, Rule rule, Rule* made) {
   const int i = int(threadIdx.x);
   if (i >= b.count || b.stays()) return;
   rule.begin(b.step[i] ? *b.step[i] : 0);
+  static_assert(sizeof(Rule) % 8 == 0);
+  // Bytes between fields are read along with their neighbours.
+  for (size_t k = 0; k < sizeof(Rule) / 8; ++k) reinterpret_cast<volatile uint64_t*>(made + i)[k] = 0;
   made[i] = rule;
   if (b.step[i]) *b.step[i] += 1;
 }
