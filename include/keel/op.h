@@ -158,7 +158,8 @@ ParamsType params_type() {
 
 // ---- columns ----
 enum class Cast : uint8_t { keep, lower, fp32 };          // under autocast: leave, cast to the low dtype, cast to f32
-enum class Promote : uint8_t { common, to_float, none };   // to_float: integers and bools become the default float
+// to_float: integers and bools become the default float; compare: as common, and a number that integers cannot hold lies beyond them all
+enum class Promote : uint8_t { common, to_float, none, compare };
 enum class Cost : uint8_t { memory_bound, compute_bound, view };
 enum class Fallback : uint8_t { ok, slow, refuse };
 /// What can go wrong with the numbers; the monitor reads it. `exp_range`: values beyond the logarithm of the largest number; `domain`: singular at 0, undefined below; `divides`:

@@ -134,7 +134,8 @@ def test_weak_numbers():
 
 def test_numbers_that_do_not_fit():
     u = keel.tensor([100, 200], dtype=keel.uint8)
-    calls = [lambda: u < 300, lambda: 300 - u, lambda: keel.clamp(u, 0, 300), lambda: keel.full([2], -1, dtype=keel.uint8)]
+    assert (u < 300).tolist() == [True, True] and (u == 356).tolist() == [False, False] and (u != -56).all() and (-1 < u).all()
+    calls = [lambda: u + 300, lambda: 300 - u, lambda: keel.clamp(u, 0, 300), lambda: keel.full([2], -1, dtype=keel.uint8)]
     for f in [*calls, lambda: keel.tensor([300], dtype=keel.uint8), lambda: u.__setitem__(0, 300)]:
         with pytest.raises(keel.ValueError, match="does not fit u8"):
             f()

@@ -1,4 +1,6 @@
 // The choke point: every op of every backend passes here, in the order normalise, autocast, promote, infer, autograd, trace, monitor, backend.
+#include <cmath>
+
 #include "core/device_driver.h"
 #include "core/impl.h"
 #include "keel/ops/cast.h"
@@ -92,6 +94,10 @@ void promote_inputs(const OpDef& op, Prepared& p) {
   const int n = int(p.in.size());
   DType target = DType::none;
   if (op.promote != Promote::none) target = common_dtype(op, p.in.data(), n);
+  const DType integers = target;
+  if (op.promote == Promote::compare)
+    for (const Tensor* x : p.in)
+      if (x->defined() && impl(*x).weak && !holds(integers, scalar_of(*x))) target = f32;  // in which it is infinite
   for (int i = 0; i < n; ++i) {
     if (!p.in[i]->defined()) continue;
     const ArgDef& a = arg_of(op, i);
@@ -105,11 +111,13 @@ void promote_inputs(const OpDef& op, Prepared& p) {
     if (x.spec.dtype == want && !x.weak) continue;
     if (x.weak) {
       if (x.spec.dtype != want) {
-        check_holds(want, scalar_of(*p.in[i]));
+        Scalar v = scalar_of(*p.in[i]);
+        if (op.promote == Promote::compare && !holds(integers, v)) v = std::copysign(INFINITY, v.to_double());
+        check_holds(want, v);
         TensorImpl* s = TensorImpl::create();
         s->refs.store(1, std::memory_order_relaxed);
         s->spec.dtype = want, s->weak = true, s->data = s->value;
-        write_scalar(s->value, want, scalar_of(*p.in[i]));
+        write_scalar(s->value, want, v);
         p.keep.push_back(Tensor::adopt(s));
         p.in[i] = &p.keep.back();
       }
@@ -122,7 +130,7 @@ void promote_inputs(const OpDef& op, Prepared& p) {
 
 /// Whether the inputs are as the row wants them: checks presence, dtypes and devices in one go. False sends the call through `normalise` and promotion, which also know what to say.
 bool uniform(const OpDef& op, Inputs in, bool& tracked) {
-  if (op.promote != Promote::common || in.size() > op.in.size()) return false;
+  if ((op.promote != Promote::common && op.promote != Promote::compare) || in.size() > op.in.size()) return false;
   DType t = DType::none;
   Device d;
   bool same = true, first = true;

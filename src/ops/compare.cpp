@@ -5,7 +5,7 @@ namespace keel {
 namespace {
 template <class P>
 Def<P>& compare(Def<P>& def, const char* doc) {
-  return def.doc(doc).in("a", kinds::ordered).in("b", kinds::ordered).out("y").primitive().elementwise().infer(broadcast_bool);
+  return def.doc(doc).in("a", kinds::ordered).in("b", kinds::ordered).out("y").promote(Promote::compare).primitive().elementwise().infer(broadcast_bool);
 }
 template <class P>
 Def<P>& bits(Def<P>& def, const char* doc) {

@@ -76,7 +76,6 @@ TEST(Creation, NumbersThatDoNotFitAreRefused) {
   const Tensor mask = x > 150;
   const std::string says = "300 does not fit u8, which holds 0 to 255";
   EXPECT_EQ(text([&] { x + 300; }), says);
-  EXPECT_EQ(text([&] { x < 300; }), says);
   EXPECT_EQ(text([&] { clamp(x, 0, 300); }), says);
   EXPECT_EQ(text([&] { where(mask, x, 300); }), says);
   EXPECT_EQ(text([&] { masked_fill(x, mask, 300); }), says);
@@ -96,6 +95,33 @@ TEST(Creation, NumbersThatDoNotFitAreRefused) {
   EXPECT_EQ(to_string(x.astype(i64) + 300), "[400 500]");
   EXPECT_EQ(to_string(arange(0, 300, 100, {.dtype = u8})), "[  0 100 200]");
   EXPECT_EQ(to_string(tensor({300}).astype(u8)), "[44]") << "casts of tensors do wrap";
+}
+
+TEST(Creation, ComparisonsWithNumbersThatDoNotFitAreExact) {
+  const auto answers = [](const Tensor& x, Scalar v) {
+    std::string said;
+    for (const Tensor& y : {x == v, x != v, x < v, x <= v, x > v, x >= v, v == x, v != x, v < x, v <= x, v > x, v >= x, logical_and(x, v)})
+      said += y.dtype() != boolean ? '?' : all(y).item<bool>() ? '1' : any(y).item<bool>() ? '+' : '0';
+    return said;
+  };
+  const std::string above = "0111000100111", below = "0100110111001";  // of the tensor and a number that lies above or below all its values
+  for (DType t : {u8, u16, u32, u64, i8, i16, i32, i64}) {
+    const int bits = 8 * int(size_of(t));
+    const bool is_signed = t >= i8;
+    Tensor x = full({3}, is_signed ? Scalar(INT64_MAX >> (64 - bits)) : Scalar(UINT64_MAX >> (64 - bits)), {.dtype = t});
+    x[1] = 1;
+    if (t == u64) {
+      EXPECT_EQ(answers(x, -1), below);
+    } else if (t == i64) {
+      EXPECT_EQ(answers(x, uint64_t(1) << 63), above);
+    } else {
+      for (int64_t v : {int64_t(1) << bits, int64_t(1) << 62}) EXPECT_EQ(answers(x, v), above) << name_of(t);
+      for (int64_t v : {-(int64_t(1) << bits), INT64_MIN}) EXPECT_EQ(answers(x, v), below) << name_of(t);
+      EXPECT_EQ(answers(x, UINT64_MAX), above) << name_of(t);
+    }
+  }
+  Tensor x = tensor({100, 200}, {.dtype = u8});
+  EXPECT_EQ(to_string(where(x < 300, x, 0)), "[100 200]");
 }
 
 TEST(Creation, Eye) {

@@ -97,7 +97,7 @@ const std::vector<Mistake>& mistakes() {
       {"no common dtype", [](auto&) { zeros({2}, {.dtype = f8e4m3fn}) + zeros({2}, {.dtype = f8e5m2}); }},
       {"logic on floats", [](auto&) { zeros({2}) & zeros({2}); }},
       {"data<T> of another type", [](auto&) { Tensor x = zeros({2}); x.data<double>(); }},
-      {"number beyond the dtype", [](auto&) { zeros({2}, {.dtype = u8}) < 300; }},
+      {"number beyond the dtype", [](auto&) { zeros({2}, {.dtype = u8}) + 300; }},
       {"element beyond the dtype", [](auto&) { Tensor x = zeros({2}, {.dtype = u8}); x[0] = -1; }},
       {"literal beyond the dtype", [](auto&) { tensor({1, 70000}, {.dtype = i16}); }},
       {"numbers where a mask belongs", [](auto&) { masked_fill(zeros({2}), zeros({2}), 1); }},
