@@ -80,8 +80,12 @@ Device device_of(const nn::ModuleBase& m) {
 
 }  // namespace
 
-/// What one `fit` writes into its folder.
+/// One `fit`: what it was asked for, what it writes into its folder, and how far it is.
 struct Trainer::Session {
+  const FitOptions& o;
+  Result result;
+  bool go = true;
+  LateNumbers losses;  // where the device sends them by itself, a step is queued before the loss of the one before is known
   std::string dir;
   std::optional<io::EventWriter> events;
   std::unique_ptr<Monitor> monitor;
@@ -93,7 +97,13 @@ struct Trainer::Session {
   std::vector<Monitor::Finding> replayed;  // what computing blocked steps again said, to be passed on
   const int unwinding = std::uncaught_exceptions();
 
-  Session(const FitOptions& o) : dir(o.run_dir) {
+  Session(const FitOptions& options, Device d) : o(options), losses(d), dir(o.run_dir) {
+    const auto at_least = [](const char* what, int64_t least, int64_t got) {
+      if (got >= least) return;
+      raise(Error(ErrorCode::value, what + (" must be at least " + std::to_string(least)) + ", got " + std::to_string(got))
+                .op("Trainer::fit"));
+    };
+    at_least("epochs", 0, o.epochs), at_least("accumulate", 1, o.accumulate);
     if (!dir.empty()) {
       for (size_t i = 1; i <= dir.size(); ++i)
         if (i == dir.size() || dir[i] == '/') mkdir(dir.substr(0, i).c_str(), 0777);
@@ -108,6 +118,7 @@ struct Trainer::Session {
       monitor = std::make_unique<Monitor>(watch);
     }
   }
+  std::string checkpoint() const { return dir.empty() ? "" : dir + "/checkpoint.keel"; }
   /// A run that an error ends leaves what the monitor knows.
   ~Session() {
     if (monitor && std::uncaught_exceptions() > unwinding) write_post_mortem();
@@ -121,7 +132,7 @@ struct Trainer::Session {
     (void)io::write_file(dir + "/post_mortem.txt", p.text);
   }
   /// Counts and passes on what the monitor found since the last call; the first fault leaves a post-mortem.
-  void hear(const FitOptions& o) {
+  void hear() {
     if (!monitor) return;
     for (const Monitor::Finding& f : monitor->news()) {
       if (f.severity == Severity::fault && faults++ == 0) write_post_mortem();
@@ -160,6 +171,27 @@ struct Trainer::Session {
         io::svg_chart({batch, train, held}, {.title = "Loss", .x_label = "step", .y_label = "loss", .log_y = low > 0 && high > 20 * low});
     if (auto ok = io::write_file(dir + "/loss.svg", chart); !ok) io_failed(ok.message());
   }
+};
+
+/// A walk over the batches.
+struct Trainer::Epoch {
+  int64_t number, total, done;  // total and done: batches
+  ProgressBar bar;
+  Clock::time_point begin = Clock::now();
+  int64_t seen = 0;  // examples
+  Epoch(int64_t which, const data::Loader& batches, const FitOptions& o)
+      : number(which),
+        total(batches.size()),
+        done(batches.position().batch),
+        bar(o.progress, "epoch " + std::to_string(which) + "/" + std::to_string(o.epochs), total, done) {}
+  /// A step whose loss is not known yet.
+  struct Awaited {
+    LateNumbers::Number loss;
+    int64_t n, done, step;
+    double seconds, lr;
+    bool last;
+  };
+  std::optional<Awaited> awaited;
 };
 
 /// A step that the monitor kept from the weights is computed once more, from the same weights, batch and random numbers. What breaks again is
@@ -207,21 +239,23 @@ Tensor Trainer::update(const Tensors& batch, const FitOptions& o) {
   return loss.detach();
 }
 
-Tensor Trainer::compiled_step(const data::Batch& b, const FitOptions& o, Session& session) {
-  if (!std::exchange(session.compiled, true)) session.step = compile([this, &o](const Tensors& batch) { return update(batch, o); });
+Tensor Trainer::compiled_step(const data::Batch& b, Session& session) {
+  if (!std::exchange(session.compiled, true))
+    session.step = compile([this, &o = session.o](const Tensors& batch) { return update(batch, o); });
   const Tensor loss = session.step({b.x, b.y})[0];
   session.alike = b.x.shape() == session.batch_shape ? session.alike + 1 : 1;
   session.batch_shape = b.x.shape();
   if (session.alike >= 5 && !session.monitor && !session.step.captured() && !std::exchange(session.told, true))
     base::log(LogLevel::info, "train", "steps are not captured: " + session.step.reason());
-  if (schedule_.defined() && !o.schedule_by_epoch) schedule_.step();
+  if (schedule_.defined() && !session.o.schedule_by_epoch) schedule_.step();
   ++steps_;
   return loss;
 }
 
-Tensor Trainer::step(data::Batch b, const FitOptions& o, bool last_of_group, Session& session) {
+Tensor Trainer::step(data::Batch b, bool last_of_group, Session& session) {
+  const FitOptions& o = session.o;
   const bool guarded = session.monitor && o.monitor.options().protect && o.accumulate == 1;
-  if (o.compile && o.accumulate == 1 && !guarded) return compiled_step(b, o, session);
+  if (o.compile && o.accumulate == 1 && !guarded) return compiled_step(b, session);
   const Generator::State before = guarded ? default_generator().state() : Generator::State{};
   const Tensor &x = b.x, &y = b.y;
   Tensor loss = loss_(forward_(x), y);
@@ -244,107 +278,119 @@ Tensor Trainer::step(data::Batch b, const FitOptions& o, bool last_of_group, Ses
 Result Trainer::fit(data::Loader& batches, const FitOptions& o) { return run(batches, nullptr, o); }
 Result Trainer::fit(data::Loader& batches, data::Loader& held_out, const FitOptions& o) { return run(batches, &held_out, o); }
 
-Result Trainer::run(data::Loader& batches, data::Loader* held_out, const FitOptions& o) {
-  if (o.epochs < 0) raise(Error(ErrorCode::value, "epochs must be at least 0, got " + std::to_string(o.epochs)).op("Trainer::fit"));
-  if (o.accumulate < 1) raise(Error(ErrorCode::value, "accumulate must be at least 1, got " + std::to_string(o.accumulate)).op("Trainer::fit"));
-  InterruptGuard interrupts;
-  Session session(o);
-  const std::string checkpoint = o.run_dir.empty() ? "" : o.run_dir + "/checkpoint.keel";
+/// Goes on where a resumed run stopped.
+void Trainer::begin(data::Loader& batches, const FitOptions& o) {
   schedule_ = o.schedule;
   if (schedule_.defined() && !pending_schedule_.empty()) schedule_.load_state_dict(pending_schedule_);
   pending_schedule_ = {};
   batches_ = &batches;
-  if (has_position_) {
-    if (position_.batch > 0 && resumed_batch_size_ > 0 && resumed_batch_size_ != batches.batch_size())
-      raise(Error(ErrorCode::value, "the run stopped in the middle of an epoch of batches of " + std::to_string(resumed_batch_size_) + ", the loader makes batches of " + std::to_string(batches.batch_size()))
-                .op("Trainer::fit").hint("go on with the same batch size; another one can take over where an epoch ends"));
-    batches.set_position(position_);
+  if (!std::exchange(has_position_, false)) return;
+  if (position_.batch > 0 && resumed_batch_size_ > 0 && resumed_batch_size_ != batches.batch_size())
+    raise(Error(ErrorCode::value, "the run stopped in the middle of an epoch of batches of " + std::to_string(resumed_batch_size_) +
+                                      ", the loader makes batches of " + std::to_string(batches.batch_size()))
+              .op("Trainer::fit")
+              .hint("go on with the same batch size; another one can take over where an epoch ends"));
+  batches.set_position(position_);
+}
+
+/// Waits for the loss of the step that is under way, and books it.
+void Trainer::settle(Epoch& e, Session& s) {
+  if (!e.awaited) return;
+  const Epoch::Awaited a = *std::exchange(e.awaited, std::nullopt);
+  const double loss = s.losses.value(a.loss);
+  e.seen += a.n;
+  partial_loss_ += loss * double(a.n), partial_examples_ += a.n;
+  step_losses_.push_back(loss);
+  e.bar.update(a.done, loss, double(e.seen) / a.seconds);
+  if (a.last && a.step % 20 == 0) s.scalar("train/loss", loss, a.step), s.scalar("train/lr", a.lr, a.step);
+  if (a.last && s.o.on_step && !s.o.on_step(a.step, loss)) s.go = false, s.result.stopped_early = true;
+}
+
+/// The batches that are left of an epoch; false where it was stopped before its end.
+bool Trainer::walk(data::Loader& batches, Epoch& e, Session& s) {
+  auto it = batches.begin(device_of(model_));
+  for (; it != batches.end(); ++it) {
+    if (s.monitor) s.monitor->step();
+    const int64_t n = (*it).x.shape()[0];
+    const bool last = (e.done + 1) % s.o.accumulate == 0 || e.done + 1 == e.total;
+    Epoch::Awaited now{.loss = s.losses.send(step(std::move(*it), last, s)),
+                       .n = n,
+                       .done = ++e.done,
+                       .step = steps_,
+                       .seconds = 0,
+                       .lr = optimizer_.lr(),
+                       .last = last};
+    s.hear();
+    settle(e, s);
+    now.seconds = since(e.begin), e.awaited = now;
+    const bool saves = !s.dir.empty() && last && s.o.checkpoint_steps > 0 && steps_ % s.o.checkpoint_steps == 0;
+    if (!now.loss.ticket || saves || !s.go || e.done == e.total) settle(e, s);
+    if (last && InterruptGuard::seen())
+      s.go = false, s.result.interrupted = true;  // not before: a checkpoint holds no half-summed gradients
+    if (!s.go) settle(e, s);
+    if (saves) save_checkpoint(s.checkpoint());
+    if (!s.go) break;
   }
-  has_position_ = false;
+  s.result.seconds += since(e.begin);
+  if (!s.go && e.done < e.total) {
+    e.bar.finish(s.result.interrupted ? "interrupted; the checkpoint holds everything done so far" : "stopped");
+    return false;
+  }
+  if (it != batches.end()) ++it;  // a stop on the very last batch still ends the epoch
+  return true;
+}
+
+/// What follows the last batch of an epoch: evaluation, schedule, checkpoint, charts.
+void Trainer::end_epoch(Epoch& epoch, data::Loader* held_out, Session& s) {
+  EpochResult e;
+  e.epoch = epoch.number, e.train_loss = partial_examples_ ? partial_loss_ / double(partial_examples_) : 0;
+  e.seconds = since(epoch.begin), e.examples_per_second = double(epoch.seen) / e.seconds, e.lr = optimizer_.lr();
+  e.loss = e.train_loss, e.accuracy = std::nan("");
+  partial_loss_ = 0, partial_examples_ = 0, ++epochs_done_;
+  if (held_out) {
+    const Evaluation v = evaluate(*held_out);
+    e.loss = v.loss, e.accuracy = v.accuracy;
+    s.scalar("held_out/loss", v.loss, steps_), s.scalar("held_out/accuracy", v.accuracy, steps_);
+  }
+  s.scalar("train/epoch_loss", e.train_loss, steps_);
+  if (schedule_.defined() && s.o.schedule_by_epoch) schedule_.step(e.loss);
+  history_.push_back(e);
+  char text[200];
+  std::snprintf(text, sizeof text, "epoch %lld/%lld  train loss %.4f  held out: loss %.4f accuracy %.4f  %.1f s, %.0f examples/s",
+                static_cast<long long>(e.epoch), static_cast<long long>(s.o.epochs), e.train_loss, e.loss, e.accuracy, e.seconds,
+                e.examples_per_second);
+  epoch.bar.finish(text);
+  if (s.o.on_epoch) s.o.on_epoch(e);
+  if (since_best_ < 0 || e.loss < best_)
+    best_ = e.loss, since_best_ = 0;
+  else
+    ++since_best_;
+  if (!s.dir.empty()) save_checkpoint(s.checkpoint());
+  s.charts(step_losses_, history_);
+  if (s.o.patience > 0 && since_best_ >= s.o.patience) s.go = false, s.result.stopped_early = true;
+}
+
+Result Trainer::run(data::Loader& batches, data::Loader* held_out, const FitOptions& o) {
+  InterruptGuard interrupts;
+  Session session(o, device_of(model_));
+  begin(batches, o);
   const bool was_training = model_.is_training();
   model_.train();
   optimizer_.zero_grad();
-  Result r;
-  bool go = true, mid_epoch = false;
-  // Where the device sends losses by itself, a step is queued before the loss of the one before is known.
-  LateNumbers losses(device_of(model_));
-  while (go && epochs_done_ < o.epochs) {
-    const int64_t epoch = epochs_done_ + 1, total = batches.size(), before = batches.position().batch;
-    ProgressBar bar(o.progress, "epoch " + std::to_string(epoch) + "/" + std::to_string(o.epochs), total, before);
-    const auto begin = Clock::now();
-    int64_t seen = 0, done = before;
-    if (session.monitor) session.monitor->epoch(epoch);
-    struct Awaited {
-      LateNumbers::Number loss;
-      int64_t n, done, step;
-      double seconds, lr;
-      bool last;
-    };
-    std::optional<Awaited> awaited;
-    const auto settle = [&] {
-      if (!awaited) return;
-      const Awaited a = *std::exchange(awaited, std::nullopt);
-      const double loss = losses.value(a.loss);
-      seen += a.n;
-      partial_loss_ += loss * double(a.n), partial_examples_ += a.n;
-      step_losses_.push_back(loss);
-      bar.update(a.done, loss, double(seen) / a.seconds);
-      if (a.last && a.step % 20 == 0) session.scalar("train/loss", loss, a.step), session.scalar("train/lr", a.lr, a.step);
-      if (a.last && o.on_step && !o.on_step(a.step, loss)) go = false, r.stopped_early = true;
-    };
-    auto it = batches.begin(device_of(model_));
-    for (; it != batches.end(); ++it) {
-      if (session.monitor) session.monitor->step();
-      const int64_t n = (*it).x.shape()[0];
-      const bool last = (done + 1) % o.accumulate == 0 || done + 1 == total;
-      Awaited now{.loss = losses.send(step(std::move(*it), o, last, session)), .n = n, .done = ++done, .step = steps_, .seconds = 0, .lr = optimizer_.lr(), .last = last};
-      session.hear(o);
-      settle();
-      now.seconds = since(begin), awaited = now;
-      const bool saves = !checkpoint.empty() && last && o.checkpoint_steps > 0 && steps_ % o.checkpoint_steps == 0;
-      if (!now.loss.ticket || saves || !go || done == total) settle();
-      if (last && InterruptGuard::seen()) go = false, r.interrupted = true;  // not before: a checkpoint holds no half-summed gradients
-      if (!go) settle();
-      if (saves) save_checkpoint(checkpoint);
-      if (!go) break;
-    }
-    r.seconds += since(begin);
-    if (!go && done < total) {
-      bar.finish(r.interrupted ? "interrupted; the checkpoint holds everything done so far" : "stopped");
-      mid_epoch = true;
-      break;
-    }
-    if (it != batches.end()) ++it;  // a stop on the very last batch still ends the epoch
-    EpochResult e;
-    e.epoch = epoch, e.train_loss = partial_examples_ ? partial_loss_ / double(partial_examples_) : 0;
-    e.seconds = since(begin), e.examples_per_second = double(seen) / e.seconds, e.lr = optimizer_.lr();
-    e.loss = e.train_loss, e.accuracy = std::nan("");
-    partial_loss_ = 0, partial_examples_ = 0, ++epochs_done_;
-    if (held_out) {
-      const Evaluation v = evaluate(*held_out);
-      e.loss = v.loss, e.accuracy = v.accuracy;
-      session.scalar("held_out/loss", v.loss, steps_), session.scalar("held_out/accuracy", v.accuracy, steps_);
-    }
-    session.scalar("train/epoch_loss", e.train_loss, steps_);
-    if (schedule_.defined() && o.schedule_by_epoch) schedule_.step(e.loss);
-    history_.push_back(e);
-    char text[200];
-    std::snprintf(text, sizeof text, "epoch %lld/%lld  train loss %.4f  held out: loss %.4f accuracy %.4f  %.1f s, %.0f examples/s", static_cast<long long>(epoch),
-                  static_cast<long long>(o.epochs), e.train_loss, e.loss, e.accuracy, e.seconds, e.examples_per_second);
-    bar.finish(text);
-    if (o.on_epoch) o.on_epoch(e);
-    if (since_best_ < 0 || e.loss < best_) best_ = e.loss, since_best_ = 0;
-    else ++since_best_;
-    if (!checkpoint.empty()) save_checkpoint(checkpoint);
-    session.charts(step_losses_, history_);
-    if (o.patience > 0 && since_best_ >= o.patience) go = false, r.stopped_early = true;
+  while (session.go && epochs_done_ < o.epochs) {
+    Epoch epoch(epochs_done_ + 1, batches, o);
+    if (session.monitor) session.monitor->epoch(epoch.number);
+    if (walk(batches, epoch, session))
+      end_epoch(epoch, held_out, session);
+    else if (!session.dir.empty())
+      save_checkpoint(session.checkpoint());
   }
-  if (mid_epoch && !checkpoint.empty()) save_checkpoint(checkpoint);
   session.charts(step_losses_, history_);
   model_.train(was_training);
-  r.epochs = history_, r.steps = steps_;
   if (session.monitor) (void)session.monitor->findings();  // waits for what a device has not told yet
-  session.hear(o);
+  session.hear();
+  Result r = std::move(session.result);
+  r.epochs = history_, r.steps = steps_;
   r.faults = session.faults, r.warnings = session.warnings;
   if (session.monitor) r.monitor_report = session.monitor->report();
   if (!history_.empty()) r.loss = history_.back().loss, r.accuracy = history_.back().accuracy;

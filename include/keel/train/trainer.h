@@ -117,10 +117,15 @@ class Trainer {
   std::vector<double> step_losses_;
 
   struct Session;
+  struct Epoch;
   Result run(data::Loader& batches, data::Loader* held_out, const FitOptions& o);
-  Tensor step(data::Batch b, const FitOptions& o, bool last_of_group, Session& session);
+  void begin(data::Loader& batches, const FitOptions& o);
+  bool walk(data::Loader& batches, Epoch& e, Session& s);
+  void settle(Epoch& e, Session& s);
+  void end_epoch(Epoch& epoch, data::Loader* held_out, Session& s);
+  Tensor step(data::Batch b, bool last_of_group, Session& session);
   Tensor update(const Tensors& batch, const FitOptions& o);
-  Tensor compiled_step(const data::Batch& b, const FitOptions& o, Session& session);
+  Tensor compiled_step(const data::Batch& b, Session& session);
   Monitor::Finding replay(const Tensor& x, const Tensor& y, const Generator::State& before, int64_t step);
 };
 
