@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "backend/stat_slot.h"
+#include "backend/step_guard.h"
 #include "keel/op.h"
 
 namespace keel {
@@ -51,6 +52,7 @@ struct KernelArgs {
   void* workspace = nullptr;
   /// One pointer an output. Null: nobody watches, and no instruction is spent on it.
   StatSlot* stats[4] = {};
+  StepGuard* guard = nullptr;  // of an optimiser's step; null: as stats
   void* stream = nullptr;  // the queue of the device that the tensors live on; null on the CPU
   int device = 0;          // its index
   uint64_t call = 0;       // under which a `late` kernel reports what it finds; counts up

@@ -229,7 +229,7 @@ Tensors run_kernel(const KernelEntry& k, Call& c, Watch watch, Device d) {
     }
   }
   KernelArgs a;
-  a.params = c.params, a.in = in.data(), a.n_in = n_in, a.n_out = n_out;
+  a.params = c.params, a.in = in.data(), a.n_in = n_in, a.n_out = n_out, a.guard = c.guard;
   aim(a, d);
   bool unknown = false;
   for (const Spec& s : c.out) unknown |= s.shape.unknown();

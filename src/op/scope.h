@@ -17,6 +17,8 @@ inline void need_registry() {
     registry();
 }
 
+struct StepGuard;
+
 /// The op in flight, as layers and the backend see it: inputs are promoted, outputs inferred.
 struct Call {
   const OpDef& op;
@@ -28,6 +30,7 @@ struct Call {
   Scope& scope;
   const Tensor* into = nullptr;  // write output 0 here instead of into new memory
   bool recording = false;        // a gradient will be wanted: produce aux outputs
+  StepGuard* guard = nullptr;    // looks over an optimiser's step
 };
 
 /// The layers, in order; each does its part and calls the next. They live in src/layers.

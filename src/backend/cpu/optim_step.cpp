@@ -78,9 +78,12 @@ void run_staged(StepRule rule, DType t, const TensorView* const* list, int lists
   }
 }
 
+/// The least magnitude that rounds to infinity in `t`, of numbers of the type that computes.
+double end_of(DType t) { return t == f16 ? 65520 : t == bf16 ? 0x1.ffp127 : double(INFINITY); }
+
 /// Runs `rule` on every tensor. `scalars(k)` makes what tensor k needs. With `master` a list of masters stands behind the others and is stepped in place of the first.
 template <class F>
-void run_rule(StepRule rule, const TensorView* first, int64_t count, int lists, F scalars, bool master = false) {
+void run_rule(StepRule rule, const TensorView* first, int64_t count, int lists, F scalars, bool master = false, StepGuard* guard = nullptr) {
   each_block(first, count, [&](int64_t k, int64_t lo, int64_t hi, int64_t) {
     const TensorView* list[kMaxLists];
     for (int i = 0; i < lists; ++i) list[i] = &first[i * count + k];
@@ -89,7 +92,8 @@ void run_rule(StepRule rule, const TensorView* first, int64_t count, int lists, 
     const DType t = list[0]->dtype == f64 ? f64 : f32;
     bool direct = !master && is_dense(list[0]->shape(), list[0]->strides());
     for (int i = 0; i < lists; ++i) direct &= list[i]->dtype == t && same_layout(*list[i], *list[0]);
-    const StepScalars s = scalars(k);
+    StepScalars s = scalars(k);
+    s.guard = guard, s.tensor = k, s.limit = end_of(first[k].dtype);
     if (direct) {
       void* p[kMaxLists];
       for (int i = 0; i < lists; ++i) p[i] = list[i]->ptr<std::byte>() + lo * int64_t(size_of(t));
@@ -123,7 +127,7 @@ KEEL_CPU_KERNEL(sgd_step) {
     const TensorView *first = a.in + 2, *steps = first + (lists - 1) * n;
     run_rule(p.momentum ? StepRule::sgd_momentum : StepRule::sgd, first, n, p.momentum ? 3 : 2, [&](int64_t i) {
       return StepScalars{{-lr, decay, p.maximize ? -1.0 : 1.0, momentum, 1 - dampening}, decay != 0, p.momentum && count_of(steps[i]) == 0, p.nesterov};
-    }, p.master);
+    }, p.master, a.guard);
     for (int64_t i = 0; p.momentum && i < n; ++i) count_of(steps[i]) += 1;
     return {};
   });
@@ -140,7 +144,7 @@ KEEL_CPU_KERNEL(adam_step) {
     run_rule(p.amsgrad ? StepRule::amsgrad : StepRule::adam, first, n, lists - 1 - p.master, [&](int64_t i) {
       const double step = count_of(steps[i]) + 1, c1 = 1 - std::pow(beta1, step), c2 = 1 - std::pow(beta2, step);
       return StepScalars{{-(lr / c1), p.decoupled ? 0 : decay, p.maximize ? -1.0 : 1.0, 1 - beta1, beta2, 1 - beta2, std::sqrt(c2), eps, p.decoupled ? 1 - lr * decay : 1}, !p.decoupled && decay != 0};
-    }, p.master);
+    }, p.master, a.guard);
     for (int64_t i = 0; i < n; ++i) count_of(steps[i]) += 1;
     return {};
   });
@@ -155,7 +159,7 @@ KEEL_CPU_KERNEL(rmsprop_step) {
     const double *h = a.in[0].ptr<double>(), lr = h[0], alpha = h[1], eps = h[2], decay = h[3], momentum = h[4];
     const TensorView *first = a.in + 2, *steps = first + (lists - 1) * n;
     const StepRule rule = p.centered ? p.momentum ? StepRule::rmsprop_centered_momentum : StepRule::rmsprop_centered : p.momentum ? StepRule::rmsprop_momentum : StepRule::rmsprop;
-    run_rule(rule, first, n, lists - 1 - p.master, [&](int64_t) { return StepScalars{{-lr, decay, p.maximize ? -1.0 : 1.0, alpha, 1 - alpha, eps, momentum}, decay != 0}; }, p.master);
+    run_rule(rule, first, n, lists - 1 - p.master, [&](int64_t) { return StepScalars{{-lr, decay, p.maximize ? -1.0 : 1.0, alpha, 1 - alpha, eps, momentum}, decay != 0}; }, p.master, a.guard);
     for (int64_t i = 0; i < n; ++i) count_of(steps[i]) += 1;
     return {};
   });

@@ -135,7 +135,7 @@ struct Rmsprop {  // lists: p, g, squares; with `centered` means; with momentum 
     if (decay != 0) g = g + decay * x[0];
     x[2] = alpha * x[2] + (1 - alpha) * g * g;
     C square = x[2];
-    if (centered) x[3] = alpha * x[3] + (1 - alpha) * g, square = square - x[3] * x[3];
+    if (centered) x[3] = alpha * x[3] + (1 - alpha) * g, square = square - x[3] * x[3], square = square < 0 ? C(0) : square;  // rounding may take it below
     C step = g / (C(sqrt(square)) + eps);
     if (with_momentum) {
       C& buffer = centered ? x[4] : x[3];

@@ -78,7 +78,7 @@ KEEL_REFERENCE_KERNEL(rmsprop_step) {
       if (h[3] != 0) g += h[3] * x[0];
       x[2] = h[1] * x[2] + (1 - h[1]) * g * g;
       double square = x[2];
-      if (p.centered) x[3] = h[1] * x[3] + (1 - h[1]) * g, square -= x[3] * x[3];
+      if (p.centered) x[3] = h[1] * x[3] + (1 - h[1]) * g, square = std::isless(square, x[3] * x[3]) ? 0 : square - x[3] * x[3];
       double step = g / (std::sqrt(square) + h[2]);
       if (p.momentum) step = x[3 + p.centered] = h[4] * x[3 + p.centered] + step;
       x[0] -= h[0] * step;

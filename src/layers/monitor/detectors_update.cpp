@@ -210,7 +210,13 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
     }
     ratio += weight * squares, live += weight * alive, floored += weight * below;
     is2 += g2, gradient += g2 * weight, moved += d2 * weight;
+    // What the step divides by, and what it takes off that first.
+    const bool rmsprop = &c.op == &op_rmsprop_step, centred = rmsprop && static_cast<const RmspropStepParams*>(c.params)->centered;
+    const size_t some = size_t(k), squares_of = has_v || (rmsprop && has_m) ? some : 0;
+    const bool has_mean = centred && get(begin + 3 * n + i, v) == k;
+    look_at_moments(c, at, i, {{old, some}, {w, some}, {g, some}, {rmsprop ? m : v, squares_of}, {v, has_mean ? some : 0}}, settings);
   }
+  judge_moments(c, at);
   if (!(gradient < INFINITY) || !(moved < INFINITY)) return;
   const double lr = settings[0];
   if (was2 > 0 && is2 > 0) u.turn.push(along / std::sqrt(was2) / std::sqrt(is2));
@@ -254,9 +260,10 @@ static void each_sample(const Call& c, F f) {
   const int lists = lists_of(c);
   if (!lists) return;
   const int begin = first_of(c), n = (c.in.size() - begin) / lists, weights = weights_of(c);
-  const bool adam = &c.op == &op_adam_step;
+  const bool adam = &c.op == &op_adam_step,
+             centred = &c.op == &op_rmsprop_step && static_cast<const RmspropStepParams*>(c.params)->centered;
   for (int list = -1; list < lists; ++list) {
-    if (!(list == -1 || list == weights || list == 1 || list == 2 || (adam && (list == 3 || list == lists - 1)))) continue;
+    if (!(list == -1 || list == weights || list == 1 || list == 2 || ((adam || centred) && list == 3) || (adam && list == lists - 1))) continue;
     for (int i = 0; i < n; ++i) f(list, i, begin + (list < 0 ? weights : list) * n + i);
   }
 }

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "backend/float_bits.h"
+#include "backend/step_guard.h"
 #include "base/fp_env.h"
 #include "core/impl.h"
 #include "keel/error.h"
@@ -291,6 +292,8 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
                            const Taint* overwritten) {
   const auto nans = int64_t(slot.nan.load(std::memory_order_relaxed)), infs = int64_t(slot.inf.load(std::memory_order_relaxed)),
              n = int64_t(slot.count.load(std::memory_order_relaxed));
+  if (c.guard && c.guard->elements.load())  // judge_made says more
+    return taint(c, out, i, nans ? TaintedStorages::nan : TaintedStorages::inf);
   bool nan_in = false, inf_in = false, unknown = false, left_out = false, any_input = false;
   int unseen = -1;  // an input of which only a part was looked at, and that was clean
   Suggestion data;
@@ -563,12 +566,14 @@ Tensors run_watched(MonitorState& m, Call& c, StatSlot* slots, const Before& b) 
       before = sample_of(c.in[0], sum, 0).all<float>(), added = sample_of(c.in[1], sum, 1).all<float>();
     });
   const Taint worst = m.tainted.empty() ? TaintedStorages::clean : m.worst_of(c);
+  StepGuard guard{.holds = m.options.protect};
+  if (b.update) c.guard = &guard;
   Tensors out = run_backend(c, slots);
   if (m.debug) [[unlikely]]
     m.check_safe(c);
   m.take(c, out, slots, b.overwritten);
   m.spread(c, worst);
-  if (b.update) m.after_update(c, at);
+  if (b.update) m.judge_made(c, at, guard), m.after_update(c, at);
   if (const ValueRules rules = m.rules_after(c, at, m.turn(false))) [[unlikely]]
     rules.each([&](ValueRule r) { m.look_at_values(r, c, out[0], at); });
   if (!sum.asks.empty()) m.judge_running_sum(at, before, added, sample_of(out[0], sum, 2).all<float>());

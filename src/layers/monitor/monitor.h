@@ -13,11 +13,13 @@
 #include "layers/monitor/governor.h"
 #include "layers/monitor/sampling.h"
 #include "layers/monitor/series.h"
+#include "layers/monitor/state_watch.h"
 #include "op/scope.h"
 
 namespace keel {
 
 struct Storage;
+struct StepGuard;
 
 /// What the running step brought so far: as bits, `min_bits` less one, as in a StatSlot. Only values of one dtype are in here.
 struct RunningStep {
@@ -76,6 +78,7 @@ struct WatchedUpdate {
   Numbers turn;                       // cosine between the sampled gradients of one step and the next
   std::vector<float> last_gradient;   // those samples
   double best_loss = INFINITY, best_lr = 0;  // least median of eight, and the rate then
+  std::unique_ptr<WatchedMoments> moments;
 };
 /// What samples of a result's values say; taken every few steps.
 struct WatchedValues {
@@ -121,6 +124,7 @@ struct WatchedSite {
   std::unique_ptr<WatchedArgument> argument;
   std::unique_ptr<WatchedUpdate> update;
   std::unique_ptr<WatchedValues> values;
+  std::unique_ptr<WatchedMixture> mixture;
 };
 
 /// The rules. The order is that of `detector_name`.
@@ -329,6 +333,8 @@ struct MonitorState {
   /// True: the update must not run.
   bool before_update(const Call& c, uint32_t at);
   void after_update(const Call& c, uint32_t at);
+  /// A step has been made, and looked over.
+  void judge_made(const Call& c, uint32_t at, const StepGuard& g);
   /// The same for a step on a device: what it wants to see, of the weights before and after, and what the rules say of it.
   static void plan_update(const Call& c, Wanted& to);
   void judge_device_update(const Call& c, uint32_t at, const double* settings, Samples s);
@@ -423,6 +429,14 @@ struct MonitorState {
   template <class Get>
   void judge_update(const Call& c, uint32_t at, const double* settings, Get get);
   bool gradients_are_bad(const Call& c) const;
+  // detectors_state.cpp
+  void look_at_moments(const Call& c, uint32_t at, int i, const SampledStep& s, const double* settings);
+  void judge_stride(const Call& c, uint32_t at, int i, const SampledStep& s, double lr);
+  void judge_moments(const Call& c, uint32_t at);
+  static bool may_stand_still(const Call& c);
+  void plan_mixture(const Call& c, const Tensor& out, const Sight& sight, Wanted& to);
+  void judge_mixture(const Call& c, uint32_t at, Samples s);
+  void note_copied_back(const Call& c);
   // detectors_settings.cpp
   static constexpr double kFelt = 1e-4;  // of a weight: an update that moves it
   bool settings_are_bad(const Call& c, uint32_t at);

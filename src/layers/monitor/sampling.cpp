@@ -9,6 +9,8 @@
 
 namespace keel {
 
+extern OpDef op_assign;
+
 namespace {
 
 template <class T>
@@ -78,6 +80,7 @@ ValueRules MonitorState::rules_after(const Call& c, uint32_t at, int64_t turn) c
   if ((uint64_t(turn) + at) % kValuesEvery == 0) r.add(ValueRule::spread);
   if (const auto& a = sites[at].argument; a && a->kind == WatchedArgument::attends && turn % 8 == 0) r.add(ValueRule::attention);
   if (has_slopes(c, at, turn)) r.add(ValueRule::slopes);
+  if (may_stand_still(c) || (&c.op == &op_assign && impl(c.in[0]).device == cpu_device)) r.add(ValueRule::mixture);
   return r;
 }
 
@@ -93,6 +96,7 @@ bool MonitorState::plan(ValueRule r, const Call& c, const Tensor& out, uint32_t 
     case ValueRule::spread: plan_spread(c, out, at, sight, to); break;
     case ValueRule::attention: plan_attention(out, sight, to); break;
     case ValueRule::slopes: plan_slopes(out, sight, to); break;
+    case ValueRule::mixture: plan_mixture(c, out, sight, to); break;
     case ValueRule::data:
     case ValueRule::weights:
     case ValueRule::update: break;  // of devices only: plan_before
@@ -111,6 +115,7 @@ void MonitorState::judge(ValueRule r, const Call& c, uint32_t at, Samples s) {
     case ValueRule::spread: return judge_spread(c, at, s[0]);
     case ValueRule::attention: return judge_attention_rows(at, s[0]);
     case ValueRule::slopes: return judge_slopes(at, s[0]);
+    case ValueRule::mixture: return judge_mixture(c, at, s);
     case ValueRule::data:
     case ValueRule::weights:
     case ValueRule::update: return;

@@ -11,7 +11,7 @@ namespace keel {
 
 /// Which rule asks. `data` is what no op made, should it be to blame; `weights` are those before an optimiser's step, `update` is about
 /// what it leaves.
-enum class ValueRule : uint8_t { data, exponents, denominator, targets, running_sum, weights, product, rows, spread, attention, slopes, update };
+enum class ValueRule : uint8_t { data, exponents, denominator, targets, running_sum, weights, product, rows, spread, attention, slopes, mixture, update };
 
 /// Some of them.
 class ValueRules {

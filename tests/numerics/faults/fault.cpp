@@ -80,6 +80,8 @@ void Run::look(const Tensor& loss, const Tensors& weights) {
     if (!finite(w)) sound = weights_clean = false;
     if (w.grad().defined() && !finite(w.grad())) sound = false;
   }
+  // What a step would have written, had it not been held back.
+  for (const Monitor::Finding& f : monitor.findings()) sound = sound && !(f.detector == "nonfinite" && f.phase == "optimiser");
   if (!sound) fail();
 }
 

@@ -20,10 +20,43 @@ using V = hn::Vec<Tag<T>>;
 template <class T>
 V<T> set(double x) { return hn::Set(Tag<T>(), T(x)); }
 
+template <class T, int kLists>
+HWY_INLINE bool all_finite(const V<T>* x, V<T> limit) {
+  const Tag<T> d;
+  const V<T> inf = hn::Inf(d);
+  auto good = hn::Lt(hn::Abs(x[0]), limit);
+  for (int k = 2; k < kLists; ++k) good = hn::And(good, hn::Lt(hn::Abs(x[k]), inf));
+  return hn::AllTrue(d, good);
+}
+/// Tells the guard which of the first `count` elements in `x` are not finite though all that they were made of, which is still in memory, was.
+template <class T, int kLists>
+HWY_NOINLINE void hold(T* const* p, int64_t i, size_t count, V<T>* x, const StepScalars& s) {
+  const Tag<T> d;
+  const V<T> inf = hn::Inf(d);
+  const auto finite = [&](V<T> v, V<T> limit) { return hn::Lt(hn::Abs(v), limit); };
+  const auto here = hn::FirstN(d, count);
+  V<T> old[kLists];
+  auto kept = here, was_good = here;
+  for (int k = 0; k < kLists; ++k) {
+    old[k] = load_n(d, p[k] + i, count);
+    was_good = hn::And(was_good, finite(old[k], inf));
+    if (k != 1) kept = hn::And(kept, finite(x[k], k ? inf : set<T>(s.limit)));
+  }
+  const auto made = hn::AndNot(kept, was_good);
+  uint32_t lists = 0;
+  for (int k = 0; k < kLists; ++k)
+    if (k != 1 && !hn::AllFalse(d, hn::AndNot(finite(x[k], k ? inf : set<T>(s.limit)), made))) lists |= 1u << k;
+  if (lists) s.guard->note(s.tensor, int64_t(hn::CountTrue(d, made)), lists);
+  for (int k = 0; s.guard->holds && k < kLists; ++k)
+    if (k != 1) x[k] = hn::IfThenElse(kept, x[k], old[k]);
+}
+
 /// Calls body(x) on the lists' vectors at every place; x[k] may be changed, and all but x[1] are written back.
 template <class T, int kLists, class Body>
-HWY_INLINE void drive(void* const* list, int64_t n, Body body) {
+HWY_INLINE void drive(void* const* list, int64_t n, const StepScalars& s, Body body) {
   const Tag<T> d;
+  const bool guarded = s.guard != nullptr;
+  const V<T> limit = set<T>(s.limit);
   constexpr int64_t N = hn::MaxLanes(Tag<T>());
   T* p[kLists];
   for (int k = 0; k < kLists; ++k) p[k] = static_cast<T*>(list[k]);
@@ -32,6 +65,8 @@ HWY_INLINE void drive(void* const* list, int64_t n, Body body) {
   for (; i + N <= n; i += N) {
     for (int k = 0; k < kLists; ++k) x[k] = hn::LoadU(d, p[k] + i);
     body(x);
+    if (guarded && !all_finite<T, kLists>(x, limit)) [[unlikely]]
+      hold<T, kLists>(p, i, size_t(N), x, s);
     for (int k = 0; k < kLists; ++k)
       if (k != 1) hn::StoreU(x[k], d, p[k] + i);
   }
@@ -39,6 +74,7 @@ HWY_INLINE void drive(void* const* list, int64_t n, Body body) {
   const size_t rest = size_t(n - i);
   for (int k = 0; k < kLists; ++k) x[k] = load_n(d, p[k] + i, rest);
   body(x);
+  if (guarded && !all_finite<T, kLists>(x, limit)) hold<T, kLists>(p, i, rest, x, s);
   for (int k = 0; k < kLists; ++k)
     if (k != 1) store_n(x[k], d, p[k] + i, rest);
 }
@@ -71,14 +107,14 @@ template <class T>
 void sgd(void* const* list, int64_t n, const StepScalars& s) {
   const Gradient<T> gradient(s);
   const V<T> lr = set<T>(s.v[0]);
-  drive<T, 2>(list, n, [&](V<T>* x) { x[0] = hn::Add(x[0], hn::Mul(lr, gradient(x[0], x[1]))); });
+  drive<T, 2>(list, n, s, [&](V<T>* x) { x[0] = hn::Add(x[0], hn::Mul(lr, gradient(x[0], x[1]))); });
 }
 template <class T>
 void sgd_momentum(void* const* list, int64_t n, const StepScalars& s) {
   const Gradient<T> gradient(s);
   const V<T> lr = set<T>(s.v[0]), momentum = set<T>(s.v[3]), share = set<T>(s.v[4]);
   const bool first = s.first, nesterov = s.nesterov;
-  drive<T, 3>(list, n, [&](V<T>* x) {
+  drive<T, 3>(list, n, s, [&](V<T>* x) {
     V<T> g = gradient(x[0], x[1]);
     x[2] = first ? g : hn::Add(hn::Mul(x[2], momentum), hn::Mul(share, g));
     g = nesterov ? hn::Add(g, hn::Mul(momentum, x[2])) : x[2];
@@ -93,7 +129,7 @@ void adam(void* const* list, int64_t n, const StepScalars& s) {
   // m / (sqrt(v) / root + eps), with one division: both sides times root.
   const V<T> step = set<T>(s.v[0] * s.v[6]), eps = set<T>(s.v[7] * s.v[6]);
   const V<T> beta2 = set<T>(s.v[4]), share = set<T>(s.v[5]), shrink = set<T>(s.v[8]);
-  drive<T, kLargest ? 5 : 4>(list, n, [&](V<T>* x) {
+  drive<T, kLargest ? 5 : 4>(list, n, s, [&](V<T>* x) {
     x[0] = hn::Mul(x[0], shrink);
     const V<T> g = gradient(x[0], x[1]);
     x[2] = lerp(x[2], g);
@@ -110,11 +146,11 @@ void rmsprop(void* const* list, int64_t n, const StepScalars& s) {
   const Gradient<T> gradient(s);
   const Lerp<T> lerp(s.v[4]);
   const V<T> lr = set<T>(s.v[0]), alpha = set<T>(s.v[3]), share = set<T>(s.v[4]), eps = set<T>(s.v[5]), momentum = set<T>(s.v[6]);
-  drive<T, 3 + kCentered + kMomentum>(list, n, [&](V<T>* x) {
+  drive<T, 3 + kCentered + kMomentum>(list, n, s, [&](V<T>* x) {
     const V<T> g = gradient(x[0], x[1]);
     x[2] = hn::Add(hn::Mul(x[2], alpha), hn::Mul(hn::Mul(share, g), g));
     V<T> square = x[2];
-    if constexpr (kCentered) x[3] = lerp(x[3], g), square = hn::Sub(square, hn::Mul(x[3], x[3]));
+    if constexpr (kCentered) x[3] = lerp(x[3], g), square = hn::Sub(square, hn::Mul(x[3], x[3])), square = hn::IfThenZeroElse(hn::Lt(square, hn::Zero(Tag<T>())), square);
     const V<T> denominator = hn::Add(hn::Sqrt(square), eps);
     if constexpr (kMomentum) {
       V<T>& buffer = x[3 + kCentered];
@@ -129,12 +165,12 @@ void rmsprop(void* const* list, int64_t n, const StepScalars& s) {
 template <class T>
 void ema(void* const* list, int64_t n, const StepScalars& s) {
   const Lerp<T> lerp(s.v[0]);
-  drive<T, 2>(list, n, [&](V<T>* x) { x[0] = lerp(x[0], x[1]); });
+  drive<T, 2>(list, n, s, [&](V<T>* x) { x[0] = lerp(x[0], x[1]); });
 }
 template <class T>
 void scale(void* const* list, int64_t n, const StepScalars& s) {
   const V<T> factor = set<T>(s.v[0]);
-  drive<T, 1>(list, n, [&](V<T>* x) { x[0] = hn::Mul(x[0], factor); });
+  drive<T, 1>(list, n, s, [&](V<T>* x) { x[0] = hn::Mul(x[0], factor); });
 }
 
 template <class T>

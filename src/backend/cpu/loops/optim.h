@@ -1,8 +1,10 @@
 #pragma once
 // Raw loops of the optimiser steps over contiguous memory: `list[k]` is one stretch of list k, in f32 or f64. All lists but list 1 (gradients, values) are written. Element i depends neither on its position nor on n.
 // The order of operations is PyTorch's: every product, sum and quotient is rounded by itself.
+#include <cmath>
 #include <cstdint>
 
+#include "backend/step_guard.h"
 #include "keel/dtype.h"
 
 namespace keel::cpu {
@@ -12,6 +14,9 @@ struct StepScalars {
   bool decay = false;    // weight decay adds to the gradient
   bool first = false;    // sgd: the momentum buffers take the gradients
   bool nesterov = false;
+  StepGuard* guard = nullptr;  // null: nobody asks whether numbers are finite
+  int64_t tensor = 0;          // whose elements these are
+  double limit = INFINITY;     // magnitudes from here on are infinite as a weight
 };
 using StepLoop = void (*)(void* const* list, int64_t n, const StepScalars& s);
 
