@@ -4,8 +4,8 @@
 
 namespace keel {
 
-/// Looks over a step of an optimiser for numbers that its own arithmetic makes NaN or infinite: weights, moments, masters. A kernel that knows
-/// it notes them; where it `holds`, each element of which one of them would not be finite keeps its weight and its state.
+/// Looks over a step of an optimiser for numbers that its own arithmetic makes NaN or infinite: weights, moments, masters. A kernel that
+/// knows it notes them; where it `holds`, each element of which one of them would not be finite keeps its weight and its state.
 struct StepGuard {
   static constexpr int64_t kNone = INT64_MAX;
   bool holds = false;
@@ -17,8 +17,7 @@ struct StepGuard {
   void note(int64_t of, int64_t count, uint32_t in) {
     elements.fetch_add(count, std::memory_order_relaxed), lists.fetch_or(in, std::memory_order_relaxed);
     for (int64_t first = tensor.load(std::memory_order_relaxed);
-         of < first && !tensor.compare_exchange_weak(first, of, std::memory_order_relaxed);) {
-    }
+         of < first && !tensor.compare_exchange_weak(first, of, std::memory_order_relaxed);) {}
   }
 };
 

@@ -35,13 +35,15 @@ struct Form {
 };
 const Form kForms[] = {
     {"sgd", "sgd_step", [](const Tensors& p) { return optim::SGD(p, {.lr = 0.1}); }},
-    {"nesterov", "sgd_step", [](const Tensors& p) { return optim::SGD(p, {.lr = 0.1, .momentum = 0.9, .weight_decay = 0.01, .nesterov = true}); }},
+    {"nesterov", "sgd_step",
+     [](const Tensors& p) { return optim::SGD(p, {.lr = 0.1, .momentum = 0.9, .weight_decay = 0.01, .nesterov = true}); }},
     {"adam", "adam_step", [](const Tensors& p) { return optim::Adam(p, {.lr = 0.1}); }},
     {"amsgrad", "adam_step", [](const Tensors& p) { return optim::Adam(p, {.lr = 0.1, .amsgrad = true}); }},
     {"adamw", "adam_step", [](const Tensors& p) { return optim::AdamW(p, {.lr = 0.1, .weight_decay = 0.1}); }},
     {"rmsprop", "rmsprop_step", [](const Tensors& p) { return optim::RMSprop(p, {.lr = 0.1, .momentum = 0.5}); }},
     {"centred", "rmsprop_step", [](const Tensors& p) { return optim::RMSprop(p, {.lr = 0.1, .centered = true}); }},
-    {"centred with momentum", "rmsprop_step", [](const Tensors& p) { return optim::RMSprop(p, {.lr = 0.1, .momentum = 0.9, .centered = true}); }},
+    {"centred with momentum", "rmsprop_step",
+     [](const Tensors& p) { return optim::RMSprop(p, {.lr = 0.1, .momentum = 0.9, .centered = true}); }},
 };
 
 /// A weight of 37 elements, and one whose memory is not in order.
@@ -90,12 +92,9 @@ TEST(MonitorState, WhatAStepMakesInfiniteIsHeldBack) {
       m.step();
       opt.step(), other.step();
       for (const Tensor& w : p) EXPECT_TRUE(finite(w)) << s;
-      if (s == 3) {
-        EXPECT_EQ(p[0].detach()[36].item<float>(), sgd ? 3.4e38f : 1.0f);
-      }
+      if (s == 3) { EXPECT_EQ(p[0].detach()[36].item<float>(), sgd ? 3.4e38f : 1.0f); }
     }
-    for (const auto& [key, value] : opt.state_dict())
-      EXPECT_TRUE(!is_floating(value.dtype()) || finite(value)) << key;
+    for (const auto& [key, value] : opt.state_dict()) EXPECT_TRUE(!is_floating(value.dtype()) || finite(value)) << key;
     EXPECT_TRUE(array_equal(p[0].detach()[slice(0, 36)], calm[0].detach()[slice(0, 36)])) << "its neighbours are stepped";
     EXPECT_TRUE(array_equal(p[1].detach(), calm[1].detach()));
     const auto all = said(m);
@@ -140,6 +139,17 @@ TEST(MonitorState, NothingToDivideBy) {
   }
 }
 
+TEST(MonitorState, AStepMayBeStoppedAt) {
+  Tensor w = ones({8});
+  w.requires_grad_();
+  optim::Adam opt({w}, {});
+  Monitor m({.break_on = BreakOn::nonfinite, .protect = true});
+  w.set_grad(full({8}, 1e30));
+  m.step();
+  EXPECT_THROW(opt.step(), Error);
+  EXPECT_TRUE(finite(w));
+}
+
 /// Gradients of one parameter; gives what was said. `gradient` of a step.
 template <class Gradient>
 std::vector<Monitor::Finding> course(const Make& make, int steps, Gradient gradient, double at = 1) {
@@ -176,7 +186,8 @@ TEST(MonitorState, StepsThatGrowWhileTheGradientStandsStill) {
   EXPECT_LT(f->step, 110);
   EXPECT_EQ(text(course([](const Tensors& p) { return optim::RMSprop(p, {.lr = 1e-5, .alpha = 0.5}); }, 120, settling)), "");
   EXPECT_EQ(text(course([](const Tensors& p) { return optim::Adam(p, {.lr = 1e-5}); }, 120, settling)), "");
-  EXPECT_EQ(text(course([](const Tensors& p) { return optim::SGD(p, {.lr = 1e-5, .momentum = 0.99}); }, 200, [](int) { return ones({8}); })), "");
+  EXPECT_EQ(
+      text(course([](const Tensors& p) { return optim::SGD(p, {.lr = 1e-5, .momentum = 0.99}); }, 200, [](int) { return ones({8}); })), "");
 }
 
 TEST(MonitorState, AStepThatLeaps) {
@@ -186,7 +197,9 @@ TEST(MonitorState, AStepThatLeaps) {
   ASSERT_TRUE(f) << text(all);
   EXPECT_EQ(f->step, 40);
   EXPECT_EQ(f->suggestion.kind, "clip");
-  const auto* none = find(course(sgd, 60, [](int s) { return full({8}, s % 2 ? 1.0 : -1.0); }, 1e-6), "growth", "sgd_step");
+  const auto* none = find(course(
+                              sgd, 60, [](int s) { return full({8}, s % 2 ? 1.0 : -1.0); }, 1e-6),
+                          "growth", "sgd_step");
   EXPECT_FALSE(none) << "from 0 a step may be long";
 }
 

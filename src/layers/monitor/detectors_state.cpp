@@ -61,11 +61,11 @@ void MonitorState::judge_made(const Call& c, uint32_t at, const StepGuard& g) {
   if (n == 0) return;
   const uint32_t lists = g.lists.load();
   std::string where;
-  bool squares = false, others = false;
+  bool squares = false;
   for (int k = 0; k < 6; ++k)
     if (lists >> k & 1) {
       where += (where.empty() ? "" : ", ") + std::string(name_of_list(c, k));
-      (holds_squares(c, k) ? squares : others) |= true;
+      squares |= holds_squares(c, k);
     }
   if (!g.holds)
     for (int i = c.op.in.size() - 1; i < c.in.size(); ++i) {
@@ -76,25 +76,24 @@ void MonitorState::judge_made(const Call& c, uint32_t at, const StepGuard& g) {
     }
   const auto* const v = reinterpret_cast<const double*>(impl(c.in[0]).data);
   const double epsilon = &c.op == &op_adam_step ? v[3] : &c.op == &op_rmsprop_step ? v[2] : 1;
-  Monitor::Finding about;
-  about.severity = Severity::fault, about.value = double(n);
+  Suggestion better;
   std::string why;
   if (squares) {
     double norm = 0, spread = 0;
     if (const auto& u = sites[at].update; u && u->gradient.size()) u->gradient.centre(norm, spread);
     why = "the square of a gradient leaves the format of the state";
-    about.suggestion = {"clip", std::exp2(norm), "clip the gradients' norm at " + number(std::exp2(norm)) + ", as large as it usually was"};
+    better = {"clip", std::exp2(norm), "clip the gradients' norm at " + number(std::exp2(norm)) + ", as large as it usually was"};
   } else if (epsilon == 0) {
     why = "the root that a gradient is divided by is 0, and epsilon is 0";
-    about.suggestion = {"epsilon", 1e-8, "epsilon 1e-8"};
+    better = {"epsilon", 1e-8, "epsilon 1e-8"};
   } else {
     why = "a step at a rate of " + number(v[0]) + " leaves the format";
-    about.suggestion = {"learning_rate", 0.1, "learning rate x 0.1, now " + number(0.1 * v[0])};
+    better = {"learning_rate", 0.1, "learning rate x 0.1, now " + number(0.1 * v[0])};
   }
-  about.text = std::string(c.op.name) + " made " + std::to_string(n) + (n == 1 ? " element" : " elements") + " NaN or infinite (" + where +
-               ") out of finite numbers, first of " + parameter(c, g.tensor.load()) + ": " + why +
-               (g.holds ? "; these keep what they were, weight and state" : "");
-  warn(Detector::nonfinite, at, 0, "made", std::move(about));
+  add_found(c, at, 0, "nan", false, NAN, n, better,
+            std::string(c.op.name) + " made " + std::to_string(n) + (n == 1 ? " element" : " elements") + " NaN or infinite (" + where +
+                ") out of finite numbers, first of " + parameter(c, g.tensor.load()) + ": " + why +
+                (g.holds ? "; these keep what they were, weight and state" : ""));
 }
 
 /// Looks at the samples of parameter `i`.
@@ -141,7 +140,8 @@ void MonitorState::judge_stride(const Call& c, uint32_t at, int i, const Sampled
     about.severity = Severity::warning, about.value = beside;
     double median = 0, spread = 0;
     sites[at].update->gradient.centre(median, spread);
-    about.suggestion = {"clip", 2 * std::exp2(median), "clip the gradients' norm at " + number(2 * std::exp2(median)) + ", twice its median"};
+    about.suggestion = {"clip", 2 * std::exp2(median),
+                        "clip the gradients' norm at " + number(2 * std::exp2(median)) + ", twice its median"};
     about.text = std::string(c.op.name) + " moved " + parameter(c, i) + " by " + number(beside) + " times its size in one step, where " +
                  number(x.most) + " was the most so far: little of what it had learned is left";
     warn(Detector::growth, at, 0, "leap", std::move(about));
@@ -179,9 +179,10 @@ void MonitorState::judge_moments(const Call& c, uint32_t at) {
     Monitor::Finding about;
     about.severity = Severity::warning, about.value = 14, about.lost_ulps = std::exp2(14);
     about.suggestion = {"stable_op", 0, "centered = false, or an epsilon that is felt: a hundredth of the gradients"};
-    about.text = "E[g^2] - E[g]^2, whose root " + std::string(c.op.name) +
-                 " divides by, cancels 14 of the 24 digits (bits) of f32 and more: some gradients hardly change, their steps grow without end, "
-                 "and what is left is rounding, which may be below 0";
+    about.text =
+        "E[g^2] - E[g]^2, whose root " + std::string(c.op.name) +
+        " divides by, cancels 14 of the 24 digits (bits) of f32 and more: some gradients hardly change, their steps grow without end, "
+        "and what is left is rounding, which may be below 0";
     warn(Detector::lost_bits, at, 0, "centred", std::move(about));
   }
   const double most = std::exchange(m.most_second, 0);
@@ -208,7 +209,7 @@ void MonitorState::judge_moments(const Call& c, uint32_t at) {
 
 // ---- averages that stand still ----
 
-/// Whether a call may be the new value of a moving average: nothing learns through it, and it is made in a format that may keep nothing of it.
+/// Whether a call may be the new value of a moving average: nothing learns through it, and its format may keep nothing of what is new.
 bool MonitorState::may_stand_still(const Call& c) {
   if ((&c.op != &op_lerp && &c.op != &op_add) || c.recording || c.into || c.scope.phase == Phase::backward) return false;
   const TensorImpl &a = impl(c.in[0]), &b = impl(c.in[1]);
@@ -247,7 +248,7 @@ void MonitorState::judge_mixture(const Call& c, uint32_t at, Samples s) {
   m.factor = needed[needed.size() / 2];
 }
 
-/// Nine of ten elements keep their bits though they should move, eight steps in a row, and the result takes the place of what it was made of.
+/// Nine of ten elements keep their bits though they should move, eight steps in a row, and the result replaces what it was made of.
 void MonitorState::note_copied_back(const Call& c) {
   const Written* const w = c.in.has(1) ? known(c.in[1]) : nullptr;
   WatchedMixture* const m = w ? sites[w->site].mixture.get() : nullptr;
@@ -260,12 +261,14 @@ void MonitorState::note_copied_back(const Call& c) {
       const bool mixes = sites[w->site].op == &op_lerp;
       Monitor::Finding about;
       about.severity = Severity::warning, about.value = double(m->step_still) / m->step_due, about.lost_ulps = 0.5;
-      about.suggestion = {"accumulator", mixes ? m->factor : 0,
-                          "keep the average in f32 and cast it where it is used" +
-                              (mixes ? "; with " + std::string(name_of(w->dtype)) + " a factor of " + number(m->factor) + " is the least that moves half of it"
-                                     : std::string())};
-      about.text = std::string("a moving average in ") + name_of(w->dtype) + " stands still: " + std::to_string(m->step_still) + " of " +
-                   std::to_string(m->step_due) + " sampled values kept their bits in " + sites[w->site].op->name +
+      about.suggestion = {
+          "accumulator", mixes ? m->factor : 0,
+          "keep the average in f32 and cast it where it is used" +
+              (mixes ? "; in " + std::string(name_of(w->dtype)) + " half of it moves from a factor of " + number(m->factor) + " on"
+                     : std::string())};
+      about.text = std::string(mixes ? "a moving average in " : "a running sum in ") + name_of(w->dtype) +
+                   " stands still: " + std::to_string(m->step_still) + " of " + std::to_string(m->step_due) +
+                   " sampled values kept their bits in " + sites[w->site].op->name +
                    " though they had some way to go, eight steps in a row";
       warn(Detector::absorbed_update, w->site, 0, "standing still", std::move(about));
     }

@@ -30,10 +30,10 @@ struct WatchedMoments {
 
 /// A mixture, or sum, of narrow numbers that is copied over what it was made of.
 struct WatchedMixture {
-  const void* first = nullptr;        // the storage of its first operand, in its last call,
-  int due = 0, still = 0;             // in which so many sampled elements should have moved, and did not
-  int step_due = 0, step_still = 0;   // of all calls of a step that were copied back
-  double factor = 0;                  // least one that would have moved half of them
+  const void* first = nullptr;       // the storage of its first operand, in its last call,
+  int due = 0, still = 0;            // in which so many sampled elements should have moved, and did not
+  int step_due = 0, step_still = 0;  // of all calls of a step that were copied back
+  double factor = 0;                 // least one that would have moved half of them
   int64_t step = -1;
   uint8_t streak = 0;  // steps in a row
 };
