@@ -57,32 +57,33 @@ KernelStatus forward(const KernelArgs& a) {
   const void* w = vector(a, 1, as, scratch);
   const void* b = rms ? nullptr : vector(a, 2, as, scratch);
   const RowView x(a.in[0], r);
-  const bool light = r.n * int64_t(size_of(as)) > 8192;  // shorter rows, weights and bias have room in L1 together, side by side
-  const RowFlow flow = flow_of(a.out[0], r, x.in_place(), a.stats[0], light);
+  const RowFlow flow = flow_of(a.out[0], r, x.in_place(), a.stats[0], rms ? kAheadOfOne : kAheadByRows);
   const bool stream = streams(a.out[0], r);
   const RowView y(a.out[0], r, stream && !flow.stream);
   const size_t one = row_scratch(a.in[0], r);
   const RowLoops f = row_loops(as);
   const TensorView none;
-  const bool lines = r.n * int64_t(size_of(a.out[0].dtype)) % 64 == 0 && reinterpret_cast<uintptr_t>(a.out[0].data) % 64 == 0;
-  const bool defers = flow.stream && !flow.late && lines && x.in_place();
+  const bool together = flow.stream && x.in_place() && whole_lines(a.out[0], r);
   const TensorView &mean = rms || a.n_out < 2 ? none : a.out[1], &rstd = a.n_out < (rms ? 2 : 3) ? none : a.out[rms ? 1 : 2];
   each_task(r.count(), row_tasks(r.count(), r.n), [&](int64_t lo, int64_t hi, int64_t task) {
-    WatchedRows watched(a.out[0].dtype, r.n, y.in_place(), a.stats[0]);
     std::byte* own = scratch + size_t(task) * 2 * one;
-    RowFlow row_flow = flow;
-    PendingRow pending, *const later = defers ? &pending : nullptr;
-    for (int64_t i = lo; i < hi; ++i) {
-      const void* from = x.read(i, own);
-      void* to = y.target(i, own + one);
-      if ((hi - i) * r.n <= flow.ahead) row_flow.ahead = 0;
+    if (together && lo < hi) {
       if (rms)
-        f.rms_norm(from, w, to, r.n, p.eps, element(rstd, i), row_flow, later);
+        f.rms_norm_rows(x.read(lo, own), w, y.target(lo, own), hi - lo, r.n, p.eps, element(rstd, lo), flow);
       else
-        f.layer_norm(from, w, b, to, r.n, p.eps, element(mean, i), element(rstd, i), row_flow, later);
-      watched.add(y.write(i, own + one));
+        f.layer_norm_rows(x.read(lo, own), w, b, y.target(lo, own), hi - lo, r.n, p.eps, element(mean, lo), element(rstd, lo), flow);
+    } else {
+      WatchedRows watched(a.out[0].dtype, r.n, y.in_place(), a.stats[0]);
+      for (int64_t i = lo; i < hi; ++i) {
+        const void* from = x.read(i, own);
+        void* to = y.target(i, own + one);
+        if (rms)
+          f.rms_norm(from, w, to, r.n, p.eps, element(rstd, i), flow);
+        else
+          f.layer_norm(from, w, b, to, r.n, p.eps, element(mean, i), element(rstd, i), flow);
+        watched.add(y.write(i, own + one));
+      }
     }
-    if (pending.y) rms ? f.rms_norm_flush(pending, w, r.n) : f.layer_norm_flush(pending, w, b, r.n);
     if (stream) stream_fence();
   });
   for (int i = 1; i < a.n_out; ++i) stats_of(a.out[i], a.stats[i]);
@@ -113,13 +114,13 @@ KernelStatus backward(const KernelArgs& a, const Places& at) {
   std::byte *sums = scratch, *total = sums + size_t(groups) * 2 * row, *own_all = total + row;
   const bool need_bias = at.dbias > 0 && p.need_bias;
   const RowView g(a.in[0], r), x(a.in[1], r);
-  const RowFlow flow = flow_of(a.in[1], r, g.in_place() && x.in_place(), a.stats[0], false);
-  const int64_t ahead = flow.ahead ? 4096 / int64_t(size_of(a.in[1].dtype)) : 0;  // near: every line is read once from memory
+  const RowFlow flow = flow_of(a.in[1], r, g.in_place() && x.in_place(), a.stats[0], kAheadByRows);
+  // Near: every line is read once from memory. Rows that the loop takes one by one leave room in L1 to fetch farther ahead.
+  const int64_t ahead = flow.ahead ? (flow.near && r.n < 2048 ? 6144 : 4096) / int64_t(size_of(a.in[1].dtype)) : 0;
   const bool stream = p.need_x && streams(a.out[0], r);
   const RowView dx(p.need_x ? a.out[0] : a.in[1], r, stream && !flow.stream);
   const RowLoops f = row_loops(as);
-  const bool lines = r.n * int64_t(size_of(a.out[0].dtype)) % 64 == 0 && reinterpret_cast<uintptr_t>(a.out[0].data) % 64 == 0;
-  const bool defers = p.need_x && flow.stream && lines && g.in_place() && x.in_place();
+  const bool defers = p.need_x && flow.stream && whole_lines(a.out[0], r) && g.in_place() && x.in_place();
   each_task(groups, row_tasks(r.count(), r.n), [&](int64_t first, int64_t last, int64_t task) {
     WatchedRows watched(a.out[0].dtype, r.n, dx.in_place(), p.need_x ? a.stats[0] : nullptr);
     std::byte* own = own_all + size_t(task) * size_t(2 + kGradRows) * one;
@@ -136,13 +137,11 @@ KernelStatus backward(const KernelArgs& a, const Places& at) {
         RowFlow row_flow = flow;
         row_flow.ahead = (r.count() - i - many) * r.n >= ahead ? ahead : 0;
         f.norm_grad(gv, xv, many, w, at.mean < 0 ? nullptr : element(a.in[at.mean], i), element(a.in[at.rstd], i),
-                    p.need_x ? dx.target(i, own + 2 * one) : nullptr, p.need_weight ? dw : nullptr, need_bias ? db : nullptr, r.n,
-                    row_flow, defers ? &pending : nullptr);
+                    p.need_x ? dx.target(i, own + 2 * one) : nullptr, p.need_weight ? dw : nullptr, need_bias ? db : nullptr, r.n, row_flow,
+                    defers ? &pending : nullptr);
         if (!p.need_x) continue;
         const size_t bytes = size_t(r.n) * size_of(as);
-        for (int64_t k = i; k < i + many; ++k) {
-          watched.add(dx.write(k, own + 2 * one + size_t(k - i) * bytes));
-        }
+        for (int64_t k = i; k < i + many; ++k) { watched.add(dx.write(k, own + 2 * one + size_t(k - i) * bytes)); }
       }
     }
     if (pending.rows) f.norm_grad_flush(pending, w, r.n);

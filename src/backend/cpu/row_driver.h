@@ -52,16 +52,23 @@ inline bool streams(const TensorView& y, const Rows& rows) {
          rows.count() * row > kStreamBytes * row_tasks(rows.count(), rows.n);
 }
 
+/// Bytes ahead of what is read that a processor that follows streams fetches into L1: where one operand is read in the only pass before the
+/// one that writes, where two are, and where there are several passes, then by rows. Other processors fetch by rows, into L2.
+inline constexpr int64_t kAheadOfOne = 8192, kAheadOfTwo = 3072, kAheadByRows = 0;
+
 /// How rows of the result `y` leave: `stream` where loops write them past the caches themselves, which they cannot where the row is looked
-/// at again for statistics. `ahead` is set where operands, which must be in place, come from beyond L2. Passes that are `light` beside
-/// memory are best one after the other on a processor that follows streams: the last one then has time to fetch.
-inline RowFlow flow_of(const TensorView& y, const Rows& rows, bool in_place, bool stats, bool light) {
+/// at again for statistics. `ahead` is set where operands, which must be in place, come from beyond L2.
+inline RowFlow flow_of(const TensorView& y, const Rows& rows, bool in_place, bool stats, int64_t ahead) {
   RowFlow f;
   f.stream = streams(y, rows) && !stats;
-  f.wide = true, f.late = light && follows_streams();
-  const int64_t row = rows.n * int64_t(size_of(y.dtype));
-  f.ahead = in_place && y.size() * int64_t(size_of(y.dtype)) > l2_bytes() ? (row + 16383) / row * rows.n : 0;
+  f.near = follows_streams();
+  const int64_t one = int64_t(size_of(y.dtype)), row = rows.n * one;
+  if (in_place && y.size() * one > l2_bytes()) f.ahead = f.near && ahead ? ahead / one : (row + 16383) / row * rows.n;
   return f;
+}
+/// Whether every row of `y` is made of whole lines.
+inline bool whole_lines(const TensorView& y, const Rows& rows) {
+  return rows.n * int64_t(size_of(y.dtype)) % 64 == 0 && reinterpret_cast<uintptr_t>(y.data) % 64 == 0;
 }
 
 /// One operand's rows.

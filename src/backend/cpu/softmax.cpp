@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <type_traits>
 
 #include "backend/cpu/isa.h"
 #include "backend/cpu/loops/rows.h"
@@ -27,34 +28,34 @@ size_t softmax_workspace(const KernelArgs& a) {
   return size_t(row_tasks(r.count(), r.n)) * scratch_of(a, r);
 }
 
-/// f(x or (g, y), out, scratch, n, flow, pending) on every row; `flush` where f can leave a row pending. `light`: see flow_of.
-template <class F>
-KernelStatus run_rows(const KernelArgs& a, F f, void (*flush)(const PendingRow&, int64_t) = nullptr, bool light = false) {
+/// one(x or (g, y), out, scratch, n, flow) on every row, or many(.., rows, n, flow) on all of a task's where they leave past the caches.
+template <class One, class Many = std::nullptr_t>
+KernelStatus run_rows(const KernelArgs& a, int64_t ahead, One one, [[maybe_unused]] Many many = nullptr) {
   const Rows r = rows_along(a.out[0].shape(), a.get<SoftmaxParams>().axis);
   if (a.out[0].size() == 0) return {};
   const RowView x(a.in[0], r), z(a.in[a.n_in - 1], r);
-  const RowFlow flow = flow_of(a.out[0], r, x.in_place() && z.in_place(), a.stats[0], light);
+  const RowFlow flow = flow_of(a.out[0], r, x.in_place() && z.in_place(), a.stats[0], ahead);
   const bool stream = streams(a.out[0], r);
   const RowView y(a.out[0], r, stream && !flow.stream);
   const size_t scratch = scratch_of(a, r), in_scratch = RowView::scratch(a.in[0], r), out_scratch = RowView::scratch(a.out[0], r, stream);
-  const bool lines = r.n * int64_t(size_of(a.out[0].dtype)) % 64 == 0 && reinterpret_cast<uintptr_t>(a.out[0].data) % 64 == 0;
-  const bool defers = flush && flow.stream && !flow.late && lines && x.in_place() && z.in_place();  // operands of a pending row stay
-  const int64_t distance = flow.ahead;
+  constexpr bool kMany = !std::is_null_pointer_v<Many>;
+  const bool together = kMany && flow.stream && x.in_place() && z.in_place() && whole_lines(a.out[0], r);
   each_task(r.count(), row_tasks(r.count(), r.n), [&](int64_t lo, int64_t hi, int64_t task) {
-    WatchedRows watched(a.out[0].dtype, r.n, y.in_place(), a.stats[0]);
     std::byte *in = static_cast<std::byte*>(a.workspace) + size_t(task) * scratch, *second = in + in_scratch,
               *out = in + scratch - out_scratch;
-    RowFlow own = flow;
-    PendingRow pending;
-    for (int64_t i = lo; i < hi; ++i) {
-      const void* from = x.read(i, in);
-      const void* other = a.n_in > 1 ? z.read(i, second) : nullptr;
-      own.ahead = (hi - i) * r.n > distance ? distance : 0;
-      own.last = i + 1 == hi;
-      f(from, other, y.target(i, out), out, r.n, own, defers ? &pending : nullptr);
-      watched.add(y.write(i, out));
+    const auto row = [&](int64_t i, auto f, auto... rows) {
+      f(x.read(i, in), a.n_in > 1 ? z.read(i, second) : nullptr, y.target(i, out), out, rows..., r.n, flow);
+    };
+    if (together) {
+      if constexpr (kMany)
+        if (lo < hi) row(lo, many, hi - lo);
+    } else {
+      WatchedRows watched(a.out[0].dtype, r.n, y.in_place(), a.stats[0]);
+      for (int64_t i = lo; i < hi; ++i) {
+        row(i, one);
+        watched.add(y.write(i, out));
+      }
     }
-    if (defers && pending.y) flush(pending, r.n);
     if (stream) stream_fence();
   });
   return {};
@@ -84,11 +85,10 @@ KEEL_CPU_KERNEL(softmax) {
   k.run([](const KernelArgs& a) {
     const RowLoops f = loops_for(a);
     return run_rows(
-        a,
-        [run = f.softmax](const void* x, const void*, void* y, void* own, int64_t n, RowFlow flow, PendingRow* pending) {
-          run(x, y, own, n, flow, pending);
-        },
-        f.softmax_flush);
+        a, kAheadByRows, [run = f.softmax](auto* x, auto*, auto* y, auto* own, int64_t n, RowFlow flow) { run(x, y, own, n, flow); },
+        [run = f.softmax_rows](auto* x, auto*, auto* y, auto* own, int64_t rows, int64_t n, RowFlow flow) {
+          run(x, y, own, rows, n, flow);
+        });
   });
 }
 KEEL_CPU_KERNEL(softmax_safe) {
@@ -96,13 +96,14 @@ KEEL_CPU_KERNEL(softmax_safe) {
   k.run([](const KernelArgs& a) {
     const RowLoops f = loops_for(a);
     const bool wide = compute_dtype(a.in[0].dtype) == f64;
-    return run_rows(a, [run = f.softmax, wide](const void* x, const void*, void* y, void* own, int64_t n, RowFlow flow, PendingRow*) {
+    const auto one = [run = f.softmax, wide](const void* x, const void*, void* y, void* own, int64_t n, RowFlow flow) {
       flow.stream = false;
-      run(x, y, own, n, flow, nullptr);
+      run(x, y, own, n, flow);
       if (n)
         wide ? clear_masked(static_cast<const double*>(x), static_cast<double*>(y), n)
              : clear_masked(static_cast<const float*>(x), static_cast<float*>(y), n);
-    });
+    };
+    return run_rows(a, kAheadByRows, one);
   });
 }
 KEEL_CPU_KERNEL(log_softmax) {
@@ -110,35 +111,29 @@ KEEL_CPU_KERNEL(log_softmax) {
   k.run([](const KernelArgs& a) {
     const RowLoops f = loops_for(a);
     return run_rows(
-        a,
-        [run = f.log_softmax](const void* x, const void*, void* y, void*, int64_t n, RowFlow flow, PendingRow* pending) {
-          run(x, y, n, flow, pending);
-        },
-        f.log_softmax_flush);
+        a, kAheadByRows, [run = f.log_softmax](auto* x, auto*, auto* y, auto*, int64_t n, RowFlow flow) { run(x, y, n, flow); },
+        [run = f.log_softmax_rows](auto* x, auto*, auto* y, auto*, int64_t rows, int64_t n, RowFlow flow) { run(x, y, rows, n, flow); });
   });
+}
+using GradLoop = void (*)(const void* g, const void* y, void* dx, int64_t n, RowFlow flow);
+using GradRowsLoop = void (*)(const void* g, const void* y, void* dx, int64_t rows, int64_t n, RowFlow flow);
+KernelStatus run_grad(const KernelArgs& a, GradLoop one, GradRowsLoop many) {
+  return run_rows(
+      a, kAheadOfTwo, [one](auto* g, auto* y, auto* dx, auto*, int64_t n, RowFlow flow) { one(g, y, dx, n, flow); },
+      [many](auto* g, auto* y, auto* dx, auto*, int64_t rows, int64_t n, RowFlow flow) { many(g, y, dx, rows, n, flow); });
 }
 KEEL_CPU_KERNEL(softmax_backward) {
   row_kernel(k);
   k.run([](const KernelArgs& a) {
     const RowLoops f = loops_for(a);
-    return run_rows(
-        a,
-        [run = f.softmax_grad](const void* g, const void* y, void* dx, void*, int64_t n, RowFlow flow, PendingRow* pending) {
-          run(g, y, dx, n, flow, pending);
-        },
-        f.softmax_grad_flush, true);
+    return run_grad(a, f.softmax_grad, f.softmax_grad_rows);
   });
 }
 KEEL_CPU_KERNEL(log_softmax_backward) {
   row_kernel(k);
   k.run([](const KernelArgs& a) {
     const RowLoops f = loops_for(a);
-    return run_rows(
-        a,
-        [run = f.log_softmax_grad](const void* g, const void* y, void* dx, void*, int64_t n, RowFlow flow, PendingRow* pending) {
-          run(g, y, dx, n, flow, pending);
-        },
-        f.log_softmax_grad_flush, true);
+    return run_grad(a, f.log_softmax_grad, f.log_softmax_grad_rows);
   });
 }
 

@@ -11,7 +11,6 @@
 #include "backend/cpu/loops/fetch.h"
 #include "backend/cpu/loops/math-inl.h"
 #include "backend/cpu/loops/reduce.h"
-#include "backend/cpu/loops/rows.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace keel::cpu::HWY_NAMESPACE {
@@ -101,25 +100,23 @@ struct MinOf {
   }
 };
 
-/// Lanes of one vector halved onto each other.
+/// Lanes of one vector halved onto each other, without memory: what is stored behind stores past the caches waits for them.
 template <class M, class D>
-HWY_INLINE Lane<D> fold_lanes(D d, Vec<D> v) {
-  constexpr size_t N = hn::MaxLanes(D());
+HWY_INLINE Lane<D> fold_lanes([[maybe_unused]] D d, Vec<D> v) {
+  [[maybe_unused]] constexpr size_t N = hn::MaxLanes(D());
 #if HWY_TARGET != HWY_SCALAR
   if constexpr (N * sizeof(Lane<D>) > 16) {
     const hn::Half<D> h;
     return fold_lanes<M>(h, M::join(h, hn::LowerHalf(h, v), hn::UpperHalf(h, v)));
+  } else if constexpr (N == 4) {
+    const Vec<D> pair = M::join(d, v, hn::Shuffle1032(v));
+    return hn::GetLane(M::join(d, pair, hn::Shuffle2301(pair)));
+  } else if constexpr (N == 2) {
+    return hn::GetLane(M::join(d, v, hn::Shuffle01(v)));
   } else
 #endif
   {
-    HWY_ALIGN Lane<D> x[N];
-    hn::Store(v, d, x);
-    if constexpr (N == 4)
-      return M::join(M::join(x[0], x[2]), M::join(x[1], x[3]));
-    else if constexpr (N == 2)
-      return M::join(x[0], x[1]);
-    else
-      return x[0];
+    return hn::GetLane(v);
   }
 }
 
@@ -137,11 +134,15 @@ struct Lanes {
     const D d;
     KEEL_UNROLL for (int k = 0; k < K; ++k) v[k] = M::join(d, v[k], o.v[k]);
   }
+  template <int half = K / 2>
   HWY_INLINE T fold() {
     const D d;
-    for (int half = K / 2; half >= 1; half /= 2)
-      for (int k = 0; k < half; ++k) v[k] = M::join(d, v[k], v[k + half]);
-    return fold_lanes<M>(d, v[0]);
+    if constexpr (half == 0) {
+      return fold_lanes<M>(d, v[0]);
+    } else {
+      KEEL_UNROLL for (int k = 0; k < half; ++k) v[k] = M::join(d, v[k], v[k + half]);
+      return fold<half / 2>();
+    }
   }
 };
 
@@ -159,22 +160,25 @@ HWY_INLINE T reduce_lanes(int64_t n, At at, TailAt tail) {
   int64_t i = 0;
   while (i < full) {
     const int64_t end = full - i < 16 * W ? full : i + 16 * W;
-    const bool whole = end - i == 16 * W;
-    L own = low;
+    L own;
+    own.clear();
     for (; i < end; i += W) { KEEL_UNROLL for (int k = 0; k < L::K; ++k) own.v[k] = M::step(d, own.v[k], at(i + k * L::N)); }
-    low = own;
-    if (deep && whole) {
-      high.join(low);
-      low.clear();
-    }
+    if (deep && end % (16 * W) == 0)
+      high.join(own);
+    else
+      low = own;
   }
-  for (int k = 0; k < L::K && i < n; ++k, i += L::N) {
-    if (i + L::N <= n) {
-      low.v[k] = M::step(d, low.v[k], at(i));
-    } else {
-      const auto in = hn::FirstN(d, size_t(n - i));
-      low.v[k] = hn::IfThenElse(in, M::step(d, low.v[k], tail(i, size_t(n - i))), low.v[k]);
+  if (i < n) {
+    L own = low;  // in memory, where `low` stays in registers
+    for (int k = 0; k < L::K && i < n; ++k, i += L::N) {
+      if (i + L::N <= n) {
+        own.v[k] = M::step(d, own.v[k], at(i));
+      } else {
+        const auto in = hn::FirstN(d, size_t(n - i));
+        own.v[k] = hn::IfThenElse(in, M::step(d, own.v[k], tail(i, size_t(n - i))), own.v[k]);
+      }
     }
+    low = own;
   }
   if (deep) {
     high.join(low);
@@ -215,15 +219,14 @@ struct PairwiseTree {
 /// A row of any length: what at(i) and tail(i, count) give, in blocks joined pairwise.
 template <class M, class T, class At, class TailAt>
 HWY_INLINE T reduce_long(int64_t n, At at, TailAt tail) {
+  if (n <= kReduceBlock) return reduce_lanes<M, T>(n, at, tail);
   PairwiseTree<M, T> tree;
-  for (int64_t b = 0;; b += kReduceBlock) {
+  for (int64_t b = 0; b < n; b += kReduceBlock) {
     const int64_t m = n - b < kReduceBlock ? n - b : kReduceBlock;
-    const T v = reduce_lanes<M, T>(
-        m, [&](int64_t i) HWY_ATTR { return at(b + i); }, [&](int64_t i, size_t count) HWY_ATTR { return tail(b + i, count); });
-    if (n <= kReduceBlock) return v;
-    tree.add(v);
-    if (b + m >= n) return tree.result();
+    tree.add(reduce_lanes<M, T>(
+        m, [&](int64_t i) HWY_ATTR { return at(b + i); }, [&](int64_t i, size_t count) HWY_ATTR { return tail(b + i, count); }));
   }
+  return tree.result();
 }
 
 /// A monoid that takes nothing in.
@@ -251,9 +254,9 @@ HWY_INLINE void reduce_two_lanes(int64_t n, F f, Beside beside, T& out_a, T& out
   int64_t i = 0;
   while (i < full) {
     const int64_t end = full - i < 16 * W ? full : i + 16 * W;
-    const bool filled = end - i == 16 * W;
-    LA own_a = a;
-    LB own_b = b;
+    LA own_a;
+    LB own_b;
+    own_a.clear(), own_b.clear();
     for (; i < end; i += W) {
       KEEL_UNROLL for (int half = 0; half < LA::K; half += LA::K / 2) {
         KEEL_UNROLL for (int k = half; k < half + LA::K / 2; ++k) {
@@ -264,20 +267,29 @@ HWY_INLINE void reduce_two_lanes(int64_t n, F f, Beside beside, T& out_a, T& out
         beside(i + half * LA::N);
       }
     }
-    a = own_a, b = own_b;
-    if (deep && filled) high_a.join(a), high_b.join(b), a.clear(), b.clear();
+    if (deep && end % (16 * W) == 0)
+      high_a.join(own_a), high_b.join(own_b);
+    else
+      a = own_a, b = own_b;
   }
-  for (int k = 0; k < LA::K && i < n; ++k, i += LA::N) {
-    Vec<D> u, v;
-    if (i + LA::N <= n) {
-      f(i, whole, u, v);
-      a.v[k] = A::step(d, a.v[k], u), b.v[k] = B::step(d, b.v[k], v);
-    } else {
-      const size_t count = size_t(n - i);
-      f(i, [count](const T* p) HWY_ATTR { return load_n(D(), p, count); }, u, v);
-      const auto in = hn::FirstN(d, count);
-      a.v[k] = hn::IfThenElse(in, A::step(d, a.v[k], u), a.v[k]), b.v[k] = hn::IfThenElse(in, B::step(d, b.v[k], v), b.v[k]);
+  if (i < n) {
+    LA own_a = a;
+    LB own_b = b;
+    for (int k = 0; k < LA::K && i < n; ++k, i += LA::N) {
+      Vec<D> u, v;
+      if (i + LA::N <= n) {
+        f(i, whole, u, v);
+        own_a.v[k] = A::step(d, own_a.v[k], u), own_b.v[k] = B::step(d, own_b.v[k], v);
+      } else {
+        const size_t count = size_t(n - i);
+        f(
+            i, [count](const T* p) HWY_ATTR { return load_n(D(), p, count); }, u, v);
+        const auto in = hn::FirstN(d, count);
+        own_a.v[k] = hn::IfThenElse(in, A::step(d, own_a.v[k], u), own_a.v[k]);
+        own_b.v[k] = hn::IfThenElse(in, B::step(d, own_b.v[k], v), own_b.v[k]);
+      }
     }
+    a = own_a, b = own_b;
   }
   if (deep) high_a.join(a), high_b.join(b);
   out_a = deep ? high_a.fold() : a.fold(), out_b = deep ? high_b.fold() : b.fold();
@@ -285,16 +297,15 @@ HWY_INLINE void reduce_two_lanes(int64_t n, F f, Beside beside, T& out_a, T& out
 /// The same for any length, as reduce_long does it.
 template <class A, class B, class T, class F, class Beside>
 HWY_INLINE void reduce_two(int64_t n, F f, Beside beside, T& a, T& b) {
+  if (n <= kReduceBlock) return reduce_two_lanes<A, B, T>(n, f, beside, a, b);
   PairwiseTree<A, T> tree_a;
   PairwiseTree<B, T> tree_b;
-  for (int64_t at = 0;; at += kReduceBlock) {
+  for (int64_t at = 0; at < n; at += kReduceBlock) {
     const int64_t m = n - at < kReduceBlock ? n - at : kReduceBlock;
     reduce_two_lanes<A, B, T>(
         m, [&](int64_t i, auto load, auto& u, auto& v) HWY_ATTR { f(at + i, load, u, v); }, [&](int64_t i) HWY_ATTR { beside(at + i); }, a,
         b);
-    if (n <= kReduceBlock) return;
     tree_a.add(a), tree_b.add(b);
-    if (at + m >= n) break;
   }
   a = tree_a.result(), b = tree_b.result();
 }
@@ -325,21 +336,6 @@ template <class T>
 HWY_INLINE void fetch_near(const T* p) {
   __builtin_prefetch(reinterpret_cast<const void*>(uintptr_t(p) + 1024), 0, 3);
 }
-/// Fetches what lies at p in the row ahead, to L2; where there is none, the line at hand.
-template <class T>
-HWY_INLINE void fetch_row(const T* p, RowFlow flow) {
-  __builtin_prefetch(p + flow.ahead, 0, 2);
-}
-/// Fetches what lies at p in the row ahead along with a pass that does not write.
-template <class T>
-HWY_INLINE void fetch(const T* p, RowFlow flow) {
-  if (!flow.ahead || flow.late) return;
-  if (flow.wide)
-    __builtin_prefetch(p + flow.ahead, 0, 2);
-  else
-    __builtin_prefetch(p + flow.ahead, 0, 3);
-}
-
 /// A row from memory.
 template <class M, class T>
 HWY_NOINLINE T reduce_row(const T* x, int64_t n) {

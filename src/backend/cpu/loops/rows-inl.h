@@ -7,9 +7,24 @@
 #endif
 
 #include "backend/cpu/loops/reduce-inl.h"
+#include "backend/cpu/loops/rows.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace keel::cpu::HWY_NAMESPACE {
+
+/// Fetches the line that lies as far behind p as `flow` says; where there is none, the line at hand.
+template <class T>
+HWY_INLINE void fetch(const T* p, RowFlow flow) {
+  if (flow.near)
+    __builtin_prefetch(p + flow.ahead, 0, 3);
+  else
+    __builtin_prefetch(p + flow.ahead, 0, 2);
+}
+/// The same of the lines of kReduceLanes / 2 elements.
+template <class T>
+HWY_INLINE void fetch_half(const T* p, RowFlow flow) {
+  KEEL_UNROLL for (int64_t k = 0; k < kReduceLanes<T> / 2; k += 64 / int64_t(sizeof(T))) fetch(p + k, flow);
+}
 
 /// A walk over `rows` rows of n columns, `unit` columns a step: all rows of a block of columns, whose vectors of weights stay in L1, then
 /// those of the next.
@@ -34,14 +49,14 @@ template <class T, class F>
 class Along {
  public:
   static constexpr int64_t kUnit = 64 / int64_t(sizeof(T));
-  HWY_INLINE Along(const T* x, int64_t n, RowFlow flow, F one) : later_(x), n_(n), flow_(flow), one_(one) {}
+  HWY_INLINE Along(const T* x, int64_t n, RowFlow flow, const F& one) : later_(x), n_(n), flow_(flow), one_(one) {}
   HWY_INLINE void next() {
     fetch(later_, flow_), later_ += kUnit;
     some();
   }
   /// The same where the loop reads two lines at x for the first time.
   HWY_INLINE void next(const T* x) {
-    fetch_near(x), fetch_near(x + kUnit);
+    if (!flow_.near) fetch_near(x), fetch_near(x + kUnit);
     next();
   }
   HWY_INLINE void some() {
@@ -57,7 +72,7 @@ class Along {
   const T* later_;
   int64_t n_, column_ = 0;
   RowFlow flow_;
-  F one_;
+  const F& one_;
 };
 
 }  // namespace keel::cpu::HWY_NAMESPACE

@@ -11,39 +11,31 @@ namespace keel::cpu::HWY_NAMESPACE {
 namespace {
 
 template <class T>
-void log_softmax(const void* x_, void* y, int64_t n, RowFlow flow, PendingRow* pending) {
+struct LogSoftmax {
+  static constexpr bool kKeepsTerms = false;
+  Vec<Tag<T>> top, log_sum;
+  HWY_INLINE LogSoftmax(T top_, T sum) : top(hn::Set(Tag<T>(), top_)), log_sum(hn::Set(Tag<T>(), log_of(sum))) {}
+  HWY_INLINE Vec<Tag<T>> out(Vec<Tag<T>> x) const { return hn::Sub(hn::Sub(x, top), log_sum); }
+};
+template <class T>
+void log_softmax(const void* x_, void* y, int64_t n, RowFlow flow) {
   const T* x = static_cast<const T*>(x_);
-  const Tag<T> d;
   T* nowhere = nullptr;
-  if (pending) {
-    const T* from = static_cast<const T*>(pending->from);
-    T* to = static_cast<T*>(pending->y);
-    const auto shift = hn::Set(d, T(pending->shift)), log_sum = hn::Set(d, T(pending->scale));
-    const auto beside = [&](int64_t i) HWY_ATTR {
-      hn::Stream(hn::Sub(hn::Sub(hn::LoadU(d, from + i), shift), log_sum), d, to + i);
-    };
-    T top;
-    const T sum = exp_sum_pending(x, nowhere, n, top, flow, *pending, beside);
-    pending->from = x, pending->y = y, pending->shift = top, pending->scale = log_of(sum);
-    return;
-  }
-  const T top = reduce_row<LargestOf, T>(x, n), sum = exp_sum(x, nowhere, n, top, flow);
-  const auto shift = hn::Set(d, top), log_sum = hn::Set(d, log_of(sum));
-  each_out(static_cast<T*>(y), n, flow.stream,
-           [&](int64_t i, auto load) HWY_ATTR { return hn::Sub(hn::Sub(load(x + i), shift), log_sum); });
+  const T top = reduce_row<LargestOf, T>(x, n);
+  const LogSoftmax<T> form(top, exp_sum(x, nowhere, n, top, flow));
+  each_out(static_cast<T*>(y), n, flow.stream, [&](int64_t i, auto load) HWY_ATTR { return form.out(load(x + i)); });
 }
 template <class T>
-void log_softmax_flush(const PendingRow& p, int64_t n) {
-  const T* x = static_cast<const T*>(p.from);
-  const auto shift = hn::Set(Tag<T>(), T(p.shift)), log_sum = hn::Set(Tag<T>(), T(p.scale));
-  each_out(static_cast<T*>(p.y), n, true, [&](int64_t i, auto load) HWY_ATTR { return hn::Sub(hn::Sub(load(x + i), shift), log_sum); });
+void log_softmax_rows(const void* x, void* y, int64_t rows, int64_t n, RowFlow flow) {
+  T* nowhere = nullptr;
+  exp_rows<LogSoftmax<T>>(static_cast<const T*>(x), static_cast<T*>(y), nowhere, rows, n, flow);
 }
 }  // namespace
 
 void log_softmax_loops(DType t, RowLoops& r) {
   const bool f = t == DType::f32;
   r.log_softmax = f ? log_softmax<float> : log_softmax<double>;
-  r.log_softmax_flush = f ? log_softmax_flush<float> : log_softmax_flush<double>;
+  r.log_softmax_rows = f ? log_softmax_rows<float> : log_softmax_rows<double>;
 }
 }  // namespace keel::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

@@ -33,114 +33,153 @@ HWY_NOINLINE T square_deviation(const T* x, int64_t n, T mean_, RowFlow flow) {
     return hn::Sub(load(x + i), mean);
   });
 }
-/// y = (x - mean) rstd w + b of one vector.
-template <class T, class Load>
-HWY_INLINE auto normal_of(const T* x, const T* w, const T* b, int64_t i, Vec<Tag<T>> mean, Vec<Tag<T>> rstd, Load load) {
-  auto v = hn::Mul(hn::Sub(load(x + i), mean), rstd);
-  if (w) v = hn::Mul(v, load(w + i));
-  if (b) v = hn::Add(v, load(b + i));
-  return v;
+template <class T>
+struct RowMoments {
+  T mean, rstd;
+  HWY_INLINE void put(T* mean_out, T* rstd_out, int64_t row) const {
+    if (mean_out) mean_out[row] = mean;
+    if (rstd_out) rstd_out[row] = rstd;
+  }
+};
+template <class T>
+HWY_INLINE T rstd_of(T square, int64_t n, double eps) {
+  return T(1) / std::sqrt(square / T(n) + T(eps));
 }
 template <class T>
-void normal_row(const T* x, const T* w, const T* b, T* y, int64_t n, T mean_, T rstd_, RowFlow flow) {
-  const auto mean = hn::Set(Tag<T>(), mean_), rstd = hn::Set(Tag<T>(), rstd_);
-  if (flow.late && w && b)  // a loop without branches sees further
-    return each_out(y, n, flow.stream, [&](int64_t i, auto load) HWY_ATTR {
-      fetch_row(x + i, flow);
-      return hn::Add(hn::Mul(hn::Mul(hn::Sub(load(x + i), mean), rstd), load(w + i)), load(b + i));
-    });
-  each_out(y, n, flow.stream, [&](int64_t i, auto load) HWY_ATTR { return normal_of(x, w, b, i, mean, rstd, load); });
+HWY_INLINE RowMoments<T> moments_of(const T* x, int64_t n, double eps, RowFlow flow) {
+  const T mean = reduce_row<SumOf, T>(x, n) / T(n);
+  return {mean, rstd_of(square_deviation(x, n, mean, flow), n, eps)};
+}
+/// y = (x - mean) rstd w + b, vector by vector. `affine`: there are w and b.
+template <class T, bool affine>
+struct Normal {
+  const T *w, *b;
+  Vec<Tag<T>> mean, rstd;
+  HWY_INLINE Normal(const T* w_, const T* b_, RowMoments<T> m)
+      : w(w_), b(b_), mean(hn::Set(Tag<T>(), m.mean)), rstd(hn::Set(Tag<T>(), m.rstd)) {}
+  template <class Load>
+  HWY_INLINE Vec<Tag<T>> out(const T* x, int64_t i, Load load) const {
+    auto v = hn::Mul(hn::Sub(load(x + i), mean), rstd);
+    if (affine || w) v = hn::Mul(v, load(w + i));
+    if (affine || b) v = hn::Add(v, load(b + i));
+    return v;
+  }
+};
+template <bool affine, class T>
+HWY_INLINE void normal_row(const T* x, const T* w, const T* b, T* y, int64_t n, RowMoments<T> m, bool stream) {
+  const Normal<T, affine> form(w, b, m);
+  each_out(y, n, stream, [&](int64_t i, auto load) HWY_ATTR { return form.out(x, i, load); });
 }
 template <class T>
-void layer_norm(const void* x_, const void* w_, const void* b_, void* y_, int64_t n, double eps, void* mean_out, void* rstd_out,
-                RowFlow flow, PendingRow* pending) {
+void layer_norm(const void* x_, const void* w_, const void* b_, void* y, int64_t n, double eps, void* mean, void* rstd, RowFlow flow) {
   const T *x = static_cast<const T*>(x_), *w = static_cast<const T*>(w_), *b = static_cast<const T*>(b_);
-  T* y = static_cast<T*>(y_);
-  T sum, square;
-  if (pending && pending->y) {
-    using D = Tag<T>;
-    const T* from = static_cast<const T*>(pending->from);
-    T *to = static_cast<T*>(pending->y), none;
-    const auto shift = hn::Set(D(), T(pending->shift)), scale = hn::Set(D(), T(pending->scale));
-    const auto last = [&](int64_t i) HWY_ATTR {
-      hn::Stream(normal_of(from, w, b, i, shift, scale, [](const T* p) HWY_ATTR { return hn::LoadU(D(), p); }), D(), to + i);
-    };
-    Along<T, decltype(last)> along(x, n, flow, last);
-    const auto next = [&](int64_t) HWY_ATTR { along.next(); };
-    reduce_two<SumOf, NoneOf, T>(n, [&](int64_t i, auto load, auto& u, auto& v) HWY_ATTR { u = v = load(x + i); }, next, sum, none);
+  const RowMoments<T> m = moments_of(x, n, eps, flow);
+  normal_row<false>(x, w, b, static_cast<T*>(y), n, m, flow.stream);
+  m.put(static_cast<T*>(mean), static_cast<T*>(rstd), 0);
+}
+/// The last pass over a row goes along with both over the next.
+template <bool affine, class T>
+HWY_INLINE void normal_rows(const T* x, const T* w, const T* b, T* y, int64_t rows, int64_t n, double eps, T* mean_out, T* rstd_out,
+                            RowFlow flow) {
+  using D = Tag<T>;
+  RowMoments<T> m = moments_of(x, n, eps, {});
+  m.put(mean_out, rstd_out, 0);
+  for (int64_t r = 1; r < rows; ++r, x += n, y += n) {
+    const Normal<T, affine> form(w, b, m);
+    const auto last = [&](int64_t i)
+                          HWY_ATTR { hn::Stream(form.out(x, i, [](const T* p) HWY_ATTR { return hn::LoadU(D(), p); }), D(), y + i); };
+    Along<T, decltype(last)> along(x + n, n, flow, last);
+    const auto beside = [&](int64_t) HWY_ATTR { along.next(); };
+    T sum, square, none;
+    reduce_two<SumOf, NoneOf, T>(
+        n, [&](int64_t i, auto load, auto& u, auto& v) HWY_ATTR { u = v = load(x + n + i); }, beside, sum, none);
     const auto mean = hn::Set(D(), sum / T(n));
     reduce_two<SumSquareOf, NoneOf, T>(
-        n, [&](int64_t i, auto load, auto& u, auto& v) HWY_ATTR { u = v = hn::Sub(load(x + i), mean); }, next, square, none);
+        n, [&](int64_t i, auto load, auto& u, auto& v) HWY_ATTR { u = v = hn::Sub(load(x + n + i), mean); }, beside, square, none);
     along.rest();
-  } else {
-    sum = reduce_row<SumOf, T>(x, n), square = square_deviation(x, n, sum / T(n), flow);
+    m = {sum / T(n), rstd_of(square, n, eps)};
+    m.put(mean_out, rstd_out, r);
   }
-  const T m = sum / T(n), r = T(1) / std::sqrt(square / T(n) + T(eps));
-  if (pending)
-    *pending = {x, y, m, r};
-  else
-    normal_row(x, w, b, y, n, m, r, flow);
-  if (mean_out) *static_cast<T*>(mean_out) = m;
-  if (rstd_out) *static_cast<T*>(rstd_out) = r;
+  normal_row<affine>(x, w, b, y, n, m, true);
+}
+/// One pass after the other, where the last one fetches what comes: two passes do little beside memory, and what is stored past the caches
+/// leaves while they run.
+template <class T>
+HWY_INLINE void normal_rows_in_turn(const T* x, const T* w, const T* b, T* y, int64_t rows, int64_t n, double eps, T* mean_out, T* rstd_out,
+                                    RowFlow flow) {
+  using D = Tag<T>;
+  constexpr int64_t N = hn::MaxLanes(D()), kHalf = kReduceLanes<T> / 2;
+  for (int64_t r = 0; r < rows; ++r, x += n, y += n) {
+    const RowMoments<T> m = moments_of(x, n, eps, {});
+    m.put(mean_out, rstd_out, r);
+    const Normal<T, true> form(w, b, m);
+    const auto one = [&](int64_t i)
+                         HWY_ATTR { hn::Stream(form.out(x, i, [](const T* p) HWY_ATTR { return hn::LoadU(D(), p); }), D(), y + i); };
+    int64_t i = 0;
+    for (; i + kHalf <= n; i += kHalf) {
+      fetch_half(x + i, flow);
+      KEEL_UNROLL for (int64_t k = 0; k < kHalf; k += N) one(i + k);
+    }
+    for (; i < n; i += N) one(i);
+  }
 }
 template <class T>
-void layer_norm_flush(const PendingRow& p, const void* w, const void* b, int64_t n) {
-  normal_row(static_cast<const T*>(p.from), static_cast<const T*>(w), static_cast<const T*>(b), static_cast<T*>(p.y), n, T(p.shift),
-             T(p.scale), {.stream = true});
+void layer_norm_rows(const void* x_, const void* w_, const void* b_, void* y_, int64_t rows, int64_t n, double eps, void* mean_,
+                     void* rstd_, RowFlow flow) {
+  const T *x = static_cast<const T*>(x_), *w = static_cast<const T*>(w_), *b = static_cast<const T*>(b_);
+  T *y = static_cast<T*>(y_), *mean = static_cast<T*>(mean_), *rstd = static_cast<T*>(rstd_);
+  if (!w || !b) return normal_rows<false>(x, w, b, y, rows, n, eps, mean, rstd, flow);
+  if (flow.near) return normal_rows_in_turn(x, w, b, y, rows, n, eps, mean, rstd, flow);
+  normal_rows<true>(x, w, b, y, rows, n, eps, mean, rstd, flow);
 }
 
+/// y = x rstd w.
 template <class T>
-void scale_row(const T* x, const T* w, T* y, int64_t n, T rstd_, RowFlow flow) {
-  const Tag<T> d;
-  const auto rstd = hn::Set(d, rstd_);
-  if (flow.late && w)
-    return each_out(y, n, flow.stream, [&](int64_t i, auto load) HWY_ATTR {
-      fetch_row(x + i, flow);
-      return hn::Mul(hn::Mul(load(x + i), rstd), load(w + i));
-    });
-  each_out(y, n, flow.stream, [&](int64_t i, auto load) HWY_ATTR {
-    auto v = hn::Mul(load(x + i), rstd);
-    if (w) v = hn::Mul(v, load(w + i));
-    return v;
+HWY_INLINE void scale_row(const T* x, const T* w, T* y, int64_t n, T rstd_, bool stream) {
+  const auto rstd = hn::Set(Tag<T>(), rstd_);
+  each_out(y, n, stream, [&](int64_t i, auto load) HWY_ATTR {
+    const auto v = hn::Mul(load(x + i), rstd);
+    return w ? hn::Mul(v, load(w + i)) : v;
   });
 }
-/// The sum of squares. beside(i) is called for whole vectors.
+/// The sum of squares, of which beside(i) is called for every half of whole kReduceLanes elements.
 template <class T, class F>
-HWY_NOINLINE T square_sum(const T* x, int64_t n, RowFlow flow, F beside) {
-  return reduce_map<SumSquareOf, T>(n, [&](int64_t i, auto load) HWY_ATTR {
-    fetch(x + i, flow);
-    beside(i);
-    return load(x + i);
-  });
+HWY_INLINE T square_sum(const T* x, int64_t n, const F& beside) {
+  T square, none;
+  reduce_two<SumSquareOf, NoneOf, T>(
+      n, [&](int64_t i, auto load, auto& u, auto& v) HWY_ATTR { u = v = load(x + i); }, beside, square, none);
+  return square;
 }
 template <class T>
-void rms_norm(const void* x_, const void* w_, void* y, int64_t n, double eps, void* rstd_out, RowFlow flow, PendingRow* pending) {
-  const T *x = static_cast<const T*>(x_), *w = static_cast<const T*>(w_);
-  const Tag<T> d;
-  T square;
-  if (pending && pending->y) {
-    const T* from = static_cast<const T*>(pending->from);
-    T* to = static_cast<T*>(pending->y);
-    const auto rstd = hn::Set(d, T(pending->scale));
-    square = square_sum(x, n, flow, [&](int64_t i) HWY_ATTR {
-      const Tag<T> tag;
-      auto v = hn::Mul(hn::LoadU(tag, from + i), rstd);
-      if (w) v = hn::Mul(v, hn::LoadU(tag, w + i));
-      hn::Stream(v, tag, to + i);
-    });
-  } else {
-    square = square_sum(x, n, flow, [](int64_t) HWY_ATTR {});
-  }
-  const T rstd = T(1) / std::sqrt(square / T(n) + T(eps));
+void rms_norm(const void* x_, const void* w, void* y, int64_t n, double eps, void* rstd_out, RowFlow flow) {
+  const T* x = static_cast<const T*>(x_);
+  const T rstd = rstd_of(square_sum(x, n, [&](int64_t i) HWY_ATTR { fetch_half(x + i, flow); }), n, eps);
+  scale_row(x, static_cast<const T*>(w), static_cast<T*>(y), n, rstd, flow.stream);
   if (rstd_out) *static_cast<T*>(rstd_out) = rstd;
-  if (pending)
-    *pending = {x, y, 0, rstd};
-  else
-    scale_row(x, w, static_cast<T*>(y), n, rstd, flow);
 }
 template <class T>
-void rms_norm_flush(const PendingRow& p, const void* w, int64_t n) {
-  scale_row(static_cast<const T*>(p.from), static_cast<const T*>(w), static_cast<T*>(p.y), n, T(p.scale), {.stream = true});
+void rms_norm_rows(const void* x_, const void* w_, void* y_, int64_t rows, int64_t n, double eps, void* rstd_out_, RowFlow flow) {
+  using D = Tag<T>;
+  constexpr int64_t N = hn::MaxLanes(D()), W = kReduceLanes<T>;
+  const T *x = static_cast<const T*>(x_), *w = static_cast<const T*>(w_);
+  T *y = static_cast<T*>(y_), *rstd_out = static_cast<T*>(rstd_out_);
+  T scale = rstd_of(square_sum(x, n, [](int64_t) HWY_ATTR {}), n, eps);
+  if (rstd_out) rstd_out[0] = scale;
+  for (int64_t r = 1; r < rows; ++r, x += n, y += n) {
+    const auto rstd = hn::Set(D(), scale);
+    const auto one = [&](int64_t i) HWY_ATTR {
+      const auto v = hn::Mul(hn::LoadU(D(), x + i), rstd);
+      hn::Stream(w ? hn::Mul(v, hn::LoadU(D(), w + i)) : v, D(), y + i);
+    };
+    const T square = square_sum(x + n, n, [&](int64_t i) HWY_ATTR {
+      fetch_half(x + n + i, flow);
+      KEEL_UNROLL for (int64_t k = 0; k < W / 2; k += N) one(i + k);
+    });
+    for (int64_t i = n / W * W; i < n; i += N) one(i);
+    scale = rstd_of(square, n, eps);
+    if (rstd_out) rstd_out[r] = scale;
+  }
+  scale_row(x, w, y, n, scale, true);
 }
 }  // namespace
 
@@ -148,8 +187,8 @@ void norm_loops(DType t, RowLoops& r) {
   const bool f = t == DType::f32;
   r.layer_norm = f ? layer_norm<float> : layer_norm<double>;
   r.rms_norm = f ? rms_norm<float> : rms_norm<double>;
-  r.rms_norm_flush = f ? rms_norm_flush<float> : rms_norm_flush<double>;
-  r.layer_norm_flush = f ? layer_norm_flush<float> : layer_norm_flush<double>;
+  r.layer_norm_rows = f ? layer_norm_rows<float> : layer_norm_rows<double>;
+  r.rms_norm_rows = f ? rms_norm_rows<float> : rms_norm_rows<double>;
 }
 }  // namespace keel::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

@@ -58,7 +58,7 @@ struct LargestOf : MaxOf {
 /// The largest element into `top` and sum(exp(x - top)), the terms into `y` where not null. beside(i) is called for all vectors of the row
 /// before, about half of them with either pass, as is what is fetched; it may read what lies at y + i.
 template <class T, class F>
-HWY_NOINLINE T exp_sum_along(const T* x, T* y, int64_t n, T& top, RowFlow flow, F beside) {
+HWY_INLINE T exp_sum_along(const T* x, T* y, int64_t n, T& top, RowFlow flow, const F& beside) {
   using D = Tag<T>;
   Along<T, F> along(x, n, flow, beside);
   T sum = 0, none = 0;
@@ -83,10 +83,10 @@ template <class T>
 HWY_INLINE bool looks_ahead(int64_t n) {
   return n * int64_t(sizeof(T)) <= 12288;
 }
-/// The same in one pass where `top` is known, which receives the largest element of the row behind x: one wait for a sum or a maximum a row,
-/// where two passes have two.
+/// The same in one pass where `top` is known, which receives the largest element of the row behind x: one wait for a sum or a maximum a
+/// row, where two passes have two.
 template <class T, class F>
-HWY_NOINLINE T exp_sum_ahead(const T* x, T* y, int64_t n, T& top, RowFlow flow, F beside) {
+HWY_INLINE T exp_sum_ahead(const T* x, T* y, int64_t n, T& top, RowFlow flow, const F& beside) {
   using D = Tag<T>;
   Along<T, F> along(x, n, flow, beside);
   T sum = 0, none = 0;
@@ -109,19 +109,29 @@ HWY_NOINLINE T exp_sum_ahead(const T* x, T* y, int64_t n, T& top, RowFlow flow, 
   top = fold_lanes<LargestOf>(D(), largest);
   return sum;
 }
-/// The sum of exp(x - top) of a row, which becomes `pending`'s; `top` is set. beside(i) writes what was pending.
-template <class T, class F>
-HWY_INLINE T exp_sum_pending(const T* x, T* y, int64_t n, T& top, RowFlow flow, PendingRow& pending, F beside) {
-  if (!pending.y) {
-    top = reduce_row<LargestOf, T>(x, n);
-    return exp_sum(x, y, n, top, flow);
+
+/// Rows that leave past the caches, each along with the passes over the next. Form: softmax, which keeps a row's terms in `scratch`, or
+/// log-softmax.
+template <class Form, class T>
+void exp_rows(const T* x, T* y, T* scratch, int64_t rows, int64_t n, RowFlow flow) {
+  using D = Tag<T>;
+  T* const terms = Form::kKeepsTerms ? scratch : nullptr;
+  T top = reduce_row<LargestOf, T>(x, n), sum = exp_sum(x, terms, n, top, {}), next = 0;
+  bool looked = false;
+  while (true) {
+    const T* from = Form::kKeepsTerms ? scratch : x;
+    const Form form(top, sum);
+    if (--rows == 0) return each_out(y, n, true, [&](int64_t i, auto load) HWY_ATTR { return form.out(load(from + i)); });
+    const auto beside = [&](int64_t i) HWY_ATTR { hn::Stream(form.out(hn::LoadU(D(), from + i)), D(), y + i); };
+    x += n;
+    if (looks_ahead<T>(n) && rows > 1) {
+      top = next = looked ? next : reduce_row<LargestOf, T>(x, n);
+      sum = exp_sum_ahead(x, terms, n, next, flow, beside), looked = true;
+    } else {
+      sum = exp_sum_along(x, terms, n, top, flow, beside);
+    }
+    y += n;
   }
-  if (!looks_ahead<T>(n) || flow.last) return exp_sum_along(x, y, n, top, flow, beside);
-  top = pending.looked ? T(pending.next) : reduce_row<LargestOf, T>(x, n);
-  T next = top;
-  const T sum = exp_sum_ahead(x, y, n, next, flow, beside);
-  pending.looked = true, pending.next = next;
-  return sum;
 }
 
 }  // namespace keel::cpu::HWY_NAMESPACE

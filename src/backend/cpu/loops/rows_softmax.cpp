@@ -1,43 +1,36 @@
-// Softmax and log-sum-exp of one row. Three passes over a row that stays in L1 or L2: maximum; exp, stored and summed; scale. Bound by the exp
-// pass in cache and by memory above, where the last pass over one row goes along with the others over the next.
+// Softmax and log-sum-exp of one row. Three passes over a row that stays in L1 or L2: maximum; exp, stored and summed; scale. Bound by the
+// exp pass in cache and by memory above, where the last pass over one row goes along with the others over the next.
 #include "backend/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/loops/rows_softmax.cpp"
 #include "hwy/foreach_target.h"
 
 #include "backend/cpu/loops/each-inl.h"
-#include "backend/cpu/loops/rows_softmax-inl.h"
 #include "backend/cpu/loops/rows.h"
+#include "backend/cpu/loops/rows_softmax-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace keel::cpu::HWY_NAMESPACE {
 namespace {
 
 template <class T>
-void softmax(const void* x_, void* y, void* scratch_, int64_t n, RowFlow flow, PendingRow* pending) {
+struct Softmax {
+  static constexpr bool kKeepsTerms = true;
+  Vec<Tag<T>> scale;
+  HWY_INLINE Softmax(T, T sum) : scale(hn::Set(Tag<T>(), T(1) / sum)) {}
+  HWY_INLINE Vec<Tag<T>> out(Vec<Tag<T>> term) const { return hn::Mul(term, scale); }
+};
+template <class T>
+void softmax(const void* x_, void* y, void* scratch, int64_t n, RowFlow flow) {
   const T* x = static_cast<const T*>(x_);
-  T* scratch = static_cast<T*>(scratch_);
-  if (pending) {
-    const Tag<T> d;
-    const T* from = static_cast<const T*>(pending->from);
-    T* to = static_cast<T*>(pending->y);
-    const auto scale = hn::Set(d, T(pending->scale));
-    const auto beside = [&](int64_t i) HWY_ATTR { hn::Stream(hn::Mul(hn::LoadU(d, from + i), scale), d, to + i); };
-    T top;
-    const T sum = exp_sum_pending(x, scratch, n, top, flow, *pending, beside);
-    pending->from = scratch, pending->y = y, pending->scale = T(1) / sum;
-    return;
-  }
-  T* e = flow.stream ? scratch : static_cast<T*>(y);
-  const T sum = exp_sum(x, e, n, reduce_row<LargestOf, T>(x, n), flow);
-  const auto scale = hn::Set(Tag<T>(), T(1) / sum);
-  each_out(static_cast<T*>(y), n, flow.stream, [&](int64_t i, auto load) HWY_ATTR { return hn::Mul(load(e + i), scale); });
+  T* terms = static_cast<T*>(flow.stream ? scratch : y);
+  const T top = reduce_row<LargestOf, T>(x, n);
+  const Softmax<T> form(top, exp_sum(x, terms, n, top, flow));
+  each_out(static_cast<T*>(y), n, flow.stream, [&](int64_t i, auto load) HWY_ATTR { return form.out(load(terms + i)); });
 }
 template <class T>
-void softmax_flush(const PendingRow& p, int64_t n) {
-  const T* e = static_cast<const T*>(p.from);
-  const auto scale = hn::Set(Tag<T>(), T(p.scale));
-  each_out(static_cast<T*>(p.y), n, true, [&](int64_t i, auto load) HWY_ATTR { return hn::Mul(load(e + i), scale); });
+void softmax_rows(const void* x, void* y, void* scratch, int64_t rows, int64_t n, RowFlow flow) {
+  exp_rows<Softmax<T>>(static_cast<const T*>(x), static_cast<T*>(y), static_cast<T*>(scratch), rows, n, flow);
 }
 
 template <class T>
@@ -68,7 +61,7 @@ void weighted(const void* x_, const void* t_, int64_t n, double top_, double log
 
 template <class T>
 void set_softmax(RowLoops& r) {
-  r.softmax = softmax<T>, r.softmax_flush = softmax_flush<T>;
+  r.softmax = softmax<T>, r.softmax_rows = softmax_rows<T>;
   r.log_sum_exp = log_sum_exp<T>, r.weighted = weighted<T>;
 }
 void softmax_loops(DType t, RowLoops& r) { t == DType::f32 ? set_softmax<float>(r) : set_softmax<double>(r); }

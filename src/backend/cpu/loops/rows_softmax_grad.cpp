@@ -1,13 +1,12 @@
-// Gradients of softmax, log-softmax and cross entropy of one row: a sum, where there is one, and a pass that writes, which goes along with the
-// next row's sum where results leave past the caches.
+// Gradients of softmax, log-softmax and cross entropy of one row: a sum, where there is one, and a pass that writes, which goes along
+// with the next row's sum where results leave past the caches.
 #include "backend/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/loops/rows_softmax_grad.cpp"
 #include "hwy/foreach_target.h"
 
 #include "backend/cpu/loops/each-inl.h"
-#include "backend/cpu/loops/reduce-inl.h"
-#include "backend/cpu/loops/rows.h"
+#include "backend/cpu/loops/rows-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace keel::cpu::HWY_NAMESPACE {
@@ -34,49 +33,45 @@ struct OfLogSoftmax {
     return hn::Sub(g, hn::Mul(math::exp(d, y), total));
   }
 };
+/// The sum of a row, of which beside(i) is called for every half of whole kReduceLanes elements.
 template <class Form, class T, class F>
-HWY_NOINLINE T grad_sum(const T* g, const T* y, int64_t n, RowFlow flow, F beside) {
-  using D = Tag<T>;
-  return reduce_long<SumOf, T>(
-      n,
-      [&](int64_t i) HWY_ATTR {
-        fetch(g + i, flow), fetch(y + i, flow);
-        beside(i);
-        return Form::term(D(), hn::LoadU(D(), g + i), hn::LoadU(D(), y + i));
-      },
-      [&](int64_t i, size_t count) HWY_ATTR { return Form::term(D(), load_n(D(), g + i, count), load_n(D(), y + i, count)); });
+HWY_INLINE T grad_sum(const T* g, const T* y, int64_t n, F beside) {
+  T sum, none;
+  reduce_two<SumOf, NoneOf, T>(
+      n, [&](int64_t i, auto load, auto& u, auto& v) HWY_ATTR { u = v = Form::term(Tag<T>(), load(g + i), load(y + i)); }, beside, sum,
+      none);
+  return sum;
 }
-template <class Form, bool late, class T>
-HWY_INLINE void grad_out(const T* g, const T* y, T* dx, int64_t n, T total_, RowFlow flow) {
+template <class Form, class T>
+HWY_INLINE void grad_out(const T* g, const T* y, T* dx, int64_t n, T total_, bool stream) {
   using D = Tag<T>;
   const auto total = hn::Set(D(), total_);
-  each_out(dx, n, flow.stream, [&](int64_t i, auto load) HWY_ATTR {
-    if (late) fetch_row(g + i, flow), fetch_row(y + i, flow);
-    return Form::dx(D(), load(g + i), load(y + i), total);
-  });
+  each_out(dx, n, stream, [&](int64_t i, auto load) HWY_ATTR { return Form::dx(D(), load(g + i), load(y + i), total); });
 }
 template <class Form, class T>
-void row_grad(const void* g_, const void* y_, void* dx, int64_t n, RowFlow flow, PendingRow* pending) {
-  using D = Tag<T>;
+void row_grad(const void* g_, const void* y_, void* dx, int64_t n, RowFlow flow) {
   const T *g = static_cast<const T*>(g_), *y = static_cast<const T*>(y_);
-  const auto alone = [](int64_t) HWY_ATTR {};
-  if (!pending) {
-    const T total = grad_sum<Form>(g, y, n, flow, alone);
-    return flow.late ? grad_out<Form, true>(g, y, static_cast<T*>(dx), n, total, flow)
-                     : grad_out<Form, false>(g, y, static_cast<T*>(dx), n, total, flow);
-  }
-  const T *from = static_cast<const T*>(pending->from), *other = static_cast<const T*>(pending->other);
-  T* to = static_cast<T*>(pending->y);
-  const auto total = hn::Set(D(), T(pending->scale));
-  const auto beside = [&](int64_t i) HWY_ATTR {
-    hn::Stream(Form::dx(D(), hn::LoadU(D(), from + i), hn::LoadU(D(), other + i), total), D(), to + i);
-  };
-  *pending = {g, dx, 0, from ? grad_sum<Form>(g, y, n, flow, beside) : grad_sum<Form>(g, y, n, flow, alone), y};
+  const T total = grad_sum<Form>(g, y, n, [&](int64_t i) HWY_ATTR { fetch_half(g + i, flow), fetch_half(y + i, flow); });
+  grad_out<Form>(g, y, static_cast<T*>(dx), n, total, flow.stream);
 }
 template <class Form, class T>
-void grad_flush(const PendingRow& p, int64_t n) {
-  const T *g = static_cast<const T*>(p.from), *y = static_cast<const T*>(p.other);
-  grad_out<Form, false>(g, y, static_cast<T*>(p.y), n, T(p.scale), {.stream = true});
+void rows_grad(const void* g_, const void* y_, void* dx_, int64_t rows, int64_t n, RowFlow flow) {
+  using D = Tag<T>;
+  constexpr int64_t N = hn::MaxLanes(D()), kHalf = kReduceLanes<T> / 2;
+  const T *g = static_cast<const T*>(g_), *y = static_cast<const T*>(y_);
+  T* dx = static_cast<T*>(dx_);
+  T sum = grad_sum<Form>(g, y, n, [](int64_t) HWY_ATTR {});
+  for (; --rows > 0; g += n, y += n, dx += n) {
+    const auto total = hn::Set(D(), sum);
+    const auto one = [&](int64_t i)
+                         HWY_ATTR { hn::Stream(Form::dx(D(), hn::LoadU(D(), g + i), hn::LoadU(D(), y + i), total), D(), dx + i); };
+    sum = grad_sum<Form>(g + n, y + n, n, [&](int64_t i) HWY_ATTR {
+      fetch_half(g + n + i, flow), fetch_half(y + n + i, flow);
+      KEEL_UNROLL for (int64_t k = 0; k < kHalf; k += N) one(i + k);
+    });
+    for (int64_t i = n / kReduceLanes<T> * kReduceLanes<T>; i < n; i += N) one(i);
+  }
+  grad_out<Form>(g, y, dx, n, sum, true);
 }
 
 template <class T>
@@ -86,16 +81,16 @@ void cross_entropy_grad(const void* x_, void* dx_, int64_t n, double lse_, doubl
   const Tag<T> d;
   const auto lse = hn::Set(d, T(lse_)), g = hn::Set(d, T(g_)), rest = hn::Set(d, T(rest_));
   const T at = target >= 0 ? hn::GetLane(math::exp(d, hn::Set(d, x[target] - T(lse_)))) : T(0);
-  each_out(dx, n, false, [&](int64_t i, auto load)
-                             HWY_ATTR { return hn::Mul(g, hn::Sub(math::exp(Tag<T>(), hn::Sub(load(x + i), lse)), rest)); });
+  each_out(dx, n, false,
+           [&](int64_t i, auto load) HWY_ATTR { return hn::Mul(g, hn::Sub(math::exp(Tag<T>(), hn::Sub(load(x + i), lse)), rest)); });
   if (target >= 0) dx[target] = T(g_) * (at - T(peak + rest_));
 }
 }  // namespace
 
 template <class T>
 void set_softmax_grad(RowLoops& r) {
-  r.softmax_grad = row_grad<OfSoftmax, T>, r.softmax_grad_flush = grad_flush<OfSoftmax, T>;
-  r.log_softmax_grad = row_grad<OfLogSoftmax, T>, r.log_softmax_grad_flush = grad_flush<OfLogSoftmax, T>;
+  r.softmax_grad = row_grad<OfSoftmax, T>, r.softmax_grad_rows = rows_grad<OfSoftmax, T>;
+  r.log_softmax_grad = row_grad<OfLogSoftmax, T>, r.log_softmax_grad_rows = rows_grad<OfLogSoftmax, T>;
   r.cross_entropy_grad = cross_entropy_grad<T>;
 }
 void softmax_grad_loops(DType t, RowLoops& r) { t == DType::f32 ? set_softmax_grad<float>(r) : set_softmax_grad<double>(r); }
