@@ -11,6 +11,7 @@
 #include "backend/cpu/gemm/task.h"
 #include "backend/cpu/loops/loops.h"
 #include "backend/cpu/loops/stat_rows.h"
+#include "keel/numerics/types.h"
 #include "keel/parallel.h"
 
 namespace keel::cpu {
@@ -179,18 +180,29 @@ bool is_depthwise(const ConvShape& s) { return s.groups > 1 && s.groups == s.c &
 int64_t depthwise_ld(Elem e, const ConvShape& s) { return round_up(s.c, kernels(e).panel() / 2); }
 int64_t depthwise_bytes(Elem e, const ConvShape& s) { return 64 + aligned(s.kh * s.kw * depthwise_ld(e, s) * computing_bytes(e)); }
 
+/// Calls f(S(), T()) with the types of elements and of computing.
+template <class F>
+void with_types(Elem e, F f) {
+  switch (e) {
+    case Elem::f64: return f(double(), double());
+    case Elem::f32: return f(float(), float());
+    case Elem::bf16: return f(bfloat16(), float());
+    default: return f(float16(), float());
+  }
+}
+
 /// Packs the grid's taps of the weights [c, 1, taps] and runs it.
 void run_depthwise_grid(Grid& g, Elem e, const ConvShape& s, const void* weight, char* workspace) {
   const int64_t ld = depthwise_ld(e, s), taps = s.kh * s.kw;
-  const UnaryLoop widen = convert_loop(dtype_of_elem(e), e == Elem::f64 ? f64 : f32);
-  for (int64_t t = 0; t < g.n_taps; ++t)
-    for (int64_t c = 0; c < ld; ++c) {
-      char* to = workspace + (t * ld + c) * computing_bytes(e);
-      if (c < s.c)
-        widen(at(weight, c * taps + g.place[t], e), to, 1, nullptr);
-      else
-        std::memset(to, 0, size_t(computing_bytes(e)));
-    }
+  with_types(e, [&](auto element, auto computing) {
+    using S = decltype(element);
+    using T = decltype(computing);
+    const S* from = static_cast<const S*>(weight);
+    T* to = reinterpret_cast<T*>(workspace);
+    for (int64_t c = 0; c < s.c; ++c)
+      for (int64_t t = 0; t < g.n_taps; ++t) to[t * ld + c] = T(from[c * taps + g.place[t]]);
+    for (int64_t t = 0; t < g.n_taps; ++t) std::fill(to + t * ld + s.c, to + (t + 1) * ld, T());
+  });
   const auto run = [&](int64_t lo, int64_t hi) { conv_depthwise(e, g, workspace, lo, hi); };
   if (s.n * g.rows * g.columns > 0) parallel_for(0, s.n * g.rows, 1 + 65536 / (g.columns * s.c * g.n_taps + 1), run);
 }
@@ -447,7 +459,7 @@ int64_t sums_ld(Elem e, const ConvShape& s) { return round_up(s.o / s.groups, ke
 int64_t conv_backward_weight_workspace(Elem e, const ConvShape& s) {
   if (is_pixel_product(e, s)) return PixelProduct(e, s, nullptr, nullptr, nullptr).bytes();
   if (winograd_suits(e, s)) return winograd_backward_weight_workspace(s);
-  if (is_depthwise(s)) return 2 * depthwise_bytes(e, s);
+  if (is_depthwise(s)) return depthwise_bytes(e, s);
   Grid g;
   weight_grid(g, e, s, nullptr, 0);
   return 64 + aligned(sums_ld(e, s) * g.k * computing_bytes(e)) + threads_for(s) * aligned(kernels(e).weight_task_bytes(g));
@@ -465,12 +477,16 @@ void conv_backward_weight(Elem e, const ConvShape& s, const void* grad, const vo
   if (is_depthwise(s)) {
     const int64_t ld = depthwise_ld(e, s), lanes = kernels(e).panel() / 2, window = s.kh * s.kw;
     char* sums = aligned(workspace);
-    const UnaryLoop narrow = convert_loop(e == Elem::f64 ? f64 : f32, dtype_of_elem(e));
     parallel_for(0, ld / lanes, 1 + 65536 / (s.n * s.oh * s.ow * window * lanes + 1), [&](int64_t lo, int64_t hi) {
-      conv_depthwise_weight(e, s, x, grad, lo * lanes, std::min(hi * lanes, s.c), sums);
-      for (int64_t c = lo * lanes; c < std::min(hi * lanes, s.c); ++c)
-        for (int64_t t = 0; t < window; ++t)
-          narrow(sums + (t * ld + c) * computing_bytes(e), const_cast<char*>(at(dweight, c * window + t, e)), 1, nullptr);
+      const int64_t first = lo * lanes, last = std::min(hi * lanes, s.c);
+      conv_depthwise_weight(e, s, x, grad, first, last, sums);
+      with_types(e, [&](auto element, auto computing) {
+        using S = decltype(element);
+        S* to = static_cast<S*>(dweight);
+        const auto* from = reinterpret_cast<const decltype(computing)*>(sums);
+        for (int64_t c = first; c < last; ++c)
+          for (int64_t t = 0; t < window; ++t) to[c * window + t] = S(from[t * ld + c]);
+      });
     });
     return watch_all(e, dweight, s.c * window, slot);
   }

@@ -84,7 +84,7 @@ struct ConvKernels {
 /// Grid rows of a depthwise convolution; weights [tap][channels padded to panel() / 2] in the computing type. The grid's cg, og and
 /// panels are unused, its taps single.
 void conv_depthwise(Elem e, const ConvGrid& g, const void* weights, int64_t row0, int64_t row1);
-/// Sums of channels [c0, c1), [tap][channels padded to panel() / 2]; c0 a multiple of that. As much room again lies behind.
+/// Sums of channels [c0, c1), [tap][channels padded to panel() / 2]; c0 a multiple of that.
 void conv_depthwise_weight(Elem e, const ConvShape& s, const void* x, const void* g, int64_t c0, int64_t c1, void* sums);
 void conv_depthwise_f64(const ConvGrid& g, const void* weights, int64_t row0, int64_t row1);
 void conv_depthwise_weight_f64(const ConvShape& s, const void* x, const void* g, int64_t c0, int64_t c1, void* sums);
