@@ -46,10 +46,14 @@ Line line_through(int n, Get at) {
   return {xy / xx, yy > 0 ? xy * xy / (xx * yy) : 0};
 }
 
-double norm_of(std::span<const float> x) {
-  double sum = 0;
-  for (const float v : x) sum += double(v) * double(v);
-  return std::sqrt(sum / double(std::max<size_t>(1, x.size())));
+/// Of samples; in lanes, so that sums do not wait for each other.
+double sum_of_squares(std::span<const float> x) {
+  double sum[8] = {};
+  size_t i = 0;
+  for (; i + 8 <= x.size(); i += 8)
+    for (size_t k = 0; k < 8; ++k) sum[k] += double(x[i + k]) * double(x[i + k]);
+  for (; i < x.size(); ++i) sum[0] += double(x[i]) * double(x[i]);
+  return (sum[0] + sum[1]) + (sum[2] + sum[3]) + (sum[4] + sum[5]) + (sum[6] + sum[7]);
 }
 
 }  // namespace
@@ -103,15 +107,19 @@ void MonitorState::look_at_moments(const Call& c, uint32_t at, int i, const Samp
   WatchedMoments& m = *u.moments;
   const bool wide = impl(c.in[c.op.in.size() - 1 + i]).spec.dtype == f64;  // samples are f32
   const double epsilon = &c.op == &op_adam_step ? settings[3] : &c.op == &op_rmsprop_step ? settings[2] : 0;
-  bool broken = false;
+  bool broken = false, cancelled = false;
+  float most = 0;
   for (size_t j = 0; j < s.second.size() && !wide; ++j) {
-    const auto v = double(s.second[j]);
-    m.most_second = std::max(m.most_second, v);
-    broken |= !std::isfinite(v) && std::isfinite(s.gradient[j]);
-    // What is left of 14 of 24 digits is rounding, unless an epsilon is above it.
-    if (!s.mean.empty() && v > 0 && s.gradient[j] != 0)
-      m.cancelled |= v - double(s.mean[j]) * double(s.mean[j]) < std::ldexp(v, -14) && epsilon * epsilon < std::ldexp(v, -20);
+    most = s.second[j] > most ? s.second[j] : most;
+    broken |= !(std::abs(s.second[j]) < INFINITY) && std::isfinite(s.gradient[j]);
   }
+  m.most_second = std::max(m.most_second, double(most));
+  // What is left of 14 of 24 digits is rounding, unless an epsilon is above it.
+  for (size_t j = 0; j < s.mean.size() && !wide; ++j) {
+    const auto v = double(s.second[j]), mean = double(s.mean[j]);
+    cancelled |= v > 0 && s.gradient[j] != 0 && v - mean * mean < v * 0x1p-14 && epsilon * epsilon < v * 0x1p-20;
+  }
+  m.cancelled |= cancelled;
   if (broken) {
     Monitor::Finding about;
     about.severity = Severity::fault, about.value = double(INFINITY);
@@ -128,9 +136,9 @@ void MonitorState::judge_stride(const Call& c, uint32_t at, int i, const Sampled
   WatchedMoments& m = *sites[at].update->moments;
   if (m.strides.size() <= size_t(i)) m.strides.resize(size_t(i) + 1);
   Stride& x = m.strides[size_t(i)];
-  float moved[kSampledWeights];
-  for (size_t j = 0; j < s.before.size(); ++j) moved[j] = s.after[j] - s.before[j];
-  const double d = norm_of({moved, s.before.size()}), g = norm_of(s.gradient), size = norm_of(s.before);
+  const auto samples = double(s.before.size());
+  const double d = std::sqrt(s.moved2 / samples), g = std::sqrt(s.gradient2 / samples),
+               size = std::sqrt(sum_of_squares(s.before) / samples);
   if (!(d > 0) || !(g > 0) || !(lr > 0) || !(d < INFINITY) || !(g < INFINITY)) return;
   const uint32_t steps = x.steps++;
   x.size = std::max(x.size, size);

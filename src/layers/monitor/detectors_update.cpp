@@ -214,7 +214,7 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
     const bool rmsprop = &c.op == &op_rmsprop_step, centred = rmsprop && static_cast<const RmspropStepParams*>(c.params)->centered;
     const size_t some = size_t(k), squares_of = has_v || (rmsprop && has_m) ? some : 0;
     const bool has_mean = centred && get(begin + 3 * n + i, v) == k;
-    look_at_moments(c, at, i, {{old, some}, {w, some}, {g, some}, {rmsprop ? m : v, squares_of}, {v, has_mean ? some : 0}}, settings);
+    look_at_moments(c, at, i, {{old, some}, {g, some}, {rmsprop ? m : v, squares_of}, {v, has_mean ? some : 0}, d2, g2}, settings);
   }
   judge_moments(c, at);
   if (!(gradient < INFINITY) || !(moved < INFINITY)) return;

@@ -9,7 +9,8 @@ namespace keel {
 
 /// Samples of one parameter around an optimiser's step; lists that the step does not keep are empty.
 struct SampledStep {
-  std::span<const float> before, after, gradient, second, mean;
+  std::span<const float> before, gradient, second, mean;
+  double moved2 = 0, gradient2 = 0;  // sums of squares
 };
 
 /// How one parameter moved: a reading every few steps.
