@@ -223,11 +223,12 @@ struct Vectors {
 template <class Rule>
 __global__ void begin_kernel(Batch b, Rule rule, Rule* made) {
   const int i = int(threadIdx.x);
-  if (i >= b.count || b.stays()) return;
-  rule.begin(b.step[i] ? *b.step[i] : 0);
+  if (i >= b.count) return;
   static_assert(sizeof(Rule) % 8 == 0);
-  // Bytes between fields are read along with their neighbours.
+  // A step asks for its rule before it knows whether it stays, and for bytes between fields along with their neighbours.
   for (size_t k = 0; k < sizeof(Rule) / 8; ++k) reinterpret_cast<volatile uint64_t*>(made + i)[k] = 0;
+  if (b.stays()) return;
+  rule.begin(b.step[i] ? *b.step[i] : 0);
   made[i] = rule;
   if (b.step[i]) *b.step[i] += 1;
 }
