@@ -87,6 +87,8 @@ void conv_depthwise(Elem e, const ConvGrid& g, const void* weights, int64_t row0
 /// Sums of channels [c0, c1), [tap][channels padded to panel() / 2]; c0 a multiple of that.
 void conv_depthwise_weight(Elem e, const ConvShape& s, const void* x, const void* g, int64_t c0, int64_t c1, void* sums);
 void conv_depthwise_f64(const ConvGrid& g, const void* weights, int64_t row0, int64_t row1);
+void conv_depthwise_half(Elem e, const ConvGrid& g, const void* weights, int64_t row0, int64_t row1);
+void conv_depthwise_weight_half(Elem e, const ConvShape& s, const void* x, const void* g, int64_t c0, int64_t c1, void* sums);
 void conv_depthwise_weight_f64(const ConvShape& s, const void* x, const void* g, int64_t c0, int64_t c1, void* sums);
 
 const ConvKernels& conv_kernels_f32();  // also 16-bit types
