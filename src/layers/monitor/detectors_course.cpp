@@ -12,22 +12,32 @@
 
 namespace keel {
 
-extern OpDef op_sigmoid, op_square, op_tanh;
+extern OpDef op_cast, op_div, op_linear, op_matmul, op_mean, op_mul, op_sigmoid, op_softmax, op_square, op_sub, op_sum, op_tanh;
 
 namespace {
 
-/// How far along a straight line to 0 the smallest magnitudes are: steps left, and by how much they fall in each. 0 where they follow no
-/// such line: eight steps alike to a quarter, and at most ten to go.
-double steps_to_zero(const Series& h, double& by) {
-  constexpr int kSteps = 8;
-  if (h.size() < kSteps || !std::isfinite(h.back().low)) return 0;
-  const auto at = [&](int k) { return std::exp2(double(h.back(k).low)); };
-  const auto steps = [&](int from, int to) { return double(h.back(to).step - h.back(from).step); };
-  by = (at(kSteps - 1) - at(0)) / steps(kSteps - 1, 0);
-  if (!(by > 0) || at(0) / by > 10) return 0;
-  for (int k = 0; k + 1 < kSteps; ++k)  // what falls by a share of itself never arrives
-    if (std::abs((at(k + 1) - at(k)) / steps(k + 1, k) - by) > 0.25 * by) return 0;
-  return at(0) / by;
+/// How far along a straight line to 0 magnitudes are: steps left, at most ten, and by how much they fall in each. 0 where they follow no such
+/// line, or slow down: what falls by a share of itself never arrives. `exact`: as the numbers of a schedule do.
+double steps_to_zero(const Series& h, float Reading::*field, bool exact, double& by) {
+  for (const int n : {8, 16}) {
+    if (h.size() < n || (exact && n > 8)) return 0;
+    const auto at = [&](int k) { return std::exp2(double(h.back(k).*field)); };
+    const auto when = [&](int k) { return double(h.back(k).step - h.back().step); };
+    const Line l = fit(n, when, at);
+    by = -l.slope;
+    if (!(by > 0) || !(l.r2 > (n == 8 ? 0.95 : 0.9))) continue;
+    const double early = (at(n - 1) - at(n / 2)) / (when(n / 2) - when(n - 1)),
+                 late = (at(n / 2 - 1) - at(0)) / (when(0) - when(n / 2 - 1)),
+                 left = l.at_end / by;  // scatter does not touch it
+    // What bends away from 0 lies above the line in the end.
+    if (late <= 0.75 * early || left > 10 || at(0) > (left + 0.25) * by) continue;
+    if (fit(n, when, [&](int k) { return double(h.back(k).*field); }).r2 > l.r2) continue;
+    if (exact)  // eight steps alike to a quarter
+      for (int k = 0; k + 1 < n; ++k)
+        if (std::abs((at(k + 1) - at(k)) / (when(k) - when(k + 1)) - by) > 0.25 * by) return 0;
+    return std::max(left, 0.01);
+  }
+  return 0;
 }
 
 /// Whether a magnitude grows faster and faster over 128 steps: medians of eight blocks of sixteen, from pair to pair by more than before,
@@ -57,12 +67,17 @@ bool grows_faster(const Series& h, double& from, double& to) {
 bool MonitorState::judge_straight(uint32_t site, WatchedArgument& a, double mean) {
   const WatchedSite& s = sites[site];
   double by = 0;
-  const double left = a.floor > -INFINITY ? 0 : steps_to_zero(*a.series, by);
+  if (a.floor > -INFINITY || !std::isfinite(a.series->back().low)) return false;
+  double left = steps_to_zero(*a.series, &Reading::low, a.number, by);
+  if (left == 0 && !a.number) left = steps_to_zero(*a.series, &Reading::high, false, by);  // where the largest goes, all go
   if (left == 0) return false;
   const double now = left * by;
   Monitor::Finding about;
   about.severity = Severity::warning, about.eta = int64_t(left), about.low = now, about.mean = mean;
   about.suggestion = suggest_epsilon(*s.op, s.results[0].dtype, mean);
+  if (!a.number && by > about.suggestion.value)
+    about.suggestion = {"stable_op", 0,
+                        "what stays positive: exp or softplus of a parameter, or a lower bound; an epsilon is passed in one step"};
   about.text = (a.number ? std::string("the number that ") : "the smallest value that ") + s.op->name + " takes goes to zero: it is " +
                number(now) + " and falls by " + number(by) + " at each step, so that it is 0 in " + std::to_string(about.eta) + " steps";
   const Risk risk = s.op->in[a.input].risk;
@@ -90,32 +105,93 @@ Suggestion MonitorState::after_a_leap(bool skip) const {
     const WatchedUpdate& u = *s.update;
     double median, spread;
     u.moved.centre(median, spread, Numbers::kLength, 1 + skip);
-    if (!(double(u.moved.back(skip)) > median + 10)) continue;
+    const double times = std::exp2(double(u.moved.back(skip)) - median);
+    if (!(times > 64)) continue;
     u.gradient.centre(median, spread, Numbers::kLength, 1 + skip);
     return {"clip", 2 * std::exp2(median),
-            "clip the gradients' norm at " + number(2 * std::exp2(median)) +
-                ", twice its median: the step before was a thousand times as long as usual"};
+            "clip the gradients' norm at " + number(2 * std::exp2(median)) + ", twice its median: the step before was " + number(times) +
+                " times as long as usual"};
   }
   return {};
 }
 
-/// A square, or a product with a number of the program's, that f16 keeps nothing of though its input is no zero: all of it is 0 or has six
-/// digits left at most, three steps in a row. A second moment of small gradients, for one: what it is to divide is then divided by an
-/// epsilon alone.
+/// A product that its format keeps nothing of though no factor is zero: all of it is 0 or has six digits left at most, three steps in a row;
+/// of squares, whose magnitudes lie twice as far apart, it is enough that none is a normal number. A second moment of small gradients, for
+/// one: what it is to divide is then divided by an epsilon alone.
 void MonitorState::judge_vanished(uint32_t site, uint8_t output, WatchedResult& r) {
   const WatchedSite& s = sites[site];
-  if (s.op != &op_square && s.factor == 0) return;
-  const Series* const from = s.from[0] < sites.size() ? sites[s.from[0]].results[0].series.get() : nullptr;
-  const bool input = from && from->size() && from->back().step == step && from->back().high > -INFINITY;
+  const bool squares = s.op == &op_square || (s.op == &op_mul && s.twice), two = s.op == &op_mul && !s.twice && s.factor == 0;
+  if (!squares && s.op != &op_mul && s.op != &op_cast && s.op != &op_matmul && s.op != &op_linear && !(s.op == &op_div && s.factor != 0))
+    return;
+  const Format f = format_of(r.dtype);
+  double bound = s.factor, least = INFINITY;
+  int known = 0;
+  for (const uint32_t from : s.from) {
+    const WatchedResult* const x = from < sites.size() ? &sites[from].results[0] : nullptr;
+    if (!x || !x->series || x->series->size() == 0 || x->series->back().step != step) continue;
+    const double high = double(x->series->back().high);
+    ++known, bound += squares ? 2 * high : high, least = std::min(least, high - format_of(x->dtype).normal2);
+    if (squares) break;
+  }
+  if (known == 0 || !(least > -4)) return;  // a factor of zeros, or one that has vanished already
   const double high = double(r.series->back().high);
-  r.streak = input && high < format_of(r.dtype).normal2 - 4 ? uint8_t(std::min(r.streak + 1, 200)) : uint8_t(0);
-  if (r.streak != 3) return;
+  // Zeros throughout may be what a mask leaves: only where the product of the largest is nothing.
+  const bool nothing = high > -INFINITY ? high < f.normal2 - (squares ? 0 : 4)
+                                        : (squares || s.op == &op_cast || s.factor != 0 || (two && known == 2)) && bound < f.tiny2;
+  r.stuck = nothing ? uint8_t(std::min(r.stuck + 1, 200)) : uint8_t(0);
+  if (nothing && f.narrow && s.phase == Phase::backward) vanished_site = site, vanished_output = output;
+  if (r.stuck != 3) return;
+  Monitor::Finding about;
+  // In wider formats what is added to it, an epsilon, is usually far above it; gradients may be small by rights.
+  about.severity = f.narrow && s.phase != Phase::backward ? Severity::warning : Severity::info;
+  about.value = std::exp2(high);
+  about.suggestion = s.phase == Phase::backward && f.narrow
+                         ? suggest_loss_scale(r.dtype, std::isfinite(high) ? high : bound)
+                         : Suggestion{"dtype", 0, "f32 for it, or a scale that brings it above " + number(std::exp2(f.normal2))};
+  about.text = std::string(s.op->name) + " of values that are not 0 gives at most " + number(std::exp2(high)) + ", of which " +
+               name_of(r.dtype) + " keeps few digits or none, three steps in a row";
+  warn(Detector::underflow, site, output, "vanished", std::move(about));
+}
+
+/// Integers of which a format has not every one: neighbours become the same number.
+void MonitorState::judge_counts(uint32_t site, uint8_t output, const WatchedResult& r) {
+  const Format f = format_of(r.dtype);
+  const double high = double(r.series->back().high);
+  if (high < f.digits + 0.9 || f.digits <= 4) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = std::exp2(high);
-  about.suggestion = {"dtype", 0, "f32 for it, or a scale that brings it above " + number(std::exp2(format_of(r.dtype).normal2))};
-  about.text = std::string(s.op->name) + " of values up to " + number(std::exp2(double(from->back().high))) + " gives at most " +
-               number(std::exp2(high)) + ", of which " + name_of(r.dtype) + " keeps few digits or none, three steps in a row";
-  warn(Detector::underflow, site, output, "vanished", std::move(about));
+  about.suggestion = {"dtype", 0, "f32 for counts, positions and times, or what is left after their first or mean was taken off"};
+  about.text = std::string(sites[site].op->name) + " gives integers up to " + number(about.value) + ", of which " + name_of(r.dtype) +
+               " has every one up to " + number(std::exp2(f.digits)) + " only: neighbours become the same number";
+  warn(Detector::lost_bits, site, output, "counts", std::move(about));
+}
+
+/// A subtraction that leaves rounding only: even its largest value has four digits at most, in two steps. Two results that come to agree
+/// do so by rights; not where the program enlarges what is left, and not where a mean was taken off.
+void MonitorState::judge_noise(uint32_t site, uint8_t output, const Written& w) {
+  WatchedSite& s = sites[site];
+  const auto is_mean = [&](uint32_t of) {
+    return of < sites.size() && (sites[of].op == &op_mean ||
+                                 (sites[of].op == &op_div && sites[of].from[0] < sites.size() && sites[sites[of].from[0]].op == &op_sum));
+  };
+  if (!(s.factor >= 6 || (s.op == &op_sub && is_mean(s.from[1])))) return;
+  const Format f = format_of(w.dtype);
+  const double lost = double(w.noise) + f.digits - std::log2(magnitude_of(w.max_bits, w.dtype));
+  WatchedResult& r = s.results[output];
+  r.stuck = lost >= std::max(most_digits_lost(f.digits), f.digits - 4.0) ? uint8_t(std::min(r.stuck + 1, 200)) : uint8_t(0);
+  if (r.stuck < 2 || r.first_step == step || (s.factor < 6 && step > r.first_step + 3)) return;  // as data are from the start
+  const WatchedSite& from = sites[w.noise_site];
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.value = lost, about.lost_ulps = std::exp2(std::min(lost, double(f.digits)));
+  about.suggestion = {"stable_op", 0,
+                      s.factor >= 6 ? "a longer step for finite differences, or the derivative itself"
+                                    : "take an offset off where it is exact, in integers or f64, before the cast"};
+  about.text =
+      std::string(from.op->name) + " cancels " + number(std::min(lost, double(f.digits))) + " of the " + std::to_string(f.digits) +
+      " digits (bits) of " + name_of(w.dtype) + " in the largest value that it gives" +
+      (s.factor >= 6 ? ", and " + std::string(s.op->name) + " enlarges what is left " + number(std::exp2(double(s.factor))) + " times"
+                     : ": values lie much closer together than to 0");
+  warn(Detector::lost_bits, w.noise_site, 0, "noise", std::move(about));
 }
 
 /// A loss below -1 that falls faster and faster, seen twice, sixteen steps apart. A likelihood slows down as it comes near its end; what
@@ -139,32 +215,43 @@ void MonitorState::judge_endless(uint32_t site, uint8_t output, WatchedResult& r
 
 /// Whether a result is to be looked at for where it has no slope: at first calls, then each place in its turn.
 bool MonitorState::has_slopes(const Call& c, uint32_t at, int64_t turn) const {
-  return (&c.op == &op_sigmoid || &c.op == &op_tanh) && c.recording && c.scope.phase == Phase::forward &&
+  return (&c.op == &op_sigmoid || &c.op == &op_tanh || &c.op == &op_softmax) && c.recording && c.scope.phase == Phase::forward &&
          (sites[at].results[0].calls <= 2 || (uint64_t(turn) + at) % kValuesEvery == 0);
 }
 
-void MonitorState::plan_slopes(const Tensor& out, const Sight& sight, Wanted& to) {
-  if (out.size() >= 64 && sight.takes_rows(out)) to.ask(ValueRule::slopes, -1, {evenly(out.size(), 1024)});
+void MonitorState::plan_slopes(const Call& c, const Tensor& out, const Sight& sight, Wanted& to) {
+  constexpr int64_t kMost = 1024;
+  const int64_t n = out.size(), width = out.rank() ? out.shape()[-1] : 1, rows = n / std::max<int64_t>(1, width);
+  if (n < 64 || !sight.takes_rows(out)) return;
+  if (&c.op != &op_softmax) return to.ask(ValueRule::slopes, -1, {evenly(n, kMost)});
+  if (width < 2 || width > kMost || rows < 8) return;
+  const int64_t looked = std::min(rows, std::max<int64_t>(8, kMost / width));
+  to.ask(ValueRule::slopes, -1, {{.count = width, .lines = looked, .pitch = rows / looked * width}});
 }
 
-/// Nine of ten values of a sigmoid or tanh lie where it is flat, so that rounding leaves no slope: no gradient passes.
-void MonitorState::judge_slopes(uint32_t at, const Sample& sample) {
+/// Nine of ten values of a sigmoid or tanh, or rows of a softmax, lie where it is flat, so that rounding leaves no slope: no gradient passes.
+void MonitorState::judge_slopes(const Call& c, uint32_t at, const Sample& sample) {
   WatchedSite& s = sites[at];
   if (!s.values) s.values = std::make_unique<WatchedValues>();
   WatchedValues& v = *s.values;
   if (v.last_step == step) return;
   v.last_step = step;
   const std::vector<double> y = sample.all<double>();
-  const bool sigmoid = s.op == &op_sigmoid;
-  const double low = sigmoid ? std::exp2(-24) : -1;  // below it the slope is the value, and as small
-  const auto flat = std::count_if(y.begin(), y.end(), [&](double x) { return x >= 1 || (sigmoid ? x < low : x <= low); });
-  const double share = double(flat) / double(y.size());
+  const double low = s.op == &op_tanh ? -1 : std::exp2(-24);  // below it the slope of the others is the value, and as small
+  const auto is_flat = [&](double x) { return x >= 1 || (s.op == &op_tanh ? x <= low : x < low); };
+  const size_t width = s.op == &op_softmax ? size_t(c.out[0].shape[-1]) : 1;
+  size_t flat = 0;
+  for (size_t from = 0; from + width <= y.size(); from += width) flat += std::all_of(&y[from], &y[from] + width, is_flat);
+  const double share = double(flat * width) / double(y.size());
   v.heavy = share > 0.9 ? uint8_t(std::min(v.heavy + 1, 200)) : uint8_t(0);
   if (v.heavy != 2) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = share;
-  about.suggestion = {"data", 0, "features of about 1 in magnitude, or a norm before " + std::string(s.op->name)};
-  about.text = number(100 * share) + " % of what " + s.op->name +
+  if (width == 1)
+    about.suggestion = {"data", 0, "features of about 1 in magnitude, or a norm before " + std::string(s.op->name)};
+  else
+    about.suggestion = {"stable_op", 0, "smaller logits: a norm before them, or a higher temperature"};
+  about.text = number(100 * share) + (width == 1 ? " % of what " : " % of the rows that ") + s.op->name +
                " gave lies at its ends, where rounding leaves it no slope: what comes before it gets no gradient";
   warn(Detector::underflow, at, 0, "saturated units", std::move(about));
 }

@@ -2,6 +2,7 @@
 // its results left behind. docs/numerics/detectors.md gives every threshold and why.
 #include <algorithm>
 #include <bit>
+#include <climits>
 #include <cmath>
 #include <cstring>
 
@@ -14,7 +15,8 @@
 
 namespace keel {
 
-extern OpDef op_abs, op_add, op_clamp, op_maximum, op_minimum, op_mul, op_neg, op_relu, op_sqrt, op_sub, op_sum, op_where;
+extern OpDef op_abs, op_add, op_attention, op_cast, op_clamp, op_div, op_maximum, op_minimum, op_mul, op_neg, op_prod, op_relu, op_sqrt,
+    op_sub, op_sum, op_where;
 
 namespace {
 
@@ -26,6 +28,7 @@ float log2_of(uint64_t bits, DType t) {
 }
 
 constexpr int kWindow = 8;  // readings that a trend needs
+constexpr int kClimb = 32;  // and one that scatters
 
 }  // namespace
 
@@ -91,6 +94,10 @@ void MonitorState::look_at_argument(const Call& c, WatchedSite& s, uint32_t at) 
   const int64_t n = x.spec.shape.numel();
   if (!is_inexact(x.spec.dtype) || is_complex(x.spec.dtype) || n == 0) return;
   if (a.kind == WatchedArgument::targets) return;
+  if (&c.op == &op_attention) {  // its rows are sampled, its logits are in what it keeps of them
+    if (a.step_calls++ == 0) touched_arguments.push_back(at);
+    return;
+  }
   if (x.weak) {  // a number of the program's: of interest where it changes from step to step
     const double v = std::abs(read_double(x.data, x.spec.dtype));
     uint64_t bits = 0;
@@ -122,7 +129,7 @@ void MonitorState::look_at_argument(const Call& c, WatchedSite& s, uint32_t at) 
   const FloatBits f = float_bits(a.dtype);
   if (high < f.inf) a.max_bits = std::max(a.max_bits, high);
   if (w && w->noise > -INFINITY && low < f.inf - 1) {
-    const float lost = float(format_of(a.dtype).digits) + w->noise - log2_of(low + 1, a.dtype);
+    const float lost = float(digits_of(w->noise_site)) + w->noise - log2_of(low + 1, a.dtype);
     if (lost > a.lost) a.lost = lost, a.lost_site = w->noise_site;
   }
 }
@@ -152,21 +159,22 @@ float MonitorState::noise_of(const Call& c, const Tensor& out, uint32_t site, ui
   };
   if (&c.op == &op_sub) {
     const double a = size_of_input(0), b = size_of_input(1);
-    if (!(a == a) || !(b == b)) return -INFINITY;
+    if (!(a == a) && !(b == b)) return -INFINITY;  // of one that is not known it may be more
     from = site;
-    return float(std::max(a, b)) - float(format_of(impl(out).spec.dtype).digits);
+    return float(std::fmax(a, b)) - float(format_of(impl(out).spec.dtype).digits);
   }
   const bool keeps = &c.op == &op_add || &c.op == &op_maximum || &c.op == &op_minimum || &c.op == &op_clamp || &c.op == &op_relu ||
-                     &c.op == &op_neg || &c.op == &op_abs;
-  const bool scales = &c.op == &op_mul;
+                     &c.op == &op_neg || &c.op == &op_abs || &c.op == &op_cast;
+  const bool scales = &c.op == &op_mul || &c.op == &op_div;
   if (!keeps && !scales) return -INFINITY;
   float noise = -INFINITY;
   for (int i = 0; i < c.in.size() && i < 2; ++i)
     if (const Written* w = c.in[i].defined() ? known(c.in[i]) : nullptr; w && w->noise > noise) noise = w->noise, from = w->noise_site;
   if (scales && noise > -INFINITY) {
     const TensorImpl &a = impl(c.in[0]), &b = impl(c.in[1]);
-    if (!a.weak && !b.weak) return -INFINITY;
-    noise += float(size_of_input(a.weak ? 0 : 1));
+    if (&c.op == &op_div ? !b.weak : !a.weak && !b.weak) return -INFINITY;
+    const auto factor = float(size_of_input(a.weak ? 0 : 1));
+    noise += &c.op == &op_div ? -factor : factor;
   }
   return noise;
 }
@@ -221,13 +229,50 @@ void MonitorState::judge_step() {
   pending.clear();
 }
 
+namespace {
+
+/// Whether a result is 1 / sqrt(v) of what its op found in the input: v is what goes to 0 when it grows.
+bool is_inverse_root(const OpDef& op, int output) { return output < op.out.size() && std::strcmp(op.out[output].name, "rstd") == 0; }
+
+/// Bits a step over the last 8 or 16 readings, whichever is more; with `far` also over 32 and 64.
+double rate_of(const Series& h, bool far) {
+  double most = -INFINITY;
+  for (int n = kWindow; n <= (far ? 8 : 2) * kWindow; n *= 2)
+    if (const int k = std::min(h.size(), n) - 1; k > 0) most = std::max(most, double(h.back().high - h.back(k).high) / k);
+  return most;
+}
+
+/// Growth that leaves no time for a line: 64-fold and more twice in a row, not slowing, and at most eight such steps to go.
+bool runs_away(const Series& h, const Format& f, double room, double& slope, double& eta) {
+  if (h.size() < 3 || (f.narrow && room > 6)) return false;
+  const double last = double(h.back().high - h.back(1).high), before = double(h.back(1).high - h.back(2).high);
+  if (!(last >= 6 && before >= 6 && before < INFINITY && last >= 0.9 * before)) return false;
+  float least, most;
+  h.range(h.size(), least, most);
+  if (most > h.back().high || (!f.narrow && h.back().high < 10)) return false;  // it has been there, or comes from near 0
+  slope = last, eta = room / last;
+  return eta <= 8;
+}
+
+}  // namespace
+
+/// By how many bits a step the scale of the loss grows: what the root of the backward passes grows beyond what it was made from by a factor.
+double MonitorState::scale_slope(int n) const {
+  if (loss_site >= sites.size() || (sites[loss_site].op != &op_mul && sites[loss_site].op != &op_div)) return 0;
+  const uint32_t from = sites[loss_site].from[0];
+  const Series* const loss = from < sites.size() ? sites[from].results[0].series.get() : nullptr;
+  const Trend whole = loss_trend(n), own = loss ? loss->trend(n, &Reading::high) : Trend{};
+  return whole.n == 0 ? 0 : whole.slope - (own.n ? own.slope : 0);
+}
+
 /// Headroom: bits between the largest magnitude and the end of the format.
 void MonitorState::judge_range(uint32_t site, uint8_t output, WatchedResult& r) {
   const Series& h = *r.series;
   const WatchedSite& s = sites[site];
   const Reading& now = h.back();
   const Format f = format_of(r.dtype);
-  if (f.narrow && s.phase != Phase::backward && f.digits > 4 && !(now.nan + now.inf)) judge_vanished(site, output, r);
+  if (now.high < float(f.normal2) && f.digits > 4 && !(now.nan + now.inf)) judge_vanished(site, output, r);
+  if (s.counts && h.size() == 1) judge_counts(site, output, r);
   if (!std::isfinite(now.high) || now.nan + now.inf) return;
   const bool fp8 = f.digits <= 4;
   // Gradients and other results that have become so small that few of them keep all their digits.
@@ -252,49 +297,41 @@ void MonitorState::judge_range(uint32_t site, uint8_t output, WatchedResult& r) 
       warn(Detector::underflow, site, output, "underflow", std::move(about));
     }
   }
+  if (s.op->in.size() == 0) return;
+  const bool root = is_inverse_root(*s.op, output);
+  const double end = root ? -f.normal2 / 2 : f.max2, room = end - double(now.high);
+  double slope = 0, eta = INFINITY;
+  bool trend = r.every == 1 && s.phase == Phase::forward && runs_away(h, f, room, slope, eta);
   // Where steps look at parts, what one of them saw is no trend: the first rotation only learns what there is.
-  if (h.size() < kWindow + int(r.every > 1 ? r.every : 0) || s.op->in.size() == 0) return;
-  const int far = std::min(h.size(), 2 * kWindow) - 1;
-  const double room = f.max2 - double(now.high),
-               rough = std::max(double(now.high - h.back(kWindow - 1).high) / (kWindow - 1), double(now.high - h.back(far).high) / far);
-  // A product of many factors that shrinks towards zero.
-  if (rough < -0.1 && s.phase == Phase::forward && has_risk(s.op->risk, Risk::exp_range) && !s.op->elementwise && !fp8 &&
-      s.op->in[0].risk == Risk::none && std::strcmp(s.op->name, "prod") == 0) {
-    const Trend t = h.trend(kWindow, &Reading::high);
-    const double eta = (t.last - f.normal2) / -t.slope;
-    if (t.n && t.r2 > 0.8 && eta <= 20) {
-      Monitor::Finding about;
-      about.severity = Severity::warning, about.eta = std::max<int64_t>(0, int64_t(eta)), about.value = std::exp2(t.last);
-      about.suggestion = suggest_for(*s.op, r.dtype, s.phase);
-      about.text = std::string(s.op->name) + " shrinks by " + number(-t.slope) + " bits a step; the largest product is " + power(t.last) +
-                   " and leaves the normal numbers of " + name_of(r.dtype) + " in " + std::to_string(about.eta) + " steps";
-      warn(Detector::underflow, site, output, "underflow", std::move(about));
-    }
-  }
+  if (!trend && h.size() < kWindow + int(r.every > 1 ? r.every : 0)) return;
+  if (h.size() >= kWindow && s.phase == Phase::forward && !fp8) judge_fading_product(site, output, r);
   const double narrow_gate = fp8 ? 3 : 6;
   const bool close = f.narrow ? !fp8 && room < 2 : room < 8;
+  const double rough = rate_of(h, f.narrow ? room <= narrow_gate : room < 64);
   const int all = close && f.narrow ? std::min(h.size(), 64) : 0;  // growth in stairs shows in a long view only
   const bool stairs = all >= 20 && now.high > h.back(all - 1).high + 2;
   const bool rising = (rough > 0.01 && room / rough <= 40 && (!f.narrow || room <= narrow_gate)) || stairs;
-  if (!close && !rising) return;
+  if (!close && !rising && !trend) return;
   float least, most;
-  h.range(kWindow - 1, least, most);
-  bool trend = false;
-  double slope = 0, eta = INFINITY;
-  for (const int n : {kWindow, 2 * kWindow, stairs ? all : h.size() + 1}) {  // the longer ones where values scatter
-    const Trend t = h.trend(n, &Reading::high);
-    if (t.n == 0 || trend) break;
+  h.range(std::min(kWindow, h.size()) - 1, least, most);
+  const bool narrow_gradient = f.narrow && s.phase == Phase::backward;
+  struct Window {
+    int readings;
+    double r2;
+  };
+  for (const Window w :
+       {Window{kWindow, 0.8}, {2 * kWindow, 0.8}, {4 * kWindow, 0.75}, {8 * kWindow, 0.7}, {stairs ? all : INT_MAX, 0.7}}) {
+    const Trend t = trend || !rising ? Trend{} : h.trend(w.readings, &Reading::high);  // the longer ones where values scatter
+    if (t.n == 0) continue;
     // Gradients follow the loss, whose scale the program may be raising: only what they grow beyond it counts.
-    double own = t.slope;
-    if (f.narrow && s.phase == Phase::backward)
-      if (const Trend l = loss_trend(n); l.n && l.slope > 0) own -= l.slope;
+    const double own = narrow_gradient ? t.slope - std::max(0.0, scale_slope(w.readings)) : t.slope;
     if (own <= 0) continue;
     slope = own, eta = room / own;
     // What only comes back to where it was before is no growth: gradients of a loss near 0 rise by many bits when one example misses.
     float before = -INFINITY;
-    for (int k = n; k < h.size(); ++k) before = std::max(before, h.back(k).high);
-    trend = now.high > before && rising && t.r2 > (n > 2 * kWindow ? 0.7 : 0.8) && eta <= 20 && t.change >= 0.05 * n &&
-            own > 0.5 * t.slope && (!fp8 || (n > kWindow && t.r2 > 0.9));
+    for (int k = w.readings < 4 * kWindow ? w.readings : kWindow; k < h.size(); ++k) before = std::max(before, h.back(k).high);
+    trend = now.high > before && t.r2 > w.r2 && eta <= 20 && t.change >= 0.05 * w.readings && own > 0.5 * t.slope &&
+            (!(fp8 || narrow_gradient) || (w.readings > kWindow && (t.r2 > 0.9 || w.readings > 2 * kWindow)));
   }
   // Near the end for some steps, and not by a constant that fills in for something else.
   bool near =
@@ -304,21 +341,55 @@ void MonitorState::judge_range(uint32_t site, uint8_t output, WatchedResult& r) 
     for (int k = 2; k < h.size(); ++k) before += std::max(-40.0, double(h.back(k).high)) / (h.size() - 2);
     near = double(now.high) > before + 3 && s.op != &op_where;
   }
-  if (near && s.phase == Phase::backward && f.narrow) near = false;  // a loss scale at work
+  // A dynamic loss scale grows until narrow gradients overflow, and then steps back: no reason for alarm.
+  const bool sought = narrow_gradient && (fp8 || !scale_stays());
+  if (near && (narrow_gradient || root || h.size() < kWindow)) near = false;
   if (!trend && !near) return;
   const bool exponential = has_risk(s.op->risk, Risk::exp_range) && s.op->in.size() > 0 && has_risk(s.op->in[0].risk, Risk::exp_range);
   Monitor::Finding about;
-  // A dynamic loss scale grows until narrow gradients overflow, and then steps back: no reason for alarm.
-  about.severity = f.narrow && s.phase == Phase::backward ? Severity::info : Severity::warning;
+  about.severity = sought ? Severity::info : Severity::warning;
   about.eta = trend ? std::max<int64_t>(0, int64_t(eta)) : -1, about.value = std::exp2(double(now.high));
   about.suggestion = suggestion(site, output);
-  about.text =
-      std::string(s.op->name) + " reaches " + power(double(now.high)) + ", " + number(room) + " bits below the largest " + name_of(r.dtype);
+  if (root)
+    about.suggestion = suggest_epsilon(*s.op, r.dtype, 0);
+  else if (narrow_gradient && !sought)
+    about.suggestion = suggest_loss_scale(r.dtype, double(now.high) + 4);
+  about.text = std::string(s.op->name) + " reaches " + power(double(now.high)) + ", " + number(room) + " bits below " +
+               (root ? "where what it is the inverse root of leaves the normal numbers of " : "the largest ") + name_of(r.dtype);
   if (trend) about.text += ", and grows by " + number(slope) + " bits a step: out of range in " + std::to_string(about.eta) + " steps";
   if (exponential)
     about.text +=
         "; its argument is " + number(double(now.high) * 0.6931471805599453) + " of at most " + number(f.max2 * 0.6931471805599453);
   warn(exponential ? Detector::argument : Detector::headroom, site, output, "range", std::move(about));
+}
+
+/// A product of many factors that shrinks towards zero.
+void MonitorState::judge_fading_product(uint32_t site, uint8_t output, const WatchedResult& r) {
+  const WatchedSite& s = sites[site];
+  if (s.op != &op_prod) return;
+  const Format f = format_of(r.dtype);
+  const Trend t = r.series->trend(kWindow, &Reading::high);
+  const double eta = (t.last - f.normal2) / -t.slope;
+  if (t.n == 0 || t.r2 <= 0.8 || t.slope >= -0.1 || eta > 20) return;
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.eta = std::max<int64_t>(0, int64_t(eta)), about.value = std::exp2(t.last);
+  about.suggestion = suggest_for(*s.op, r.dtype, s.phase);
+  about.text = std::string(s.op->name) + " shrinks by " + number(-t.slope) + " bits a step; the largest product is " + power(t.last) +
+               " and leaves the normal numbers of " + name_of(r.dtype) + " in " + std::to_string(about.eta) + " steps";
+  warn(Detector::underflow, site, output, "underflow", std::move(about));
+}
+
+/// By how many bits the result of `site` is above what it had before in this step and all others that are known; 0 where nothing is.
+double MonitorState::leap_of(uint32_t site, bool running) const {
+  if (site >= sites.size()) return 0;
+  const WatchedResult& r = sites[site].results[0];
+  if (!r.series || r.series->size() < 2) return 0;
+  const bool open = running && r.now.calls > 0;
+  const float now = !open ? r.series->back().high : r.now.max_bits ? log2_of(r.now.max_bits, r.dtype) : -INFINITY;
+  float least, most;
+  r.series->range(r.series->size(), least, most);
+  if (open) most = std::max(most, r.series->back().high);
+  return most > -INFINITY ? double(now - most) : 0;
 }
 
 /// A result that is suddenly larger than ever by many bits, where what came before it in the step was not.
@@ -341,10 +412,16 @@ void MonitorState::judge_jump(uint32_t site, uint8_t output, const WatchedResult
     if (running ? o.now.nan + o.now.inf : o.series && o.series->back().step == step && o.series->back().nan + o.series->back().inf) return;
   // Constants that fill in, and first words about new data, are no jumps; what follows from them in this step neither.
   if (s.op->in.size() == 0 || s.op == &op_where || std::strstr(s.op->name, "fill") || s.op->cost == Cost::view) return;
+  // The machine is to blame only where the input does not tell why: an exponential follows a small leap, a square doubles one.
+  const double leap = leap_of(s.from[0], running);
+  if (s.op->in[0].risk == Risk::exp_range && leap > 1) return;
+  jump_told = true;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = std::exp2(double(now));
   about.suggestion = after_a_leap(!running && updated);
-  if (about.suggestion.kind.empty())
+  if (about.suggestion.kind.empty() && (leap > 4 || h.back().calls >= 8))  // or a recurrence, which multiplies itself
+    about.suggestion = suggestion(site, output);
+  else if (about.suggestion.kind.empty())
     about.suggestion = {"hardware", 0,
                         "run the step again from the same numbers: if it comes out clean, the memory or processor is to blame"};
   about.text = std::string(s.op->name) + " gave " + power(double(now)) + ", in " + std::to_string(h.size() - before) +
@@ -355,7 +432,7 @@ void MonitorState::judge_jump(uint32_t site, uint8_t output, const WatchedResult
 bool MonitorState::find_jump() {
   for (size_t i = 0; i < touched.size() && !jump_seen; ++i)
     judge_jump(touched[i] >> 2, uint8_t(touched[i] & 3), sites[touched[i] >> 2].results[touched[i] & 3], true);
-  return jump_seen;
+  return jump_told;
 }
 
 uint32_t MonitorState::producer(uint32_t site, double slope) const {
@@ -375,10 +452,48 @@ uint32_t MonitorState::producer(uint32_t site, double slope) const {
   return site;
 }
 
-/// The loss rises by more than half a bit seven times in a row.
+/// Whether the norm of an optimiser's gradients climbs to where it never was, along a line.
+bool MonitorState::gradients_climb() const {
+  return std::any_of(sites.begin(), sites.end(), [](const WatchedSite& s) {
+    if (!s.update || s.update->gradient.size() <= kClimb) return false;
+    const Numbers& g = s.update->gradient;
+    const Line l = fit(
+        kClimb, [](int k) { return -double(k); }, [&](int k) { return double(g.back(k)); });
+    return l.slope > 0.03 && l.slope > 6 * l.error && double(g.back()) > double(g.most(kClimb, Numbers::kLength));
+  });
+}
+
+/// A loss that climbs along a line, though it scatters, and does not slow down through 32 steps, to nearly three times
+/// what it had ever been and above 1, its gradients with it.
+bool MonitorState::climbs(WatchedResult& r, Trend& t) const {
+  const Series& h = *r.series;
+  if (h.size() <= kClimb) return false;
+  r.record = std::max(r.record, h.back(kClimb).high);
+  if (h.size() < kClimb + kWindow || !(h.back().high > std::max(0.0F, r.record + 1.5F)) || !(h.back(1).high > r.record + 1)) return false;
+  const auto line = [&](int n, int from) {
+    return fit(
+        n, [&](int k) { return double(h.back(from + k).step); }, [&](int k) { return double(h.back(from + k).high); });
+  };
+  const Line l = line(kClimb, 0);
+  if (!(l.slope > 0.03) || !(l.slope > 8 * l.error) || !(line(kClimb / 2, 0).slope > 0.9 * line(kClimb / 2, kClimb / 2).slope))
+    return false;
+  if (!gradients_climb()) return false;
+  t.n = kClimb, t.slope = l.slope, t.last = double(h.back().high);
+  return true;
+}
+
+/// The loss rises by more than half a bit seven times in a row, or in the first steps by twelve bits in four.
 void MonitorState::judge_growth(uint32_t site, uint8_t output, WatchedResult& r) {
-  const Trend t = r.series->trend(kWindow, &Reading::high);
-  if (t.n == 0 || t.least_step <= 0.5) return;
+  Trend t = r.series->trend(kWindow, &Reading::high);
+  if (t.n == 0 || t.least_step <= 0.5) {
+    t = r.series->trend(5, &Reading::high);
+    float least, most;
+    r.series->range(r.series->size(), least, most);
+    const bool early = t.n && t.least_step > 0.5 && t.change >= 12 && t.last > double(most) && r.series->size() <= 16;
+    if (!climbs(r, t) && !early) return;
+  }
+  const std::string how = t.n == kClimb ? "climbed along a line for " + std::to_string(kClimb) + " steps"
+                                        : "grew " + std::to_string(t.n - 1) + " times in a row,";
   const Format f = format_of(r.dtype);
   Monitor::Finding about;
   if (r.negative) {  // no learning rate is to blame for a loss that has no lower end
@@ -387,16 +502,21 @@ void MonitorState::judge_growth(uint32_t site, uint8_t output, WatchedResult& r)
     about.severity = Severity::warning, about.eta = int64_t((f.max2 - t.last) / t.slope), about.value = -std::exp2(t.last);
     about.suggestion = {"stable_op", 0,
                         std::string("a loss with a lower end: look at the sign of what ") + p.op->name + " adds to it, or bound that"};
-    about.text = "the loss is negative, " + number(about.value) + ", and grew 7 times in a row by " + number(t.slope) +
+    about.text = "the loss is negative, " + number(about.value) + ", and " + how + " by " + number(t.slope) +
                  " bits a step: it has no lower end; what grows is the result of " + p.op->name;
     warn(Detector::growth, from, from == site ? output : uint8_t(0), "growth", std::move(about));
     return;
   }
   about.severity = Severity::warning, about.eta = int64_t((f.max2 - t.last) / t.slope), about.value = std::exp2(t.last);
   about.suggestion = {"learning_rate", 0.1, "learning rate x 0.1: each step overshoots"};
-  about.text = "the loss grew " + std::to_string(kWindow - 1) + " times in a row, by " + number(t.slope) + " bits a step, to " +
-               power(t.last) + ": out of range in " + std::to_string(about.eta) + " steps";
+  about.text = "the loss " + how + " by " + number(t.slope) + " bits a step, to " + power(t.last) + ": out of range in " +
+               std::to_string(about.eta) + " steps";
   warn(Detector::growth, site, output, "growth", std::move(about));
+}
+
+int MonitorState::digits_of(uint32_t site) const { return format_of(sites[site].results[0].dtype).digits; }
+double MonitorState::most_digits_lost(int digits) const {
+  return 0.58 * digits * std::log2(std::max(2.0, options.max_ulp_drift)) / std::log2(1000.0);
 }
 
 /// Denominators and arguments that go to zero, and those that have few digits left.
@@ -438,19 +558,25 @@ void MonitorState::judge_argument(uint32_t site, WatchedArgument& a) {
   if ((s.op == &op_sqrt || a.power > 0) && !a.recorded) return;  // its value at 0 is good; only its gradient is not
   const char* const role = s.op->in[a.input].name;
 
-  const double most_lost = 0.58 * f.digits * std::log2(std::max(2.0, options.max_ulp_drift)) / std::log2(1000.0);
+  // What guards it does so as long as it stays.
+  a.fades = a.floor > -INFINITY && a.floor < a.last_floor ? uint8_t(std::min(a.fades + 1, 200)) : uint8_t(0);
+  a.last_floor = a.floor;
+  if (a.fades >= kWindow - 1) a.floor = -INFINITY;
+  // A cast in between changes nothing of what was lost.
+  const int digits = lost > -INFINITY ? digits_of(a.lost_site) : f.digits;
+  const double most_lost = most_digits_lost(digits);
   // An epsilon that was added bounds what noise can do to the result: four digits are left beside it.
-  const bool guarded = double(lost) + double(g.low) - double(a.floor) <= f.digits - 4;
+  const bool guarded = double(lost) + double(g.low) - double(a.floor) <= digits - 4;
   a.lost_streak = double(lost) >= most_lost && !guarded ? uint8_t(std::min(a.lost_streak + 1, 200)) : uint8_t(0);
   if (a.lost_streak == 2) {
     const WatchedSite& from = sites[a.lost_site];
     Monitor::Finding about;
     about.severity = Severity::warning, about.low = std::exp2(double(g.low)), about.mean = mean;
-    about.lost_ulps = std::exp2(std::min(double(lost), double(f.digits)));
+    about.lost_ulps = std::exp2(std::min(double(lost), double(digits)));
     about.suggestion = suggest_for_cancellation(*s.op);
-    about.text = std::string(from.op->name) + " cancels " + number(std::min(double(lost), double(f.digits))) + " of the " +
-                 std::to_string(f.digits) + " digits (bits) of " + name_of(a.dtype) + ", by the bound of its operands; " + s.op->name +
-                 " then uses values down to " + power(double(g.low));
+    about.text = std::string(from.op->name) + " cancels " + number(std::min(double(lost), double(digits))) + " of the " +
+                 std::to_string(digits) + " digits (bits) of " + name_of(from.results[0].dtype) + ", by the bound of its operands; " +
+                 s.op->name + " then uses values down to " + power(double(g.low));
     warn(Detector::lost_bits, a.lost_site, 0, "cancellation", std::move(about));
   }
 
@@ -463,20 +589,28 @@ void MonitorState::judge_argument(uint32_t site, WatchedArgument& a) {
                      : has_risk(risk, Risk::divides) ? std::max(f.tiny2, -f.max2 / slope_order)
                                                      : f.tiny2;
   if (double(a.floor) > end) return;  // an epsilon keeps it away
-  const double rough = (double(g.low) - double(a.series->back(kWindow - 1).low)) / (kWindow - 1);
-  if (!(rough < -0.02) || (double(g.low) - end) / -rough > 128) return;
-  for (const int n : {kWindow, 2 * kWindow}) {
-    const Trend t = a.series->trend(n, &Reading::low);
-    if (t.n == 0 || t.r2 <= 0.8 || t.slope >= 0 || t.change > -4) continue;
+  // The smallest of many scatters; where the largest goes, all go.
+  for (const auto field : {&Reading::low, &Reading::high}) {
+    Trend t;
+    for (int n = kWindow; n <= 4 * kWindow && t.n == 0; n *= 2) {
+      if (a.series->size() < n) break;
+      const double now = double(a.series->back().*field), rough = (now - double(a.series->back(n - 1).*field)) / (n - 1);
+      if (!(rough < -0.02) || (now - end) / -rough > 128) continue;
+      t = a.series->trend(n, field);
+      if (t.r2 <= 0.8 || t.slope >= 0 || t.change > -4 || (t.last - end) / -t.slope > 64) t.n = 0;
+    }
+    if (t.n == 0) continue;
+    // Of a root only the slope is at stake: values that spread both ways do not come down.
+    if (s.op == &op_sqrt && a.series->trend(t.n, &Reading::high).slope > -0.5 * t.slope) continue;
     const double eta = std::max(0.0, (t.last - end) / -t.slope);
-    if (eta > 64) continue;
     const bool divides = has_risk(s.op->in[a.input].risk, Risk::divides);
     Monitor::Finding about;
     about.severity = Severity::warning, about.eta = int64_t(eta), about.low = std::exp2(t.last), about.mean = mean;
     about.suggestion = suggest_epsilon(*s.op, a.dtype, a.mean);
-    about.text = std::string("'") + role + "' of " + s.op->name + " goes to zero: its smallest magnitude is " + power(t.last) +
-                 ", its mean " + number(mean) + ", and falls by " + number(-t.slope) + " bits a step; beyond " + name_of(a.dtype) + " in " +
-                 std::to_string(about.eta) + " steps";
+    about.text = std::string("'") + role + "' of " + s.op->name + " goes to zero: its " +
+                 (field == &Reading::low ? "smallest" : "largest") + " magnitude is " + power(t.last) + ", its mean " + number(mean) +
+                 ", and falls by " + number(-t.slope) + " bits a step; beyond " + name_of(a.dtype) + " in " + std::to_string(about.eta) +
+                 " steps";
     warn(divides && !has_risk(s.op->in[a.input].risk, Risk::domain) ? Detector::denominator : Detector::argument, site, 0, "vanishing",
          std::move(about));
     return;
@@ -502,7 +636,9 @@ void MonitorState::judge_saturation(uint32_t site, WatchedArgument& a, double hi
 void MonitorState::judge_attention(uint32_t site, WatchedArgument& a, double entropy) {
   a.streak = entropy < 0.1 ? uint8_t(std::min(a.streak + 1, 200)) : uint8_t(0);
   if (a.streak < 4) return;
-  const Trend t = a.series->trend(16, &Reading::high);
+  // Of attention as one op: what it keeps of a row, the logarithm of its sum, is the largest logit and a little more.
+  const Series* const logits = sites[site].op == &op_attention ? sites[site].results[1].series.get() : a.series.get();
+  const Trend t = logits ? logits->trend(16, &Reading::high) : Trend{};
   if (t.n == 0 || t.slope <= 0.02 || t.r2 <= 0.8 || t.change < 0.5 || t.last < 5) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = entropy;

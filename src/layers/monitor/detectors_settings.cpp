@@ -2,6 +2,7 @@
 // f32 weights do not feel them.
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <string>
 
 #include "backend/float_bits.h"
@@ -12,7 +13,7 @@
 
 namespace keel {
 
-extern OpDef op_adam_step;
+extern OpDef op_adam_step, op_rmsprop_step, op_sgd_step;
 
 /// Whether the settings of a step are all finite; they lie on the host. A schedule that is asked for steps beyond its end gives a NaN, and
 /// one number is enough to spoil every weight.
@@ -22,6 +23,7 @@ bool MonitorState::settings_are_bad(const Call& c, uint32_t at) {
   if (hyper.device != cpu_device || hyper.spec.dtype != f64) return false;
   const int64_t n = hyper.spec.shape.numel();
   if (&c.op == &op_adam_step && options.foretell && n > 2) judge_decay_rates(c, at, v[1], v[2]);
+  if (options.foretell) judge_domain(c, at, v, n);
   const int64_t bad = std::find_if(v, v + n, [](double x) { return !std::isfinite(x); }) - v;
   if (bad == n) return false;
   Monitor::Finding about;
@@ -31,6 +33,41 @@ bool MonitorState::settings_are_bad(const Call& c, uint32_t at) {
                ", and so would every weight be";
   warn(Detector::nonfinite, at, 0, "settings", std::move(about));
   return true;
+}
+
+/// Settings beyond what they may be: a rate that a schedule took below 0, a decay rate of 1 and more, which forgets nothing.
+void MonitorState::judge_domain(const Call& c, uint32_t at, const double* v, int64_t n) {
+  struct Setting {
+    const char* name;
+    bool decays;
+  };
+  static constexpr Setting sgd[] = {{"learning rate", false}, {"momentum", true}, {"dampening", false}, {"weight decay", false}},
+                           adam[] = {{"learning rate", false},
+                                     {"first decay rate", true},
+                                     {"second decay rate", true},
+                                     {"epsilon", false},
+                                     {"weight decay", false}},
+                           rmsprop[] = {{"learning rate", false},
+                                        {"decay rate", true},
+                                        {"epsilon", false},
+                                        {"weight decay", false},
+                                        {"momentum", true}};
+  const std::span<const Setting> of = &c.op == &op_sgd_step       ? std::span<const Setting>(sgd)
+                                      : &c.op == &op_adam_step    ? std::span<const Setting>(adam)
+                                      : &c.op == &op_rmsprop_step ? std::span<const Setting>(rmsprop)
+                                                                  : std::span<const Setting>();
+  for (size_t i = 0; i < of.size() && int64_t(i) < n; ++i) {
+    if (!(v[i] < 0) && !(of[i].decays && v[i] >= 1)) continue;
+    if (i == 0 && !(sites[at].update && sites[at].update->most_lr > 0)) continue;  // from the start: meant, perhaps, to climb
+    Monitor::Finding about;
+    about.severity = Severity::warning, about.value = v[i];
+    about.suggestion = {"stable_op", 0, v[i] < 0 ? "a schedule that ends at 0 and stays there" : "a rate below 1"};
+    about.text = std::string("the ") + of[i].name + " that " + c.op.name + " was given is " + number(v[i]) +
+                 (i == 0     ? ": each step climbs"
+                  : v[i] < 0 ? ": it may not be below 0"
+                             : ": what is gathered so never fades");
+    return warn(Detector::lint, at, 0, "settings", std::move(about));
+  }
 }
 
 /// Adam's step is m / sqrt(v). Where gradients stay away m fades by beta1 a step and sqrt(v) by the root of beta2: if that is less, the

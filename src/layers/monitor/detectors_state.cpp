@@ -31,20 +31,8 @@ std::string parameter(const Call& c, int64_t i) {
   return "parameter " + std::to_string(i) + " (" + to_string(impl(c.in[c.op.in.size() - 1 + int(i)]).spec) + ")";
 }
 
-/// The line through `n` numbers, newest first.
-struct Line {
-  double slope = 0, r2 = 0;
-};
-template <class Get>
-Line line_through(int n, Get at) {
-  double y0 = 0, xx = 0, xy = 0, yy = 0;
-  for (int k = 0; k < n; ++k) y0 += double(at(k)) / n;
-  for (int k = 0; k < n; ++k) {
-    const double x = (n - 1) / 2.0 - k, y = double(at(k)) - y0;
-    xx += x * x, xy += x * y, yy += y * y;
-  }
-  return {xy / xx, yy > 0 ? xy * xy / (xx * yy) : 0};
-}
+/// Where the k-th last of numbers stands that come step by step.
+double ago(int k) { return -k; }
 
 /// Of samples; in lanes, so that sums do not wait for each other.
 double sum_of_squares(std::span<const float> x) {
@@ -161,7 +149,7 @@ void MonitorState::judge_stride(const Call& c, uint32_t at, int i, const Sampled
   x.stretch[place % n] = float(std::log2(d / lr)), x.gradient[place % n] = float(std::log2(g));
   if (place + 1 < n || d < 4 * lr) return;
   const auto [low, high] = std::minmax_element(x.gradient, x.gradient + n);
-  const Line line = line_through(n, [&](int k) { return x.stretch[(place - uint32_t(k)) % n]; });
+  const Line line = fit(n, ago, [&](int k) { return double(x.stretch[(place - uint32_t(k)) % n]); });
   if (double(*high) - double(*low) > 1 || line.slope * (n - 1) < 3 || line.r2 < 0.95) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = d / lr;
@@ -200,7 +188,7 @@ void MonitorState::judge_moments(const Call& c, uint32_t at) {
   if (now < 20) return;
   for (const int n : {8, 16}) {
     if (m.second.size() < n) return;
-    const Line line = line_through(n, [&](int k) { return m.second.back(k); });
+    const Line line = fit(n, ago, [&](int k) { return double(m.second.back(k)); });
     if (!(line.slope > 0.05) || line.r2 < 0.8 || room / line.slope > 20) continue;
     Monitor::Finding about;
     about.severity = Severity::warning, about.eta = int64_t(room / line.slope), about.value = most;

@@ -45,16 +45,15 @@ int weights_of(const Call& c) {
     const auto& p = *static_cast<const SgdStepParams*>(c.params);
     return p.master ? lists - 1 - p.momentum : 0;
   }
-  const bool master = &c.op == &op_adam_step ? static_cast<const AdamStepParams*>(c.params)->master : static_cast<const RmspropStepParams*>(c.params)->master;
+  const bool master = &c.op == &op_adam_step ? static_cast<const AdamStepParams*>(c.params)->master
+                                             : static_cast<const RmspropStepParams*>(c.params)->master;
   return master ? lists - 2 : 0;
 }
 /// Where the lists begin.
 int first_of(const Call& c) { return c.op.in.size() - 1; }
 /// Whether the caller asks for no step: a gradient scaler saw gradients that overflowed, and will mend it. A word on another device is not
 /// waited for.
-bool left_out(const Call& c) {
-  return lists_of(c) && c.in[1].defined() && c.in[1].device() == cpu_device && c.in[1].item() != 0;
-}
+bool left_out(const Call& c) { return lists_of(c) && c.in[1].defined() && c.in[1].device() == cpu_device && c.in[1].item() != 0; }
 
 /// Asks for the memory of the sampled elements of `t`, so that one wait serves many tensors. Inlined by force: compilers take a function
 /// that only prefetches for one without effect, and drop its calls.
@@ -133,7 +132,7 @@ bool MonitorState::before_update(const Call& c, uint32_t at) {
   if (options.protect && (bad || unset)) {
     for (const uint32_t i : pending) found[i].about.severity = Severity::fault;
     pending.clear();
-    if (blocked_step != step) ++blocked, blocked_step = step;
+    note_blocked();
     return true;
   }
   note_update();
@@ -159,7 +158,8 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
   const bool state = lists > 3 || (lists > 2 && weights_of(c) == 0);
   const int weights = begin + weights_of(c) * n;
   double gradient = 0, moved = 0, ratio = 0, due = 0, absorbed = 0, floored = 0, live = 0, narrow = 0;
-  double fed = 0, still = 0, short_by = 0;  // wide weights with a gradient, those of them that stand still, their gradient / weight
+  double length = 0, elements = 0;           // squares of the weights before, and how many there are
+  double fed = 0, still = 0, short_by = 0;   // wide weights with a gradient, those of them that stand still, their gradient / weight
   const bool plain = &c.op == &op_sgd_step;  // others divide by what gradients were before: a step may be short because they were long
   DType dtype = DType::none;
   u.last_gradient.resize(size_t(n) * kSampledWeights);
@@ -186,6 +186,7 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
       last[j] = g[j];
       const double d = double(w[j]) - double(old[j]);
       g2 += double(g[j]) * double(g[j]), d2 += d * d;
+      length += weight * double(old[j]) * double(old[j]);
       if (plain && !low && g[j] != 0) {
         fed += weight, still += d == 0 ? weight : 0;
         if (d == 0 && old[j] != 0) short_by += weight * std::abs(double(g[j]) / double(old[j]));
@@ -209,7 +210,7 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
       ++alive, below += settings[3] * settings[3] > mean;
     }
     ratio += weight * squares, live += weight * alive, floored += weight * below;
-    is2 += g2, gradient += g2 * weight, moved += d2 * weight;
+    is2 += g2, gradient += g2 * weight, moved += d2 * weight, elements += weight * k;
     // What the step divides by, and what it takes off that first.
     const bool rmsprop = &c.op == &op_rmsprop_step, centred = rmsprop && static_cast<const RmspropStepParams*>(c.params)->centered;
     const size_t some = size_t(k), squares_of = has_v || (rmsprop && has_m) ? some : 0;
@@ -218,22 +219,23 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
   }
   judge_moments(c, at);
   if (!(gradient < INFINITY) || !(moved < INFINITY)) return;
+  judge_silent(u, gradient == 0 && elements > 0);
   const double lr = settings[0];
   if (was2 > 0 && is2 > 0) u.turn.push(along / std::sqrt(was2) / std::sqrt(is2));
   judge_rate(at, u, lr);
+  if (!plain) judge_length(at, moved / elements, length / elements, lr);
   judge_absorbed(at, u, 2 * due > narrow ? absorbed / due : 0, lr, dtype);
   if (fed > 0) judge_unfelt(at, u, still / fed, still > 0 ? lr * short_by / still : 0, lr);
-  if (adam && live > 0)
-    judge_adam(at, u, std::sqrt(ratio / live), floored / live, settings[3], 0.5 * std::log2(gradient));
+  if (adam && live > 0) judge_adam(at, u, std::sqrt(ratio / live), floored / live, settings[3], 0.5 * std::log2(gradient));
   if (gradient > 0) u.gradient.push(0.5 * std::log2(gradient)), judge_gradient(at, u);
   if (moved > 0) {
     u.moved.push(0.5 * std::log2(moved));
-    if (u.moved.rises(0.5) >= 7 && !find_jump()) {
+    if (const int rises = u.moved.climbs(); rises && !find_jump()) {
       Monitor::Finding about;
       about.severity = Severity::warning, about.value = std::exp2(double(u.moved.back()));
       about.suggestion = {"learning_rate", 0.1, "learning rate x 0.1, now " + number(0.1 * lr)};
-      about.text = std::string(c.op.name) + " moved the weights further at each of 7 steps, by more than half a bit each time: now by " +
-                   number(about.value) + " in norm";
+      about.text = std::string(c.op.name) + " moved the weights further at each of " + std::to_string(rises) +
+                   " steps, by more than half a bit each time: now by " + number(about.value) + " in norm";
       warn(Detector::growth, at, 0, "growth", std::move(about));
     }
   }
@@ -388,6 +390,37 @@ void MonitorState::judge_absorbed(uint32_t at, WatchedUpdate& u, double share, d
   warn(Detector::absorbed_update, at, 0, "absorbed", std::move(about));
 }
 
+/// Gradients that were all 0 from the start, five steps in a row, where one in f16 vanished on its way and nobody adapts a loss scale.
+void MonitorState::judge_silent(WatchedUpdate& u, bool silent) {
+  u.silent =
+      silent && u.gradient.size() == 0 && vanished_site < sites.size() && scale_stays() ? uint8_t(std::min(u.silent + 1, 200)) : uint8_t(0);
+  if (u.silent != 5) return;
+  const WatchedSite& s = sites[vanished_site];
+  const WatchedResult& r = s.results[vanished_output];
+  const uint32_t from = s.from[0];
+  const double high = from < sites.size() && sites[from].results[0].series && sites[from].results[0].series->size()
+                          ? double(sites[from].results[0].series->back().high)
+                          : format_of(r.dtype).tiny2;
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.value = 0;
+  about.suggestion = suggest_loss_scale(r.dtype, std::max(-200.0, high));
+  about.text = "gradients were 0 throughout in five steps: " + std::string(s.op->name) + " in " + name_of(r.dtype) +
+               " makes nothing of values that are not 0, and no loss scale keeps them in range";
+  warn(Detector::underflow, vanished_site, vanished_output, "vanished", std::move(about));
+}
+
+/// A step that moves weights by more than twice what they are. Adam's and RMSprop's steps are as long as the rate, whatever the gradient.
+void MonitorState::judge_length(uint32_t at, double moved2, double length2, double lr) {
+  if (!(length2 > 0) || !(moved2 > 4 * length2) || !(moved2 > 0.01)) return;
+  const double factor = std::pow(10, std::floor(std::log10(0.01 * std::sqrt(length2 / moved2))));
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.value = std::sqrt(moved2 / length2);
+  about.suggestion = {"learning_rate", factor, "learning rate x " + number(factor) + ", now " + number(factor * lr)};
+  about.text = "a step of " + std::string(sites[at].op->name) + " moved the weights by " + number(std::sqrt(moved2)) + " each, " +
+               number(about.value) + " times what they were: nothing of them is left";
+  warn(Detector::growth, at, 0, "length", std::move(about));
+}
+
 /// Gradients that have outgrown the second moment that they are divided by.
 void MonitorState::judge_adam(uint32_t at, WatchedUpdate& u, double rms, double floored, double eps, double norm) {
   const double before = rms > 5 && u.ratio.size() >= 20 ? double(u.ratio.most(0, 100)) : INFINITY;
@@ -417,12 +450,13 @@ void MonitorState::judge_adam(uint32_t at, WatchedUpdate& u, double rms, double 
 /// A gradient norm far out of its distribution, and one that grows without end.
 void MonitorState::judge_gradient(uint32_t at, WatchedUpdate& u) {
   const double now = double(u.gradient.back());
-  if (u.gradient.rises(0.5) >= 7 && now > double(u.gradient.most(8, Numbers::kLength)) && !find_jump()) {
+  if (const int rises = u.gradient.climbs(); rises && !find_jump()) {
     Monitor::Finding about;
     about.severity = Severity::warning, about.value = std::exp2(now);
-    about.suggestion = {"clip", std::exp2(double(u.gradient.back(7))),
-                        "clip the gradients' norm at " + number(std::exp2(double(u.gradient.back(7))))};
-    about.text = "the gradients' norm grew 7 times in a row, by more than half a bit each time, to about " + number(about.value);
+    about.suggestion = {"clip", std::exp2(double(u.gradient.back(rises))),
+                        "clip the gradients' norm at " + number(std::exp2(double(u.gradient.back(rises))))};
+    about.text = "the gradients' norm grew " + std::to_string(rises) + " times in a row, by more than half a bit each time, to about " +
+                 number(about.value);
     warn(Detector::growth, at, 0, "growth", std::move(about));
   }
   double median = 0, spread = 0, z = 0;

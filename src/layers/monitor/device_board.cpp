@@ -340,7 +340,7 @@ bool MonitorState::has_board(Device d) {
 Tensors MonitorState::watch_on_device(Call& c, Device d, uint32_t at, bool first) {
   const bool update = c.scope.phase == Phase::optimiser && is_update(c.op);
   if (update && settings_are_bad(c, at) && options.protect) {  // known before anything runs, unlike what is in the gradients
-    if (blocked_step != step) ++blocked, blocked_step = step;
+    note_blocked();
     return {c.in[c.op.out[0].alias_of]};
   }
   Tensors out;

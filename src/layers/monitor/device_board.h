@@ -133,13 +133,14 @@ struct DeviceBoards {
     double step_largest = 0;
     uint32_t last_site = 0, bad_site = ~uint32_t(0), skips = 0;
     uint8_t bad_output = 0;
-    bool backward_ran = false, updated = false, jump_seen = false;
+    bool backward_ran = false, updated = false, jump_seen = false, jump_told = false;
     std::vector<uint32_t> touched, touched_arguments, pending;
     void exchange(MonitorState& m) {
       std::swap(step, m.step), std::swap(epoch, m.epoch), std::swap(step_ops, m.step_ops), std::swap(step_nan, m.step_nan);
       std::swap(step_inf, m.step_inf), std::swap(step_subnormal, m.step_subnormal), std::swap(step_largest, m.step_largest);
       std::swap(last_site, m.last_site), std::swap(bad_site, m.bad_site), std::swap(skips, m.skips), std::swap(bad_output, m.bad_output);
       std::swap(backward_ran, m.backward_ran), std::swap(updated, m.updated), std::swap(jump_seen, m.jump_seen);
+      std::swap(jump_told, m.jump_told);
       touched.swap(m.touched), touched_arguments.swap(m.touched_arguments), pending.swap(m.pending);
     }
   };

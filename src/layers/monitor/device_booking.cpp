@@ -148,7 +148,7 @@ void DeviceBoards::book(MonitorState& m, Event& e) {
     m.judge_step();
     m.write_step();
     m.step_ops = m.step_nan = m.step_inf = m.step_subnormal = 0, m.step_largest = 0;
-    m.bad_site = ~uint32_t(0), m.backward_ran = m.updated = m.jump_seen = false;
+    m.bad_site = ~uint32_t(0), m.backward_ran = m.updated = m.jump_seen = m.jump_told = false;
     return;
   }
 
@@ -201,7 +201,7 @@ void DeviceBoards::book(MonitorState& m, Event& e) {
     if (bad) {
       for (const uint32_t i : m.pending) m.found[i].about.severity = Severity::fault;
       m.pending.clear();
-      if (m.blocked_step != m.step) ++m.blocked, m.blocked_step = m.step;
+      m.note_blocked();
       return;
     }
     m.note_update();

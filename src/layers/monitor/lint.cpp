@@ -3,13 +3,14 @@
 #include <cmath>
 
 #include "core/impl.h"
+#include "keel/ops/attention.h"
 #include "layers/monitor/lint_rules.h"
 #include "layers/monitor/monitor.h"
 #include "layers/monitor/sampling.h"
 
 namespace keel {
 
-extern OpDef op_add, op_div, op_mul, op_pow;
+extern OpDef op_add, op_arange, op_attention, op_cast, op_div, op_lerp, op_mul, op_pow, op_sub;
 
 namespace {
 
@@ -41,6 +42,8 @@ void MonitorState::lint_call(const Call& c, uint32_t at) {
     if (const Written* w = c.in[i].defined() ? known(c.in[i], true) : nullptr) s.from[i] = w->site;
   s.twice = c.in.size() == 2 && c.in[0].defined() && c.in[1].defined() && c.in[0].is(c.in[1]);
   if (c.scope.phase == Phase::backward) return;
+  const bool whole = &c.op == &op_cast && is_integer(impl(c.in[0]).spec.dtype), was = s.from[0] < sites.size() && sites[s.from[0]].counts;
+  s.counts = &c.op == &op_arange || whole || (&c.op == &op_cast && was);
   const auto speak = [&](Severity severity, Detector d, uint32_t blamed, const char* kind, double value, Suggestion to_do,
                          std::string text) {
     Monitor::Finding about;
@@ -68,9 +71,8 @@ void MonitorState::lint_call(const Call& c, uint32_t at) {
                               },
                           .twice = [](const void* of, int k) { return static_cast<const MonitorState*>(of)->sites[size_t(k)].twice; },
                           .exact = false};
-  lint_rules(call, makers, [&](const LintWord& w) {
-    speak(w.severity, Detector::lint, uint32_t(w.call), w.rule, w.value, w.suggestion, w.text);
-  });
+  lint_rules(call, makers,
+             [&](const LintWord& w) { speak(w.severity, Detector::lint, uint32_t(w.call), w.rule, w.value, w.suggestion, w.text); });
 }
 
 /// Memory that nobody wrote.
@@ -98,9 +100,10 @@ void MonitorState::judge_exponents(const Call& c, uint32_t at, Samples found) {
   }
 }
 
-/// Whether `c` adds two tensors of few digits, so that it may be a step of a running sum.
+/// Whether `c` adds, subtracts or mixes two tensors of few digits, so that it may be a step of a running sum.
 bool MonitorState::may_add_up(const Call& c) {
-  if (&c.op != &op_add || c.in.size() != 2 || c.out.size() != 1 || !is_inexact(c.out[0].dtype) || format_of(c.out[0].dtype).digits > 11)
+  if ((&c.op != &op_add && &c.op != &op_sub && &c.op != &op_lerp) || c.in.size() < 2 || c.out.size() != 1 || !is_inexact(c.out[0].dtype) ||
+      format_of(c.out[0].dtype).digits > 11)
     return false;
   const TensorImpl &a = impl(c.in[0]), &b = impl(c.in[1]);
   return a.spec == c.out[0] && b.spec == c.out[0];
@@ -117,8 +120,9 @@ void MonitorState::plan_running_sum(const Call& c, const Sight& sight, Wanted& t
 void MonitorState::judge_running_sum(uint32_t at, const std::vector<float>& before, const std::vector<float>& added,
                                      const std::vector<float>& after) {
   int due = 0, stuck = 0;
+  const bool mixes = sites[at].op == &op_lerp;
   for (size_t i = 0; i < before.size(); ++i)
-    if (added[i] != 0) ++due, stuck += after[i] == before[i];
+    if (mixes ? added[i] != before[i] : added[i] != 0) ++due, stuck += after[i] == before[i];
   WatchedResult& r = sites[at].results[0];
   r.stuck = 2 * stuck > due ? uint8_t(std::min(r.stuck + 1, 200)) : uint8_t(0);
   if (r.stuck != 16) return;
@@ -126,23 +130,63 @@ void MonitorState::judge_running_sum(uint32_t at, const std::vector<float>& befo
   about.severity = Severity::warning, about.value = double(stuck) / due, about.lost_ulps = 0.5;
   about.suggestion = {"accumulator", 0, "add up in f32 and cast the sum"};
   about.text = "a running sum in " + std::string(name_of(r.dtype)) + " stands still: " + std::to_string(stuck) + " of " +
-               std::to_string(due) + " sampled values did not change though something was added, sixteen times in a row";
+               std::to_string(due) + " sampled values did not change though " + sites[at].op->name +
+               " had something for them, sixteen times in a row";
   warn(Detector::absorbed_update, at, 0, "accumulation", std::move(about));
 }
 
-/// Four rows of attention probabilities.
-void MonitorState::plan_attention(const Tensor& out, const Sight& sight, Wanted& to) {
-  const Shape& shape = impl(out).spec.shape;
-  const int64_t n = shape.rank() < 3 ? 0 : shape[-1], rows = n ? shape.numel() / n : 0;
-  if (n < 4 || n > 4096 || rows < 4 || !sight.takes_rows(out)) return;
-  to.ask(ValueRule::attention, -1);
-  for (int64_t k = 0; k < 4; ++k) to.line({.from = (k * rows / 4 + rows / 8) * n, .count = n});
+/// Four rows of attention probabilities; of attention as one op, what four rows are made of: the last query of four heads, and all of the
+/// keys that it sees.
+void MonitorState::plan_attention(const Call& c, const Tensor& out, const Sight& sight, Wanted& to) {
+  if (&c.op != &op_attention) {
+    const Shape& shape = impl(out).spec.shape;
+    const int64_t n = shape.rank() < 3 ? 0 : shape[-1], rows = n ? shape.numel() / n : 0;
+    if (n < 4 || n > 4096 || rows < 4 || !sight.takes_rows(out)) return;
+    to.ask(ValueRule::attention, -1);
+    for (int64_t k = 0; k < 4; ++k) to.line({.from = (k * rows / 4 + rows / 8) * n, .count = n});
+    return;
+  }
+  if (c.in.has(3) || !sight.takes(c.in[0]) || !sight.takes(c.in[1])) return;
+  const TensorImpl &q = impl(c.in[0]), &k = impl(c.in[1]);
+  const Shape &sq = q.spec.shape, &sk = k.spec.shape;
+  const int64_t heads = std::min<int64_t>(4, sq[0] * sq[1]), width = sq[3], keys = sk[2];
+  const int64_t bytes = heads * (keys + 1) * width * int64_t(size_of(q.spec.dtype));
+  if (keys < 4 || sq[2] < 1 || q.strides[3] != 1 || k.strides[3] != 1 || bytes > std::min<int64_t>(sight.room, 1 << 20)) return;
+  for (const int operand : {0, 1}) {
+    to.ask(ValueRule::attention, operand);
+    for (int64_t i = 0; i < heads; ++i) {
+      const int64_t at = i * (sq[0] * sq[1]) / heads, b = at / sq[1], h = at % sq[1];
+      if (operand == 0)
+        to.line({.from = b * q.strides[0] + h * q.strides[1] + (sq[2] - 1) * q.strides[2], .count = width});
+      else
+        to.line({.from = b * k.strides[0] + h / (sq[1] / sk[1]) * k.strides[1], .count = width, .lines = keys, .pitch = k.strides[2]});
+    }
+  }
 }
 
 /// Their entropy, as a share of the largest possible.
-void MonitorState::judge_attention_rows(uint32_t at, const Sample& rows) {
+void MonitorState::judge_attention_rows(const Call& c, uint32_t at, Samples found) {
   WatchedArgument& a = *sites[at].argument;
-  const std::vector<double> p = rows.all<double>();
+  std::vector<double> p = found[0].all<double>();
+  if (&c.op == &op_attention) {
+    if (found.size() < 2) return;
+    const std::vector<double> q = std::move(p), k = found[1].all<double>();
+    const auto width = size_t(c.in[0].shape()[3]), heads = q.size() / width, keys = k.size() / q.size();
+    const double factor = static_cast<const AttentionParams*>(c.params)->factor(int64_t(width));
+    p.assign(heads * keys, 0);
+    if (heads < 4) p.assign(4 * keys, 0);
+    for (size_t i = 0; i < 4; ++i) {
+      const size_t h = i % heads;
+      double top = -INFINITY, total = 0;
+      double* const row = &p[i * keys];
+      for (size_t j = 0; j < keys; ++j) {
+        for (size_t d = 0; d < width; ++d) row[j] += factor * q[h * width + d] * k[(h * keys + j) * width + d];
+        top = std::max(top, row[j]);
+      }
+      for (size_t j = 0; j < keys; ++j) total += row[j] = std::exp(row[j] - top);
+      for (size_t j = 0; j < keys; ++j) row[j] /= total;
+    }
+  }
   const size_t n = p.size() / 4;
   for (size_t k = 0; k < 4; ++k) {
     double h = 0;

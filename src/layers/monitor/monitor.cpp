@@ -20,7 +20,8 @@
 
 namespace keel {
 
-extern OpDef op_add, op_bce_with_logits, op_cast, op_cos, op_cross_entropy, op_nll_loss, op_sin, op_softmax, op_tan, op_transfer;
+extern OpDef op_add, op_attention, op_bce_with_logits, op_cast, op_cos, op_cross_entropy, op_nll_loss, op_sin, op_softmax, op_tan, op_transfer,
+    op_unscale;
 
 namespace {
 
@@ -111,6 +112,8 @@ uint32_t MonitorState::site_of(const Call& c) {
         return uint32_t(sites.size() - 1);  // the table's memory is bounded: what comes later shares the last site
       WatchedSite& s = sites.emplace_back();
       s.op = &c.op, s.path = c.scope.path, s.site = c.site, s.phase = phase;
+      if (&c.op == &op_unscale) asked = true;
+      if (phase == Phase::optimiser && is_update(c.op)) unasked = true;
       if (options.foretell && phase != Phase::backward)
         for (int k = 0; k < c.op.in.size(); ++k)
           if (has_risk(c.op.in[k].risk, Risk::divides | Risk::domain)) {
@@ -127,7 +130,7 @@ uint32_t MonitorState::site_of(const Call& c) {
           s.argument->input = 0, s.argument->kind = WatchedArgument::turns;
         }
         const bool to_fp8 = &c.op == &op_cast && (c.out[0].dtype == f8e4m3fn || c.out[0].dtype == f8e5m2);
-        if (to_fp8 || (&c.op == &op_softmax && c.out[0].shape.rank() >= 3)) {
+        if (to_fp8 || (&c.op == &op_softmax && c.out[0].shape.rank() >= 3) || &c.op == &op_attention) {
           s.argument = std::make_unique<WatchedArgument>();
           s.argument->input = 0, s.argument->kind = to_fp8 ? WatchedArgument::saturates : WatchedArgument::attends;
         }
@@ -208,6 +211,7 @@ void MonitorState::remember(const Call& c, const Tensors& out, int i, uint32_t s
   w.noise = w.floor = -INFINITY;
   if (c.op.elementwise && c.scope.phase == Phase::forward && options.foretell)
     w.noise = noise_of(c, out[i], site, w.noise_site), w.floor = floor_of(c);
+  if (w.noise > -INFINITY && w.max_bits && w.max_bits < float_bits(w.dtype).inf) judge_noise(site, uint8_t(i), w);
 }
 
 void MonitorState::take(const Call& c, const Tensors& out, const StatSlot* slots, const Taint* overwritten) {
@@ -515,7 +519,7 @@ void MonitorState::begin_step() {
   if (boards) govern_device();
   looks += !light;
   step_ops = step_nan = step_inf = step_subnormal = 0, step_largest = 0;
-  bad_site = ~uint32_t(0), backward_ran = updated = jump_seen = false;
+  bad_site = ~uint32_t(0), backward_ran = updated = jump_seen = jump_told = false;
   if (boards) settle(false, true);
   if (!std::exchange(raise_pending, false)) return;
   for (size_t i = found.size(); i-- > 0;)

@@ -35,6 +35,7 @@ struct WatchedResult {
   DType dtype = DType::none;
   bool is_loss = false;            // backward() was called on it
   bool negative = false;           // and it was below 0 in the last step
+  float record = -INFINITY;        // log2, the largest up to 32 steps ago
   uint8_t streak = 0;              // steps in a row with too many subnormal numbers; of a loss: looks that saw it fall without end
   uint8_t stuck = 0;               // calls in a row that added to a sum and did not change it
   uint32_t every = 1;              // the largest of all steps'
@@ -54,6 +55,8 @@ struct WatchedArgument {
   float lost = -INFINITY;   // bits that a cancelling subtraction took from the smallest magnitude, in this step
   uint32_t lost_site = 0;   // that subtraction
   float floor = -INFINITY;  // as Written's
+  float last_floor = -INFINITY;  // of the step before
+  uint8_t fades = 0;  // steps in a row in which it fell
   uint8_t lost_streak = 0;  // steps in a row that lost too many
   bool recorded = false;    // a gradient flows through it
   enum Kind : uint8_t { vanishes, saturates, attends, targets, turns } kind = vanishes;  // what is watched: see judge_argument
@@ -72,6 +75,7 @@ struct WatchedUpdate {
   double last_lr = 0, most_lr = 0;
   float most_gradient = -INFINITY;    // log2, ever
   uint8_t absorbed = 0, floored = 0, unfelt = 0, spikes = 0;  // steps in a row
+  uint8_t silent = 0;                 // steps in a row in which all gradients were 0
   uint8_t uncleared = 0;              // steps in a row along gradients that hold those of the step before
   uint32_t rate_rises = 0;            // steps in a row with a higher rate than ever
   Numbers loss;                       // log2, as it was at each step while the rate rose
@@ -86,7 +90,7 @@ struct WatchedValues {
   Numbers zeros;     // share of a narrow gradient
   std::vector<uint8_t> alive;  // units of a relu that were not 0 in one of the last `rows` rows
   int64_t rows = 0;
-  int64_t last_step = -1;
+  int64_t last_step = -1, largest = 0;  // elements of the largest result so far
   uint8_t heavy = 0;  // samples in a row far from the median
 };
 /// One op at one place of the program.
@@ -120,6 +124,7 @@ struct WatchedSite {
     if (!tells(output, of_call)) telling[output][1] = telling[output][0], telling[output][0] = of_call + 1;
   }
   float factor = 0;               // log2 of a number that it multiplies by
+  bool counts = false;            // its results are integers: positions, counts, times
   WatchedResult results[4];  // one a declared output
   std::unique_ptr<WatchedArgument> argument;
   std::unique_ptr<WatchedUpdate> update;
@@ -271,8 +276,11 @@ struct MonitorState {
   // of the running step
   uint32_t bad_site = ~uint32_t(0);          // the first that made a NaN or infinity
   uint8_t bad_output = 0;
-  bool backward_ran = false, updated = false, jump_seen = false;
+  bool backward_ran = false, updated = false, jump_seen = false, jump_told = false;
   int64_t blocked_step = -1;                 // the last step in which an update was kept from running
+  bool asked = false, unasked = false;       // gradients were unscaled with a look at them; an optimiser stepped
+  uint32_t vanished_site = ~uint32_t(0);     // of a narrow gradient, last
+  uint8_t vanished_output = 0;
   uint32_t skips = 0;                        // steps in a row that went bad and wrote no weight
   std::vector<uint32_t> pending;             // findings of narrow gradients: faults only if an update uses them
 
@@ -328,6 +336,10 @@ struct MonitorState {
   Suggestion after_a_leap(bool skip) const;
   /// An update uses the gradients of this step.
   void note_update();
+  /// An optimiser's step is kept from running.
+  void note_blocked() {
+    if (blocked_step != step) ++blocked, blocked_step = step;
+  }
   /// Whether an op of the optimiser phase is an optimiser's step.
   static bool is_update(const OpDef& op);
   /// True: the update must not run.
@@ -423,8 +435,8 @@ struct MonitorState {
   void judge_kurtosis(uint32_t site, WatchedValues& v, const std::vector<float>& x, DType t);
   void judge_units(uint32_t at, WatchedValues& v, const std::vector<float>& x, int64_t width);
   void judge_zeros(uint32_t at, WatchedValues& v, const std::vector<float>& x);
-  void plan_attention(const Tensor& out, const Sight& sight, Wanted& to);
-  void judge_attention_rows(uint32_t at, const Sample& rows);
+  void plan_attention(const Call& c, const Tensor& out, const Sight& sight, Wanted& to);
+  void judge_attention_rows(const Call& c, uint32_t at, Samples found);
   // detectors_update.cpp
   template <class Get>
   void judge_update(const Call& c, uint32_t at, const double* settings, Get get);
@@ -440,14 +452,15 @@ struct MonitorState {
   // detectors_settings.cpp
   static constexpr double kFelt = 1e-4;  // of a weight: an update that moves it
   bool settings_are_bad(const Call& c, uint32_t at);
+  void judge_domain(const Call& c, uint32_t at, const double* v, int64_t n);
   void judge_decay_rates(const Call& c, uint32_t at, double first, double second);
   void judge_unfelt(uint32_t at, WatchedUpdate& u, double share, double relative, double lr);
   // detectors_course.cpp
   bool judge_straight(uint32_t site, WatchedArgument& a, double mean);
   void judge_angle(uint32_t site, WatchedArgument& a, double high);
   bool has_slopes(const Call& c, uint32_t at, int64_t turn) const;
-  void plan_slopes(const Tensor& out, const Sight& sight, Wanted& to);
-  void judge_slopes(uint32_t at, const Sample& sample);
+  void plan_slopes(const Call& c, const Tensor& out, const Sight& sight, Wanted& to);
+  void judge_slopes(const Call& c, uint32_t at, const Sample& sample);
   void judge_vanished(uint32_t site, uint8_t output, WatchedResult& r);
   void judge_endless(uint32_t site, uint8_t output, WatchedResult& r);
   void judge_absorbed(uint32_t at, WatchedUpdate& u, double share, double lr, DType t);
@@ -455,10 +468,23 @@ struct MonitorState {
   void judge_gradient(uint32_t at, WatchedUpdate& u);
   void judge_uncleared(const Call& c, uint32_t at);
   void judge_rate(uint32_t at, WatchedUpdate& u, double lr);
+  void judge_silent(WatchedUpdate& u, bool silent);
+  void judge_length(uint32_t at, double moved2, double length2, double lr);
   void judge_range(uint32_t site, uint8_t output, WatchedResult& r);
   void judge_growth(uint32_t site, uint8_t output, WatchedResult& r);
+  void judge_counts(uint32_t site, uint8_t output, const WatchedResult& r);
+  void judge_noise(uint32_t site, uint8_t output, const Written& w);
+  double most_digits_lost(int digits) const;
+  int digits_of(uint32_t site) const;
+  double leap_of(uint32_t site, bool running) const;
+  bool gradients_climb() const;
+  bool climbs(WatchedResult& r, Trend& t) const;
+  void judge_fading_product(uint32_t site, uint8_t output, const WatchedResult& r);
   void judge_argument(uint32_t site, WatchedArgument& a);
   Trend loss_trend(int n) const;
+  double scale_slope(int n) const;
+  /// Whether a step ran, and none ever asked whether gradients had overflowed: nobody looks for a loss scale.
+  bool scale_stays() const { return unasked && !asked; }
   void taint(const Call& c, const Tensors& out, int i, TaintedStorages::Kind kind);
   void examine(const Call& c, const Tensors& out, int i, uint32_t site, uint8_t output, const StatSlot& slot,
                const TaintedStorages::Kind* overwritten);

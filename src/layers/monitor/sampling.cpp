@@ -94,8 +94,8 @@ bool MonitorState::plan(ValueRule r, const Call& c, const Tensor& out, uint32_t 
     case ValueRule::product: plan_product(c, out, at, sight, to); break;
     case ValueRule::rows: plan_rows(c, out, at, sight, to); break;
     case ValueRule::spread: plan_spread(c, out, at, sight, to); break;
-    case ValueRule::attention: plan_attention(out, sight, to); break;
-    case ValueRule::slopes: plan_slopes(out, sight, to); break;
+    case ValueRule::attention: plan_attention(c, out, sight, to); break;
+    case ValueRule::slopes: plan_slopes(c, out, sight, to); break;
     case ValueRule::mixture: plan_mixture(c, out, sight, to); break;
     case ValueRule::data:
     case ValueRule::weights:
@@ -113,8 +113,8 @@ void MonitorState::judge(ValueRule r, const Call& c, uint32_t at, Samples s) {
     case ValueRule::product: return judge_product(c, at, s);
     case ValueRule::rows: return judge_rows(c, at, s);
     case ValueRule::spread: return judge_spread(c, at, s[0]);
-    case ValueRule::attention: return judge_attention_rows(at, s[0]);
-    case ValueRule::slopes: return judge_slopes(at, s[0]);
+    case ValueRule::attention: return judge_attention_rows(c, at, s);
+    case ValueRule::slopes: return judge_slopes(c, at, s[0]);
     case ValueRule::mixture: return judge_mixture(c, at, s);
     case ValueRule::data:
     case ValueRule::weights:

@@ -1,5 +1,6 @@
 #pragma once
 // The last steps of one site, and what their trend says.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <vector>
@@ -45,6 +46,23 @@ struct Trend {
   double least_step = 0;  // the smallest change from one reading to the next
 };
 
+/// The same of any numbers x(k), y(k), the newest at k = 0, with the standard error of the slope.
+struct Line {
+  double slope = 0, error = INFINITY, r2 = 0, at_end = 0;
+};
+template <class X, class Y>
+Line fit(int n, X x, Y y) {
+  double x0 = 0, y0 = 0, xx = 0, xy = 0, yy = 0;
+  for (int k = 0; k < n; ++k) x0 += x(k) / n, y0 += y(k) / n;
+  for (int k = 0; k < n; ++k) {
+    const double u = x(k) - x0, v = y(k) - y0;
+    xx += u * u, xy += u * v, yy += v * v;
+  }
+  if (!(xx > 0) || !(yy > 0) || n < 3) return {};
+  const double slope = xy / xx, rest = std::fmax(0.0, yy - slope * xy);
+  return {slope, std::sqrt(rest / (n - 2) / xx), slope * xy / yy, y0 + slope * (x(0) - x0)};
+}
+
 class Series {
  public:
   static constexpr int kLength = 128;
@@ -87,6 +105,13 @@ class Numbers {
     int k = 0;
     while (k + 1 < size() && double(back(k)) - double(back(k + 1)) > by) ++k;
     return k;
+  }
+  /// Rises in a row of more than half a bit each that are too many to be chance, to beyond what there was before: seven, or of the first
+  /// sixteen numbers four that come to twelve bits; 0 where they are not.
+  int climbs() const {
+    const int n = std::min(rises(0.5), kLength - 1);
+    const bool enough = n >= 7 || (n >= 4 && size() <= 16 && back() - back(n) >= 12);
+    return enough && back() > most(n + 1, kLength) ? n : 0;
   }
   /// Median and scaled median distance from it of the `most` numbers before the newest `without`.
   void centre(double& median, double& spread, int most = kLength, int without = 1) const;

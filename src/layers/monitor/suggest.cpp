@@ -20,7 +20,7 @@ Suggestion suggest_epsilon(const OpDef& op, DType t, double mean) {
   const std::string_view name = op.name;
   const double order = name == "div" || name == "reciprocal" ? 2.0 : 1.5, least = std::exp2(std::max(f.normal2, -f.max2 / order)),
                wanted = mean > 0 ? std::pow(10, std::round(std::log10(3e-4 * mean))) : 1e-6;
-  double eps = std::max(wanted, least);
+  double eps = std::max(std::min(wanted, 0.1), least);
   if (eps > wanted) eps = std::pow(10, std::ceil(std::log10(least)));
   return {"epsilon", eps, "add an epsilon of " + number(eps) + " to what " + op.name + " takes"};
 }
