@@ -143,11 +143,9 @@ HWY_NOINLINE void depthwise_pixels(const DepthwisePixels<S, T>& t) {
 template <class S, class T, int P>
 auto depthwise_for(int64_t rows, int64_t columns, int64_t taps) {
   if constexpr (kUnrollsWindows) {
-    if (columns == 3 && rows == 3) {
-      if (taps == 1) return &depthwise_pixels<S, T, P, 3, 3, 1>;
-      if (taps == 2) return &depthwise_pixels<S, T, P, 3, 3, 2>;
-    }
+    if (columns == 3 && rows == 3 && taps == 1) return &depthwise_pixels<S, T, P, 3, 3, 1>;
     if constexpr (std::is_same_v<S, T>) {
+      if (columns == 3 && rows == 3 && taps == 2) return &depthwise_pixels<S, T, P, 3, 3, 2>;
       if (columns == 2 && taps == 1) return &depthwise_pixels<S, T, P, 0, 2, 1>;
       if (columns == 3 && taps == 1) return &depthwise_pixels<S, T, P, 0, 3, 1>;
       if (columns == 3 && taps == 2) return &depthwise_pixels<S, T, P, 0, 3, 2>;
@@ -332,8 +330,8 @@ void run_depthwise_weight(const ConvShape& s, const void* x, const void* g, int6
   if constexpr (kUnrollsWindows) {
     const int64_t apart = s.sw % s.dw == 0 ? s.sw / s.dw : 0;
     if (s.kw == 3 && s.kh == 3 && apart == 1) run = &depthwise_sums<S, T, 3, 3, 1>, r = w = 3;
-    if (s.kw == 3 && s.kh == 3 && apart == 2) run = &depthwise_sums<S, T, 3, 3, 2>, r = w = 3;
     if constexpr (std::is_same_v<S, T>) {
+      if (s.kw == 3 && s.kh == 3 && apart == 2) run = &depthwise_sums<S, T, 3, 3, 2>, r = w = 3;
       if (s.kw == 5 && apart == 1) run = &depthwise_sums<S, T, 1, 5, 1>, w = 5;
       if (s.kw == 5 && apart == 2) run = &depthwise_sums<S, T, 1, 5, 2>, w = 5;
       if (s.kw == 7 && apart == 1) run = &depthwise_sums<S, T, 1, 7, 1>, w = 7;
