@@ -15,7 +15,7 @@ std::string said(const std::vector<Monitor::Finding>& all) {
   return text;
 }
 
-TEST(Faults, AllHundredAreThere) {
+TEST(Faults, AllAreThere) {
   std::set<int> numbers;
   int held_out = 0;
   for (const Fault& f : all_faults()) {
@@ -23,9 +23,9 @@ TEST(Faults, AllHundredAreThere) {
     EXPECT_TRUE(f.train && f.name[0] && f.family[0] && !f.dtypes.empty()) << f.number;
     EXPECT_EQ(f.need == Need::control, f.ops.empty() && f.remedies.empty()) << f.number;
   }
-  EXPECT_EQ(numbers.size(), 100u);
+  EXPECT_EQ(numbers.size(), 110u);
   EXPECT_EQ(*numbers.begin(), 1);
-  EXPECT_EQ(*numbers.rbegin(), 100);
+  EXPECT_EQ(*numbers.rbegin(), 110);
   EXPECT_EQ(held_out, 11);
 }
 
