@@ -307,7 +307,11 @@ void MonitorState::note_sum_of_gradients(const Call& c) {
   const GradMeta* const m = impl(g.leaf).grad;
   if (!m || !m->grad.defined() || impl(m->grad).storage.get() != s) return;
   // The addition has been counted as a write already. Whatever else wrote since the step, zeros perhaps, has made it another gradient.
-  if (version_of(s) == g.version + 1) g.added_to = true, ++g.version;
+  // So has memory that came back: counted anew, it may later show the number that is awaited here.
+  if (version_of(s) == g.version + 1)
+    g.added_to = true, ++g.version;
+  else
+    g.storage = nullptr;
 }
 
 /// Steps along gradients that nobody cleared: each holds those of all steps before.
