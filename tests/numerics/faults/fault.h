@@ -79,10 +79,9 @@ struct Fault {
 
   /// Thresholds are tuned on two thirds of the faults; this third is kept out of it, chosen by number before any was run.
   bool held_out() const { return number <= 32 && number % 3 == 2; }
-  /// 2, 3, 5, 7: of a set that was written, with all that is expected of the monitor, by one who had not read its rules, and run after
-  /// that;
-  /// 0: of the first rows. 4: kinds that somebody else named, written by one who knew the rules, and run after that. 6:
-  /// by kinds that no row had, written with the rules that cover them. See docs/numerics/faults.md.
+  /// 0: of the first rows. 2, 3, 5: of a set that was written, with all that is expected of the monitor, by one who had not read its rules,
+  /// and run after that; 7 likewise, by one who had seen what the set before had missed. 4: kinds that somebody else named, written by one
+  /// who knew the rules, and run after that. 6: written with the rules that cover them. See docs/numerics/faults.md.
   int blind_set() const {
     return number <= 32 ? 0 : number <= 44 ? 2 : number <= 58 ? 3 : number <= 66 ? 4 : number <= 82 ? 5 : number <= 100 ? 6 : 7;
   }
