@@ -1,8 +1,8 @@
 #!/bin/sh
-# Builds Keel with CUDA, runs the device judges, looks for memory errors, and measures; for a machine with an NVIDIA GPU and no network.
+# Builds Keel with CUDA, runs the device judges and measures, in under 10 minutes; for a machine with an NVIDIA GPU and no network.
 #   tools/gpu_check.sh [--prebuilt FOLDER] [--only build|test|sanitize|bench|models|peers] [--tool TOOL]
-# `peers`, Keel and PyTorch in turns, takes five minutes more and runs by name only.
-# `sanitize` runs one TOOL of tools/sanitize.sh, or nan, memcheck, racecheck and initcheck in turn.
+# By name only: `peers`, Keel and PyTorch in turns, five minutes more; `sanitize`, one TOOL of tools/sanitize.sh, or nan, memcheck, racecheck and
+# initcheck in turn, up to twelve.
 # Packages that are missing there are taken from .gpu-deps, which `tools/gpu_check.sh --collect` fills where they are installed.
 set -eu
 cd "$(dirname "$0")/.."
@@ -54,7 +54,7 @@ if wanted test; then
   say "device judges"
   "$build/tests/keel_test_device" --gtest_brief=1 || status=1
 fi
-if wanted sanitize; then
+if [ "$only" = sanitize ]; then
   for one in ${tool:-nan memcheck racecheck initcheck}; do
     say "sanitizer $one"
     case $one in

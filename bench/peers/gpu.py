@@ -6,10 +6,10 @@
 The peer of a row is the quickest way that PyTorch has for it and that works: torch.compile for GPT-2, a CUDA graph of the whole step (what an expert
 writes by hand) for small images, both for large ones. Sizes, dtypes and losses are the same; PyTorch trains f32 weights under autocast, Keel bf16
 weights with f32 masters in the optimiser; Keel clips GPT-2's gradients and PyTorch does not; MNIST's epoch is Keel's with its data against PyTorch's
-steps alone. Prints for each row the median of the rounds' ratios, how far they spread, both medians, and memory: the most that the allocator had
-handed out at once while steps ran, and what it kept of the device then. Workspaces of cuDNN and cuBLAS are in both, on both sides, since both
-get them from the allocator. Of a captured step Keel counts the whole piece that the recording lies in as handed out, PyTorch only what lived at
-once within it: the second pair holds the same on both sides.
+steps alone; attention is the quicker of cuDNN's and flash attention. Prints for each row the median of the rounds' ratios, how far they spread, both
+medians, and memory: the most that the allocator had handed out at once while steps ran, and what it kept of the device then. Workspaces of cuDNN and
+cuBLAS are in both, on both sides, since both get them from the allocator. Of a captured step Keel counts the whole piece that the recording lies in
+as handed out, PyTorch only what lived at once within it: the second pair holds the same on both sides.
 """
 import argparse, json, os, statistics, subprocess, sys, time
 import torch, torch.nn as nn, torch.nn.functional as F
@@ -114,6 +114,30 @@ def bert():
     return graph.replay, 1
 
 
+def attention(backward):
+    """Causal, bf16, [4, 16, 4096, 128]: the forward pass, or its gradient alone of a result that is kept."""
+    def make():
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+        quickest = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION]
+        q, k, v = (torch.randn(4, 16, 4096, 128, device=DEV, dtype=torch.bfloat16, requires_grad=backward) for _ in range(3))
+
+        def forward(backend):
+            with sdpa_kernel(backend):
+                return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+        def timed(backend):
+            if not backward:
+                return lambda: forward(backend)
+            y = forward(backend)
+            g = torch.randn_like(y)
+            return lambda: torch.autograd.grad(y, (q, k, v), g, retain_graph=True)
+
+        ways = [timed(b) for b in quickest]
+        return max(ways, key=lambda way: rate(way, 1, 0.3)), (5 if backward else 2) * 4 * 16 * 4096**2 * 128 / 1e12
+
+    return make
+
+
 def mnist(kind):
     def make():
         if kind == "mlp":
@@ -129,7 +153,7 @@ def mnist(kind):
     return make
 
 
-# name, what makes the peer, Keel's arguments, unit
+# name, what makes the peer, Keel's arguments (a text: a row of keel_bench_device), unit
 ROWS = [
     ("gpt2 B16", gpt2(16), ["gpt2", "--batch", "16", "--clip", "1"], "tokens/s"),
     ("gpt2 B32", gpt2(32), ["gpt2", "--batch", "32", "--clip", "1"], "tokens/s"),
@@ -140,6 +164,8 @@ ROWS = [
     ("resnet50 224x224 b128, graph", resnet50(128, 224, 1000), ["resnet50", "--batch", "128", "--compile"], "images/s"),
     ("resnet50 224x224 b128, torch.compile", resnet50(128, 224, 1000, way="compile"), ["resnet50", "--batch", "128", "--compile"], "images/s"),
     ("bert b1", bert, ["bert", "--forward", "--compile"], "sequences/s"),
+    ("attention forward", attention(False), "attention causal bf16 [4,16,4096,128]", "TFLOP/s"),
+    ("attention backward", attention(True), "attention backward causal bf16 [4,16,4096,128]", "TFLOP/s"),
     ("mnist mlp", mnist("mlp"), None, "epochs/s"),
     ("mnist cnn", mnist("cnn"), None, "epochs/s"),
 ]
@@ -147,6 +173,9 @@ ROWS = [
 
 def keel_rate(o, name, args):
     """Work a second, and peak memory where Keel says it."""
+    if isinstance(args, str):
+        bench = os.path.join(os.path.dirname(o.keel), "..", "..", "keel_bench_device")
+        return json.loads(subprocess.run([bench, "cuda", args], check=True, capture_output=True, text=True).stdout.splitlines()[0])["median"], 0, 0
     if args is not None:
         r = json.loads(subprocess.run([o.keel, "bench", "model", *args, "--device", "cuda", "--dtype", "bf16", "--seconds", str(o.seconds), "--json"],
                                       check=True, capture_output=True, text=True).stdout.splitlines()[-1])
