@@ -18,7 +18,7 @@ HOME = {
     "numerics": ["numerics"],
     "op": ["op", "scope", "src/backend/*"],
     "base": ["parallel", "log", "version", "result", "env", "cpu"],
-    "core": ["tensor", "dtype", "device", "error", "shape", "scalar", "index", "random", "spec", "literal", "allocator", "memory", "storage", "print", "tensor_of", "generator", "operand", "tensor_api", "state_dict"],
+    "core": ["tensor", "dtype", "device", "error", "shape", "scalar", "index", "random", "spec", "literal", "allocator", "memory", "storage", "print", "tensor_of", "generator", "operand", "tensor_api", "state_dict", "determinism"],
     "layers": ["autograd", "autocast", "trace", "compile", "monitor", "debug", "lint", "guards", "checkpoint", "function"],
     "params": ["ops", "compare"],
     "io": ["io"],

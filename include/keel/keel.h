@@ -7,6 +7,7 @@
 #include "keel/cpu.h"
 #include "keel/data.h"
 #include "keel/debug.h"
+#include "keel/determinism.h"
 #include "keel/error.h"
 #include "keel/io.h"
 #include "keel/lint.h"

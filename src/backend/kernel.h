@@ -55,6 +55,7 @@ struct KernelArgs {
   StepGuard* guard = nullptr;  // of an optimiser's step; null: as stats
   void* stream = nullptr;  // the queue of the device that the tensors live on; null on the CPU
   int device = 0;          // its index
+  bool invariant = false;  // what an example gives may not depend on how many are beside it
   uint64_t call = 0;       // under which a `late` kernel reports what it finds; counts up
 
   template <class P> const P& get() const { return *static_cast<const P*>(params); }
@@ -84,6 +85,7 @@ struct KernelEntry {
   bool stats = false;            // fills StatSlots itself
   bool late = false;             // what is wrong with its data is found by queued work, and reported by the driver's `fault`
   bool inplace = false;          // output 0 may be the very memory of an input
+  bool varies = false;           // what an example gives depends on how many are beside it: not for calls that are to be invariant
   const KernelEntry* next = nullptr;
 };
 
@@ -126,6 +128,7 @@ class KernelDef {
   KernelDef& stats() { return e_.stats = true, *this; }
   KernelDef& late() { return e_.late = true, *this; }
   KernelDef& inplace() { return e_.inplace = true, *this; }
+  KernelDef& varies() { return e_.varies = true, *this; }
 
  private:
   KernelEntry& e_;

@@ -1,7 +1,11 @@
 #pragma once
+#include <algorithm>
+#include <atomic>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
+#include "keel/determinism.h"
 #include "keel/dtype.h"
 
 namespace keel {
@@ -33,9 +37,9 @@ enum class Phase : uint8_t { forward, backward, optimiser };
 /// Everything that surrounds a call, one value a thread. Guards save and restore the whole of it.
 struct Scope {
   bool grad = true;
-  bool deterministic = true;
   bool oracle = false;           // only reference kernels and decompositions run: the judges' side
   Phase phase = Phase::forward;
+  std::optional<Determinism> determinism;  // none: what set_determinism says
   DType autocast = DType::none;     // none: off
   void* autocast_cache = nullptr;   // owned by the guard
   TraceSink* trace = nullptr;       // the recorder, or null
@@ -51,6 +55,15 @@ namespace detail {
 [[gnu::tls_model("initial-exec")]] extern thread_local constinit Scope thread_scope;
 }
 inline Scope& scope() { return detail::thread_scope; }
+
+namespace detail {
+extern constinit std::atomic<Determinism> default_determinism;
+}
+inline Determinism determinism_of(const Scope& s) {
+  return s.determinism ? *s.determinism : detail::default_determinism.load(std::memory_order_relaxed);
+}
+/// For work of an earlier call, which ran at `level`: that one or the scope's, whichever promises more.
+inline void keep_determinism(Scope& s, Determinism level) { s.determinism = std::max(level, determinism_of(s)); }
 
 /// `e` with the op in progress, its arguments and the module path; unchanged outside of ops. Defined where rows are known.
 Error about_call(Error e);

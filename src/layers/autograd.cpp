@@ -45,7 +45,7 @@ Ref<Node> Node::create(const char* name) {
   n->free_self = free_node;
   n->seq = next_seq.fetch_add(1, std::memory_order_relaxed);
   n->name = name;
-  n->path = scope().path;
+  n->path = scope().path, n->determinism = determinism_of(scope());
   return Ref<Node>::adopt(n);
 }
 
@@ -124,6 +124,7 @@ Tensors Node::run(const Tensors& cotangents, bool create_graph, const Tensor* se
   ScopeGuard guard;
   Scope& s = scope();
   s.grad = create_graph, s.autocast = DType::none, s.path = path, s.phase = Phase::backward;
+  keep_determinism(s, determinism);
   Frame frame{op, params, nullptr, 0, site, nullptr};
   s.frame = op ? &frame : nullptr;
   Tensors grads;

@@ -39,6 +39,7 @@ struct Node : NodeBase {
   SmallVector<Saved, 1> saved_out;     // one an output, without node
   Needs needs;
   bool released = false;
+  Determinism determinism = Determinism::run;  // of the call
   const char* path = "";
   const void* site = nullptr;
   struct OutHook {

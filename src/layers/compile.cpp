@@ -38,7 +38,8 @@ struct Key {
     bool operator==(const Input&) const = default;
   };
   std::vector<Input> inputs;
-  bool grad, deterministic, oracle;
+  bool grad, oracle;
+  Determinism determinism;
   DType autocast;
   bool operator==(const Key&) const = default;
 };
@@ -47,7 +48,7 @@ int64_t place_of(const TensorImpl& x) {
 }
 Key key_of(const Tensors& inputs) {
   const Scope& s = scope();
-  Key k{{}, s.grad, s.deterministic, s.oracle, s.autocast};
+  Key k{{}, s.grad, s.oracle, determinism_of(s), s.autocast};
   for (const Tensor& t : inputs) {
     const TensorImpl& x = impl(t);
     k.inputs.push_back({x.spec, x.strides, x.device, place_of(x), x.tracked()});

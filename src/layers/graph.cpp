@@ -141,8 +141,10 @@ void GraphWalk::run_node(const GraphNode& n) {
   s.frame = &frame;
   Call c{*n.op, n.params.get(), Inputs(in.data(), int(in.size())), Specs(specs.data(), int(specs.size())), out_specs, n.site, s};
   c.recording = n.recording;
+  const std::optional<Determinism> outer = s.determinism;
+  keep_determinism(s, n.determinism);
   Tensors out = run_below_autograd(c);
-  s.frame = nullptr;
+  s.frame = nullptr, s.determinism = outer;
   for (int64_t i = 0; i < out.size(); ++i) {
     if (home && !stray && out[i].defined() && !impl(out[i]).weak && !(impl(out[i]).device == *home)) stray = n.op;
     if (n.out[i] >= 0 && fresh(n, n.out[i])) values[size_t(n.out[i])] = std::move(out[i]);

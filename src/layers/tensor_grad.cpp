@@ -188,7 +188,7 @@ Tensor checkpoint_list(Callback<Tensor(const Tensors&)> f, const Tensors& inputs
       // As it was then, but for guards that may be gone by now: who watches and who records is decided by who runs the backward pass.
       ScopeGuard guard;
       Scope& s = scope();
-      s.grad = true, s.deterministic = outer.deterministic, s.oracle = outer.oracle, s.path = outer.path, s.module = outer.module, s.autocast = outer.autocast;
+      s.grad = true, s.oracle = outer.oracle, s.path = outer.path, s.module = outer.module, s.autocast = outer.autocast;
       s.autocast_cache = nullptr, s.frame = nullptr;
       Tensor y = f(in);
       if (y.tracked()) keel::backward(Tensors{y}, Tensors{g[0]});

@@ -170,6 +170,7 @@ Tensors layer::trace(Call& c) {
     }
   GraphNode n;
   n.op = &c.op, n.recording = c.recording, n.phase = c.scope.phase, n.path = c.scope.path, n.site = c.site;
+  n.determinism = determinism_of(c.scope);
   n.params = std::make_unique<std::byte[]>(c.op.params.size);
   std::memcpy(n.params.get(), c.params, c.op.params.size);
   const bool writes = writes_inputs(c.op);

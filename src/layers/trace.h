@@ -42,6 +42,7 @@ struct GraphNode {
   SmallVector<int, 2> last;  // values that nobody uses after this node
   bool recording = false;    // aux outputs were wanted
   Phase phase = Phase::forward;
+  Determinism determinism = Determinism::run;
   const char* path = "";
   const void* site = nullptr;
 };

@@ -127,10 +127,20 @@ Strides strides_for(Layout l, const Spec& s, Inputs in) {
   return contiguous_strides(s.shape);
 }
 
-const KernelEntry* find_kernel(const KernelTable& table, Call& c) {
-  const DType t = c.in.size() && c.in[0].defined() ? c.specs[0].dtype : c.out[0].dtype;
+bool is_invariant(const Call& c) { return determinism_of(c.scope) == Determinism::invariant; }
+
+/// Why `k` is not for this call; null where it is. `t`: the dtype that it goes by.
+const char* refusal(const KernelEntry& k, const Call& c, DType t) {
+  if (!contains(k.dtypes, t)) return "is not for this dtype";
+  if (k.varies && is_invariant(c)) return "varies with the batch";
+  return k.refuses ? k.refuses(c.params, c.specs) : nullptr;
+}
+DType deciding_dtype(const Call& c) { return c.in.size() && c.in[0].defined() ? c.specs[0].dtype : c.out[0].dtype; }
+
+const KernelEntry* find_kernel(const KernelTable& table, const Call& c) {
+  const DType t = deciding_dtype(c);
   for (const KernelEntry* k = table.first(c.op); k; k = k->next)
-    if (contains(k->dtypes, t) && !(k->refuses && k->refuses(c.params, c.specs))) return k;
+    if (!refusal(*k, c, t)) return k;
   return nullptr;
 }
 
@@ -209,27 +219,41 @@ Tensors side_by_side(const KernelEntry& k, const Call& c, const SpecList& specs,
   return {};
 }
 
+/// Whether `x` begins inside a vector of 16 bytes, as a part of a batch may and the whole does not. Kernels of devices choose by that how they
+/// add, so where a call is to be invariant they never see it.
+bool askew(const Tensor& x, Device d) {
+  return d.type != DeviceType::cpu && !impl(x).weak && impl(x).device == d && reinterpret_cast<uintptr_t>(impl(x).data) % 16 != 0;
+}
+Tensor aligned_copy(const Tensor& x) {
+  const TensorImpl& i = impl(x);
+  return copy_with_strides(x, is_dense(i.spec.shape, i.strides) ? i.strides : contiguous_strides(i.spec.shape));
+}
+
 /// Gives `k` the layouts that it demands and runs it on `d`, where all tensors of the call live.
 Tensors run_kernel(const KernelEntry& k, Call& c, Watch watch, Device d) {
   const int n_in = c.in.size(), n_out = int(c.out.size());
   SmallVector<TensorView, 10> in;
   SmallVector<Tensor, 2> copies;
+  const bool invariant = is_invariant(c);
   for (int i = 0; i < n_in; ++i) {
     if (!c.in[i].defined()) {
       in.push_back({});
       continue;
     }
     const Layout want = k.in_layout[std::min(i, int(std::size(k.in_layout)) - 1)];
-    if (want == Layout::strided || fits(c.in[i], want)) {
-      in.push_back(view_of(c.in[i]));
-    } else {
+    if (want != Layout::strided && !fits(c.in[i], want)) {
       const Spec& s = impl(c.in[i]).spec;
       copies.push_back(copy_with_strides(c.in[i], want == Layout::channels_last ? channels_last_strides(s.shape) : contiguous_strides(s.shape)));
       in.push_back(view_of(copies.back()));
+    } else if (invariant && askew(c.in[i], d) && !c.op.in[std::min(i, c.op.in.size() - 1)].written) {
+      copies.push_back(aligned_copy(c.in[i]));
+      in.push_back(view_of(copies.back()));
+    } else {
+      in.push_back(view_of(c.in[i]));
     }
   }
   KernelArgs a;
-  a.params = c.params, a.in = in.data(), a.n_in = n_in, a.n_out = n_out, a.guard = c.guard;
+  a.params = c.params, a.in = in.data(), a.n_in = n_in, a.n_out = n_out, a.guard = c.guard, a.invariant = invariant;
   aim(a, d);
   bool unknown = false;
   for (const Spec& s : c.out) unknown |= s.shape.unknown();
@@ -308,12 +332,10 @@ namespace {
   if (c.op.fallback == Fallback::ok || fallbacks[c.op.id].fetch_add(1, std::memory_order_relaxed)) return;
   if (!base::log_enabled(LogLevel::info) && !base::log_topic("dispatch")) return;
   std::string text = std::string(c.op.name) + ": ";
-  const DType t = c.in.size() && c.in[0].defined() ? c.specs[0].dtype : c.out[0].dtype;
+  const DType t = deciding_dtype(c);
   if (!table.first(c.op)) text += "no kernel";
-  for (const KernelEntry* k = table.first(c.op); k; k = k->next) {
-    const char* why = contains(k->dtypes, t) ? k->refuses(c.params, c.specs) : nullptr;
-    text += std::string(k == table.first(c.op) ? "" : ", ") + k->name + " " + (why ? std::string("refuses: ") + why : std::string("does not take ") + name_of(t));
-  }
+  for (const KernelEntry* k = table.first(c.op); k; k = k->next)
+    text += std::string(k == table.first(c.op) ? "" : ", ") + k->name + " " + (contains(k->dtypes, t) ? std::string("refuses: ") + refusal(*k, c, t) : std::string("does not take ") + name_of(t));
   base::log(LogLevel::info, "dispatch", text + "; " + instead + " runs instead");
 }
 
