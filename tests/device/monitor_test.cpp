@@ -299,9 +299,10 @@ TEST_F(MonitorOnDevice, Foretells) {
   EXPECT_NE(there.find("denominator"), std::string::npos) << there;
 }
 
-/// A training that goes wrong by its learning rate says so in the same words.
+/// A training that goes wrong by its learning rate says so in the same words. Gradients of rows that a norm follows add up to nothing, so
+/// that the means it keeps of the rows are rounding: at such a rate they tell whoever watches nothing that hangs on their size.
 TEST_F(MonitorOnDevice, FindingsOfATraining) {
-  for (const double lr : {0.05, 1e3}) {
+  for (const double lr : {0.05, 1e6}) {
     const std::string said = same(6, [lr](Device where, int s) {
       static std::unique_ptr<Net> net;
       static optim::Optimizer opt;
@@ -384,7 +385,9 @@ TEST_F(MonitorOnDevice, SettingsThatAreNoNumbersBlockAStep) {
   }
 }
 
+/// So many steps that copies of boards run out where the device is far behind.
 TEST_F(MonitorOnDevice, SameBitsAndNoWaits) {
+  constexpr int kSteps = 40;
   const auto train = [&](bool watched, bool protect, int& waits) {
     manual_seed(7);
     Net net;
@@ -395,7 +398,7 @@ TEST_F(MonitorOnDevice, SameBitsAndNoWaits) {
     if (watched) m = std::make_unique<Monitor>(MonitorOptions{.budget = 0, .protect = protect});
     Tensor loss;
     const Waits counter(d);
-    for (int s = 0; s < 12; ++s) {
+    for (int s = 0; s < kSteps; ++s) {
       if (m) m->step();
       opt.zero_grad();
       loss = cross_entropy(net(x), y);
@@ -407,7 +410,11 @@ TEST_F(MonitorOnDevice, SameBitsAndNoWaits) {
     if (m) {
       EXPECT_TRUE(m->findings().empty()) << to_string(m->findings()[0]);
       EXPECT_GT(Waits::count, waits);  // whoever asks waits
-      EXPECT_EQ(m->statistics()[0].last_step, 12);
+      for (const auto& s : m->statistics())
+        if (s.op == "cross_entropy") {
+          EXPECT_EQ(s.calls, kSteps);
+          EXPECT_EQ(s.last_step, kSteps);
+        }
     }
     std::vector<Tensor> out{loss.detach().to(cpu_device)};
     for (const Tensor& p : net.parameters()) out.push_back(p.detach().to(cpu_device));
@@ -421,7 +428,7 @@ TEST_F(MonitorOnDevice, SameBitsAndNoWaits) {
   }
   EXPECT_EQ(on, off);
   // A device that leaves optimisers to the CPU fetches the word for it, once a step.
-  EXPECT_LE(guarded, d.type == DeviceType::cuda ? off : off + 12);
+  EXPECT_LE(guarded, d.type == DeviceType::cuda ? off : off + kSteps);
 }
 
 TEST_F(MonitorOnDevice, ProtectsWeights) {

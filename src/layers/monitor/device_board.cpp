@@ -111,9 +111,9 @@ void DeviceBoards::see_whole(const Call& c, const Tensors& out, Board& b, const 
       pass(b, made, e.slot + uint32_t(i), Look::rest);
 }
 
-/// Sends the board's numbers off.
-const char* DeviceBoards::flush(Board& b, bool& full) {
-  full = b.used > 1 && b.under_way.size() >= kMostUnderWay;
+/// Sends the board's numbers off, unless `most` copies are under way already.
+const char* DeviceBoards::flush(Board& b, size_t most, bool& full) {
+  full = b.used > 1 && b.under_way.size() >= most;
   if (b.used <= 1 || full) return nullptr;
   if (b.spare.empty()) b.spare.push_back(slots_of(b.driver->pin(kBlock)));
   if (!b.spare.back()) return b.spare.pop_back(), "no pinned memory for what the monitor gathers";
@@ -128,12 +128,12 @@ const char* DeviceBoards::flush(Board& b, bool& full) {
 }
 
 void DeviceBoards::make_room(MonitorState& m, Board& b, size_t slots) {
-  if (b.used + slots <= kSlots && b.sampled + kRoomOfCall <= kSampleRoom) return;
+  const bool fits = b.used + slots <= kSlots;
+  if (fits && b.takes_values()) return;
   m.settle(false);
   bool full;
-  if (const char* wrong = flush(b, full)) raise_device(wrong);
-  if (!full) return;
-  m.settle(true);  // a program that never calls step(), far ahead of its device
+  if (const char* wrong = flush(b, fits ? kMostUnderWay : kMostCopies, full)) raise_device(wrong);
+  if (full && !fits) m.settle(true);  // half a million results ahead of the device
 }
 
 /// A word on the device: whether the gradients of an update are to be left unused.
@@ -268,7 +268,8 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
     if (update) MonitorState::gradients_of(c, begin, end);
     see_rest(c, b, begin, end);
   }
-  plan_before(m, c, b, e, at);
+  const bool takes_values = b.takes_values();  // or rules about values rest in this call
+  if (takes_values) plan_before(m, c, b, e, at);
   for (int i = 0; i < c.in.size(); ++i)
     if (arg_of(op, i).written) settle_memory(b, c.in[i]);
   if (c.into) settle_memory(b, *c.into);
@@ -302,7 +303,7 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
 
   if (update) watch_weights(c, b, e);
   if (watch && m.sites[at].tells_all()) see_whole(c, out, b, e);
-  plan_after(m, c, out, b, e, at);
+  if (takes_values) plan_after(m, c, out, b, e, at);
   if (first || !e.wanted.asks.empty()) {  // rules that look at a call once, and those about values
     e.params = std::make_unique<std::byte[]>(op.params.size);
     std::memcpy(e.params.get(), c.params, op.params.size);
@@ -363,11 +364,13 @@ Tensors MonitorState::transfer(Call& c) {
       kind = tainted.find(it->second.stand_in.get());
     if (kind != TaintedStorages::clean) tainted.set(to.storage.get(), kind);
   } else if (kind != TaintedStorages::clean && has_board(to.device)) {  // which the first copy of a program makes
-    boards->operand(out[0], to.device);
-    DeviceBoards::Known& k = boards->known[to.storage.get()];
     if (!*to.storage->writer) to.storage->writer = kLookedAt;
-    k.writer = to.storage->writer, k.version = to.storage->version.load(std::memory_order_relaxed), k.part = 0;
-    tainted.set(k.stand_in.get(), kind);
+    auto e = boards->new_event(*this);
+    e->kind = DeviceBoards::Event::brought, e->taint = kind;
+    e->in.push_back(boards->operand(out[0], to.device));
+    DeviceBoards::Known& k = boards->known[to.storage.get()];
+    k.writer = e->in[0].writer, k.version = e->in[0].version, k.part = 0;
+    boards->queue.push_back(std::move(e));
   }
   return out;
 }
@@ -409,13 +412,9 @@ void MonitorState::end_device_step() {
   boards->step_open = false;
   for (const auto& b : boards->boards) {
     bool full;
-    const char* wrong = boards->flush(*b, full);
-    if (!wrong && full) {  // the host is many steps ahead
-      bool made;
-      wrong = b->driver->collected(b->d.index, b->under_way.front().ticket, true, &made);
-      settle(false);
-      if (!wrong) wrong = boards->flush(*b, full);
-    }
+    const char* wrong = boards->flush(*b, kMostUnderWay, full);
+    if (!wrong && full) settle(false), wrong = boards->flush(*b, kMostUnderWay, full);
+    // Where the host is still that far ahead, the board goes on to gather: what it holds travels with the next step's.
     if (wrong) raise_device(wrong);
   }
   if (times_device() && !boards->boards.empty()) {

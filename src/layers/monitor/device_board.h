@@ -1,8 +1,9 @@
 #pragma once
 // Results on a device: kernels add their statistics to the slots of a board in the device's memory, and nobody waits. What the host knows
 // of a call (its place, its operands) goes into a queue; at the end of a step the board is copied to pinned memory and cleared, both by
-// queued work, and when the copy has arrived the queue is booked in the order of the program by the code that serves the CPU. That code
-// sees stand-ins of tensors: the same shapes and the same identity of memory, but no memory.
+// queued work (where the device is many steps behind, at the end of a later step: every call has slots of its own), and when the copy has
+// arrived the queue is booked in the order of the program by the code that serves the CPU. That code sees stand-ins of tensors: the same
+// shapes and the same identity of memory, but no memory.
 #include <cstring>
 #include <deque>
 #include <utility>
@@ -19,7 +20,8 @@ using Taint = TaintedStorages::Kind;
 inline constexpr uint32_t kSlots = 16384;    // of a board
 inline constexpr uint32_t kSampleRoom = 2u << 20;  // bytes before them, for values that rules want to see
 inline constexpr uint32_t kRoomOfCall = kSampleRoom / 2, kRoomOfRule = kRoomOfCall / 4;  // of these
-inline constexpr size_t kMostUnderWay = 8;   // copies of boards
+inline constexpr size_t kMostUnderWay = 8;   // copies of boards that ends of steps send off; further behind, a copy brings several steps
+inline constexpr size_t kMostCopies = 32;    // of boards that are full
 inline constexpr size_t kMostKnown = 65536;  // storages
 inline constexpr int64_t kSmall = 4096;      // bytes of results that are watched in every step
 inline constexpr char kLookedAt[] = "";      // the writer of memory that came from outside and has been looked at; a name without letters
@@ -48,7 +50,9 @@ struct DeviceBoards {
     bool fresh = false;  // and nobody had seen its memory before
   };
   struct Event {
-    enum Kind : uint8_t { call, update, root, end } kind = call;
+    /// brought: a copy brought memory here that is known to be broken.
+    enum Kind : uint8_t { call, update, root, end, brought } kind = call;
+    Taint taint = TaintedStorages::clean;  // of what was brought
     bool first = false, recording = false, into = false, into_weight = false, guarded = false, light = false;
     int64_t step = 0, epoch = 0;
     int32_t board = -1;  // -1: it needs no numbers
@@ -85,6 +89,8 @@ struct DeviceBoards {
     uint64_t part = 1;
     std::deque<Part> under_way;
     std::vector<BoardSlot*> spare;
+    /// Whether there is room for what a call may want to look at.
+    bool takes_values() const { return sampled + kRoomOfCall <= kSampleRoom; }
   };
   /// How long steps take on the device, with and without: the times between the collections at their ends.
   struct Laps {
@@ -169,7 +175,7 @@ struct DeviceBoards {
   void run_unwatched(Call& c, Board& b, Tensors& out);
   void look(const MonitorState& m, const Tensor& t, StatSlot& slot) const;
   const Outside* found_outside(const Tensor& t) const;
-  const char* flush(Board& b, bool& full);
+  const char* flush(Board& b, size_t most, bool& full);
   void make_room(MonitorState& m, Board& b, size_t slots);
   const char* book_arrived(MonitorState& m, bool wait);
   void book(MonitorState& m, Event& e);

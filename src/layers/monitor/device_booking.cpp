@@ -51,7 +51,7 @@ void MonitorState::settle(bool wait, bool may_raise) {
     for (const auto& b : boards->boards) {
       bool full = true;
       for (int i = 0; i < 2 && full && !wrong; ++i)
-        if (wrong = boards->flush(*b, full); full && !wrong) wrong = boards->book_arrived(*this, true);
+        if (wrong = boards->flush(*b, kMostCopies, full); full && !wrong) wrong = boards->book_arrived(*this, true);
     }
   if (!wrong) wrong = boards->book_arrived(*this, wait);
   quiet = before;
@@ -144,6 +144,7 @@ void DeviceBoards::book(MonitorState& m, Event& e) {
     if (o.t.defined() && impl(o.t).device != cpu_device) restore(o);
   m.light_booking = e.light;
   if (e.kind == Event::root) return m.root(e.in[0].t);
+  if (e.kind == Event::brought) return m.tainted.set(impl(e.in[0].t).storage.get(), e.taint);
   if (e.kind == Event::end) {
     m.judge_step();
     m.write_step();
