@@ -1,3 +1,3 @@
 import os
 
-os.environ.setdefault("KEEL_THREADS", "2")
+os.environ.setdefault("KEEL_NUM_THREADS", "2")

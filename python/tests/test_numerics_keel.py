@@ -36,6 +36,13 @@ def test_values_as_numpy(dtype):
         for kw in ({}, {"equal_nan": True}, {"rel_tol": 0.3, "abs_tol": 2.0}):
             same(num.near(a, b, **kw), kn.near(x, y, **kw))
         same(num.clamp_to_zero(a), kn.clamp_to_zero(x))
+        for kw in ({}, {"abs_tol": 0.0}, {"abs_tol": 0.5}):
+            for f in ("to_zero", "to_int"):
+                same(getattr(num, f)(a, **kw), getattr(kn, f)(x, **kw))
+                assert (np.signbit(np.asarray(getattr(num, f)(a, **kw))) == np.signbit(getattr(kn, f)(x, **kw))).all()
+        for lo, hi in ((-0.5, 1.0), (1.0, -0.5), (NAN, 1.0), (-1.0, NAN), (-INF, INF)):
+            same(num.to_range(a, lo, hi), kn.to_range(x, lo, hi).astype(dtype))
+            same(num.to_range(a, keel.tensor(y), hi), kn.to_range(x, y, hi).astype(dtype))
         for f in ("ulp_next", "ulp_prev", "ulp_of"):
             same(getattr(num, f)(a), np.asarray(getattr(kn, f)(x)))
         same(num.ulp_within(a, b), kn.ulp_within(x, y))
@@ -53,6 +60,28 @@ def test_gradients_and_errors():
     ):
         with pytest.raises(num.InvalidValueError):
             bad()
+
+
+def test_snaps_and_their_gradients():
+    values = [2.75, 3.00390625, -1.0, 0.0625, INF, NAN]
+    for dtype in (keel.float16, keel.bfloat16, keel.float32, keel.float64):  # all of them have these values
+        x = keel.tensor(values).to(dtype).requires_grad_()
+        for options, slope in (({}, [1, 0, 0, 1, 1, 1]), ({"grad": "ste"}, [1] * 6)):
+            x.grad = None
+            y = num.to_int(x, abs_tol=0.01, **options)
+            assert y.dtype == dtype and np.array_equal(np.asarray(y.to(keel.float32).detach()), [2.75, 3, -1, 0.0625, INF, NAN], equal_nan=True)
+            y.backward(keel.ones_like(y))
+            assert np.asarray(x.grad.to(keel.float32)).tolist() == slope
+    x = keel.tensor([-2.0, 0.25, 3.0], requires_grad=True)
+    lo, hi = keel.tensor([-1.0] * 3, requires_grad=True), keel.tensor([1.0] * 3, requires_grad=True)
+    num.to_range(x, lo, hi).sum().backward()
+    assert [np.asarray(t.grad).tolist() for t in (x, lo, hi)] == [[0, 1, 0], [1, 0, 0], [0, 0, 1]]
+    x.grad = None
+    num.to_zero(x, abs_tol=0.5).sum().backward()
+    assert np.asarray(x.grad).tolist() == [1, 0, 1]
+    assert num.to_int(2.9999999999).item() == 3 and num.to_int(keel.tensor([1, 2])).tolist() == [1, 2] and num.to_range(5.0, 0.0, 1.0).item() == 1
+    with pytest.raises(num.InvalidValueError, match="grad must be"):
+        num.to_int(x, grad="none")
 
 
 def test_tolerances_of_keels_dtypes():

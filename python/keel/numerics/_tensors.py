@@ -1,4 +1,4 @@
-"""The functions of keel.numerics for Keel's tensors whose ops have other argument names than the forms for others' arrays."""
+"""The functions of keel.numerics for Keel's tensors that are no rows by themselves, or whose rows have other argument names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from ._errors import InvalidValueError, check_zero_tol
-from ._formats import FORMATS
+from ._formats import FORMATS, name_of, tolerances
 
 Tensor = Any  # keel.Tensor, a number, or what keel.tensor takes
 
@@ -72,3 +72,39 @@ def sanitize(x: Tensor, *, nan_value: float = 0.0, inf_value: float | str | None
             raise InvalidValueError(f"inf_value must be a number or 'keep', got {inf_value!r}", inf_value)
         return keel.sanitize(x, nan_value=nan_value, keep=True)
     return keel.sanitize(x, nan_value=nan_value, inf_value=_given(inf_value), neginf_value=_given(neginf_value))
+
+
+def to_zero(x: Tensor, *, abs_tol: float | None = None, grad: str = "exact") -> Tensor:
+    """+0 where |x| <= abs_tol (that of the dtype where not given), else x: `keel.clamp_to_zero`."""
+    return importlib.import_module("keel").clamp_to_zero(x, abs_tol=abs_tol, grad=grad)
+
+
+def to_int(x: Tensor, *, abs_tol: float | None = None, grad: str = "exact") -> Tensor:
+    """The nearest integer, ties to even, where x lies within abs_tol of it (that of the dtype where not given), else x; the dtype stays.
+
+    Gradient 0 where x became an integer and that of the result elsewhere; with grad "ste" (straight through) everywhere.
+    """
+    keel = importlib.import_module("keel")
+
+    if grad not in ("exact", "ste"):
+        raise InvalidValueError(f"grad must be 'exact' or 'ste', got {grad!r}", grad)
+    x = x if isinstance(x, keel.Tensor) else keel.tensor(x)
+    if name_of(x.dtype) not in FORMATS:
+        return x.clone()
+    tol = tolerances(x.dtype).abs_tol if abs_tol is None else abs_tol
+    v = x.detach().to(keel.float64 if x.dtype == keel.float64 else keel.float32)  # where neither the distance nor the tolerance is rounded
+    whole = keel.round(v)
+    zone = keel.logical_and(keel.abs(v - whole) <= tol, keel.isfinite(v))
+    if grad == "exact":
+        return keel.where(zone, (whole + 0.0).to(x.dtype), x)
+    return x + keel.where(zone, whole - v, 0.0).to(x.dtype)
+
+
+def to_range(x: Tensor, lo: Tensor, hi: Tensor) -> Tensor:
+    """max(lo, min(x, hi)) as Python has them: bounds in the wrong order give lo, NaN as lo gives NaN, NaN as hi is no bound, NaN as x
+    passes."""
+    keel = importlib.import_module("keel")
+
+    x = x if isinstance(x, keel.Tensor) else keel.tensor(x)
+    cut = keel.where(hi < x, hi, x)
+    return keel.where(keel.isnan(x), x, keel.where(lo < cut, cut, lo))
