@@ -116,7 +116,7 @@ TEST(Monitor, NamesTheProducerNotThePropagator) {
   EXPECT_EQ(f[0].step, 1);
   EXPECT_EQ(f[0].elements, 1);
   EXPECT_TRUE(std::isinf(f[0].value));
-  EXPECT_NE(f[0].text.find("b: f32[2] magnitudes 1 to 1"), std::string::npos) << f[0].text;
+  EXPECT_NE(f[0].text.find("b: f32[2] magnitude 1 and 1 zero"), std::string::npos) << f[0].text;
   EXPECT_EQ(f[1].op, "sub");
   EXPECT_EQ(f[1].kind, "nan");
   EXPECT_NE(f[1].text.find("from infinities"), std::string::npos) << f[1].text;
@@ -182,6 +182,8 @@ TEST(Monitor, BackwardHasItsPhaseAndTheForwardSite) {
   const auto f = m.findings();
   ASSERT_FALSE(f.empty());
   EXPECT_EQ(f[0].phase, "backward");
+  EXPECT_EQ(f[0].op, "div");
+  EXPECT_TRUE(f[0].text.ends_with("; in the gradient of sqrt")) << f[0].text;
   bool forward = false, backward = false;
   for (const auto& s : m.statistics()) {
     forward |= s.phase == "forward";

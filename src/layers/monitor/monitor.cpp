@@ -89,6 +89,16 @@ MonitorState::MonitorState(const MonitorOptions& o) : options(o), index(256), ri
   write_begin();
 }
 
+namespace {
+/// The op that the program called, where `c` is a step of it or of its gradient; null where that is `c` itself.
+const OpDef* called_by_the_program(const Call& c) {
+  const Frame* outer = c.scope.frame;
+  if (!outer || !outer->up) return nullptr;
+  while (outer->up) outer = outer->up;
+  return outer->op;
+}
+}  // namespace
+
 uint32_t MonitorState::site_of(const Call& c) {
   const Phase phase = c.scope.phase;
   const auto is_here = [&](const WatchedSite& s) {
@@ -112,6 +122,7 @@ uint32_t MonitorState::site_of(const Call& c) {
         return uint32_t(sites.size() - 1);  // the table's memory is bounded: what comes later shares the last site
       WatchedSite& s = sites.emplace_back();
       s.op = &c.op, s.path = c.scope.path, s.site = c.site, s.phase = phase;
+      if (phase == Phase::backward) s.gradient_of = called_by_the_program(c);
       if (&c.op == &op_unscale) asked = true;
       if (phase == Phase::optimiser && is_update(c.op)) unasked = true;
       if (options.foretell && phase != Phase::backward)
@@ -290,6 +301,28 @@ void MonitorState::spread(const Call& c, Taint worst) {
     if (c.in[i].defined() && impl(c.in[i]).storage) tainted.set(impl(c.in[i]).storage.get(), worst);
 }
 
+namespace {
+
+template <class Bits>
+int64_t zeros_among(const std::byte* data, int64_t n) {
+  const auto* const v = reinterpret_cast<const Bits*>(data);
+  return std::count_if(v, v + n, [](Bits b) { return Bits(b << 1) == 0; });
+}
+
+/// Zeros of a tensor on the CPU that lies in one piece; 0 of others.
+int64_t zeros_in(const TensorImpl& x) {
+  if (x.device != cpu_device || x.weak || is_complex(x.spec.dtype) || !is_contiguous(x.spec.shape, x.strides)) return 0;
+  const int64_t n = x.spec.shape.numel();
+  switch (size_of(x.spec.dtype)) {
+    case 1: return zeros_among<uint8_t>(x.data, n);
+    case 2: return zeros_among<uint16_t>(x.data, n);
+    case 4: return zeros_among<uint32_t>(x.data, n);
+    default: return zeros_among<uint64_t>(x.data, n);
+  }
+}
+
+}  // namespace
+
 /// Decides whether an op made the NaN or infinity that its result holds, or passed on what an input held. Rare, so it may look at every
 /// input.
 void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t site, uint8_t output, const StatSlot& slot,
@@ -328,8 +361,9 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
       if (!has_nan && !has_inf) suggest_data(c.in[k], def.name, magnitude_of(s.max_bits.load(), x.spec.dtype), data);
       const FloatBits f = float_bits(x.spec.dtype);
       if (const uint64_t high = s.max_bits.load(), low = s.min_bits.load(); high < f.inf) {
-        range = "magnitudes " + (low < f.magnitude ? exact_number(magnitude_of(low + 1, x.spec.dtype)) + " to " : std::string()) +
-                exact_number(magnitude_of(high, x.spec.dtype));
+        const double most = magnitude_of(high, x.spec.dtype), least = low < f.magnitude ? magnitude_of(low + 1, x.spec.dtype) : most;
+        range = (least < most ? "magnitudes " + exact_number(least) + " to " : "magnitude ") + exact_number(most);
+        if (const int64_t zeros = zeros_in(x); zeros && most > 0) range += " and " + std::to_string(zeros) + (zeros > 1 ? " zeros" : " zero");
       } else {
         range = has_nan ? "holds NaN" : "holds infinities";
       }
@@ -447,9 +481,8 @@ void MonitorState::add_found(const Call& c, uint32_t site, uint8_t output, const
   if (auto it = found_index.find(key); it != found_index.end()) {
     ++found[it->second].count;
   } else if (found.size() < kMostFindings) {
-    const Frame* outer = c.scope.frame;
-    while (outer && outer->up) outer = outer->up;
-    if (outer && outer->op && outer->op != &c.op && c.scope.phase == Phase::forward) text += "; part of " + std::string(outer->op->name);
+    if (const OpDef* const called = called_by_the_program(c); called && called != &c.op && c.scope.phase == Phase::forward)
+      text += "; part of " + std::string(called->name);
     found_index.emplace(key, uint32_t(found.size()));
     Monitor::Finding about;
     // Where a loss scale is sought, narrow gradients overflow now and then, and the step is skipped: a fault only if it is not.

@@ -99,6 +99,7 @@ struct WatchedSite {
   const char* path = nullptr;
   const void* site = nullptr;
   Phase phase = Phase::forward;
+  const OpDef* gradient_of = nullptr;  // in the backward phase: the op that the program called, where this is a step of its gradient
   uint32_t next = 0;         // the site that came after this one last time
   uint32_t from[2] = {~0u, ~0u};  // the sites that made its first inputs, at its first call
   bool twice = false;             // both inputs were the same tensor
