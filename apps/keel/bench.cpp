@@ -190,8 +190,9 @@ void add_bench(CLI::App& root, Outcome& out) {
   bench->require_subcommand(1);
   auto o = std::make_shared<BenchOptions>();
   auto* a = bench->add_subcommand("peers", "The rows that bench/peers measures in other frameworks, under the same names");
-  a->add_option("--only", o->only,
-                "Groups: one_add mlp_tiny mlp_mnist cnn_mnist char_gpt gpt_adam resnet gemm conv memory mnist_accuracy");
+  const std::vector<std::string> groups{"one_add", "mlp_tiny", "mlp_mnist", "cnn_mnist", "char_gpt", "gpt_adam",
+                                        "resnet", "gemm", "conv", "memory", "mnist_accuracy"};
+  a->add_option("--only", o->only, fmt::format("Groups: {}", fmt::join(groups, " ")))->check(part_of_a_name(groups));
   a->add_option("--threads", o->threads, "Threads; 0: all cores")->check(whole(0, 1024));
   a->add_option("--seconds", o->seconds, "Seconds a row")->check(positive())->capture_default_str();
   a->add_flag("--monitor", o->monitor, "With the monitor watching");

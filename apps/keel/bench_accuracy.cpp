@@ -109,7 +109,8 @@ void mnist_rows_of_peers(const std::string& data, bool as_json) {
 void add_bench_accuracy(CLI::App& bench, Outcome& out) {
   auto o = std::make_shared<AccuracyOptions>();
   auto* a = bench.add_subcommand("accuracy", "What MNIST MLP and CNN and the character model reach, mean of several seeds; minutes");
-  a->add_option("--only", o->only, "Rows whose name holds this: MNIST MLP, MNIST CNN, char-GPT");
+  const std::vector<std::string> rows{"MNIST MLP", "MNIST CNN", "char-GPT"};
+  a->add_option("--only", o->only, fmt::format("Rows whose name holds this: {}", fmt::join(rows, ", ")))->check(part_of_a_name(rows));
   a->add_option("--data", o->data, "Folder with mnist/ and tinyshakespeare/")->capture_default_str();
   a->add_option("--seeds", o->seeds, "Runs a row, with seeds 0, 1 ...")->check(whole(1))->capture_default_str();
   a->add_option("--epochs", o->epochs, "Epochs of the MNIST rows")->check(whole(1))->capture_default_str();

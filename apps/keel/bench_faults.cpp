@@ -240,7 +240,7 @@ void add_bench_faults(CLI::App& bench, Outcome& out) {
   auto o = std::make_shared<FaultOptions>();
   auto* a = bench.add_subcommand("faults",
                                  "Whether the monitor foretells planted faults: time, place, remedy, and silence where nothing is wrong");
-  a->add_option("--only", o->only, "Rows of these numbers");
+  a->add_option("--only", o->only, "Rows of these numbers")->check(whole(1, faults::all_faults().back().number));
   a->add_option("--seeds", o->seeds, "Runs a row and dtype")->check(whole(1))->capture_default_str();
   a->add_option("--first-seed", o->first_seed, "The first run's seed")->check(whole(0))->capture_default_str();
   a->add_flag("--held-out", o->held_out, "Also the third of the rows that no threshold was tuned on");

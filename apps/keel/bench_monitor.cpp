@@ -11,6 +11,9 @@
 namespace keel::app {
 namespace {
 
+constexpr const char *kCharGpt = "char-GPT 4x128 T64 b12 step adamw", *kCharLstm = "char-LSTM 1x128 T64 b16 step adamw",
+                     *kResnet = "ResNet-18 CIFAR step b32 sgd nhwc";
+
 struct CostOptions {
   std::string only, device = "cpu";
   Device where = cpu_device;
@@ -166,20 +169,20 @@ int bench_monitor(CostOptions& o) {
     Gpt net({.tied = false, .gelu = Gelu::none});
     net.to(o.where);
     optim::AdamW opt(net.parameters(), {.lr = 1e-3});
-    measure(o, "char-GPT 4x128 T64 b12 step adamw", 6,
+    measure(o, kCharGpt, 6,
             step_of(net, opt, randint(0, 65, {12, 64}).to(o.where), randint(0, 65, {12, 64}).to(o.where)));
   }
   {
     CharLstm net(65, 128);
     net.to(o.where);
     optim::AdamW opt(net.parameters(), {.lr = 1e-3});
-    measure(o, "char-LSTM 1x128 T64 b16 step adamw", 30,
+    measure(o, kCharLstm, 30,
             step_of(net, opt, randint(0, 65, {16, 64}).to(o.where), randint(0, 65, {16 * 64}).to(o.where)));
   }
   ResNet18 net(kCifar);
   net.to(o.where);
   optim::SGD opt(net.parameters(), {.lr = 0.1, .momentum = 0.9});
-  measure(o, "ResNet-18 CIFAR step b32 sgd nhwc", 2,
+  measure(o, kResnet, 2,
           step_of(net, opt, randn({32, 3, 32, 32}).to(o.where).channels_last(), randint(0, 10, {32}).to(o.where)));
   return kOk;
 }
@@ -190,7 +193,7 @@ void add_bench_monitor(CLI::App& bench, Outcome& out) {
   auto o = std::make_shared<CostOptions>();
   auto* a = bench.add_subcommand(
       "monitor", "What watching every op adds to a training step: off, on, off in turns, beside a control that is always off");
-  a->add_option("--only", o->only, "Rows whose name holds this");
+  a->add_option("--only", o->only, "Rows whose name holds this")->check(part_of_a_name({kCharGpt, kCharLstm, kResnet}));
   a->add_option("--rounds", o->rounds, "Most pairs a row")->check(whole(1))->capture_default_str();
   a->add_option("--seconds", o->seconds, "Most seconds a row")->check(positive())->capture_default_str();
   a->add_option("--threads", o->threads, "Threads; 0: all cores")->check(whole(0, 1024));

@@ -34,7 +34,7 @@ int64_t peak_rss_bytes() {
 
 std::string data_folder() {
   const char* d = std::getenv("KEEL_DATA");
-  return d && *d ? d : "../shared/data";
+  return d && *d ? d : "data";
 }
 
 bool exists(const std::string& path) {
@@ -70,6 +70,14 @@ CLI::Validator positive() {
 }
 CLI::Validator not_negative() {
   return number_check("a number of at least 0", [](double v) { return v >= 0; });
+}
+
+CLI::Validator part_of_a_name(std::vector<std::string> rows) {
+  return CLI::Validator([rows = std::move(rows)](std::string& s) {
+    for (const std::string& row : rows)
+      if (row.find(s) != std::string::npos) return std::string();
+    return fmt::format("no row's name holds '{}'; there are {}", s, fmt::join(rows, ", "));
+  }, "");
 }
 
 CLI::Validator device_name() {

@@ -23,6 +23,8 @@ enum Exit { kOk = 0, kFailed = 1, kUsage = 2, kNoDevice = 3, kNumericalStop = 4,
 CLI::Validator whole(int64_t least, int64_t most = INT64_MAX);
 CLI::Validator positive();
 CLI::Validator not_negative();
+/// Some of a name out of `rows`, which the message lists.
+CLI::Validator part_of_a_name(std::vector<std::string> rows);
 /// A device that may be missing here, but whose name is one.
 CLI::Validator device_name();
 
@@ -37,7 +39,7 @@ struct Cpu {
 };
 Cpu cpu_info();
 int64_t peak_rss_bytes();
-/// KEEL_DATA, else ../shared/data.
+/// KEEL_DATA, else data.
 std::string data_folder();
 bool exists(const std::string& path);
 void write_json(const std::string& path, const json& j);

@@ -99,6 +99,8 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "keel: %s; `keel doctor` says what there is\n", refused.c_str());
     return keel::app::kUsage;
   }
+  if (computes)
+    for (const std::string& complaint : keel::environment_complaints()) std::fprintf(stderr, "warning: %s\n", complaint.c_str());
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

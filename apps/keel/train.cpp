@@ -58,13 +58,19 @@ struct TrainOptions {
   int64_t epochs = 10, batch = 64, seed = 0, iterations = 2000, layers = 4, width = 128, heads = 4, context = 64, threads = 0, checkpoint_steps = 0, lr_drop = 8;
   double lr = 1e-3, weight_decay = 0.1;
   std::string break_on = "never";
-  bool json_lines = false, monitor = false, no_progress = false, resume = false, data_given = false, compile = false;
+  double max_ulp_drift = 0;  // 0: as MonitorOptions has it
+  bool json_lines = false, monitor = false, break_on_instability = false, no_progress = false, resume = false, data_given = false, compile = false;
 };
 
 /// How the run is to be watched.
 train::Watch watch(const TrainOptions& o) {
-  if (o.break_on == "never") return o.monitor;
-  return MonitorOptions{.break_on = o.break_on == "warning" ? BreakOn::warning : o.break_on == "nan" ? BreakOn::nan : BreakOn::nonfinite};
+  if (o.break_on == "never" && !o.break_on_instability && o.max_ulp_drift == 0) return o.monitor;
+  MonitorOptions m;
+  for (const auto& [name, stop] : {std::pair{"warning", BreakOn::warning}, {"nan", BreakOn::nan}, {"nonfinite", BreakOn::nonfinite}})
+    if (o.break_on == name) m.break_on = stop;
+  if (o.break_on_instability) m.break_on = BreakOn::warning;
+  if (o.max_ulp_drift > 0) m.max_ulp_drift = o.max_ulp_drift;
+  return m;
 }
 /// A line a finding on stderr, above the bar.
 void say_finding(const Monitor::Finding& f) {
@@ -203,6 +209,8 @@ void add_train(CLI::App& root, Outcome& out) {
     a->add_flag("--json", o->json_lines, "One JSON object a line on stdout");
     a->add_flag("--monitor", o->monitor, "Watch every op; findings go to monitor.jsonl");
     a->add_option("--break-on", o->break_on, "Watch, and stop at the first: warning, nan or nonfinite")->check(CLI::IsMember({"warning", "nan", "nonfinite"}));
+    a->add_flag("--break-on-instability", o->break_on_instability, "The same as --break-on warning");
+    a->add_option("--max-ulp-drift", o->max_ulp_drift, "Watch, and warn where rounding costs more units in the last place [1000]")->check(positive());
     a->add_flag("--no-progress", o->no_progress, "No bar");
   };
   auto* mnist = train->add_subcommand("mnist", "Handwritten digits; drawn ones where there is no MNIST");

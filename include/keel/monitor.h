@@ -10,7 +10,7 @@
 namespace keel {
 
 /// When a Monitor stops the program's run with a NumericalError: at a NaN, at a NaN or infinity, raised by the op that went wrong; or already
-/// at a warning, raised at the end of the step.
+/// at a warning, raised at the end of the step. What other faces call break_on_instability is `warning`.
 enum class BreakOn : uint8_t { never, nan, nonfinite, warning };
 
 /// `info`: worth knowing, no fault. `warning`: will go bad, or loses what it computes, if nothing changes. `fault`: went bad.

@@ -2,7 +2,9 @@
 #include <cstdint>
 #include <cstdlib>
 #include <optional>
+#include <string>
 #include <string_view>
+#include <vector>
 
 /// Reading of environment variables. Only start-up code reads them, never a kernel.
 namespace keel::base {
@@ -28,5 +30,8 @@ inline std::optional<int64_t> leading_int(std::string_view text) {
 
 /// A variable that holds a non-negative integer; nothing where it is unset or malformed. Of a comma-separated list the first counts.
 inline std::optional<int64_t> env_int(const char* name) { return leading_int(env_string(name)); }
+
+/// A sentence for each of Keel's variables that holds none of the values it can have; what reads it does as if it were unset.
+std::vector<std::string> env_complaints();
 
 }  // namespace keel::base

@@ -16,6 +16,7 @@
 #include "base/cpu_limit.h"
 #include "base/env.h"
 #include "base/fp_env.h"
+#include "base/log.h"
 #include "base/threads.h"
 
 #if KEEL_THREADS
@@ -45,6 +46,7 @@ int64_t usable() {
 }
 
 int64_t default_threads() {
+  for (const std::string& complaint : base::env_complaints()) base::log(LogLevel::warning, "environment", complaint);
   for (const char* name : {"KEEL_NUM_THREADS", "OMP_NUM_THREADS"})
     if (const auto n = base::env_int(name); n && *n > 0) return std::min(*n, kMaxThreads);
   return std::min(usable(), kMaxThreads);

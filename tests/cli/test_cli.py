@@ -108,6 +108,8 @@ class Help(Case):
                            (["train", "mnist", "--data", "nowhere"], "nowhere"), (["train", "mnist", "--data", "."], "no folder mnist/"), (["train", "mnist", "--resume"], "no checkpoint"),
                            (["train", "mnist", "--device", "gpu0"], "must be cpu, cuda, cuda:N or auto, got gpu0"), (["bench", "model", "gpt2", "--device", "gpu0"], "got gpu0"),
                            (["train", "char-gpt"], "--text is required"), (["train", "char-gpt", "--text", "nothing.txt"], "nothing.txt"),
+                           (["bench", "peers", "--only", "speed"], "no row's name holds 'speed'; there are one_add, "), (["bench", "monitor", "--only", "speed"], "there are char-GPT 4x128"),
+                           (["bench", "accuracy", "--only", "speed"], "there are MNIST MLP, MNIST CNN, char-GPT"), (["bench", "faults", "--only", "111"], "from 1 to 110, got 111"),
                            (["sample", "run", "--temperature", "-1"], "at least 0"), (["inspect"], "required"), (["inspect", "a", "b"], "not expected"), (["completion", "tcsh"], "bash,zsh,fish")]:
             with self.subTest(args=args):
                 self.refused(USAGE, *args, says=says)
@@ -130,6 +132,22 @@ class Help(Case):
                 else:
                     self.assertIn("KEEL_ISA=%s cannot be followed here: " % name, pinned.out)
                     self.refused(USAGE, "demo", KEEL_ISA=name, says="cannot be followed here: " + f["why"])
+
+    def test_variables_that_cannot_be_followed(self):
+        self.assertEqual(self.keel("doctor").err, "")
+        for name, value, says in [("KEEL_NUM_THREADS", "many", "is not a whole number"), ("KEEL_WINOGRAD", "off", "is not 0 or 1"), ("KEEL_FUSE", "some", "is not 0, 1 or all")]:
+            line = "%s=%s %s, and is ignored" % (name, value, says)
+            self.assertIn("warning     " + line, self.keel("doctor", **{name: value}).out)
+            self.assertEqual(json.loads(self.keel("doctor", "--json", **{name: value}).out)["environment"], [line])
+            said = self.keel("bench", "peers", "--only", "one_add", "--seconds", "0.01", **{name: value}).err
+            self.assertEqual(said, "warning: " + line + "\n")
+        self.assertEqual(self.keel("bench", "peers", "--only", "one_add", "--seconds", "0.01", KEEL_WINOGRAD="0").err, "")
+
+    def test_data_folder(self):
+        os.makedirs(os.path.join(self.dir, "data", "mnist"))
+        self.env.pop("KEEL_DATA")
+        self.assertEqual(json.loads(self.keel("doctor", "--json").out)["data"], "data")
+        self.assertIn("--data TEXT:DIR=data ", self.keel("train", "mnist", "--help").out)
 
     def test_doctor_says_why_there_is_no_gpu(self):
         def cuda(**env):
@@ -371,6 +389,11 @@ class Train(Case):
         said = json.loads(read(os.path.join(self.dir, "stopped", "post_mortem.json")))["findings"]
         self.assertEqual([f["severity"] for f in said], ["warning", "fault"])  # a step far too long, then what came of it
         self.assertIn("1 fault", self.keel("monitor", "stopped").out)
+        self.refused(NUMERICAL, "train", "mnist", "--model", "mlp", "--lr", "1e30", "--out", "warned", "--break-on-instability", "--no-progress", says="moved the weights by")
+        said = json.loads(read(os.path.join(self.dir, "warned", "post_mortem.json")))["findings"]
+        self.assertEqual([f["severity"] for f in said], ["warning"])
+        strict = self.lines(self.keel("train", "mnist", "--model", "mlp", "--epochs", "1", "--batch-size", "4", "--max-ulp-drift", "0.001", "--out", "strict", "--json"))[-1]
+        self.assertGreater(strict["warnings"], 0)
         watched = self.keel("train", "mnist", "--model", "mlp", "--epochs", "1", "--monitor", "--out", "watched")
         self.assertIn("0 faults", watched.out)
         self.assertIn("keel monitor watched", watched.out)

@@ -271,6 +271,23 @@ TEST(CpuLimit, EnvironmentSetsTheDefault) {
 }
 #endif
 
+TEST(Env, AValueThatAVariableCannotHaveIsTold) {
+  const auto said_with = [](const char* name, const char* value) {
+    const std::string before(base::env_string(name));
+    setenv(name, value, 1);
+    const auto all = base::env_complaints();
+    before.empty() ? unsetenv(name) : setenv(name, before.c_str(), 1);
+    std::string text;
+    for (const std::string& line : all)
+      if (line.starts_with(name)) text += line;
+    return text;
+  };
+  EXPECT_EQ(said_with("KEEL_NUM_THREADS", "abc"), "KEEL_NUM_THREADS=abc is not a whole number, and is ignored");
+  EXPECT_EQ(said_with("KEEL_FUSE", "none"), "KEEL_FUSE=none is not 0, 1 or all, and is ignored");
+  for (const char* good : {"", "0", "2", "4,2"}) EXPECT_EQ(said_with("KEEL_NUM_THREADS", good), "");
+  for (const char* good : {"", "0", "1", "nan"}) EXPECT_EQ(said_with("KEEL_DEVICE_POOL", good), "");
+}
+
 TEST(Env, LeadingInt) {
   EXPECT_EQ(base::leading_int("12"), 12);
   EXPECT_EQ(base::leading_int(" 7,3"), 7);

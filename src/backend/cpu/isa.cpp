@@ -7,6 +7,7 @@
 
 #include "backend/cpu/loops/fetch.h"
 #include "base/env.h"
+#include "base/log.h"
 #include "keel/error.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -169,7 +170,8 @@ uint32_t detail::init_isa() {
   Isa want;
   const uint32_t w = word(env && parse(env, want) ? lowered(want) : best());
   uint32_t none = 0;
-  isa_state.compare_exchange_strong(none, w);
+  if (isa_state.compare_exchange_strong(none, w) && env)
+    if (const std::string note = describe_cpu().note; !note.empty()) base::log(LogLevel::warning, "environment", note);
   return none ? none : w;
 }
 

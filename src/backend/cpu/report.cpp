@@ -1,4 +1,5 @@
 #include "backend/cpu/isa.h"
+#include "base/env.h"
 #include "keel/cpu.h"
 
 namespace keel {
@@ -11,6 +12,7 @@ std::vector<CpuFeature> cpu_features() {
   return all;
 }
 std::string cpu_refusal() { return cpu::describe_cpu().note; }
+std::vector<std::string> environment_complaints() { return base::env_complaints(); }
 
 std::string cpu_report() {
   const cpu::CpuReport r = cpu::describe_cpu();
