@@ -410,3 +410,80 @@ def test_what_the_program_tells_of_a_cast(over):
         with pytest.raises(TypeError, match="float8"):
             m.cast("input", torch.ones(4), torch.float16)
     assert [(f.detector, f.path, f.step) for f in m.findings] == ([("fp8_scale", "input", 1)] if over > 1 else [])
+
+
+class Everything(nn.Module):
+    """One of each module whose values are computed again."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.rms = nn.Conv2d(3, 12, 3, padding=1, stride=2), nn.LayerNorm(12), nn.RMSNorm(12)
+        self.line, self.bare, self.soft = nn.Linear(12, 20), nn.Linear(20, 5, bias=False), nn.Softmax(dim=-1)
+
+    def forward(self, x):
+        return self.soft(self.bare(self.line(self.rms(self.norm(self.conv(x).flatten(2).transpose(1, 2))))))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_shadow_values_agree_with_sound_modules(dtype):
+    def run(model, **options):
+        with kt.monitor(model, cost=None, **options) as m:
+            for step in range(101):
+                torch.manual_seed(step)
+                model(torch.randn(4, 3, 8, 8, dtype=dtype))
+                m.step()
+        return m.findings
+
+    torch.manual_seed(0)
+    model = Everything().to(dtype)
+    plain = model(torch.ones(4, 3, 8, 8, dtype=dtype))
+    assert run(model) == []
+    if dtype != torch.float64:  # the last digit is rounded, and each of them was computed again, in steps 0, 50 and 100
+        found = run(model, max_ulp_drift=1e-4)
+        assert {(f.path, f.detector, f.count) for f in found} == {(n, "lost_bits", 3) for n in ("conv", "norm", "rms", "line", "bare", "soft")}
+        assert all(f.severity == "warning" and f.op in str(f) and "units in the last place" in f.message for f in found)
+        assert run(model, max_ulp_drift=None) == []
+        assert run(model, max_ulp_drift=24) == []  # sums in other orders, exponentials
+    assert torch.equal(model(torch.ones(4, 3, 8, 8, dtype=dtype)), plain)
+    state = torch.get_rng_state()
+    with kt.monitor(model, cost=None):
+        model(torch.ones(4, 3, 8, 8, dtype=dtype))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("offset", [0.0, 3e6])
+def test_digits_that_an_offset_takes(offset):
+    """A layer norm far from zero: its mean is rounded to more than what it is subtracted from differs by."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Identity(), nn.LayerNorm(64))
+
+    def train():
+        with kt.monitor(break_on_instability=True, max_ulp_drift=1000) as m:
+            for _ in range(30):
+                model(torch.randn(16, 64) + offset)
+                m.step()
+        return m.findings
+
+    if offset == 0:
+        assert train() == []
+        return
+    with pytest.raises(kt.InstabilityError) as e:
+        train()
+    f = e.value.finding
+    assert (f.detector, f.path, f.op, f.step) == ("lost_bits", "1", "LayerNorm", 0)
+
+
+def test_without_a_model_the_first_that_runs():
+    model, other = model_of(torch.relu), nn.Linear(4, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    with kt.monitor(read_every=1, cost=None) as m:
+        for step in range(4):
+            optimizer.zero_grad()
+            out = model(torch.randn(8, 4)).square().mean()
+            other(torch.randn(8, 4) / 0)  # not watched
+            (out / (0 if step == 2 else 1)).backward()
+            optimizer.step()
+    assert m.steps == 4
+    assert {(f.detector, f.step) for f in m.findings} == {("nonfinite", 2)}
+    assert not any(x._forward_hooks or x._forward_pre_hooks for x in model.modules())
+    assert not nn.modules.module._global_forward_pre_hooks

@@ -16,6 +16,8 @@ try:
 except ImportError as e:
     raise missing("PyTorch", "torch", e) from None
 
+from ._finding import Finding as Finding
+from ._finding import InstabilityError as InstabilityError
 from ._functions import (
     all_near as all_near,
     any_near as any_near,
@@ -45,8 +47,6 @@ from ._functions import (
     ulp_within as ulp_within,
 )
 from ._lint import lint as lint
-from ._monitor import Finding as Finding
-from ._monitor import InstabilityError as InstabilityError
 from ._monitor import Monitor as Monitor
 from ._monitor import monitor as monitor
 from ._rows import norm_safe as norm_safe

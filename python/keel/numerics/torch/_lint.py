@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .._formats import FORMATS, name_of, rounded
-from ._monitor import Finding
+from ._finding import Finding
 
 _ALIASES = {
     "__truediv__": "div",

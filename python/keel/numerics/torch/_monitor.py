@@ -13,47 +13,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from .._errors import NumericsError
 from .._formats import FORMATS, name_of, rounded
+from ._finding import Finding, InstabilityError
+from ._shadow import drift
 
 _HISTORY = 128
+_SHADOW_EVERY = 50  # steps
 # What a monitor looks at, from all to little: every n-th kilobyte of large tensors, in turn, and every n-th step.
 _LEVELS = ((1, 1), (4, 1), (16, 1), (16, 2), (16, 4), (16, 8), (16, 16))
 _LARGE = 1 << 15  # elements
 _clock = time.perf_counter
 _EIGHT = tuple(getattr(torch, name) for name in ("float8_e4m3fn", "float8_e5m2") if hasattr(torch, name))
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, *((nn.RMSNorm,) if hasattr(nn, "RMSNorm") else ()))
-
-
-@dataclass
-class Finding:
-    """What went wrong or will. `severity` is "fault" or "warning", `detector` the rule, `path` the module, `phase` "forward", "backward" or
-    "update"; `eta` the steps that are left if it goes on like this (-1: no such number)."""
-
-    severity: str
-    detector: str
-    step: int
-    path: str
-    op: str
-    phase: str
-    message: str
-    suggestion: str = ""
-    eta: float = -1
-    count: int = 1
-
-    def __str__(self) -> str:
-        where = f"{self.path or 'the program'} ({self.op}), {self.phase}, step {self.step}"
-        text = f"{self.severity}: {self.detector} at {where}: {self.message}"
-        return text + (f"; try: {self.suggestion}" if self.suggestion else "")
-
-
-class InstabilityError(NumericsError, ArithmeticError):
-    """Raised by a monitor that was told to; `finding` says why."""
-
-    def __init__(self, finding: Finding) -> None:
-        super().__init__(str(finding))
-        self.finding = finding
 
 
 @dataclass
@@ -73,11 +46,12 @@ class Monitor:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | None,
         optimizer: torch.optim.Optimizer | None,
         read_every: int,
         cost: float | None,
         break_on_instability: bool,
+        max_ulp_drift: float | None,
         on_finding: Callable[[Finding], None] | None,
         scaler: Any,
     ) -> None:
@@ -85,12 +59,12 @@ class Monitor:
         self.steps = 0
         self.share = math.nan
         """What the watching took, over what the steps take without it; from the host's clock, NaN in the first steps."""
-        self._model, self._optimizer = model, optimizer
+        self._model, self._optimizer, self._waits = model or nn.Module(), optimizer, model is None
         self._read_every, self._cost = max(1, read_every), cost
         self._level = 0 if cost is None else 2
         self._spent, self._since = 0.0, _clock()
         self._window, self._window_spent, self._window_whole = 0, 0.0, 0.0
-        self._break, self._on_finding = break_on_instability, on_finding
+        self._break, self._on_finding, self._most_drift = break_on_instability, on_finding, max_ulp_drift
         self._rows: dict[tuple[str, str], _Row] = {}
         self._pending: list[tuple[_Row, Tensor]] = []
         self._ends: list[Tensor] = []
@@ -104,6 +78,7 @@ class Monitor:
         self._ratios: deque[float] = deque(maxlen=100)
         self._jumped = -1
         self._looking, self._looking_at_norms, self._looks, self._next_norms = True, True, 0, max(1, read_every)
+        self._shadowing, self._next_shadow = max_ulp_drift is not None, _SHADOW_EVERY
         self._parameters: list[tuple[_Row, nn.Parameter]] = []
         self._sampled: list[tuple[str, Tensor, Tensor, Tensor]] = []
         self._seen: dict[tuple[str, str, str], Finding] = {}
@@ -114,6 +89,29 @@ class Monitor:
 
     # Life
     def __enter__(self) -> Monitor:
+        if self._waits:
+            self._handles.append(nn.modules.module.register_module_forward_pre_hook(lambda module, args: self._first_module(module)))
+        else:
+            self._watch_model()
+        if self._optimizer is not None:
+            self._watch_optimizer(self._optimizer)
+        elif self._waits:
+            self._handles.append(register_optimizer_step_pre_hook(lambda optimizer, *a: self._first_optimizer(optimizer)))
+        self._spent, self._since = 0.0, _clock()
+        return self
+
+    def _first_module(self, module: nn.Module) -> None:
+        """Of a monitor that was given no model: the first one that runs is it."""
+        if self._waits:
+            self._model, self._waits = module, False
+            self._watch_model()
+
+    def _first_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        if self._optimizer is None and not self._waits:
+            self._optimizer = optimizer
+            self._watch_optimizer(optimizer)
+
+    def _watch_model(self) -> None:
         if self._scaler is not None and self._scaler.is_enabled():
             self._scale = self._scaler.get_scale()
             self._handles.append(self._model.register_forward_pre_hook(lambda *_: self._before_pass()))
@@ -134,12 +132,11 @@ class Monitor:
         if not self.steps:
             self._lint_parameters()
         self._find_parameters()
-        if self._optimizer is not None:
-            self._lint_optimizer(self._optimizer)
-            self._handles.append(self._optimizer.register_step_pre_hook(lambda *a: self._before_update()))
-            self._handles.append(self._optimizer.register_step_post_hook(lambda *a: self.step()))
-        self._spent, self._since = 0.0, _clock()
-        return self
+
+    def _watch_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        self._lint_optimizer(optimizer)
+        self._handles.append(optimizer.register_step_pre_hook(lambda *a: self._before_update()))
+        self._handles.append(optimizer.register_step_post_hook(lambda *a: self.step()))
 
     def __exit__(self, *_: Any) -> None:
         for handle in self._handles:
@@ -160,6 +157,9 @@ class Monitor:
         self._looking_at_norms = self._looking and self.steps >= self._next_norms
         if self._looking_at_norms:
             self._next_norms = self.steps + self._read_every
+        self._shadowing = self._looking and self._most_drift is not None and self.steps >= self._next_shadow
+        if self._shadowing:
+            self._next_shadow = self.steps + _SHADOW_EVERY
         try:
             if self.steps % self._read_every == 0:
                 self._read(raising=True)
@@ -292,6 +292,8 @@ class Monitor:
                 self._known[id(x)] = (weakref.ref(x), found)
                 self._add(found, x)
                 self._parents.append((found, parents))
+                if self._shadowing and len(given) == 1 and (off := drift(module, given[0], x, self.steps // _SHADOW_EVERY)) is not None:
+                    self._add(self._row(path, op, "forward", "drift", x.dtype), off)
                 if x.requires_grad:
                     x.register_hook(of_gradient(self._row(path, op, "backward", "grad", x.dtype)))  # type: ignore[no-untyped-call]
             self._spent += _clock() - start
@@ -500,6 +502,8 @@ class Monitor:
                     self._judge_denominator(step, row, v, mean[-1][1] if mean else v)
                 elif row.role == "entropy":
                     self._judge_entropy(step, row)
+                elif row.role == "drift":
+                    self._judge_drift(step, row, v)
                 elif row.role in ("saturated", "over"):
                     self._judge_fp8(step, row)
                 elif row.role in ("in", "out", "grad") and not bad:
@@ -668,6 +672,13 @@ class Monitor:
             hint = "normalised queries and keys, or a smaller learning rate"
             self._find(Finding("warning", "attention_entropy", step, row.path, row.op, "forward", text, hint))
 
+    def _judge_drift(self, step: int, row: _Row, ulps: float) -> None:
+        """D5: what rounding cost."""
+        if self._most_drift is not None and ulps > self._most_drift:
+            text = f"a value that was computed again in float64 is off by {ulps:.3g} units in the last place of {name_of(row.dtype)}"
+            hint = "a wider dtype there, or an input without the part that cancels"
+            self._find(Finding("warning", "lost_bits", step, row.path, row.op, "forward", text, hint))
+
     def _judge_fp8(self, step: int, row: _Row) -> None:
         """D11: a scale from the past: two readings in a row that a cast to 8 bits cuts off."""
         last = [x for _, x in list(row.history)[-2:]]
@@ -748,12 +759,13 @@ def _eta(points: list[tuple[int, float]]) -> tuple[float, float]:
 
 
 def monitor(
-    model: nn.Module,
+    model: nn.Module | None = None,
     *,
     optimizer: torch.optim.Optimizer | None = None,
     read_every: int = 10,
     cost: float | None = 0.04,
     break_on_instability: bool = False,
+    max_ulp_drift: float | None = 1000,
     on_finding: Callable[[Finding], None] | None = None,
     scaler: Any = None,
 ) -> Monitor:
@@ -764,8 +776,11 @@ def monitor(
     `underflow` (float16 gradients), `denominator` (variances of norm layers), `growth` (of gradients and loss) and `gradient_norm`, `adam`
     (gradients that the second moment does not know), `attention_entropy` (of nn.Softmax), `absorption` (updates too small for 16-bit
     weights), `loss_scale` (it falls four times without a step between), `fp8_scale` (values of modules' float8 results, or of what
-    `Monitor.cast` tells of, that the cast cuts off); before the first step `epsilon` (one that its dtype does not have)
+    `Monitor.cast` tells of, that the cast cuts off), `lost_bits` (every 50 steps some values of each nn.Linear, convolution, nn.LayerNorm,
+    nn.RMSNorm and nn.Softmax are computed again in float64: one is off by more than `max_ulp_drift` units in the last place; None: no such
+    values); before the first step `epsilon` (one that its dtype does not have)
     and `uninitialised` (parameters). With `optimizer` each of its steps ends one here, else call `step()`.
+    Without `model` it is the first module that runs, and the optimiser the first that makes a step.
 
     The loss is seen where `model`, or a loss module in it, returns it (one number, or `loss` of a dict or an output); elsewhere
     `Monitor.loss(value)` tells it. `scaler`, a torch.amp.GradScaler: passes whose step it leaves out are no faults.
@@ -782,4 +797,4 @@ def monitor(
     >>> m.findings[0].detector
     'nonfinite'
     """
-    return Monitor(model, optimizer, read_every, cost, break_on_instability, on_finding, scaler)
+    return Monitor(model, optimizer, read_every, cost, break_on_instability, max_ulp_drift, on_finding, scaler)
