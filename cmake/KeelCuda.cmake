@@ -58,7 +58,7 @@ else()
   message(STATUS "cudnn.h was not found: convolution runs by Keel's own kernels")
 endif()
 # No contraction: FMA only where it is written (docs/adr/0007). Diagnostic 20012 is about defaulted functions in our headers, 177 about unused ones.
-target_compile_options(keel_cuda PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-restrict -ffp-contract=off> $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 --fmad=false --extended-lambda --diag-suppress=20012,177 -Xcompiler=-fPIC,-fvisibility=hidden>)
+target_compile_options(keel_cuda PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-restrict -ffp-contract=off> $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 --fmad=false --extended-lambda --diag-suppress=20012,177,128,1679 -Xcompiler=-fPIC,-fvisibility=hidden>)
 # Casts of 8-bit floats call constexpr functions of the scalar types.
 set_source_files_properties(${PROJECT_SOURCE_DIR}/src/backend/cuda/cast8.cu PROPERTIES COMPILE_OPTIONS --expt-relaxed-constexpr)
 set_target_properties(keel_cuda PROPERTIES CXX_EXTENSIONS OFF CUDA_EXTENSIONS OFF CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON POSITION_INDEPENDENT_CODE ON CUDA_RUNTIME_LIBRARY Static
