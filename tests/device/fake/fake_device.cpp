@@ -47,6 +47,7 @@ struct Recording {
   cuda::BlockPool::Arena* arena = nullptr;
   bool rehearses = false;
   std::map<char*, size_t> held, given;  // blocks of it
+  std::map<char*, size_t> freed;        // in this piece of work, not overwritten yet: that is a piece of its own, which nothing waits for
 };
 thread_local Recording* recording = nullptr;
 thread_local const char* spoilt = nullptr;  // what ended it
@@ -106,12 +107,27 @@ void keep(F f) {
       {[](void* data) { (*static_cast<F*>(data))(); }, [](void* data) { delete static_cast<F*>(data); }, new F(f)});
 }
 
+/// Overwrites what was freed: blocks that meet [begin, end), which are wanted again by the piece of work that freed them, or all of them.
+void spoil_freed(Recording& r, const char* begin = nullptr, const char* end = nullptr) {
+  for (auto it = r.freed.begin(); it != r.freed.end();) {
+    const auto [p, bytes] = *it;
+    if (begin && (p >= end || p + bytes <= begin)) {
+      ++it;
+      continue;
+    }
+    if (!begin) r.next_piece();
+    r.touch(p, p + bytes, true);
+    keep([p, bytes] { poison(p, bytes); });
+    it = r.freed.erase(it);
+  }
+}
+
 void* allocate(int, size_t bytes, const char* tag) {
   Memory& m = memory();
   const std::lock_guard lock(m.mutex);
   Recording* const r = recording;
   auto* const p = static_cast<char*>(m.pool.take(bytes, tag, r ? r->arena : nullptr));
-  if (p && r && r->in_pieces) r->touch(p, p + bytes, true);
+  if (p && r && r->in_pieces) spoil_freed(*r, p, p + bytes), r->touch(p, p + bytes, true);
   if (p && r && !r->rehearses) m.owners[p] = r, r->held[p] = bytes, r->given.erase(p);
   return p;
 }
@@ -129,9 +145,10 @@ void release(int, void* p, size_t bytes) {
   m.owners.erase(owner);
   r->held.erase(static_cast<char*>(p)), r->given[static_cast<char*>(p)] = bytes;
   if (recording != r) return;
-  if (r->in_pieces) r->next_piece(), r->touch(p, static_cast<char*>(p) + bytes, true);
-  keep([p, bytes] { poison(p, bytes); });
-  if (r->in_pieces) r->next_piece();
+  if (r->in_pieces)
+    r->freed[static_cast<char*>(p)] = bytes;
+  else
+    keep([p, bytes] { poison(p, bytes); });
 }
 const char* copy(int, void* to, const void* from, size_t bytes, CopyWay way) {
   if (recording) {
@@ -173,11 +190,13 @@ const char* record_begin(int, void* rehearsal) {
 }
 void piece(int, int n, const MemoryUse* uses) {
   if (!recording || !recording->in_pieces) return;
+  spoil_freed(*recording);
   recording->next_piece();
   for (int i = 0; i < n; ++i) recording->touch(uses[i].begin, uses[i].end, uses[i].written);
 }
 const char* record_end(int, void** to) {
   Recording* const r = recording;
+  if (r && r->in_pieces) spoil_freed(*r);
   recording = nullptr;
   if (!r) return "nothing was recorded";
   if (to && !spoilt) return *to = r, nullptr;
