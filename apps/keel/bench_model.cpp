@@ -10,7 +10,7 @@ namespace keel::app {
 namespace {
 
 struct ModelOptions {
-  std::string model, device = "cpu", dtype = "bf16";
+  std::string model, device = "cpu", dtype = "bf16", determinism = "run";
   int64_t batch = 0, context = 0, image = 224, threads = 0, per_sample = 1;
   int64_t part = MonitorOptions().sample;
   double seconds = 5, clip = 0, budget = MonitorOptions().budget;
@@ -130,7 +130,7 @@ class ModelBench {
     json j{{"name", o_.model}, {"kind", kind}, {"device", device_text(where_)}, {"dtype", o_.dtype}, {"batch", batch}, {"unit", w.unit},
            {"median", median}, {"best", best}, {"spread", spread}, {"n", rates_.size()}, {"seconds_a_step", w.units / median},
            {"parameters", net.num_parameters()}, {"peak_bytes", peak_}, {"reserved_bytes", reserved_}, {"tiny", o_.tiny}, {"monitor", o_.monitor},
-           {"autocast", o_.autocast}, {"compile", o_.compile}};
+           {"autocast", o_.autocast}, {"compile", o_.compile}, {"determinism", o_.determinism}};
     if (loss) j["loss"] = *loss;
     if (!added_.empty())
       j["watched_share"] = quantile(added_, 0.5), j["watched_share_low"] = quantile(added_, 0.25),
@@ -197,6 +197,7 @@ void bench_bert(const ModelOptions& o, ModelBench& b) {
 int bench_model(const ModelOptions& o) {
   if (o.threads > 0) set_num_threads(o.threads);
   manual_seed(0);
+  const DeterminismGuard level(o.determinism == "run" ? Determinism::run : Determinism::invariant);
   ModelBench b(o);
   if (o.model == "gpt2") bench_gpt2(o, b);
   else if (o.model == "resnet18") bench_resnet<ResNet18>(o, b);
@@ -235,6 +236,9 @@ void add_bench_model(CLI::App& bench, Outcome& out) {
   a->add_option("--monitor-budget", o->budget, "MonitorOptions::budget: a share, 0 for none")->capture_default_str();
   a->add_flag("--monitor-report", o->report, "What the monitor saw, at the end");
   a->add_flag("--compile", o->compile, "Steps captured by the device and replayed");
+  a->add_option("--determinism", o->determinism, "invariant: no example depends on how many are beside it")
+      ->check(CLI::IsMember({"run", "invariant"}))
+      ->capture_default_str();
   a->add_flag("--json", o->as_json, "One JSON object a line");
   a->callback([o, &out] { out.code = bench_model(*o); });
 }

@@ -18,6 +18,7 @@ struct DeterminismContext {
   Determinism level;
   std::vector<std::unique_ptr<DeterminismGuard>> guards;
   explicit DeterminismContext(const std::string& l) : level(to_determinism(l)) {}
+  DeterminismContext(const DeterminismContext&) = delete;
   DeterminismContext& enter() { return guards.push_back(std::make_unique<DeterminismGuard>(level)), *this; }
   void exit() { guards.pop_back(); }
 };

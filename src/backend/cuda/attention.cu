@@ -327,8 +327,9 @@ bool vectors(const TensorView& v, AttentionShape::Steps& to) {
   return true;
 }
 /// The plan for a call, or null where our own kernels run it: f32 and f64, masks, causal with other keys than queries, widths that are no
-/// multiple of 8, memory that is not in vectors.
+/// multiple of 8, memory that is not in vectors; calls that are to be invariant, which no engine says that it is.
 const AttentionPlan* plan_of(const KernelArgs& a, bool backward) {
+  if (a.invariant) return nullptr;
   const int q = backward ? 1 : 0, mask = backward ? 6 : 3;
   const TensorView &vq = a.in[q], &vk = a.in[q + 1], &vv = a.in[q + 2];
   AttentionShape z;

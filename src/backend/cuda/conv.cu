@@ -2,7 +2,8 @@
 // the rows within a budget; with groups, where products are small, a thread or a warp makes each result. Results have their channels
 // innermost.
 // Where cuDNN is found and has an engine that keeps our promises, it is given channels-last operands and a weight that was turned to match.
-// Batches of small images with few channels are a matter of conv_small.cuh.
+// Batches of small images with few channels are a matter of conv_small.cuh. Where what an image gives may not depend on how many are beside
+// it, cuDNN, which chooses by that, has no part.
 #include "keel/ops/conv.h"
 
 #include "backend/cuda/conv_small.cuh"
@@ -141,7 +142,7 @@ KernelStatus forward(const KernelArgs& a) {
     const int64_t images = std::min(slice, v.n - i);
     lay_out<T>(a, v, i, images, x, rows);
     Product p;
-    p.dtype = y.dtype, p.m = images * v.spots(), p.n = v.o, p.k = v.depth();
+    p.dtype = y.dtype, p.invariant = a.invariant, p.m = images * v.spots(), p.n = v.o, p.k = v.depth();
     p.a = rows, p.a_row = p.k, p.a_column = 1, p.b = weight.data, p.b_row = 1, p.b_column = p.k, p.bias = bias;
     p.c = y.ptr<T>() + i * v.spots() * v.o, p.ldc = v.o;
     if (KernelStatus s = multiply(p, a.device, stream(a)); s.code) return s;
@@ -161,7 +162,7 @@ KernelStatus to_input(const KernelArgs& a) {
   for (int64_t i = 0; i < v.n; i += slice) {
     const int64_t images = std::min(slice, v.n - i), total = images * v.h * v.w * v.c;
     Product p;
-    p.dtype = g.dtype, p.result = dtype_of<Compute<T>>, p.m = images * v.spots(), p.n = v.depth(), p.k = v.o;
+    p.dtype = g.dtype, p.invariant = a.invariant, p.result = dtype_of<Compute<T>>, p.m = images * v.spots(), p.n = v.depth(), p.k = v.o;
     p.a = g.ptr<T>() + i * v.spots() * v.o, p.a_row = v.o, p.a_column = 1, p.b = weight.data, p.b_row = p.n, p.b_column = 1;
     p.c = rows, p.ldc = p.n;
     if (KernelStatus s = multiply(p, a.device, stream(a)); s.code) return s;
@@ -197,6 +198,7 @@ bool channels_innermost(const TensorView& v) {
 template <class P>
 const ConvolutionPlan* plan_of(const KernelArgs& a, Convolution::Kind kind, const TensorView& x, const TensorView& w, const TensorView& y,
                                bool bias = false) {
+  if (small_images::for_any_batch(a, kind)) return nullptr;
   if (x.dtype == DType::f64 || x.size() == 0 || y.size() == 0 || w.size() == 0 || (bias && !aligned(a.in[2]))) return nullptr;
   if ((kind != Convolution::to_input && !channels_innermost(x)) || (kind != Convolution::forward && !channels_innermost(y))) return nullptr;
   const auto& p = a.get<P>();
@@ -248,7 +250,7 @@ size_t rows_bytes(const KernelArgs& a) {
   const size_t size = size_of(a.in[0].dtype), one = wide ? std::max<size_t>(size, 4) : size;
   constexpr auto kind = x < 0 ? Convolution::to_input : weight < 0 ? Convolution::to_weight : Convolution::forward;
   const bool bias = kind == Convolution::forward && a.n_in > 2 && a.in[2].present();
-  if (small_images::suits(v, kind, size)) return small_images::workspace(v, kind, size);
+  if (small_images::suits(a, v, kind, size)) return small_images::workspace(v, kind, size);
   if (const auto* plan = plan_of<P>(a, kind, view(x), view(weight), view(y), bias))
     return weight_bytes(view(weight)) + workspace_of(*plan);
   return v.groups == 1 ? size_t(v.slice(one) * v.spots() * v.depth()) * one : 0;

@@ -61,10 +61,12 @@ inline int64_t room(const Conv& v, Kind kind, size_t size) {
   if (kind == Kind::to_input) return c * (v.spots() * odd(v.o) + kQuad * odd(quads(v.c) * v.o) * v.kh * v.kw);
   return c * (image + v.spots() * v.o);
 }
-/// Fewer images would leave the device idle; windows of one element are plain products.
-inline bool suits(const Conv& v, Kind kind, size_t size) {
-  return v.groups == 1 && v.n >= 16 && v.kh * v.kw > 1 && v.depth() > 0 && v.o > 0 && v.spots() > 0 && v.h * v.w > 0 &&
-         v.spots() * v.o * v.depth() <= (int64_t(1) << 19) && room(v, kind, size) <= kRoom;
+/// Whether an image must give the same however many there are. A gradient of the weight mixes them anyway.
+inline bool for_any_batch(const KernelArgs& a, Kind kind) { return a.invariant && kind != Kind::to_weight; }
+/// Fewer than 16 images would leave the device idle; windows of one element are plain products.
+inline bool suits(const KernelArgs& a, const Conv& v, Kind kind, size_t size) {
+  return v.groups == 1 && (v.n >= 16 || for_any_batch(a, kind)) && v.kh * v.kw > 1 && v.depth() > 0 && v.o > 0 && v.spots() > 0 &&
+         v.h * v.w > 0 && v.spots() * v.o * v.depth() <= (int64_t(1) << 19) && room(v, kind, size) <= kRoom;
 }
 /// In how many bands of rows an image of results is cut, where there are too few weights for all threads.
 inline int bands(const Conv& v) { return int(std::min(v.oh, ceil_div(kEnough, v.o * v.depth()))); }
@@ -321,7 +323,7 @@ void start(const KernelArgs& a, Kind kind, const Conv& v, const TensorView& x, c
 template <class P>
 bool run(const KernelArgs& a, Kind kind, const TensorView& x, const TensorView& w, const TensorView& y) {
   const Conv v(a.get<P>(), x, w, y);
-  if (!suits(v, kind, size_of(a.out[0].dtype))) return false;
+  if (!suits(a, v, kind, size_of(a.out[0].dtype))) return false;
   use(a.device);
   Floats::call(a.out[0].dtype, [&](auto t) {
     using T = decltype(t);

@@ -27,6 +27,8 @@ struct Blas {
   KEEL_BLAS_FUNCTION(cublasLtMatmulPreferenceDestroy);
   KEEL_BLAS_FUNCTION(cublasLtMatmulPreferenceSetAttribute);
   KEEL_BLAS_FUNCTION(cublasLtMatmulAlgoGetHeuristic);
+  KEEL_BLAS_FUNCTION(cublasLtMatmulAlgoCheck);
+  KEEL_BLAS_FUNCTION(cublasLtMatmulAlgoConfigGetAttribute);
   KEEL_BLAS_FUNCTION(cublasLtMatmul);
 #undef KEEL_BLAS_FUNCTION
   cublasLtHandle_t handles[kMaxDevices] = {};
@@ -50,7 +52,8 @@ struct Blas {
         KEEL_TAKE(cublasLtMatmulDescSetAttribute);
     KEEL_TAKE(cublasLtMatrixLayoutCreate), KEEL_TAKE(cublasLtMatrixLayoutDestroy), KEEL_TAKE(cublasLtMatrixLayoutSetAttribute);
     KEEL_TAKE(cublasLtMatmulPreferenceCreate), KEEL_TAKE(cublasLtMatmulPreferenceDestroy), KEEL_TAKE(cublasLtMatmulPreferenceSetAttribute);
-    KEEL_TAKE(cublasLtMatmulAlgoGetHeuristic), KEEL_TAKE(cublasLtMatmul);
+    KEEL_TAKE(cublasLtMatmulAlgoGetHeuristic), KEEL_TAKE(cublasLtMatmulAlgoCheck), KEEL_TAKE(cublasLtMatmulAlgoConfigGetAttribute);
+    KEEL_TAKE(cublasLtMatmul);
 #undef KEEL_TAKE
     if (!all) refusal = "libcublasLt.so.13 lacks a function that is needed";
   }
@@ -75,131 +78,205 @@ struct Operand {
   }
 };
 
-using Key = std::array<int64_t, 19>;
 struct Algo {
   cublasLtMatmulAlgo_t algo;
   bool found;
   size_t space;  // that it works in
 };
 
-int64_t alignment(const void* p) {
-  int64_t n = 1;
-  while (n < 16 && reinterpret_cast<uintptr_t>(p) % uintptr_t(2 * n) == 0) n *= 2;
-  return n;
+int64_t alignment(const void* p) { return grain(int64_t(reinterpret_cast<uintptr_t>(p) % 16)); }
+
+Operand left(const Product& p) { return Operand::of(p.m, p.k, p.a_row, p.a_column); }
+Operand right(const Product& p) { return Operand::of(p.k, p.n, p.b_row, p.b_column); }
+DType result_of(const Product& p) { return p.result == DType::none ? p.dtype : p.result; }
+int32_t end_of(const Product& p) {
+  if (p.after == After::nothing) return p.bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+  if (p.inner) return p.bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
+  return p.bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU;
 }
 
-}  // namespace
+/// A product as the library describes it.
+struct Problem {
+  cublasLtMatmulDesc_t desc;
+  cublasLtMatrixLayout_t b, a, c;
 
-namespace {
+  explicit Problem(const Product& p) {
+    const Operand l = left(p), r = right(p);
+    const bool wide = p.dtype == f64;
+    blas().f_cublasLtMatmulDescCreate(&desc, wide ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F, wide ? CUDA_R_64F : CUDA_R_32F);
+    set(CUBLASLT_MATMUL_DESC_TRANSA, int32_t(r.transposed ? CUBLAS_OP_T : CUBLAS_OP_N));
+    set(CUBLASLT_MATMUL_DESC_TRANSB, int32_t(l.transposed ? CUBLAS_OP_T : CUBLAS_OP_N));
+    if (const int32_t end = end_of(p); end != CUBLASLT_EPILOGUE_DEFAULT) set(CUBLASLT_MATMUL_DESC_EPILOGUE, end);
+    if (p.bias) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
+    if (p.inner) set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, p.inner), set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, p.ldc);
+    const auto layout = [&](cublasLtMatrixLayout_t* to, DType t, int64_t rows, int64_t columns, int64_t ld, int64_t step) {
+      blas().f_cublasLtMatrixLayoutCreate(to, data_type(t), uint64_t(rows), uint64_t(columns), ld);
+      if (p.batch == 1) return;
+      const int32_t count = int32_t(p.batch);
+      blas().f_cublasLtMatrixLayoutSetAttribute(*to, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count);
+      blas().f_cublasLtMatrixLayoutSetAttribute(*to, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &step, sizeof step);
+    };
+    layout(&b, p.dtype, r.rows, r.columns, r.ld, p.b_step), layout(&a, p.dtype, l.rows, l.columns, l.ld, p.a_step);
+    layout(&c, result_of(p), p.n, p.m, p.ldc, p.c_step);
+  }
+  ~Problem() {
+    blas().f_cublasLtMatrixLayoutDestroy(b), blas().f_cublasLtMatrixLayoutDestroy(a), blas().f_cublasLtMatrixLayoutDestroy(c);
+    blas().f_cublasLtMatmulDescDestroy(desc);
+  }
+  Problem(const Problem&) = delete;
 
-/// Sets the descriptor's end; gives the epilogue.
-template <class Set>
-int32_t set_end(const Product& p, const Set& set) {
-  int32_t end = p.bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
-  if (p.after == After::gelu)
-    end = p.inner ? (p.bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX)
-                  : (p.bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU);
-  if (end != CUBLASLT_EPILOGUE_DEFAULT) set(CUBLASLT_MATMUL_DESC_EPILOGUE, end);
-  if (p.bias) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
-  if (p.inner) set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, p.inner), set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, p.ldc);
-  return end;
+ private:
+  template <class T>
+  void set(cublasLtMatmulDescAttributes_t what, T value) {
+    blas().f_cublasLtMatmulDescSetAttribute(desc, what, &value, sizeof value);
+  }
+};
+
+/// Up to `most` algorithms for a product in memory that is aligned so, the fastest first. `sums_in_order`: none that adds up parts of sums
+/// in memory, and so needs a workspace.
+int candidates(const Problem& problem, int device, int64_t b, int64_t a, int64_t c, bool sums_in_order, cublasLtMatmulHeuristicResult_t* to,
+               int most) {
+  Blas& lib = blas();
+  cublasLtMatmulPreference_t wish;
+  lib.f_cublasLtMatmulPreferenceCreate(&wish);
+  const auto set = [&](cublasLtMatmulPreferenceAttributes_t what, auto value) {
+    lib.f_cublasLtMatmulPreferenceSetAttribute(wish, what, &value, sizeof value);
+  };
+  set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, sums_in_order ? size_t(0) : kWorkspace);
+  if (sums_in_order) set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t(CUBLASLT_REDUCTION_SCHEME_NONE));
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, uint32_t(b)), set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, uint32_t(a));
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, uint32_t(c)), set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, uint32_t(c));
+  int count = 0;
+  const cublasStatus_t s = lib.f_cublasLtMatmulAlgoGetHeuristic(lib.handles[device], problem.desc, problem.b, problem.a, problem.c,
+                                                                problem.c, wish, most, to, &count);
+  lib.f_cublasLtMatmulPreferenceDestroy(wish);
+  return s == CUBLAS_STATUS_SUCCESS ? count : 0;
+}
+
+/// The algorithm that is known by `key`, which `choose` finds the first time.
+template <class Key, class Choose>
+Algo known_algo(const Key& key, Choose choose) {
+  static std::mutex mutex;
+  static auto* known = new std::map<Key, Algo>;
+  const std::lock_guard lock(mutex);
+  auto it = known->find(key);
+  if (it == known->end()) it = known->emplace(key, choose()).first;
+  return it->second;
+}
+
+/// The fastest algorithm for this very product.
+Algo best_algo(const Product& p, const Problem& problem, int device) {
+  const Operand a = left(p), b = right(p);
+  const std::array<int64_t, 19> key{int64_t(p.dtype),
+                                    p.m,
+                                    p.n,
+                                    p.k,
+                                    p.batch,
+                                    b.transposed,
+                                    a.transposed,
+                                    b.ld,
+                                    a.ld,
+                                    p.ldc,
+                                    p.b_step,
+                                    p.a_step,
+                                    p.c_step,
+                                    end_of(p),
+                                    std::min({alignment(p.a), alignment(p.b), alignment(p.c)}),
+                                    device,
+                                    int64_t(result_of(p)),
+                                    alignment(p.bias),
+                                    alignment(p.inner)};
+  return known_algo(key, [&] {
+    cublasLtMatmulHeuristicResult_t best{};
+    const int n = candidates(problem, device, alignment(p.b), alignment(p.a), alignment(p.c), false, &best, 1);
+    return Algo{best.algo, n > 0, best.workspaceSize};
+  });
+}
+
+/// One algorithm for a right operand, whatever the number of rows and however many products there are: the fastest for many rows that adds
+/// up every sum in one go and takes few rows and batches, too. A row of the result is then a matter of that row and of `b`.
+Algo algo_for_any_rows(const Product& p, int device) {
+  constexpr int64_t kManyRows = 2048;
+  constexpr int kMost = 32;
+  const Operand b = right(p);
+  const int64_t size = int64_t(size_of(p.dtype)), of_a = grain(p.k * size), of_b = std::min(alignment(p.b), grain(b.ld * size)),
+                of_c = grain(p.n * int64_t(size_of(result_of(p))));
+  const std::array<int64_t, 10> key{int64_t(p.dtype), int64_t(result_of(p)), p.n, p.k, b.transposed, b.ld, of_b, end_of(p),
+                                    device,           alignment(p.bias)};
+  return known_algo(key, [&] {
+    Product usual = p;
+    usual.a_row = p.k, usual.a_column = 1, usual.ldc = p.n;
+    usual.a_step = 0, usual.b_step = b.ld * (b.transposed ? p.n : p.k), usual.c_step = 0;
+    const auto with = [&](int64_t rows, int64_t batch) {
+      Product q = usual;
+      q.m = rows, q.batch = batch, q.a_step = rows * p.k, q.c_step = rows * p.n;
+      return q;
+    };
+    cublasLtMatmulHeuristicResult_t found[kMost];
+    const int n = candidates(Problem(with(kManyRows, 1)), device, of_b, of_a, of_c, true, found, kMost);
+    const auto in_one_go = [&](const cublasLtMatmulAlgo_t& algo) {
+      const auto get = [&](cublasLtMatmulAlgoConfigAttributes_t what) {
+        uint32_t value = 0;
+        size_t written = 0;
+        blas().f_cublasLtMatmulAlgoConfigGetAttribute(&algo, what, &value, sizeof value, &written);
+        return value;
+      };
+      return get(CUBLASLT_ALGO_CONFIG_SPLITK_NUM) <= 1 && get(CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME) == CUBLASLT_REDUCTION_SCHEME_NONE;
+    };
+    const auto takes = [&](const cublasLtMatmulAlgo_t& algo, int64_t rows, int64_t batch) {
+      const Problem q(with(rows, batch));
+      cublasLtMatmulHeuristicResult_t r{};
+      return blas().f_cublasLtMatmulAlgoCheck(blas().handles[device], q.desc, q.b, q.a, q.c, q.c, &algo, &r) == CUBLAS_STATUS_SUCCESS &&
+             r.workspaceSize == 0;
+    };
+    for (int i = 0; i < n; ++i) {
+      const cublasLtMatmulAlgo_t& algo = found[i].algo;
+      bool all = found[i].workspaceSize == 0 && in_one_go(algo);
+      for (const int64_t rows : {1, 2, 3, 7, 16, 33, 64, 100, 129, 256, 1000, 4096, 100'000}) all = all && takes(algo, rows, 1);
+      for (const int64_t batch : {2, 7, 200}) all = all && takes(algo, 1, batch) && takes(algo, 64, batch) && takes(algo, 100, batch);
+      if (all) return Algo{algo, true, 0};
+    }
+    return Algo{{}, false, 0};
+  });
+}
+
+const char* set_up(int device) {
+  Blas& lib = blas();
+  if (lib.refusal) return lib.refusal;
+  use(device);
+  std::call_once(lib.made[device], [&] {
+    if (lib.f_cublasLtCreate(&lib.handles[device]) != CUBLAS_STATUS_SUCCESS) lib.handles[device] = nullptr;
+    lib.workspaces[device] = allocate(device, kWorkspace, "cuBLASLt");
+  });
+  if (!lib.handles[device]) return "cuBLASLt could not be set up";
+  return lib.workspaces[device] ? nullptr : "there is no memory for cuBLASLt's workspace";
 }
 
 /// `found`: whether there is an algorithm.
 KernelStatus run(const Product& p, int device, cudaStream_t stream, bool& found) {
   Blas& lib = blas();
   found = true;
-  if (lib.refusal) return KernelStatus::device(lib.refusal);
-  use(device);
-  std::call_once(lib.made[device], [&] {
-    if (lib.f_cublasLtCreate(&lib.handles[device]) != CUBLAS_STATUS_SUCCESS) lib.handles[device] = nullptr;
-    lib.workspaces[device] = allocate(device, kWorkspace, "cuBLASLt");
-  });
-  if (!lib.handles[device]) return KernelStatus::device("cuBLASLt could not be set up");
-  if (!lib.workspaces[device]) return KernelStatus::device("there is no memory for cuBLASLt's workspace");
-  const cudaDataType_t type = data_type(p.dtype), scale = p.dtype == f64 ? CUDA_R_64F : CUDA_R_32F;
-  const cublasComputeType_t compute = p.dtype == f64 ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F;
-  const Operand b = Operand::of(p.k, p.n, p.b_row, p.b_column), a = Operand::of(p.m, p.k, p.a_row, p.a_column);
-
-  cublasLtMatmulDesc_t desc;
-  cublasLtMatrixLayout_t lb, la, lc;
-  lib.f_cublasLtMatmulDescCreate(&desc, compute, scale);
-  const auto set = [&](cublasLtMatmulDescAttributes_t what, auto value) {
-    lib.f_cublasLtMatmulDescSetAttribute(desc, what, &value, sizeof value);
-  };
-  set(CUBLASLT_MATMUL_DESC_TRANSA, int32_t(b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N));
-  set(CUBLASLT_MATMUL_DESC_TRANSB, int32_t(a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N));
-  const int32_t end = set_end(p, set);
-  const cudaDataType_t result = p.result == DType::none ? type : data_type(p.result);
-  const auto layout = [&](cublasLtMatrixLayout_t* l, cudaDataType_t type, int64_t rows, int64_t columns, int64_t ld, int64_t step) {
-    lib.f_cublasLtMatrixLayoutCreate(l, type, uint64_t(rows), uint64_t(columns), ld);
-    if (p.batch == 1) return;
-    const int32_t count = int32_t(p.batch);
-    lib.f_cublasLtMatrixLayoutSetAttribute(*l, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count);
-    lib.f_cublasLtMatrixLayoutSetAttribute(*l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &step, sizeof step);
-  };
-  layout(&lb, type, b.rows, b.columns, b.ld, p.b_step), layout(&la, type, a.rows, a.columns, a.ld, p.a_step),
-      layout(&lc, result, p.n, p.m, p.ldc, p.c_step);
-
-  const Key key{int64_t(p.dtype),
-                p.m,
-                p.n,
-                p.k,
-                p.batch,
-                b.transposed,
-                a.transposed,
-                b.ld,
-                a.ld,
-                p.ldc,
-                p.b_step,
-                p.a_step,
-                p.c_step,
-                end,
-                std::min({alignment(p.a), alignment(p.b), alignment(p.c)}),
-                device,
-                int64_t(result),
-                alignment(p.bias),
-                alignment(p.inner)};
-  static std::mutex mutex;
-  static auto* known = new std::map<Key, Algo>;
-  Algo algo;
-  {
-    const std::lock_guard lock(mutex);
-    auto it = known->find(key);
-    if (it == known->end()) {
-      cublasLtMatmulPreference_t wish;
-      lib.f_cublasLtMatmulPreferenceCreate(&wish);
-      lib.f_cublasLtMatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &kWorkspace, sizeof kWorkspace);
-      const auto aligned = [&](cublasLtMatmulPreferenceAttributes_t what, const void* q) {
-        const uint32_t n = uint32_t(alignment(q));
-        lib.f_cublasLtMatmulPreferenceSetAttribute(wish, what, &n, sizeof n);
-      };
-      aligned(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, p.b), aligned(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, p.a);
-      aligned(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, p.c), aligned(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, p.c);
-      cublasLtMatmulHeuristicResult_t best{};
-      int count = 0;
-      const cublasStatus_t s = lib.f_cublasLtMatmulAlgoGetHeuristic(lib.handles[device], desc, lb, la, lc, lc, wish, 1, &best, &count);
-      lib.f_cublasLtMatmulPreferenceDestroy(wish);
-      it = known->emplace(key, Algo{best.algo, s == CUBLAS_STATUS_SUCCESS && count > 0, best.workspaceSize}).first;
-    }
-    algo = it->second;
-  }
+  if (const char* wrong = set_up(device)) return KernelStatus::device(wrong);
+  const Problem problem(p);
+  const bool any_rows = p.invariant && !left(p).transposed;
+  const Algo algo = any_rows ? algo_for_any_rows(p, device) : best_algo(p, problem, device);
+  if (!algo.found && any_rows && p.after == After::nothing) return plain_product(p, device, stream);
   // Products of a recording may run at the same time: each works in memory of its own.
   const bool own = algo.found && algo.space && arena_of(device);
+  const size_t room = own || any_rows ? algo.space : kWorkspace;
   void* const space = own ? allocate(device, algo.space, "cuBLASLt") : lib.workspaces[device];
   if (!space) return KernelStatus::device("there is no memory for a product to work in");
   cublasStatus_t status = CUBLAS_STATUS_NOT_SUPPORTED;
   const double one64 = 1, zero64 = 0;
   const float one32 = 1, zero32 = 0;
-  const void *one = scale == CUDA_R_64F ? static_cast<const void*>(&one64) : &one32,
-             *zero = scale == CUDA_R_64F ? static_cast<const void*>(&zero64) : &zero32;
+  const void *one = p.dtype == f64 ? static_cast<const void*>(&one64) : &one32,
+             *zero = p.dtype == f64 ? static_cast<const void*>(&zero64) : &zero32;
   if (algo.found)
-    status = lib.f_cublasLtMatmul(lib.handles[device], desc, one, p.b, lb, p.a, la, zero, p.c, lc, p.c, lc, &algo.algo,
-                                  space, own ? algo.space : kWorkspace, stream);
+    status = lib.f_cublasLtMatmul(lib.handles[device], problem.desc, one, p.b, problem.b, p.a, problem.a, zero, p.c, problem.c, p.c,
+                                  problem.c, &algo.algo, space, room, stream);
   if (own) release(device, space, algo.space);  // for work that is queued later
-  lib.f_cublasLtMatrixLayoutDestroy(lb), lib.f_cublasLtMatrixLayoutDestroy(la), lib.f_cublasLtMatrixLayoutDestroy(lc);
-  lib.f_cublasLtMatmulDescDestroy(desc);
-  found = status != CUBLAS_STATUS_NOT_SUPPORTED && status != CUBLAS_STATUS_INVALID_VALUE;
+  // Where an algorithm for any rows is refused after all, another way for these would give other bits.
+  found = (any_rows && algo.found) || (status != CUBLAS_STATUS_NOT_SUPPORTED && status != CUBLAS_STATUS_INVALID_VALUE);
   if (status != CUBLAS_STATUS_SUCCESS) return KernelStatus::device("cuBLASLt refused the product");
   return {};
 }

@@ -17,6 +17,9 @@ struct Product {
   int64_t a_step = 0, b_step = 0, c_step = 0;  // from one of the batch to the next
   After after = After::nothing;
   void* inner = nullptr;  // like c
+  /// A row of c is to have the same bits however many rows and products there are, and whichever of them it is. Holds where elements of a
+  /// row of `a` are neighbours and rows begin as those of dense memory do; other products are run as they are fastest.
+  bool invariant = false;
 };
 
 /// Whether a matrix with these strides can be an operand.
@@ -24,8 +27,18 @@ constexpr bool blas_strides(int64_t rows, int64_t columns, int64_t row, int64_t 
   return (column == 1 && (row >= columns || rows == 1)) || (row == 1 && (column >= rows || columns == 1));
 }
 
+/// The largest power of 2, up to 16, that divides `bytes`.
+constexpr int64_t grain(int64_t bytes) {
+  int64_t n = 1;
+  while (n < 16 && bytes % (2 * n) == 0) n *= 2;
+  return n;
+}
+
 KernelStatus multiply(const Product& p, int device, cudaStream_t stream);
 /// The same; false, and nothing done, where cuBLASLt has no algorithm that ends so.
 bool multiplied(const Product& p, int device, cudaStream_t stream, KernelStatus& status);
+
+/// The same by a kernel of our own, each sum in the order of k; with any strides, and without `after`.
+KernelStatus plain_product(const Product& p, int device, cudaStream_t stream);
 
 }  // namespace keel::cuda

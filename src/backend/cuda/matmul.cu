@@ -28,6 +28,14 @@ struct Matrix {
     view.shape_ = &shape, view.strides_ = &strides;
   }
   bool fits() const { return blas_strides(rows, columns, row, column); }
+  /// Whether all rows begin at multiples of what those of a dense matrix would begin at: then it is as good as dense.
+  bool as_dense(bool left) const {
+    const int64_t size = int64_t(size_of(view.dtype)), unit = grain((left ? columns : std::max(row, column)) * size);
+    if (left && column == 1 && rows > 1 && row * size % unit) return false;
+    for (int i = 0; i + 2 < shape.rank(); ++i)
+      if (shape[i] > 1 && strides[i] * size % unit) return false;
+    return true;
+  }
   size_t bytes() const { return (size_t(shape.numel()) * size_of(view.dtype) + 255) / 256 * 256; }
 };
 
@@ -53,10 +61,11 @@ KernelStatus pack(const KernelArgs& a, Matrix& m, void* to) {
   return s;
 }
 
+bool packs(const KernelArgs& a, const Matrix& m, bool left) { return !m.fits() || (a.invariant && !m.as_dense(left)); }
 size_t packing_space(const KernelArgs& a) {
   size_t n = 0;
-  if (const Matrix m(a.in[0], true); !m.fits()) n += m.bytes();
-  if (const Matrix m(a.in[1], false); !m.fits()) n += m.bytes();
+  for (const int i : {0, 1})
+    if (const Matrix m(a.in[i], i == 0); packs(a, m, i == 0)) n += m.bytes();
   return n;
 }
 
@@ -72,13 +81,13 @@ KEEL_CUDA_KERNEL(matmul) {
                                                                                                                    : KernelStatus{};
     char* room = static_cast<char*>(a.workspace);
     for (Matrix* m : {&x, &y}) {
-      if (m->fits()) continue;
+      if (!packs(a, *m, m == &x)) continue;
       const size_t bytes = m->bytes();
       if (const KernelStatus s = pack(a, *m, room); s.code) return s;
       room += bytes;
     }
     Product p;
-    p.dtype = out.dtype, p.m = x.rows, p.n = y.columns, p.k = x.columns;
+    p.dtype = out.dtype, p.invariant = a.invariant, p.m = x.rows, p.n = y.columns, p.k = x.columns;
     p.a_row = x.row, p.a_column = x.column, p.b_row = y.row, p.b_column = y.column, p.ldc = p.n;
     // The batch axes, innermost first; missing and single ones are broadcast.
     Walk<3> batch;
@@ -117,7 +126,7 @@ KEEL_CUDA_KERNEL(linear) {
         const TensorView &x = a.in[0], &w = a.in[1], &out = a.out[0];
         if (out.size() == 0) return {};
         Product p;
-        p.dtype = out.dtype, p.k = w.dim(1), p.n = w.dim(0), p.m = out.size() / p.n;
+        p.dtype = out.dtype, p.invariant = a.invariant, p.k = w.dim(1), p.n = w.dim(0), p.m = out.size() / p.n;
         p.a = x.data, p.b = w.data, p.c = out.data, p.ldc = p.n;
         p.a_row = p.k, p.a_column = 1, p.b_row = 1, p.b_column = p.k;
         if (a.n_in > 2 && a.in[2].present()) p.bias = a.in[2].data;

@@ -33,7 +33,7 @@ void define(KernelDef& k) {
     int64_t rows = 1, n = 1;
     for (int i = 0; i < x.rank(); ++i) (i < x.rank() - p.axes ? rows : n) *= x.dim(i);
     use(a.device);
-    if (!long_norm(a, rows, n, centered, p.eps, s))
+    if (a.invariant || !long_norm(a, rows, n, centered, p.eps, s))
       Floats::call(x.dtype, [&](auto t) {
         using T = decltype(t);
         const NormOperands<centered, T> o(a);

@@ -27,11 +27,13 @@ bool row_major(const TensorView& x) {
   }
   return true;
 }
-/// A tensor that is summed over its leading axes, as [rows, n]; rows is 0 where it is another sum.
+/// A tensor that is summed over its leading axes, as [rows, n]; rows is 0 where it is another sum, and where it might be one over axes of
+/// the only example.
 struct SummedRows {
   int64_t rows = 0, n = 1, parts = 0;
-  SummedRows(const TensorView& x, const Dims& axes) {
-    if (axes.size() == 0 || axes.size() >= x.rank() || x.size() == 0 || !row_major(x)) return;
+  SummedRows(const KernelArgs& a, const Dims& axes) {
+    const TensorView& x = a.in[0];
+    if (a.invariant || axes.size() == 0 || axes.size() >= x.rank() || x.size() == 0 || !row_major(x)) return;
     bool leading[kMaxRank] = {};
     for (int64_t i : axes) leading[i < 0 ? i + x.rank() : i] = true;
     int64_t r = 1;
@@ -119,12 +121,12 @@ KEEL_CUDA_KERNEL(sum) {
       .refuses(refuse_mixed)
       .workspace([](const KernelArgs& a) {
         const Dims& axes = a.get<SumParams>().axis;
-        const SummedRows v(a.in[0], axes);
+        const SummedRows v(a, axes);
         return std::max(reduction_workspace(a, axes, kLargestPart), size_t(v.parts * v.n) * sizeof(float));
       })
       .run([](const KernelArgs& a) {
         KernelStatus s;
-        const SummedRows v(a.in[0], a.get<SumParams>().axis);
+        const SummedRows v(a, a.get<SumParams>().axis);
         if (v.rows && TypeList<float, half, bfloat>::call(a.in[0].dtype, [&](auto t) { s = sum_rows<decltype(t)>(a, v); })) return s;
         return sum_of<Sum>(a);
       });

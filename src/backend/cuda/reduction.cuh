@@ -1,7 +1,7 @@
 #pragma once
 // The one driver of reductions: any axes of any layout. Where the reduced axes are innermost, a warp or a block takes a row; where the
 // kept ones are, a thread takes a column; few results of many elements are made in parts first. The order of sums depends on shapes and
-// the device alone.
+// the device alone; for calls that are to be invariant, on the reduced axes alone.
 #include "backend/cuda/pointwise.cuh"
 
 namespace keel::cuda {
@@ -12,7 +12,8 @@ struct Reduction {
   enum Form { warps, blocks, columns } form = warps;
   int64_t parts = 1;
 
-  Reduction(const TensorView& x, const Dims& axes, int device) {
+  Reduction(const KernelArgs& a, const Dims& axes) {
+    const TensorView& x = a.in[0];
     bool is_reduced[kMaxRank] = {};
     for (int i = 0; i < x.rank(); ++i) is_reduced[i] = axes.empty();
     if (x.rank())  // a number has the axes 0 and -1 all the same
@@ -23,11 +24,16 @@ struct Reduction {
     }
     if (results == 0 || extent == 0) return;
     const int64_t inner = reduced.rank ? reduced.stride[0][0] : 1, outer = kept.rank ? kept.stride[0][0] : INT64_MAX;
+    if (a.invariant) {
+      form = inner != 1 ? columns : extent > 1024 ? blocks : warps;
+      parts = form == warps ? 1 : ceil_div(extent, form == columns ? 1024 : 65536);
+      return;
+    }
     form = outer < inner && results >= 16 ? columns : extent > 1024 ? blocks : warps;
     const int64_t tiles = form == columns  ? ceil_div(results, 32)
                           : form == blocks ? results
                                            : ceil_div(results, 8),
-                  wanted = 4 * processors(device);
+                  wanted = 4 * processors(a.device);
     if (tiles < wanted && form != warps)
       parts = std::max<int64_t>(1, std::min(ceil_div(wanted, tiles), extent / (form == columns ? 64 : 4096)));
   }
@@ -47,10 +53,11 @@ __device__ __forceinline__ A warp_combine(A a, const Op& op) {
 }
 
 /// Op: In, Out, A (4 bytes, 8 or more); A empty(); A combine(A, A); Out finish(A, count); and what one thread keeps of the elements that
-/// it sees in order: Lane, Lane lane(), void take(Lane&, In, index), A done(Lane).
+/// it sees in order: Lane, Lane lane(), void take(Lane&, In, index), A done(Lane). `fixed`: which elements a thread sees does not depend on
+/// where in memory they are.
 template <class Op>
 __device__ typename Op::A row_part(const Op& op, const typename Op::In* x, const DeviceWalk<1>& reduced, int64_t from, int64_t to, int lane,
-                                   int lanes) {
+                                   int lanes, bool fixed) {
   using In = typename Op::In;
   typename Op::Lane l = op.lane();
   if (reduced.rank > 1) {
@@ -64,14 +71,20 @@ __device__ typename Op::A row_part(const Op& op, const typename Op::In* x, const
   const int64_t step = reduced.rank ? reduced.stride[0][0] : 0;
   constexpr int V = 16 / int(sizeof(In));
   if (step == 1 && to - from >= 2 * V * lanes) {  // 16 bytes at a time, from the first aligned element on
-    const auto odd = int64_t(reinterpret_cast<uintptr_t>(x + from) % 16 / sizeof(In)), head = odd ? V - odd : 0;
+    const auto odd = int64_t(reinterpret_cast<uintptr_t>(x + from) % 16 / sizeof(In)), head = odd && !fixed ? V - odd : 0;
     if (lane < head) op.take(l, x[from + lane], from + lane);
     const int64_t begin = from + head, end = begin + (to - begin) / V * V;
-#pragma unroll 4
-    for (int64_t r = begin + int64_t(lane) * V; r < end; r += int64_t(lanes) * V) {
-      const auto pack = *reinterpret_cast<const Pack<In, V>*>(x + r);
+    if (fixed && odd) {
+      for (int64_t r = begin + int64_t(lane) * V; r < end; r += int64_t(lanes) * V)
 #pragma unroll
-      for (int k = 0; k < V; ++k) op.take(l, pack.v[k], r + k);
+        for (int k = 0; k < V; ++k) op.take(l, x[r + k], r + k);
+    } else {
+#pragma unroll 4
+      for (int64_t r = begin + int64_t(lane) * V; r < end; r += int64_t(lanes) * V) {
+        const auto pack = *reinterpret_cast<const Pack<In, V>*>(x + r);
+#pragma unroll
+        for (int k = 0; k < V; ++k) op.take(l, pack.v[k], r + k);
+      }
     }
     if (end + lane < to) op.take(l, x[end + lane], end + lane);
     return op.done(l);
@@ -92,25 +105,25 @@ __device__ void put(const Op& op, typename Op::A a, int64_t i, int64_t part, int
 
 template <class Op>
 __global__ void __launch_bounds__(kThreads) reduce_warps(Op op, const typename Op::In* x, DeviceWalk<1> kept, DeviceWalk<1> reduced,
-                                                         int64_t results, int64_t extent, typename Op::Out* y) {
+                                                         int64_t results, int64_t extent, bool fixed, typename Op::Out* y) {
   const int64_t i = int64_t(blockIdx.x) * 8 + threadIdx.x / 32;
   if (i >= results) return;
   int64_t at[1];
   offsets_of(kept, i, at);
-  const typename Op::A a = warp_combine(row_part(op, x + at[0], reduced, 0, extent, int(threadIdx.x % 32), 32), op);
+  const typename Op::A a = warp_combine(row_part(op, x + at[0], reduced, 0, extent, int(threadIdx.x % 32), 32, fixed), op);
   if (threadIdx.x % 32 == 0) y[i] = op.finish(a, extent);
 }
 
 template <class Op>
 __global__ void __launch_bounds__(kThreads)
     reduce_blocks(Op op, const typename Op::In* x, DeviceWalk<1> kept, DeviceWalk<1> reduced, int64_t results, int64_t extent,
-                  int64_t parts, typename Op::Out* y, typename Op::A* partial) {
+                  int64_t parts, bool fixed, typename Op::Out* y, typename Op::A* partial) {
   using A = typename Op::A;
   const int64_t i = blockIdx.x % results, part = blockIdx.x / results, share = (extent + parts - 1) / parts;
   int64_t at[1];
   offsets_of(kept, i, at);
   const int64_t from = part * share, to = from + share < extent ? from + share : extent;
-  A a = warp_combine(row_part(op, x + at[0], reduced, from, to, int(threadIdx.x), kThreads), op);
+  A a = warp_combine(row_part(op, x + at[0], reduced, from, to, int(threadIdx.x), kThreads, fixed), op);
   __shared__ alignas(16) unsigned char room[sizeof(A) * (kThreads / 32)];
   A* const warps = reinterpret_cast<A*>(room);
   if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = a;
@@ -123,7 +136,7 @@ __global__ void __launch_bounds__(kThreads)
 template <class Op>
 __global__ void __launch_bounds__(kThreads)
     reduce_columns(Op op, const typename Op::In* x, DeviceWalk<1> kept, DeviceWalk<1> reduced, int64_t results, int64_t extent,
-                   int64_t parts, int64_t tiles, typename Op::Out* y, typename Op::A* partial) {
+                   int64_t parts, int64_t tiles, bool fixed, typename Op::Out* y, typename Op::A* partial) {
   using A = typename Op::A;
   const int64_t tile = blockIdx.x % tiles, part = blockIdx.x / tiles, share = (extent + parts - 1) / parts;
   const int column = int(threadIdx.x % 32), row = int(threadIdx.x / 32);
@@ -132,7 +145,7 @@ __global__ void __launch_bounds__(kThreads)
   if (i < results) {
     int64_t at[1];
     offsets_of(kept, i, at);
-    a = row_part(op, x + at[0], reduced, from, to, row, kThreads / 32);
+    a = row_part(op, x + at[0], reduced, from, to, row, kThreads / 32, fixed);
   }
   __shared__ alignas(16) unsigned char room[sizeof(A) * kThreads];
   A* const all = reinterpret_cast<A*>(room);
@@ -156,13 +169,13 @@ __global__ void __launch_bounds__(kThreads)
 
 /// Bytes of workspace of a reduction with partial results of `bytes` each.
 inline size_t reduction_workspace(const KernelArgs& a, const Dims& axes, size_t bytes) {
-  const Reduction r(a.in[0], axes, a.device);
+  const Reduction r(a, axes);
   return r.parts > 1 ? size_t(r.parts * r.results) * bytes : 0;
 }
 
 template <class Op>
 KernelStatus reduce(const KernelArgs& a, const Dims& axes, Op op) {
-  const Reduction r(a.in[0], axes, a.device);
+  const Reduction r(a, axes);
   if (r.results == 0) return {};
   use(a.device);
   const auto* x = a.in[0].ptr<typename Op::In>();
@@ -171,13 +184,14 @@ KernelStatus reduce(const KernelArgs& a, const Dims& axes, Op op) {
   const DeviceWalk<1> kept(r.kept, r.results), reduced(r.reduced, r.extent);
   KernelStatus status;
   if (r.form == Reduction::warps)
-    status = start<reduce_warps<Op>>(a, unsigned(ceil_div(r.results, 8)), kThreads, op, x, kept, reduced, r.results, r.extent, y);
+    status =
+        start<reduce_warps<Op>>(a, unsigned(ceil_div(r.results, 8)), kThreads, op, x, kept, reduced, r.results, r.extent, a.invariant, y);
   else if (r.form == Reduction::blocks)
-    status = start<reduce_blocks<Op>>(a, unsigned(r.results * r.parts), kThreads, op, x, kept, reduced, r.results, r.extent, r.parts, y,
-                                      partial);
+    status = start<reduce_blocks<Op>>(a, unsigned(r.results * r.parts), kThreads, op, x, kept, reduced, r.results, r.extent, r.parts,
+                                      a.invariant, y, partial);
   else
     status = start<reduce_columns<Op>>(a, unsigned(ceil_div(r.results, 32) * r.parts), kThreads, op, x, kept, reduced, r.results, r.extent,
-                                       r.parts, ceil_div(r.results, 32), y, partial);
+                                       r.parts, ceil_div(r.results, 32), a.invariant, y, partial);
   if (status.code || r.parts == 1) return status;
   return start<reduce_parts<Op>>(a, unsigned(ceil_div(r.results, 8)), kThreads, op, partial, r.results, r.extent, r.parts, y);
 }

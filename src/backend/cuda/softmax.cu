@@ -1,5 +1,5 @@
 // softmax, softmax_safe and log_softmax along an axis. Along the last axis a row is read once; along another, a thread takes a column. Few
-// and very long rows are work for the whole device (long_softmax.cu).
+// and very long rows are work for the whole device (long_softmax.cu), where it does not matter that they are few.
 #include "backend/cuda/long_rows.h"
 #include "backend/cuda/math.cuh"
 #include "backend/cuda/softmax_axis.cuh"
@@ -45,7 +45,8 @@ void define(KernelDef& k) {
   k.dtypes(kinds::floating).inputs(Layout::contiguous).stats().run([](const KernelArgs& a) {
     KernelStatus s;
     const Around v = softmax_axis(a);
-    return v.inner == 1 && long_softmax(a, v.outer, v.n, logarithm, safe, s) ? s : run_softmax<Forward<logarithm, safe>, 1>(a);
+    return v.inner == 1 && !a.invariant && long_softmax(a, v.outer, v.n, logarithm, safe, s) ? s
+                                                                                             : run_softmax<Forward<logarithm, safe>, 1>(a);
   });
 }
 
