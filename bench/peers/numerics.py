@@ -74,6 +74,20 @@ def rows(n, dtype):
     def numpy_soft_clamp():
         return (np.logaddexp(0, 10 * a) - np.logaddexp(0, 10 * (a - 0.5))) / 10
 
+    km, tm, am = ka[: n // 1000 * 1000].reshape(-1, 1000), ta[: n // 1000 * 1000].reshape(-1, 1000), a[: n // 1000 * 1000].reshape(-1, 1000)
+
+    def numpy_pow():
+        p = np.power(a, b)
+        return np.where(np.isfinite(p), p, 0)
+
+    def torch_pow():
+        p = torch.pow(ta, tb)
+        return torch.where(p.isfinite(), p, 0)
+
+    def numpy_softmax():
+        e = np.exp(am - am.max(1, keepdims=True))
+        return e / e.sum(1, keepdims=True)
+
     yield "div_safe", lambda: keel.div_safe(ka, kb, otherwise=0), {"numpy": numpy_div, "torch": lambda: torch_div(ta, tb)}
     yield ("div_safe with gradient", lambda: keel.grad([keel.div_safe(ga, gb, otherwise=0)], [ga, gb], [kg]),
            {"torch": lambda: torch.autograd.grad(torch_div(ua, ub), (ua, ub), tg)})
@@ -85,6 +99,18 @@ def rows(n, dtype):
            {"numpy": lambda: np.sqrt(a, out=np.zeros_like(a), where=a >= 0), "torch": lambda: torch.where(ta < 0, 0, torch.sqrt(torch.where(ta < 0, 1, ta)))})
     yield ("log_safe", lambda: keel.log_safe(ka, otherwise=0),
            {"numpy": lambda: np.log(a, out=np.zeros_like(a), where=a > 0), "torch": lambda: torch.where(ta <= 0, 0, torch.log(torch.where(ta <= 0, 1, ta)))})
+    yield ("rsqrt_safe", lambda: keel.rsqrt_safe(ka, otherwise=0),
+           {"numpy": lambda: np.where(a > 0, 1 / np.sqrt(np.where(a > 0, a, 1)), 0), "torch": lambda: torch.where(ta > 0, torch.rsqrt(torch.where(ta > 0, ta, 1)), 0)})
+    yield "pow_safe", lambda: keel.pow_safe(ka, kb, otherwise=0), {"numpy": numpy_pow, "torch": torch_pow}
+    yield ("norm_safe of rows of 1000", lambda: keel.norm_safe(km, axis=(1,)),
+           {"numpy": lambda: np.linalg.norm(am, axis=1), "torch": lambda: torch.linalg.vector_norm(tm, dim=1)})
+    yield ("normalize_safe of rows of 1000", lambda: keel.normalize_safe(km),
+           {"numpy": lambda: am / np.maximum(np.linalg.norm(am, axis=1, keepdims=True), 1e-12), "torch": lambda: torch.nn.functional.normalize(tm, dim=1)})
+    yield "softmax_safe of rows of 1000", lambda: keel.softmax_safe(km), {"numpy": numpy_softmax, "torch": lambda: torch.softmax(tm, 1).nan_to_num(0)}
+    yield "soft_relu", lambda: keel.soft_relu(ka, 2), {"numpy": lambda: np.logaddexp(0, 2 * a) / 2, "torch": lambda: torch.nn.functional.softplus(ta, 2, 1e9)}
+    yield ("soft_near", lambda: keel.soft_near(ka, kb, rel_tol=0.1, abs_tol=0.1, temperature=0.1),
+           {"numpy": lambda: 1 / (1 + np.exp((np.abs(a - b) - np.maximum(0.1 * np.maximum(np.abs(a), np.abs(b)), 0.1)) / 0.1)),
+            "torch": lambda: torch.sigmoid((torch.clamp(0.1 * torch.maximum(ta.abs(), tb.abs()), min=0.1) - (ta - tb).abs()) / 0.1)})
     yield "soft_clamp", lambda: keel.soft_clamp(ka, 0, 0.5), {"numpy": numpy_soft_clamp, "torch": torch_soft_clamp}
     yield "soft_compare", lambda: keel.soft_compare(ka, kb), {"numpy": lambda: np.tanh(a - b), "torch": lambda: torch.tanh(ta - tb)}
     yield "ulp_next", lambda: keel.ulp_next(ka), {"numpy": lambda: np.nextafter(a, np.inf), "torch": lambda: torch.nextafter(ta, torch.tensor(math.inf, dtype=ta.dtype))}
@@ -98,6 +124,7 @@ def main():
     p.add_argument("--dtype", default="float64", choices=["float64", "float32"])
     p.add_argument("--json", action="store_true")
     o = p.parse_args()
+    np.seterr(all="ignore")
     print(f"{o.elements} {o.dtype}, one thread, numpy {np.__version__}, torch {torch.__version__}")
     for name, ours, peers in rows(o.elements, o.dtype):
         if o.only not in name:
@@ -110,7 +137,7 @@ def main():
         if o.json:
             print(json.dumps(row))
         else:
-            print(f"{name:24s} {row['keel_ms']:7.3f} ms", *(f"  {k} {v[0]:.2f} ({v[1]:.2f} to {v[2]:.2f})" for k, v in row.items() if isinstance(v, list)))
+            print(f"{name:30s} {row['keel_ms']:7.3f} ms", *(f"  {k} {v[0]:.2f} ({v[1]:.2f} to {v[2]:.2f})" for k, v in row.items() if isinstance(v, list)))
 
 
 if __name__ == "__main__":

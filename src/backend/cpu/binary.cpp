@@ -11,7 +11,7 @@ KEEL_CPU_KERNEL(div) { binary_kernel<BinaryOp::div>(k, kinds::inexact); }
 KEEL_CPU_KERNEL(neg) { unary_kernel<UnaryOp::neg, kCheap>(k, kinds::numeric); }
 KEEL_CPU_KERNEL(maximum) { binary_kernel<BinaryOp::maximum>(k, kinds::ordered); }
 KEEL_CPU_KERNEL(minimum) { binary_kernel<BinaryOp::minimum>(k, kinds::ordered); }
-KEEL_CPU_KERNEL(pow) { binary_kernel<BinaryOp::pow, kLibm>(k, kinds::real); }
+KEEL_CPU_KERNEL(pow) { binary_kernel<BinaryOp::pow, kMath>(k, kinds::real); }
 KEEL_CPU_KERNEL(floor_divide) { binary_kernel<BinaryOp::floor_divide, kLibm>(k, kinds::real); }
 KEEL_CPU_KERNEL(remainder) { binary_kernel<BinaryOp::remainder, kLibm>(k, kinds::real); }
 KEEL_CPU_KERNEL(equal) { binary_kernel<BinaryOp::eq>(k, kinds::ordered); }

@@ -41,7 +41,7 @@ KernelStatus run_otherwise(const KernelArgs& a) {
 }
 KernelStatus run_pow(const KernelArgs& a, SafeOp op) {
   const double args[] = {a.get<OtherwiseParams>().otherwise, overflow_of(a.in[0].dtype)};
-  return run_safe(a, op, args, a.in[0].dtype == f64 ? kLibm : kMath);
+  return run_safe(a, op, args, kMath);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-"""The numerical safety functions on PyTorch's tensors, and a monitor for PyTorch's models.
+"""The numerical safety functions on PyTorch's tensors, and a monitor, a lint and a precision profile for PyTorch's models.
 
 All are differentiable as the mathematics has it (no NaN gradient where a default stands), work on any device, without waiting for it, under
 `torch.compile(fullgraph=True)` and `torch.func.vmap` and `grad`, and twice. Dtypes smaller than float32 compute in float32 and round once.
@@ -49,8 +49,11 @@ from ._functions import (
 from ._lint import lint as lint
 from ._monitor import Monitor as Monitor
 from ._monitor import monitor as monitor
+from ._profile import PrecisionProfile as PrecisionProfile
+from ._profile import ProfileEntry as ProfileEntry
+from ._profile import precision_profile as precision_profile
 from ._rows import norm_safe as norm_safe
 from ._rows import normalize_safe as normalize_safe
 from ._rows import softmax_safe as softmax_safe
 
-__all__ = ["Finding", "InstabilityError", "Monitor", "lint", "monitor", *EXPORTS]
+__all__ = ["Finding", "InstabilityError", "Monitor", "PrecisionProfile", "ProfileEntry", "lint", "monitor", "precision_profile", *EXPORTS]

@@ -1,10 +1,10 @@
-// Arithmetic of two operands, f32 and f64. Bound by memory, but for floor_divide, remainder, and f64 pow and atan2, which are libm's.
+// Arithmetic of two operands, f32 and f64. Bound by memory, but for floor_divide, remainder, and f64 atan2, which are libm's.
 #include "backend/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/loops/binary_arith.cpp"
 #include "hwy/foreach_target.h"
 
-#include "backend/cpu/loops/wide-inl.h"
+#include "backend/cpu/loops/power-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace keel::cpu::HWY_NAMESPACE {
@@ -13,6 +13,7 @@ KEEL_LANES2(Add, hn::Add(x, y))
 KEEL_LANES2(Sub, hn::Sub(x, y))
 KEEL_LANES2(Mul, hn::Mul(x, y))
 KEEL_LANES2(Div, hn::Div(x, y))
+KEEL_LANES2(LongPow, long_pow(d, x, y))
 // maxps gives its second operand where one is NaN or both are zero; the others spell that out.
 #if KEEL_MASKED_MEMORY
 KEEL_LANES2(Maximum, hn::IfThenElse(is_nan(d, x), x, hn::Max(x, y)))
@@ -42,10 +43,6 @@ struct FloorDivide {
   }
 };
 template <class T>
-struct Pow {
-  static T call(T a, T b) { return std::pow(a, b); }
-};
-template <class T>
 struct Atan2 {
   static T call(T a, T b) { return std::atan2(a, b); }
 };
@@ -61,7 +58,7 @@ BinaryLoop find_float(BinaryOp op, BinaryMode mode) {
     case BinaryOp::minimum: return binary_of<T, Minimum>(mode);
     case BinaryOp::remainder: return binary_plain_of<T, T, Remainder<T>>(mode);
     case BinaryOp::floor_divide: return binary_plain_of<T, T, FloorDivide<T>>(mode);
-    case BinaryOp::pow: return sizeof(T) == 4 ? binary_wide_of<WidePow>(mode) : binary_plain_of<double, double, Pow<double>>(mode);
+    case BinaryOp::pow: return sizeof(T) == 4 ? binary_wide_of<WidePow>(mode) : binary_of<double, LongPow>(mode);
     case BinaryOp::atan2: return sizeof(T) == 4 ? binary_wide_of<WideAtan2>(mode) : binary_plain_of<double, double, Atan2<double>>(mode);
     default: return nullptr;
   }

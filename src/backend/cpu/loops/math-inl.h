@@ -85,18 +85,21 @@ HWY_INLINE void reduce_ln2(D d, Vec<D> x, Vec<D>& n, Vec<D>& r) {
   }
 }
 
+/// (e^r - 1 - r) / r^2 for |r| <= ln(2)/2.
+template <class D>
+HWY_INLINE Vec<D> exp_curve(D d, Vec<D> r) {
+  if constexpr (kIsF32<D>)
+    return horner(d, r, 0x1.fffffap-2, 0x1.555492p-3, 0x1.555a26p-5, 0x1.12398p-7, 0x1.694ca6p-10);
+  else
+    return horner(d, r, 0x1p-1, 0x1.555555555555cp-3, 0x1.5555555555544p-5, 0x1.111111110ea06p-7, 0x1.6c16c16c1e5bdp-10,
+                  0x1.a01a01b43e1c9p-13, 0x1.a01a017d48c66p-16, 0x1.71ddee863632bp-19, 0x1.27e5339dbae4cp-22, 0x1.af6e5bd233d8fp-26,
+                  0x1.1eed10ba3ff62p-29);
+}
+
 /// e^r for |r| <= ln(2)/2.
 template <class D>
 HWY_INLINE Vec<D> exp_poly(D d, Vec<D> r) {
-  if constexpr (kIsF32<D>) {
-    const Vec<D> q = horner(d, r, 0x1.fffffap-2, 0x1.555492p-3, 0x1.555a26p-5, 0x1.12398p-7, 0x1.694ca6p-10);
-    return hn::Add(fma(d, hn::Mul(r, r), q, r), num(d, 1));
-  } else {
-    const Vec<D> q =
-        horner(d, r, 0x1p-1, 0x1.555555555555cp-3, 0x1.5555555555544p-5, 0x1.111111110ea06p-7, 0x1.6c16c16c1e5bdp-10, 0x1.a01a01b43e1c9p-13,
-               0x1.a01a017d48c66p-16, 0x1.71ddee863632bp-19, 0x1.27e5339dbae4cp-22, 0x1.af6e5bd233d8fp-26, 0x1.1eed10ba3ff62p-29);
-    return hn::Add(fma(d, hn::Mul(r, r), q, r), num(d, 1));
-  }
+  return hn::Add(fma(d, hn::Mul(r, r), exp_curve(d, r), r), num(d, 1));
 }
 
 /// e^x 2^k for a small integer k: never overflows before the result does. `bounded`: x is at most 88, or NaN.
@@ -411,10 +414,21 @@ HWY_INLINE Vec<D> normal_cdf(D d, Vec<D> x) {
   }
 }
 
+/// log(1 + e) for e in [0, 1]. f64: log(u) plus what rounding 1 + e to u has left, by its first derivative.
+template <class D>
+HWY_INLINE Vec<D> log1p_of_share(D d, Vec<D> e) {
+  if constexpr (kIsF32<D>) {
+    return log1p(d, e);
+  } else {
+    const Vec<D> one = num(d, 1), u = hn::Add(one, e), left = hn::Sub(e, hn::Sub(u, one));
+    return hn::Add(log(d, u), hn::Div(left, u));
+  }
+}
+
 /// log(1 + e^x) without overflow, accurate in both tails.
 template <class D>
 HWY_INLINE Vec<D> softplus(D d, Vec<D> x) {
-  return hn::Add(log1p(d, exp_scaled<0>(d, hn::Neg(hn::Abs(x)))), at_least(d, x, hn::Zero(d)));
+  return hn::Add(log1p_of_share(d, exp_scaled<0>(d, hn::Neg(hn::Abs(x)))), at_least(d, x, hn::Zero(d)));
 }
 
 }  // namespace keel::cpu::HWY_NAMESPACE::math

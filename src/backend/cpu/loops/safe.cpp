@@ -1,5 +1,5 @@
 // Safe arithmetic of f32 and f64: division, roots, logarithms and powers with a default, sanitize, clamps, and their gradients. Bound by
-// memory but for log (vector polynomial) and pow and base 10 (libm).
+// memory but for log and pow (vector polynomials) and base 10 (libm).
 #include "backend/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/loops/safe.cpp"
@@ -7,7 +7,7 @@
 
 #include "backend/cpu/loops/fused-inl.h"
 #include "backend/cpu/loops/safe.h"
-#include "backend/cpu/loops/wide-inl.h"
+#include "backend/cpu/loops/power-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace keel::cpu::HWY_NAMESPACE {
@@ -242,26 +242,33 @@ void pow_grad_f32(const void* const* in, void* const* out, int64_t n, const doub
     store(hn::IfThenZeroElse(still, da), dx + i), store(hn::IfThenZeroElse(none, db), dy + i);
   });
 }
-// The same of f64, by libm.
-HWY_INLINE bool no_power(double x, double y, double v, double top) { return std::isfinite(x) && std::isfinite(y) && !(std::fabs(v) < top); }
-void pow_f64(const void* const* in, void* const* out, int64_t n, const double* args) {
-  const double *x = static_cast<const double*>(in[0]), *y = static_cast<const double*>(in[1]);
-  double* z = static_cast<double*>(out[0]);
-  for (int64_t i = 0; i < n; ++i) {
-    const double v = std::pow(x[i], y[i]);
-    z[i] = no_power(x[i], y[i], v, args[1]) ? args[0] : v;
-  }
+// The same of f64.
+HWY_INLINE hn::Mask<Tag<double>> no_long_power(Vec<Tag<double>> x, Vec<Tag<double>> y, Vec<Tag<double>> v, Vec<Tag<double>> top) {
+  const Tag<double> d;
+  return hn::And(hn::And(finite(d, x), finite(d, y)), hn::Not(hn::Lt(hn::Abs(v), top)));
 }
-void pow_grad_f64(const void* const* in, void* const* out, int64_t n, const double* args) {
-  const double *g = static_cast<const double*>(in[0]), *x = static_cast<const double*>(in[1]), *y = static_cast<const double*>(in[2]);
-  double *dx = static_cast<double*>(out[0]), *dy = static_cast<double*>(out[1]);
-  for (int64_t i = 0; i < n; ++i) {
-    const double a = x[i], b = y[i], v = std::pow(a, b);
-    const bool dead = no_power(a, b, v, args[1]);
-    dx[i] = dead || b == 0 ? 0 : g[i] * (b * std::pow(a, b - 1));
-    dy[i] = dead || a <= 0 || a == 1 ? 0 : g[i] * (v * std::log(a));
+template <class D>
+struct LongPow {
+  static constexpr int kIn = 2, kOut = 1;
+  Vec<D> otherwise, top;
+  HWY_INLINE LongPow(D d, const double* a) : otherwise(arg(d, a[0])), top(arg(d, a[1])) {}
+  HWY_INLINE void operator()(D d, const Vec<D>* x, Vec<D>* y) const {
+    const Vec<D> v = long_pow(d, x[0], x[1]);
+    y[0] = hn::IfThenElse(no_long_power(x[0], x[1], v, top), otherwise, v);
   }
-}
+};
+template <class D>
+struct LongPowGrad {
+  static constexpr int kIn = 3, kOut = 2;
+  Vec<D> top;
+  HWY_INLINE LongPowGrad(D d, const double* a) : top(arg(d, a[1])) {}
+  HWY_INLINE void operator()(D d, const Vec<D>* x, Vec<D>* y) const {
+    const Vec<D> g = x[0], a = x[1], b = x[2], zero = hn::Zero(d), one = arg(d, 1), v = long_pow(d, a, b);
+    const auto dead = no_long_power(a, b, v, top), none = hn::Or(dead, hn::Or(hn::Le(a, zero), hn::Eq(a, one)));
+    y[0] = hn::IfThenZeroElse(hn::Or(dead, hn::Eq(b, zero)), hn::Mul(g, hn::Mul(b, long_pow(d, a, hn::Sub(b, one)))));
+    y[1] = hn::IfThenZeroElse(none, hn::Mul(g, hn::Mul(v, math::log(d, hn::IfThenElse(none, one, a)))));
+  }
+};
 
 template <class T>
 FusedLoop find(SafeOp op) {
@@ -281,8 +288,8 @@ FusedLoop find(SafeOp op) {
     case SafeOp::log: return log_by_base<T>;
     case SafeOp::log_grad: return fused<T, LogGrad>;
     case SafeOp::norm_grad: return fused<T, NormGrad>;
-    case SafeOp::pow: return sizeof(T) == 4 ? pow_f32 : pow_f64;
-    case SafeOp::pow_grad: return sizeof(T) == 4 ? pow_grad_f32 : pow_grad_f64;
+    case SafeOp::pow: return sizeof(T) == 4 ? pow_f32 : fused<double, LongPow>;
+    case SafeOp::pow_grad: return sizeof(T) == 4 ? pow_grad_f32 : fused<double, LongPowGrad>;
   }
   return nullptr;
 }

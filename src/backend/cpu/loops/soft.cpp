@@ -36,13 +36,7 @@ struct SoftClampOf {
   HWY_INLINE SoftClampOf(D d, const double* a) : beta(arg(d, a[0])), leak(arg(d, a[1])) {}
   /// log(1 + exp(-beta |z|)) / beta.
   HWY_INLINE Vec<D> rest(D d, Vec<D> z) const {
-    const Vec<D> e = math::exp_bounded(d, hn::Neg(hn::Abs(hn::Mul(beta, z))));
-    if constexpr (sizeof(Lane<D>) == 4) {
-      return hn::Div(math::log1p(d, e), beta);
-    } else {  // log(1 + e) is log(u) plus what rounding 1 + e to u has left, by its first derivative
-      const Vec<D> one = num(d, 1), u = hn::Add(one, e), left = hn::Sub(e, hn::Sub(u, one));
-      return hn::Div(hn::Add(math::log(d, u), hn::Div(left, u)), beta);
-    }
+    return hn::Div(math::log1p_of_share(d, math::exp_bounded(d, hn::Neg(hn::Abs(hn::Mul(beta, z))))), beta);
   }
   HWY_INLINE void operator()(D d, const Vec<D>* x, Vec<D>* y) const {
     const Vec<D> zero = hn::Zero(d);

@@ -1,4 +1,4 @@
-// f32 functions computed in f64 vectors and rounded once: tan, pow, atan2. Their error is that of the final rounding (0.5 ulp) plus at most
+// f32 functions computed in f64 vectors and rounded once: tan and atan2, and pow in power-inl.h. Their error is that of the final rounding (0.5 ulp) plus at most
 // 2^-9 ulp.
 #if defined(KEEL_CPU_LOOPS_WIDE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef KEEL_CPU_LOOPS_WIDE_INL_H_
@@ -87,37 +87,6 @@ struct WideTan {
     const auto near = hn::Lt(hn::Abs(x), hn::Set(d, 0x1p25));
     if (HWY_LIKELY(hn::AllTrue(d, near))) return y;
     return hn::IfThenElse(near, y, per_lane(d, x, [](double v) { return std::tan(v); }));
-  }
-};
-
-/// x^y as 2^(y log2|x|) with IEEE 754's special values (C's pow).
-struct WidePow {
-  template <class D>
-  static HWY_INLINE Vec<D> call(D d, Vec<D> x, Vec<D> y) {
-    const Vec<D> zero = hn::Zero(d), one = hn::Set(d, 1.0), inf = inf_of(d), a = hn::Abs(x), magic = hn::Set(d, 0x1.8p52);
-    Vec<D> m, e;
-    math::split_exponent(d, a, m, e);  // the operands come from f32: no subnormals in f64
-    const Vec<D> l = fma(d, math::log_reduced(d, hn::Sub(m, one), zero), hn::Set(d, 0x1.71547652b82fep0), e);
-    const Vec<D> p = at_least(d, at_most(d, hn::Mul(l, y), hn::Set(d, 200.0)), hn::Set(d, -200.0)), n = hn::Sub(hn::Add(p, magic), magic);
-    Vec<D> z = hn::Mul(horner(d, hn::Sub(p, n), 0x1.ffffffffabbcep-1, 0x1.62e42ff116291p-1, 0x1.ebfbe0a4be7c8p-3, 0x1.c6b08aaf2e0acp-5,
-                              0x1.3b29dc40d8f27p-7, 0x1.5d8a708923689p-10, 0x1.446a1fd95ccb4p-13, 0x1.fe1782f43403ap-17),
-                       math::pow2(d, n));
-    z = hn::IfThenElse(hn::Eq(n, p), math::pow2(d, n), z);  // exact powers of two stay exact
-    const auto y_integer = hn::Or(hn::Eq(hn::Sub(hn::Add(y, hn::CopySign(hn::Set(d, 0x1p52), y)), hn::CopySign(hn::Set(d, 0x1p52), y)), y),
-                                  hn::Ge(hn::Abs(y), hn::Set(d, 0x1p52)));
-    const Vec<D> half = hn::Mul(y, hn::Set(d, 0.5)),
-                 half_rounded = hn::Sub(hn::Add(half, hn::CopySign(hn::Set(d, 0x1p52), y)), hn::CopySign(hn::Set(d, 0x1p52), y));
-    const auto y_odd = hn::And(hn::And(y_integer, hn::Ne(half, half_rounded)), hn::Lt(hn::Abs(y), hn::Set(d, 0x1p52)));
-    const auto grows = hn::Xor(hn::Gt(a, one), hn::Lt(y, zero));  // |x| > 1 with y > 0, or |x| < 1 with y < 0
-    const auto edge = hn::Or(hn::Or(hn::Eq(a, zero), hn::Eq(a, inf)), hn::Eq(hn::Abs(y), inf));
-    z = hn::IfThenElse(edge, hn::IfThenElseZero(grows, inf), z);
-    const auto negative = hn::Lt(hn::CopySign(one, x), zero);
-    z = hn::IfThenElse(hn::And(negative, y_odd), hn::Neg(z), z);
-    const auto finite_negative = hn::And(hn::And(hn::Lt(x, zero), hn::Lt(a, inf)), hn::Lt(hn::Abs(y), inf));
-    z = hn::IfThenElse(hn::And(finite_negative, hn::Not(y_integer)), nan_of(d), z);
-    z = hn::IfThenElse(hn::Or(is_nan(d, x), is_nan(d, y)), nan_of(d), z);
-    const auto unit = hn::Or(hn::Or(hn::Eq(y, zero), hn::Eq(x, one)), hn::And(hn::Eq(a, one), hn::Eq(hn::Abs(y), inf)));
-    return hn::IfThenElse(unit, one, z);
   }
 };
 
