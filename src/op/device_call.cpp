@@ -110,7 +110,7 @@ Tensors run_on_host(Call& c, Device d) {
     hosted.push_back(c.in[i].defined() ? on_host(c.in[i]) : Tensor());
     in.push_back(&hosted.back());
   }
-  Call host{c.op, c.params, Inputs(in.data(), int(in.size())), c.specs, c.out, c.site, c.scope, nullptr, c.recording};
+  Call host{c.op, c.params, Inputs(in.data(), int(in.size())), c.specs, c.out, c.site, c.scope, nullptr, c.recording, c.guard};
   const Tensors made = run_backend_on(cpu_device, host, {});
   for (int i = 0; i < c.in.size(); ++i) {
     if (!c.op.in[std::min(i, c.op.in.size() - 1)].written || !c.in[i].defined()) continue;

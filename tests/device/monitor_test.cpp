@@ -334,7 +334,66 @@ TEST_F(MonitorOnDevice, UpdatesThatOverflow) {
     w * 2.0;
   }
   ASSERT_EQ(m.findings().size(), 1u) << all(m);
-  EXPECT_EQ(line(m.findings()[0]), "step 2, optimiser: nonfinite inf by sgd_step in '', 8 values, 1 times");
+  EXPECT_EQ(line(m.findings()[0]), "step 2, optimiser: nonfinite nan by sgd_step in '', 8 values, 1 times");
+  EXPECT_NE(m.findings()[0].text.find("weights) out of finite numbers, first of parameter 1"), std::string::npos) << m.findings()[0].text;
+}
+
+/// What a step's own arithmetic makes infinite is told in the words of the CPU, and kept out of weights and state where they are protected.
+TEST_F(MonitorOnDevice, StepsThatMakeInfinities) {
+  using Make = optim::Optimizer (*)(const Tensors&);
+  const Make makes[] = {
+      [](const Tensors& p) { return optim::Optimizer(optim::SGD(p, {.lr = 1e30})); },
+      [](const Tensors& p) { return optim::Optimizer(optim::SGD(p, {.lr = 1e-3, .momentum = 0.9})); },
+      [](const Tensors& p) { return optim::Optimizer(optim::SGD(p, {.lr = 1e10, .momentum = 0.9, .nesterov = true, .master_weights = true})); },
+      [](const Tensors& p) { return optim::Optimizer(optim::Adam(p, {.lr = 1e-3})); },
+      [](const Tensors& p) { return optim::Optimizer(optim::AdamW(p, {.lr = 1e-3, .amsgrad = true, .master_weights = true})); },
+      [](const Tensors& p) { return optim::Optimizer(optim::RMSprop(p, {.lr = 1e-3})); },
+      [](const Tensors& p) { return optim::Optimizer(optim::RMSprop(p, {.lr = 0.1, .eps = 0, .momentum = 0.9})); },
+      [](const Tensors& p) { return optim::Optimizer(optim::RMSprop(p, {.lr = 1e-3, .centered = true})); },
+  };
+  // 2053 elements: whole vectors and some beside; the second parameter's gradient lies in another order.
+  const auto train = [&](Make make, DType t, bool protect, Device where, std::string& said) {
+    manual_seed(5);
+    Tensor v = randn({7}).to(t).to(where), w = randn({2053}).to(t).to(where), u = randn({6, 5}).to(t).to(where);
+    v.requires_grad_(), w.requires_grad_(), u.requires_grad_();
+    optim::Optimizer opt = make({v, w, u});
+    Monitor m({.budget = 0, .protect = protect});
+    for (int s = 1; s <= 4; ++s) {
+      m.step();
+      Tensor g = randn({2053}), h = randn({5, 6});
+      for (const int64_t i : {int64_t(3), int64_t(1030), int64_t(2052)}) g[{i}] = s == 2 ? 2e38 : s == 3 ? 2.9e38 : 1.0;
+      g[{7}] = 0, h[{4, 1}] = s == 2 ? 3e38 : 1.0;
+      const double most = t == f16 ? 6e4 : 3e38;
+      v.set_grad(randn({7}).to(t).to(where)), w.set_grad(clamp(g, -most, most).to(t).to(where));
+      u.set_grad(clamp(h, -most, most).to(t).to(where).transpose(0, 1));
+      opt.step();
+      opt.set_lr(opt.lr() * 0.5);  // long before a device's numbers arrive
+    }
+    m.step();
+    said = everything(m);
+    for (const auto& f : m.findings()) said += f.text + "\n" + f.suggestion.text + "\n";
+    std::vector<Tensor> out;
+    for (const Tensor& x : {v, w, u}) out.push_back(x.detach().to(cpu_device).to(f64));
+    return out;
+  };
+  for (size_t i = 0; i < std::size(makes); ++i)
+    for (const DType t : {f32, bf16, f16, f64})
+      for (const bool protect : {true, false}) {
+        SCOPED_TRACE("optimiser " + std::to_string(i) + ", " + name_of(t) + (protect ? ", protected" : ""));
+        std::string here, there;
+        const std::vector<Tensor> a = train(makes[i], t, protect, cpu_device, here), b = train(makes[i], t, protect, d, there);
+        EXPECT_EQ(there, here);
+        if (t == f32) {
+          EXPECT_NE(there.find("out of finite numbers, first of parameter "), std::string::npos) << there;
+        }
+        for (size_t k = 0; k < a.size(); ++k) {
+          EXPECT_TRUE(array_equal(isfinite(a[k]), isfinite(b[k]))) << k;
+          if (protect) {
+            EXPECT_TRUE(isfinite(b[k]).all().item<bool>()) << k;
+            EXPECT_TRUE(allclose(b[k], a[k], {.rel = 1e-2, .abs = 1e-3})) << k;
+          }
+        }
+      }
 }
 
 /// What rounds off, moments that no longer fit, and gradients that jump: in the same words.

@@ -73,8 +73,61 @@ __device__ Lerp<C> lerp(double w) {
   return {C(w) < C(0.5) ? C(w) : C(1) - C(w), C(w) < C(0.5)};
 }
 
+/// Where nobody looks over a step.
+struct Unguarded {
+  static constexpr bool on = false;
+};
+/// What a StepGuard asks for, of the tensors from number `first` on.
+struct Guarded {
+  static constexpr bool on = true;
+  BoardSlot* to;
+  int64_t first;
+  bool holds;
+};
+/// What one thread saw of elements that its step made infinite.
+struct Made {
+  uint32_t elements = 0, lists = 0;
+  __device__ void post(const Unguarded&, int) const {}
+  __device__ void post(const Guarded& g, int tensor) const {
+    if (elements == 0) return;
+    atomicAdd(reinterpret_cast<unsigned long long*>(&g.to->seen), static_cast<unsigned long long>(elements));
+    atomicOr(reinterpret_cast<unsigned long long*>(&g.to->part), static_cast<unsigned long long>(lists));
+    atomicMax(reinterpret_cast<unsigned long long*>(&g.to->first), ~static_cast<unsigned long long>(g.first + tensor));
+  }
+};
+
+/// The least magnitude that is infinite as a T, of numbers of the type that computes.
+template <class T>
+__device__ constexpr Compute<T> end_of() {
+  if constexpr (std::is_same_v<T, half>)
+    return 65520.0F;
+  else if constexpr (std::is_same_v<T, bfloat>)
+    return 0x1.ffp127F;
+  else
+    return Compute<T>(INFINITY);
+}
+
+/// Looks over one element: `x` is what its lists become, `old` what they were. In the order of hold() of the CPU's loops.
+template <class T, int uses, class C>
+__device__ __forceinline__ void look_over(const Guarded& g, const C (&old)[kLists], C (&x)[kLists], int lists, Made& made) {
+  uint32_t bad = !(fabs(x[0]) < end_of<T>());
+#pragma unroll
+  for (int k = 2; k < uses; ++k)
+    if (k < lists && !(fabs(x[k]) < C(INFINITY))) bad |= 1u << k;
+  if (bad == 0) return;
+  bool was_good = true;
+#pragma unroll
+  for (int k = 0; k < uses; ++k)
+    if (k < lists) was_good = was_good && fabs(old[k]) < C(INFINITY);
+  if (was_good) ++made.elements, made.lists |= bad;
+#pragma unroll
+  for (int k = 0; k < uses; ++k)
+    if (g.holds && k < lists) x[k] = old[k];
+}
+
 template <class C, bool amsgrad>
 struct Adam {  // lists: p, g, m, v; with amsgrad the largest v
+  static constexpr bool kGuarded = true;
   static constexpr int kUses = amsgrad ? 5 : 4;  // lists at most
   Settings hyper;  // lr, beta1, beta2, eps, weight decay
   bool maximize, decoupled;
@@ -102,6 +155,7 @@ struct Adam {  // lists: p, g, m, v; with amsgrad the largest v
 
 template <class C>
 struct Sgd {  // lists: p, g; with momentum the buffer
+  static constexpr bool kGuarded = true;
   static constexpr int kUses = 3;
   Settings hyper;  // lr, momentum, dampening, weight decay
   bool maximize, with_momentum, nesterov, fresh = false;
@@ -123,6 +177,7 @@ struct Sgd {  // lists: p, g; with momentum the buffer
 
 template <class C>
 struct Rmsprop {  // lists: p, g, squares; with `centered` means; with momentum the buffer
+  static constexpr bool kGuarded = true;
   static constexpr int kUses = 5;
   Settings hyper;  // lr, alpha, eps, weight decay, momentum
   bool maximize, centered, with_momentum;
@@ -146,6 +201,7 @@ struct Rmsprop {  // lists: p, g, squares; with `centered` means; with momentum 
 };
 template <class C>
 struct Ema {  // lists: the average, the parameter
+  static constexpr bool kGuarded = false;
   static constexpr int kUses = 2;
   Settings hyper;  // decay
   C decay = 0, share = 0;
@@ -153,9 +209,23 @@ struct Ema {  // lists: the average, the parameter
   __device__ void operator()(C* x) const { x[0] = decay * x[0] + share * x[1]; }
 };
 
+template <class T, class Rule, class Guard, class C>
+__device__ __forceinline__ void step_guarded(const Rule& rule, C (&x)[kLists], int lists, const Guard& guard, Made& made) {
+  if constexpr (Guard::on) {
+    C old[kLists];
+#pragma unroll
+    for (int k = 0; k < Rule::kUses; ++k) old[k] = x[k];
+    rule(x);
+    look_over<T, Rule::kUses>(guard, old, x, lists, made);
+  } else {
+    rule(x);
+  }
+}
+
 /// T: the parameters' and gradients' type; the rest, masters too, is of the type that computes.
-template <class T, class Rule>
-__device__ __forceinline__ void step_one(const Rule& rule, void* const (&p)[kLists], const int64_t (&at)[kLists], int lists) {
+template <class T, class Rule, class Guard>
+__device__ __forceinline__ void step_one(const Rule& rule, void* const (&p)[kLists], const int64_t (&at)[kLists], int lists,
+                                         const Guard& guard, Made& made) {
   using C = Compute<T>;
   C x[kLists];
   const bool master = p[kLow] != nullptr;
@@ -164,7 +234,7 @@ __device__ __forceinline__ void step_one(const Rule& rule, void* const (&p)[kLis
 #pragma unroll
   for (int k = 2; k < kLow; ++k)
     if (k < lists) x[k] = static_cast<const C*>(p[k])[at[k]];
-  rule(x);
+  step_guarded<T>(rule, x, lists, guard, made);
   if (master) static_cast<C*>(p[0])[at[0]] = x[0];
   static_cast<T*>(master ? p[kLow] : p[0])[master ? at[kLow] : at[0]] = narrow<T>(x[0]);
 #pragma unroll
@@ -195,15 +265,15 @@ struct Vectors {
     for (int k = 2; k < uses; ++k)
       if (k < lists) list[k] = at<C>(from[k], e);
   }
-  template <class Rule>
-  __device__ __forceinline__ void step(const Rule& rule, bool master, int lists) {
+  template <class Rule, class Guard>
+  __device__ __forceinline__ void step(const Rule& rule, bool master, int lists, const Guard& guard, Made& made) {
 #pragma unroll
     for (int j = 0; j < kAtOnce; ++j) {
       C x[kLists];
       x[0] = master ? list[0].v[j] : C(widen(p.v[j])), x[1] = widen(g.v[j]);
 #pragma unroll
       for (int k = 2; k < uses; ++k) x[k] = k < lists ? list[k].v[j] : C(0);
-      rule(x);
+      step_guarded<T>(rule, x, lists, guard, made);
 #pragma unroll
       for (int k = 2; k < uses; ++k)
         if (k < lists) list[k].v[j] = x[k];
@@ -232,9 +302,9 @@ __global__ void begin_kernel(Batch b, Rule rule, Rule* made) {
   made[i] = rule;
   if (b.step[i]) *b.step[i] += 1;
 }
-template <class T, class Rule>
+template <class T, class Rule, class Guard>
 __global__ void __launch_bounds__(kThreads, sizeof(Compute<T>) == 8 ? 2 : 4)
-    step_kernel(Batch b, const Rule* __restrict__ made, int lists) {
+    step_kernel(Batch b, const Rule* __restrict__ rules, int lists, Guard guard) {
   const int i = b.tensor_of(blockIdx.x);
   void* p[kLists];
 #pragma unroll
@@ -247,21 +317,23 @@ __global__ void __launch_bounds__(kThreads, sizeof(Compute<T>) == 8 ? 2 : 4)
     for (int k = 0; k < kTurns; ++k)
       if (const int64_t e = first + (k * kThreads + int(threadIdx.x)) * kAtOnce; e < vectors) f(some[k], e);
   };
-  const Rule rule = made[i];
+  const Rule rule = rules[i];
+  Made made;
   for (int64_t first = from; first < vectors; first += kStep) {
     each(first, [&](Vectors<T, Rule::kUses>& v, int64_t e) { v.load(p, e, lists); });
     if (b.stays()) return;
     each(first, [&](Vectors<T, Rule::kUses>& v, int64_t e) {
-      v.step(rule, p[kLow] != nullptr, lists);
+      v.step(rule, p[kLow] != nullptr, lists, guard, made);
       v.store(p, e, lists);
     });
   }
   if (b.stays()) return;
-  for (int64_t e = vectors + threadIdx.x; e < to; e += kThreads) step_one<T>(rule, p, {e, e, e, e, e, e}, lists);
+  for (int64_t e = vectors + threadIdx.x; e < to; e += kThreads) step_one<T>(rule, p, {e, e, e, e, e, e}, lists, guard, made);
+  made.post(guard, i);
 }
 /// One tensor whose lists lie in different orders or with gaps.
-template <class T, class Rule>
-__global__ void __launch_bounds__(kThreads) step_strided(Batch b, DeviceWalk<kLists> w, const Rule* made, int lists) {
+template <class T, class Rule, class Guard>
+__global__ void __launch_bounds__(kThreads) step_strided(Batch b, DeviceWalk<kLists> w, const Rule* rule, int lists, Guard guard) {
   const int64_t e = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (e >= b.size[0] || b.stays()) return;
   void* p[kLists];
@@ -269,7 +341,9 @@ __global__ void __launch_bounds__(kThreads) step_strided(Batch b, DeviceWalk<kLi
   for (int k = 0; k < kLists; ++k) p[k] = b.p[k][0];
   int64_t at[kLists];
   offsets_of(w, e, at);
-  step_one<T>(*made, p, at, lists);
+  Made made;
+  step_one<T>(*rule, p, at, lists, guard, made);
+  made.post(guard, 0);
 }
 
 /// Whether all lists of tensor `i` lie alike and without gaps.
@@ -318,15 +392,20 @@ KernelStatus run_steps(const KernelArgs& a, int from, int lists, bool master, bo
       const auto rule = rule_of(Compute<T>());
       using Rule = std::remove_const_t<decltype(rule)>;
       static_assert(sizeof(Rule) <= kMade);
-      auto* const made = reinterpret_cast<Rule*>(static_cast<char*>(a.workspace) + at0 * kMade);
-      begin_kernel<<<1, kMost, 0, stream(a)>>>(b, rule, made);
+      auto* const rules = reinterpret_cast<Rule*>(static_cast<char*>(a.workspace) + at0 * kMade);
+      begin_kernel<<<1, kMost, 0, stream(a)>>>(b, rule, rules);
       if (!b.begin[b.count]) return;
-      if (dense) return void(step_kernel<T, Rule><<<b.begin[b.count], kThreads, 0, stream(a)>>>(b, made, lists));
-      const TensorView* views[kLists];
-      for (int k = 0; k < kLists; ++k) views[k] = &first[(k < lists ? k : 0) * n + at0];
-      if (master) views[kLow] = views[0], views[0] = &first[lists * n + at0];
-      step_strided<T><<<unsigned(ceil_div(b.size[0], kThreads)), kThreads, 0, stream(a)>>>(
-          b, DeviceWalk<kLists>(Walk<kLists>(views), b.size[0]), made, lists);
+      const auto step = [&](auto guard) {
+        if (dense) return void(step_kernel<T><<<b.begin[b.count], kThreads, 0, stream(a)>>>(b, rules, lists, guard));
+        const TensorView* views[kLists];
+        for (int k = 0; k < kLists; ++k) views[k] = &first[(k < lists ? k : 0) * n + at0];
+        if (master) views[kLow] = views[0], views[0] = &first[lists * n + at0];
+        step_strided<T><<<unsigned(ceil_div(b.size[0], kThreads)), kThreads, 0, stream(a)>>>(
+            b, DeviceWalk<kLists>(Walk<kLists>(views), b.size[0]), rules, lists, guard);
+      };
+      if constexpr (Rule::kGuarded)
+        if (a.guard) return step(Guarded{a.guard->board, at0, a.guard->holds});
+      step(Unguarded());
     });
   }
   return launched();

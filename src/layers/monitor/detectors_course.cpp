@@ -216,7 +216,7 @@ void MonitorState::judge_endless(uint32_t site, uint8_t output, WatchedResult& r
 /// Whether a result is to be looked at for where it has no slope: at first calls, then each place in its turn.
 bool MonitorState::has_slopes(const Call& c, uint32_t at, int64_t turn) const {
   return (&c.op == &op_sigmoid || &c.op == &op_tanh || &c.op == &op_softmax) && c.recording && c.scope.phase == Phase::forward &&
-         (sites[at].results[0].calls <= 2 || (uint64_t(turn) + at) % kValuesEvery == 0);
+         (sites[at].begun <= 2 || (uint64_t(turn) + at) % kValuesEvery == 0);
 }
 
 void MonitorState::plan_slopes(const Call& c, const Tensor& out, const Sight& sight, Wanted& to) {

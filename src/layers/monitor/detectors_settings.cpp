@@ -15,24 +15,20 @@ namespace keel {
 
 extern OpDef op_adam_step, op_rmsprop_step, op_sgd_step;
 
-/// Whether the settings of a step are all finite; they lie on the host. A schedule that is asked for steps beyond its end gives a NaN, and
+/// Says what the settings of a step are worth; false: one is no number. A schedule that is asked for steps beyond its end gives a NaN, and
 /// one number is enough to spoil every weight.
-bool MonitorState::settings_are_bad(const Call& c, uint32_t at) {
-  const TensorImpl& hyper = impl(c.in[0]);
-  const auto* const v = reinterpret_cast<const double*>(hyper.data);
-  if (hyper.device != cpu_device || hyper.spec.dtype != f64) return false;
-  const int64_t n = hyper.spec.shape.numel();
+bool MonitorState::judge_settings(const Call& c, uint32_t at, const double* v, int64_t n) {
   if (&c.op == &op_adam_step && options.foretell && n > 2) judge_decay_rates(c, at, v[1], v[2]);
   if (options.foretell) judge_domain(c, at, v, n);
   const int64_t bad = std::find_if(v, v + n, [](double x) { return !std::isfinite(x); }) - v;
-  if (bad == n) return false;
+  if (bad == n) return true;
   Monitor::Finding about;
   about.severity = Severity::fault, about.value = v[bad];
   about.suggestion = {"stable_op", 0, "a schedule that holds its last value: it was asked for a step beyond its end, perhaps"};
   about.text = std::string(bad == 0 ? "the learning rate" : "a setting") + " that " + c.op.name + " was given is " + number(v[bad]) +
                ", and so would every weight be";
   warn(Detector::nonfinite, at, 0, "settings", std::move(about));
-  return true;
+  return false;
 }
 
 /// Settings beyond what they may be: a rate that a schedule took below 0, a decay rate of 1 and more, which forgets nothing.

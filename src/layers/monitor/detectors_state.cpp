@@ -27,6 +27,13 @@ const char* name_of_list(const Call& c, int k) {
 }
 bool holds_squares(const Call& c, int k) { return &c.op == &op_adam_step ? k >= 3 : &c.op == &op_rmsprop_step && k == 2; }
 
+/// Which list input `i` of a step belongs to.
+int list_of(const Call& c, int i) {
+  int first, end;
+  MonitorState::gradients_of(c, first, end);
+  return (i - (c.op.in.size() - 1)) / std::max(1, end - first);
+}
+
 std::string parameter(const Call& c, int64_t i) {
   return "parameter " + std::to_string(i) + " (" + to_string(impl(c.in[c.op.in.size() - 1 + int(i)]).spec) + ")";
 }
@@ -48,7 +55,7 @@ double sum_of_squares(std::span<const float> x) {
 
 /// A step that made numbers that are not finite out of finite ones. Those that the guard held back are in no weight; others are known to be
 /// there from now on.
-void MonitorState::judge_made(const Call& c, uint32_t at, const StepGuard& g) {
+void MonitorState::judge_made(const Call& c, uint32_t at, const StepGuard& g, const double* settings) {
   const int64_t n = g.elements.load();
   if (n == 0) return;
   const uint32_t lists = g.lists.load();
@@ -62,12 +69,15 @@ void MonitorState::judge_made(const Call& c, uint32_t at, const StepGuard& g) {
   if (!g.holds)
     for (int i = c.op.in.size() - 1; i < c.in.size(); ++i) {
       if (impl(c.in[i]).spec.shape.rank() == 0 && impl(c.in[i]).spec.dtype == f64) continue;  // a count of steps
+      if (impl(c.in[i]).device != cpu_device) {  // there is no memory to look at
+        if (const int list = list_of(c, i); list > 1 && lists >> list & 1) tainted.set(impl(c.in[i]).storage.get(), TaintedStorages::inf);
+        continue;
+      }
       StatSlot s;
       observe(c.in[i], s);
       if (s.nan.load() + s.inf.load()) tainted.set(impl(c.in[i]).storage.get(), s.nan.load() ? TaintedStorages::nan : TaintedStorages::inf);
     }
-  const auto* const v = reinterpret_cast<const double*>(impl(c.in[0]).data);
-  const double epsilon = &c.op == &op_adam_step ? v[3] : &c.op == &op_rmsprop_step ? v[2] : 1;
+  const double epsilon = !settings ? 1 : &c.op == &op_adam_step ? settings[3] : &c.op == &op_rmsprop_step ? settings[2] : 1;
   Suggestion better;
   std::string why;
   if (squares) {
@@ -78,9 +88,12 @@ void MonitorState::judge_made(const Call& c, uint32_t at, const StepGuard& g) {
   } else if (epsilon == 0) {
     why = "the root that a gradient is divided by is 0, and epsilon is 0";
     better = {"epsilon", 1e-8, "epsilon 1e-8"};
+  } else if (settings) {
+    why = "a step at a rate of " + number(settings[0]) + " leaves the format";
+    better = {"learning_rate", 0.1, "learning rate x 0.1, now " + number(0.1 * settings[0])};
   } else {
-    why = "a step at a rate of " + number(v[0]) + " leaves the format";
-    better = {"learning_rate", 0.1, "learning rate x 0.1, now " + number(0.1 * v[0])};
+    why = "a step leaves the format";
+    better = {"learning_rate", 0.1, "learning rate x 0.1"};
   }
   add_found(c, at, 0, "nan", false, NAN, n, better,
             std::string(c.op.name) + " made " + std::to_string(n) + (n == 1 ? " element" : " elements") + " NaN or infinite (" + where +

@@ -128,7 +128,9 @@ bool MonitorState::before_update(const Call& c, uint32_t at) {
     warn(Detector::nonfinite, at, 0, "nan", std::move(about));
   }
   if (bad) governor.alarm(step);
-  const bool unset = settings_are_bad(c, at);
+  const TensorImpl& settings = impl(c.in[0]);
+  const bool unset = settings.device == cpu_device && settings.spec.dtype == f64 &&
+                     !judge_settings(c, at, reinterpret_cast<const double*>(settings.data), settings.spec.shape.numel());
   if (options.protect && (bad || unset)) {
     for (const uint32_t i : pending) found[i].about.severity = Severity::fault;
     pending.clear();
@@ -138,7 +140,7 @@ bool MonitorState::before_update(const Call& c, uint32_t at) {
   note_update();
   const int lists = lists_of(c);
   if (!options.foretell || !lists) return false;
-  judge_uncleared(c, at);
+  judge_uncleared(c, at, goes_along_old_gradients(c));
   std::vector<float>& before = sites[at].update->before;
   const int begin = first_of(c), n = (c.in.size() - begin) / lists;
   before.resize(size_t(n) * kSampledWeights);
@@ -314,11 +316,10 @@ void MonitorState::note_sum_of_gradients(const Call& c) {
     g.storage = nullptr;
 }
 
-/// Steps along gradients that nobody cleared: each holds those of all steps before.
-void MonitorState::judge_uncleared(const Call& c, uint32_t at) {
-  if (!options.foretell || !lists_of(c)) return;
-  if (!sites[at].update) sites[at].update = std::make_unique<WatchedUpdate>();
-  WatchedUpdate& u = *sites[at].update;
+/// Whether a step goes along gradients that hold those of the step before; to be asked before it runs. It asks who wrote them, not what is
+/// in them.
+bool MonitorState::goes_along_old_gradients(const Call& c) {
+  if (!options.foretell || !lists_of(c)) return false;
   if (used_gradients.empty()) used_gradients.resize(4096);
   int first, end;
   gradients_of(c, first, end);
@@ -331,6 +332,14 @@ void MonitorState::judge_uncleared(const Call& c, uint32_t at) {
     g.storage = s, g.version = version_of(s), g.added_to = false;
     if (!g.leaf.defined() || !g.leaf.is(c.in[i - first + first_of(c)])) g.leaf = c.in[i - first + first_of(c)];
   }
+  return old;
+}
+
+/// Steps along gradients that nobody cleared: each holds those of all steps before.
+void MonitorState::judge_uncleared(const Call& c, uint32_t at, bool old) {
+  if (!options.foretell || !lists_of(c)) return;
+  if (!sites[at].update) sites[at].update = std::make_unique<WatchedUpdate>();
+  WatchedUpdate& u = *sites[at].update;
   u.uncleared = old ? uint8_t(std::min(u.uncleared + 1, 200)) : uint8_t(0);
   if (u.uncleared != 3) return;
   Monitor::Finding about;

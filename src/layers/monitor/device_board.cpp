@@ -1,6 +1,9 @@
 // What happens on the way of a call: slots, passes, what the host writes down. See device_board.h.
 #include "layers/monitor/device_board.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "keel/ops/cast.h"
 #include "layers/monitor/rest.h"
 #include "op/checks.h"
@@ -198,11 +201,41 @@ void DeviceBoards::run_unwatched(Call& c, Board& b, Tensors& out) {
   out = run_backend_on(b.d, c, {});
 }
 
+static void keep_params(const Call& c, DeviceBoards::Event& e) {
+  e.params = std::make_unique<std::byte[]>(c.op.params.size);
+  std::memcpy(e.params.get(), c.params, c.op.params.size);
+}
+
+/// Notes the settings of an optimiser's step, where they lie on the host.
+static void note_settings(const Call& c, DeviceBoards::Event& e) {
+  const TensorImpl* const s = c.in.has(0) ? &impl(c.in[0]) : nullptr;
+  if (!s || s->device != cpu_device || s->spec.dtype != f64 || s->spec.shape.rank() != 1 || s->spec.shape[0] > 8) return;
+  e.settings = int(s->spec.shape[0]);
+  for (int i = 0; i < e.settings; ++i) std::memcpy(e.setting + i, s->data + i * s->strides[0] * 8, 8);
+}
+
 /// Results that are watched in every step.
 static bool is_small(const Call& c) {
   for (const Spec& s : c.out)
     if (s.shape.unknown() || s.shape.numel() * int64_t(size_of(s.dtype)) > kSmall) return false;
   return true;
+}
+
+/// A step with a setting that is no number does not run: that is known at once, unlike what is in its gradients.
+bool DeviceBoards::refuse(MonitorState& m, const Call& c, int at_board, uint32_t at, bool first) {
+  std::unique_ptr<Event> e = new_event(m);
+  note_settings(c, *e);
+  const bool bad = !std::all_of(e->setting, e->setting + e->settings, [](double v) { return std::isfinite(v); });
+  if (bad) {
+    e->kind = Event::update, e->refused = true, e->site = at, e->op = &c.op, e->first = first;
+    keep_params(c, *e);
+    for (int i = 0; i < c.in.size(); ++i) e->in.push_back(operand(c.in[i], boards[size_t(at_board)]->d));
+    step_open = true;
+    queue.push_back(std::move(e));
+  } else {
+    e->clear(), booked_events.push_back(std::move(e));
+  }
+  return bad;
 }
 
 void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bool first, Tensors& out) {
@@ -213,7 +246,7 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
   const int declared = op.out.size(), singles = lists ? std::min(op.in.size() - 1, c.in.size()) : c.in.size();
   const bool update = c.scope.phase == Phase::optimiser && MonitorState::is_update(op);
   if (m.light && !first && !update && !m.sites[at].tells_all() && !is_small(c)) return run_unwatched(c, b, out);
-  make_room(m, b, size_t(declared + singles + 1));
+  make_room(m, b, size_t(declared + singles + 2));
   if (known.size() > kMostKnown) known.clear(), outside.clear();
   step_open = true;
   set_pace(m, b);
@@ -227,8 +260,9 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
   e.outer = outer ? outer->op : nullptr;
   e.light = m.light;
   if (update) {
-    e.kind = Event::update;
-    m.judge_uncleared(c, at);  // it asks who wrote the gradients, not what is in them
+    e.kind = Event::update, e.made = b.used++, e.old_gradients = m.goes_along_old_gradients(c);
+    e.guard.holds = m.options.protect, e.guard.board = b.slots + e.made, c.guard = &e.guard;
+    note_settings(c, e);
   }
   if (c.into) {
     const GradMeta* const g = impl(*c.into).grad;
@@ -275,7 +309,7 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
   if (c.into) settle_memory(b, *c.into);
 
   Tensor word;
-  if (update && m.options.protect && singles >= 2 && !std::strcmp(op.in[1].name, "skip")) word = guard(c, b, e), e.guarded = true;
+  if (update && m.options.protect && singles >= 2 && !std::strcmp(op.in[1].name, "skip")) word = guard(c, b, e);
   e.slot = b.used, b.used += uint32_t(declared);
   set_pace(m, b);
   Watch watch{.board = b.slots + e.slot};
@@ -295,7 +329,7 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
     in[1] = &word;
     for (int i = 0; i < c.specs.size(); ++i) specs.push_back(i == 1 ? &impl(word).spec : &c.specs[i]);
     Call guarded{op,     c.params,   Inputs(in.data(), int(in.size())), Specs(specs.data(), int(specs.size())), c.out, c.site, c.scope,
-                 c.into, c.recording};
+                 c.into, c.recording, c.guard};
     out = run_backend_on(b.d, guarded, watch);
   } else {
     out = run_backend_on(b.d, c, watch);
@@ -304,10 +338,7 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
   if (update) watch_weights(c, b, e);
   if (watch && m.sites[at].tells_all()) see_whole(c, out, b, e);
   if (takes_values) plan_after(m, c, out, b, e, at);
-  if (first || !e.wanted.asks.empty()) {  // rules that look at a call once, and those about values
-    e.params = std::make_unique<std::byte[]>(op.params.size);
-    std::memcpy(e.params.get(), c.params, op.params.size);
-  }
+  if (first || update || !e.wanted.asks.empty()) keep_params(c, e);  // for rules that look at a call once, and those about values
   // What has been written is known by now, whether it has a slot or not.
   for (int i = 0; i < c.in.size(); ++i) {
     if (!arg_of(op, i).written || !counts(c.in[i], b.d)) continue;
@@ -339,13 +370,13 @@ bool MonitorState::has_board(Device d) {
 }
 
 Tensors MonitorState::watch_on_device(Call& c, Device d, uint32_t at, bool first) {
+  const int board = boards->board_of(d);
   const bool update = c.scope.phase == Phase::optimiser && is_update(c.op);
-  if (update && settings_are_bad(c, at) && options.protect) {  // known before anything runs, unlike what is in the gradients
-    note_blocked();
-    return {c.in[c.op.out[0].alias_of]};
-  }
   Tensors out;
-  boards->watch(*this, c, boards->board_of(d), at, first, out);
+  if (update && options.protect && boards->refuse(*this, c, board, at, first))
+    out.push_back(c.in[c.op.out[0].alias_of]);
+  else
+    boards->watch(*this, c, board, at, first, out);
   if (debug) settle(true, true);  // the op is to raise; debug mode may wait
   return out;
 }

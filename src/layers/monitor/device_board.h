@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "backend/float_bits.h"
+#include "backend/step_guard.h"
 #include "core/impl.h"
 #include "keel/error.h"
 #include "layers/monitor/monitor.h"
@@ -53,11 +54,14 @@ struct DeviceBoards {
     /// brought: a copy brought memory here that is known to be broken.
     enum Kind : uint8_t { call, update, root, end, brought } kind = call;
     Taint taint = TaintedStorages::clean;  // of what was brought
-    bool first = false, recording = false, into = false, into_weight = false, guarded = false, light = false;
+    bool first = false, recording = false, into = false, into_weight = false, light = false;
+    bool old_gradients = false, refused = false;  // of an update: its gradients hold those of the step before; it was kept from running
     int64_t step = 0, epoch = 0;
     int32_t board = -1;  // -1: it needs no numbers
     uint64_t part = 0;
     uint32_t site = 0, slot = 0;
+    uint32_t made = 0;  // slot of what an update's arithmetic makes infinite
+    StepGuard guard;    // who looks for that; the CPU, where a device leaves updates to it, notes it here
     const OpDef *op = nullptr, *outer = nullptr;
     std::unique_ptr<std::byte[]> params;
     SmallVector<Operand, 4> in;
@@ -65,11 +69,13 @@ struct DeviceBoards {
     uint64_t count[4] = {};
     std::vector<uint32_t> gradients;  // slots
     Wanted wanted;                    // by rules that look at values
-    double settings[8] = {};          // of an update whose samples are wanted
+    double setting[8] = {};           // of an update, where the host knows them: the program may change them
+    int settings = 0;                 // how many it knows
     void clear() {
       in.clear(), out.clear(), gradients.clear(), params.reset(), wanted.clear();
-      kind = call, first = recording = into = into_weight = guarded = light = false;
-      board = -1, part = 0, site = slot = 0, op = outer = nullptr;
+      kind = call, first = recording = into = into_weight = light = old_gradients = refused = false;
+      board = -1, part = 0, settings = 0, site = slot = made = 0, op = outer = nullptr;
+      guard.elements = 0, guard.lists = 0, guard.tensor = StepGuard::kNone;
       std::fill(std::begin(count), std::end(count), uint64_t(0));
     }
   };
@@ -171,6 +177,7 @@ struct DeviceBoards {
 
   ~DeviceBoards();
   int board_of(Device d);
+  bool refuse(MonitorState& m, const Call& c, int at_board, uint32_t at, bool first);
   void watch(MonitorState& m, Call& c, int at_board, uint32_t at, bool first, Tensors& out);
   void run_unwatched(Call& c, Board& b, Tensors& out);
   void look(const MonitorState& m, const Tensor& t, StatSlot& slot) const;

@@ -197,7 +197,8 @@ void DeviceBoards::book(MonitorState& m, Event& e) {
       m.look(c.in[1], word);
       if (word.max_bits.load() > 0) return;  // a gradient scaler left this step out
     }
-    bool bad = false;
+    const bool set = e.settings == 0 || m.judge_settings(c, e.site, e.setting, e.settings);
+    bool bad = e.refused && !set;
     for (const uint32_t g : e.gradients) bad |= numbers->slots[g].nan + numbers->slots[g].inf > 0;
     if (bad) {
       for (const uint32_t i : m.pending) m.found[i].about.severity = Severity::fault;
@@ -206,7 +207,9 @@ void DeviceBoards::book(MonitorState& m, Event& e) {
       return;
     }
     m.note_update();
-    judge_update(m, c, e);
+    m.judge_uncleared(c, e.site, e.old_gradients);
+    if (const BoardSlot& made = numbers->slots[e.made]; made.seen) e.guard.note(int64_t(~made.first), int64_t(made.seen), uint32_t(made.part));
+    c.guard = &e.guard;
   }
   Taint before[16];
   const bool overwrites = !m.tainted.empty() || e.into || e.op->out[0].alias_of >= 0;
@@ -232,6 +235,7 @@ void DeviceBoards::book(MonitorState& m, Event& e) {
   if (e.kind == Event::update && e.count[0] && slots[0].max_bits.load() >= float_bits(made[0].dtype).inf)
     worst = std::max(worst, slots[0].nan.load() ? TaintedStorages::nan : TaintedStorages::inf);
   m.spread(c, worst);
+  if (e.kind == Event::update) m.judge_made(c, e.site, e.guard, e.settings ? e.setting : nullptr), judge_update(m, c, e);
   judge_after(m, c, e);
 }
 

@@ -8,13 +8,10 @@ namespace {
 
 Sight sight_of(const DeviceBoards::Board& b) { return {b.d, kRoomOfRule}; }
 
-/// The settings of an optimiser's step, where the host knows them and boards take all of its lists: then it is sampled.
-bool settings_of(const Call& c, const Sight& sight, double* to) {
-  const TensorImpl* const s = c.in.has(0) ? &impl(c.in[0]) : nullptr;
-  if (!s || s->device != cpu_device || s->spec.dtype != f64 || s->spec.shape.rank() != 1 || s->spec.shape[0] > 8) return false;
+/// Whether boards take all lists of an optimiser's step: then it is sampled.
+bool takes_lists(const Call& c, const Sight& sight) {
   for (int i = c.op.in.size() - 1; i < c.in.size(); ++i)
     if (!sight.takes(c.in[i]) || !is_dense(impl(c.in[i]).spec.shape, impl(c.in[i]).strides)) return false;
-  for (int64_t i = 0; i < s->spec.shape[0]; ++i) std::memcpy(to + i, s->data + i * s->strides[0] * 8, 8);
   return true;
 }
 
@@ -36,7 +33,7 @@ void DeviceBoards::plan_before(MonitorState& m, const Call& c, Board& b, Event& 
     }
     m.plan(r, c, {}, at, sight, e.wanted);
   });
-  if (e.kind == Event::update && !m.light && m.options.foretell && settings_of(c, sight, e.settings)) {
+  if (e.kind == Event::update && !m.light && m.options.foretell && e.settings && takes_lists(c, sight)) {
     const size_t asks = e.wanted.asks.size(), lines = e.wanted.lines.size();
     MonitorState::plan_update(c, e.wanted);
     int64_t bytes = 0;
@@ -104,7 +101,7 @@ void DeviceBoards::judge_update(MonitorState& m, const Call& c, const Event& e) 
   SmallVector<Sample, 8> s = samples(c, e, ValueRule::weights, ValueRule::weights);
   if (s.empty()) return;
   for (Sample& after : samples(c, e, ValueRule::update, ValueRule::update)) s.push_back(after);
-  m.judge_device_update(c, e.site, e.settings, {s.data(), size_t(s.size())});
+  m.judge_device_update(c, e.site, e.setting, {s.data(), size_t(s.size())});
 }
 
 }  // namespace keel

@@ -591,6 +591,9 @@ void taints_of(const MonitorState& m, const Call& c, Taint* before) {
     before[i] = c.in[i].defined() && impl(c.in[i]).storage ? m.tainted.find(impl(c.in[i]).storage.get()) : TaintedStorages::clean;
 }
 
+/// The settings of an optimiser's step on the CPU.
+const double* settings_in(const Call& c) { return reinterpret_cast<const double*>(impl(c.in[0]).data); }
+
 /// Runs the op and books what came back. In a function of its own, so that the result is made where the caller wants it.
 Tensors run_watched(MonitorState& m, Call& c, StatSlot* slots, const Before& b) {
   const uint32_t at = b.at;
@@ -610,7 +613,7 @@ Tensors run_watched(MonitorState& m, Call& c, StatSlot* slots, const Before& b) 
     m.check_safe(c);
   m.take(c, out, slots, b.overwritten);
   m.spread(c, worst);
-  if (b.update) m.judge_made(c, at, guard), m.after_update(c, at);
+  if (b.update) m.judge_made(c, at, guard, settings_in(c)), m.after_update(c, at);
   if (const ValueRules rules = m.rules_after(c, at, m.turn(false))) [[unlikely]]
     rules.each([&](ValueRule r) { m.look_at_values(r, c, out[0], at); });
   if (!sum.asks.empty()) m.judge_running_sum(at, before, added, sample_of(out[0], sum, 2).all<float>());
@@ -633,6 +636,7 @@ Tensors layer::monitor(Call& c) {
   const uint32_t at = m.site_of(c);
   if (c.scope.phase == Phase::backward && &c.op == &op_add && !m.used_gradients.empty()) m.note_sum_of_gradients(c);
   const Device d = device_of(c);
+  if (m.turn(d != cpu_device) >= 0) ++m.sites[at].begun;
   if (d != cpu_device) [[unlikely]]
     if (m.has_board(d)) return m.watch_on_device(c, d, at, m.sites.size() != places);
   if (WatchedSite& s = m.sites[at]; s.running == m.step)

@@ -101,6 +101,7 @@ struct WatchedSite {
   Phase phase = Phase::forward;
   const OpDef* gradient_of = nullptr;  // in the backward phase: the op that the program called, where this is a step of its gradient
   uint32_t next = 0;         // the site that came after this one last time
+  uint32_t begun = 0;        // calls that rules about values might look at; of a device also those that nothing is known of yet
   uint32_t from[2] = {~0u, ~0u};  // the sites that made its first inputs, at its first call
   bool twice = false;             // both inputs were the same tensor
   int64_t running = -1;      // the step of its last call,
@@ -346,8 +347,8 @@ struct MonitorState {
   /// True: the update must not run.
   bool before_update(const Call& c, uint32_t at);
   void after_update(const Call& c, uint32_t at);
-  /// A step has been made, and looked over.
-  void judge_made(const Call& c, uint32_t at, const StepGuard& g);
+  /// A step has been made, and looked over. `settings`: null where they are not known.
+  void judge_made(const Call& c, uint32_t at, const StepGuard& g, const double* settings);
   /// The same for a step on a device: what it wants to see, of the weights before and after, and what the rules say of it.
   static void plan_update(const Call& c, Wanted& to);
   void judge_device_update(const Call& c, uint32_t at, const double* settings, Samples s);
@@ -452,7 +453,7 @@ struct MonitorState {
   void note_copied_back(const Call& c);
   // detectors_settings.cpp
   static constexpr double kFelt = 1e-4;  // of a weight: an update that moves it
-  bool settings_are_bad(const Call& c, uint32_t at);
+  bool judge_settings(const Call& c, uint32_t at, const double* v, int64_t n);
   void judge_domain(const Call& c, uint32_t at, const double* v, int64_t n);
   void judge_decay_rates(const Call& c, uint32_t at, double first, double second);
   void judge_unfelt(uint32_t at, WatchedUpdate& u, double share, double relative, double lr);
@@ -467,7 +468,8 @@ struct MonitorState {
   void judge_absorbed(uint32_t at, WatchedUpdate& u, double share, double lr, DType t);
   void judge_adam(uint32_t at, WatchedUpdate& u, double rms, double floored, double eps, double norm);
   void judge_gradient(uint32_t at, WatchedUpdate& u);
-  void judge_uncleared(const Call& c, uint32_t at);
+  bool goes_along_old_gradients(const Call& c);
+  void judge_uncleared(const Call& c, uint32_t at, bool old);
   void judge_rate(uint32_t at, WatchedUpdate& u, double lr);
   void judge_silent(WatchedUpdate& u, bool silent);
   void judge_length(uint32_t at, double moved2, double length2, double lr);

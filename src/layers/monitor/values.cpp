@@ -96,7 +96,7 @@ void MonitorState::judge_units(uint32_t at, WatchedValues& v, const std::vector<
 void MonitorState::plan_targets(const Call& c, uint32_t at, const Sight& sight, Wanted& to) {
   const WatchedSite& s = sites[at];
   const int input = s.argument->input;
-  if ((s.results[0].calls >= 4 && (uint64_t(step) + at) % 64) || input >= c.in.size() || !sight.takes_rows(c.in[input])) return;
+  if ((s.begun > 4 && (uint64_t(step) + at) % 64) || input >= c.in.size() || !sight.takes_rows(c.in[input])) return;
   to.ask(ValueRule::targets, input, {evenly(c.in[input].size(), 4096)});
 }
 

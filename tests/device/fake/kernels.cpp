@@ -3,6 +3,7 @@
 // was kept.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <cstring>
@@ -69,8 +70,15 @@ struct Kept {
 [[gnu::noinline]] KernelStatus run_at(size_t at, const KernelArgs& a) {
   FakeQueue& q = queue_of(a);
   if (!q.recording()) {
-    const Kept k(served[at], a, false);
-    return k.kernel->run(k.args);
+    Kept k(served[at], a, false);
+    StepGuard guard;  // its notes go to a board, as a device's do
+    if (a.guard) guard.holds = a.guard->holds, k.args.guard = &guard;
+    const KernelStatus status = k.kernel->run(k.args);
+    if (guard.elements) {
+      auto& slot = *static_cast<BoardSlot*>(q.open(a.guard->board));
+      slot.seen += uint64_t(guard.elements), slot.part |= guard.lists, slot.first = std::max(slot.first, ~uint64_t(guard.tensor));
+    }
+    return status;
   }
   q.keep(
       [](void* p) {
