@@ -12,7 +12,7 @@
 
 namespace keel {
 
-extern OpDef op_cast, op_div, op_linear, op_matmul, op_mean, op_mul, op_sigmoid, op_softmax, op_square, op_sub, op_sum, op_tanh;
+extern OpDef op_cast, op_clamp, op_div, op_exp, op_linear, op_matmul, op_maximum, op_mean, op_minimum, op_mul, op_neg, op_sigmoid, op_softmax, op_square, op_sub, op_sum, op_tanh;
 
 namespace {
 
@@ -86,6 +86,68 @@ bool MonitorState::judge_straight(uint32_t site, WatchedArgument& a, double mean
   return true;
 }
 
+/// What a log1p takes comes near -1, where it ends: the distance falls along a line, of it or of its logarithm, or has few digits left.
+void MonitorState::judge_nearing(uint32_t site, WatchedArgument& a) {
+  const WatchedSite& s = sites[site];
+  const Series& h = *a.series;
+  uint32_t from = s.from[0];
+  for (int hops = 0; hops < 4 && from < sites.size() && (sites[from].op == &op_neg || sites[from].op == &op_cast); ++hops)
+    from = sites[from].from[0];
+  if (from < sites.size() && (sites[from].op == &op_clamp || sites[from].op == &op_maximum || sites[from].op == &op_minimum)) return;
+  const double low = double(h.back().low);
+  const int digits = format_of(a.dtype).digits;
+  double furthest = low, left = -1, by = 0;
+  for (int k = 0; k < h.size(); ++k) furthest = std::max(furthest, double(h.back(k).low));
+  for (const int n : {8, 16, 32}) {
+    if (h.size() < n || left >= 0) break;
+    const Trend t = h.trend(n, &Reading::low);
+    if (t.n && t.slope < 0 && t.r2 > 0.8 && t.change <= -2 && (t.last + digits) / -t.slope <= 64)
+      left = std::max(0.0, (t.last + digits) / -t.slope);
+  }
+  if (left < 0 && low < -4)
+    if (const double straight = steps_to_zero(h, &Reading::low, false, by); straight > 0) left = straight;
+  a.lost_streak = low <= -most_digits_lost(digits) && furthest > low + 4 ? uint8_t(std::min(a.lost_streak + 1, 200)) : uint8_t(0);
+  if (left < 0 && a.lost_streak != 2) return;
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.eta = left < 0 ? -1 : int64_t(left), about.low = std::exp2(low);
+  about.suggestion = {"stable_op", 0, "a bound above -1 for what it takes, or the logarithm of what is left, computed as such"};
+  about.text = "the argument of " + std::string(s.op->name) + " is within " + number(std::exp2(low)) + " of -1, where " + s.op->name + " ends" +
+               (left < 0 ? ": " + number(-low) + " of the " + std::to_string(digits) + " digits (bits) of " + name_of(a.dtype) + " are gone"
+                         : ", and comes nearer: there in " + std::to_string(about.eta) + " steps");
+  warn(Detector::argument, site, 0, "vanishing", std::move(about));
+}
+
+/// What to do about optimiser steps that were longer than the weights; nothing where none was.
+Suggestion MonitorState::shorter_steps() const {
+  for (const WatchedSite& s : sites) {
+    if (!s.update || !(s.update->first_long > 0)) continue;
+    const double factor = std::pow(10, std::floor(std::log10(0.1 / s.update->first_long)));
+    return {"learning_rate", factor,
+            "learning rate x " + number(factor) + ": a step moved the weights by " + number(s.update->first_long) + " times what they were"};
+  }
+  return {};
+}
+
+/// A loss that stays above 32 times what it was first, eight steps in a row, after a step that moved the weights by as much as they were.
+void MonitorState::judge_height(uint32_t site, uint8_t output, WatchedResult& r) {
+  constexpr int kSteps = 8;
+  const Series& h = *r.series;
+  if (h.total() == 1) r.first = h.back().high;
+  if (r.negative || h.size() <= kSteps || !std::isfinite(r.first)) return;
+  for (int k = 0; k < kSteps; ++k)
+    if (!(h.back(k).high > r.first + 5)) return;
+  Monitor::Finding about;
+  about.suggestion = shorter_steps();
+  if (about.suggestion.kind.empty()) return;
+  about.severity = Severity::warning, about.value = std::exp2(double(h.back().high));
+  about.text = "the loss has stayed above " + number(std::exp2(double(r.first) + 5)) + " for " + std::to_string(kSteps) + " steps, 32 times its first value, " +
+               "since a step moved the weights by more than they were; now it is " + number(about.value);
+  uint32_t blamed = site;
+  for (uint32_t i = 0; i < sites.size() && blamed == site; ++i)
+    if (sites[i].update && sites[i].update->first_long > 0) blamed = i;
+  warn(Detector::growth, blamed, blamed == site ? output : uint8_t(0), "height", std::move(about));
+}
+
 /// Angles of which the format has few: the distance from one number to the next is half a radian and more.
 void MonitorState::judge_angle(uint32_t site, WatchedArgument& a, double high) {
   const double apart = std::floor(high) - (format_of(a.dtype).digits - 1);
@@ -121,6 +183,7 @@ Suggestion MonitorState::after_a_leap(bool skip) const {
 void MonitorState::judge_vanished(uint32_t site, uint8_t output, WatchedResult& r) {
   const WatchedSite& s = sites[site];
   const bool squares = s.op == &op_square || (s.op == &op_mul && s.twice), two = s.op == &op_mul && !s.twice && s.factor == 0;
+  if (s.op == &op_exp) return judge_extinct(site, r);
   if (!squares && s.op != &op_mul && s.op != &op_cast && s.op != &op_matmul && s.op != &op_linear && !(s.op == &op_div && s.factor != 0))
     return;
   const Format f = format_of(r.dtype);
@@ -136,7 +199,7 @@ void MonitorState::judge_vanished(uint32_t site, uint8_t output, WatchedResult& 
   if (known == 0 || !(least > -4)) return;  // a factor of zeros, or one that has vanished already
   const double high = double(r.series->back().high);
   // Zeros throughout may be what a mask leaves: only where the product of the largest is nothing.
-  const bool nothing = high > -INFINITY ? high < f.normal2 - (squares ? 0 : 4)
+  const bool nothing = high > -INFINITY ? high < f.normal2 - (squares || f.digits <= 4 ? 0 : 4)
                                         : (squares || s.op == &op_cast || s.factor != 0 || (two && known == 2)) && bound < f.tiny2;
   r.stuck = nothing ? uint8_t(std::min(r.stuck + 1, 200)) : uint8_t(0);
   if (nothing && f.narrow && s.phase == Phase::backward) vanished_site = site, vanished_output = output;
@@ -151,6 +214,52 @@ void MonitorState::judge_vanished(uint32_t site, uint8_t output, WatchedResult& 
   about.text = std::string(s.op->name) + " of values that are not 0 gives at most " + number(std::exp2(high)) + ", of which " +
                name_of(r.dtype) + " keeps few digits or none, three steps in a row";
   warn(Detector::underflow, site, output, "vanished", std::move(about));
+}
+
+/// Exponentials that are all nothing, three steps in a row: a kernel that is too narrow, weights that were not shifted by their largest.
+void MonitorState::judge_extinct(uint32_t site, WatchedResult& r) {
+  const WatchedSite& s = sites[site];
+  r.stuck = s.phase == Phase::forward && r.series->back().elements >= 8 ? uint8_t(std::min(r.stuck + 1, 200)) : uint8_t(0);
+  if (r.stuck != 3) return;
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.value = std::exp2(double(r.series->back().high));
+  about.suggestion = {"stable_op", 0, "softmax or logsumexp, which take the largest argument off first, or a wider kernel"};
+  about.text = "the largest result of " + std::string(s.op->name) + " is " + number(about.value) + ", no normal number of " +
+               name_of(r.dtype) + ", three steps in a row: its arguments are all far below 0, and nothing is left of any";
+  warn(Detector::underflow, site, 0, "vanished", std::move(about));
+}
+
+/// A sum along an axis that has outgrown what is added to it: the largest term is less than half the distance from one number to the next.
+void MonitorState::judge_outgrown(uint32_t site, WatchedResult& r) {
+  const uint32_t from = sites[site].from[0];
+  const Series* const terms = from < sites.size() ? sites[from].results[0].series.get() : nullptr;
+  if (!terms || terms->size() == 0 || terms->back().step != step) return;
+  const int digits = format_of(r.dtype).digits;
+  const double lost = double(r.series->back().high - terms->back().high);
+  r.stuck = lost >= digits - 1 ? uint8_t(std::min(r.stuck + 1, 200)) : uint8_t(0);
+  if (r.stuck != 2) return;
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.value = std::exp2(lost), about.lost_ulps = 0.5;
+  about.suggestion = {"accumulator", 0, digits <= 11 ? "f32 for the sum, cast afterwards" : "f64 for the sum, or sums of shorter pieces"};
+  about.text = std::string(sites[site].op->name) + " has come to " + number(about.value) + " times its largest term, and " + name_of(r.dtype) +
+               " has " + std::to_string(digits) + " digits (bits): what is added no longer counts";
+  warn(Detector::lost_bits, site, 0, "outgrown", std::move(about));
+}
+
+/// Numbers beyond the integers that they are cast to.
+void MonitorState::judge_integers(const Call& c) {
+  const Written* const w = known(c.in[0], true);
+  const DType t = c.out[0].dtype;
+  if (!w || !is_integer(t) || w->max_bits == 0) return;
+  const int bits = 8 * int(size_of(t)) - int(is_signed_integer(t));
+  const double high = magnitude_of(w->max_bits, w->dtype);
+  if (high < std::exp2(bits)) return;
+  const uint32_t at = site_of(c);
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.value = high;
+  about.suggestion = {"stable_op", 0, "clamp to the range before the cast, or a scale that fits this step's largest value"};
+  about.text = "cast to " + std::string(name_of(t)) + " is given " + number(high) + ", and its integers end at " + number(std::exp2(bits) - 1);
+  warn(Detector::lost_bits, at, 0, "integers", std::move(about));
 }
 
 /// Integers of which a format has not every one: neighbours become the same number.

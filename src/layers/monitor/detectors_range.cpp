@@ -15,7 +15,7 @@
 
 namespace keel {
 
-extern OpDef op_abs, op_add, op_attention, op_cast, op_clamp, op_div, op_maximum, op_minimum, op_mul, op_neg, op_prod, op_relu, op_sqrt,
+extern OpDef op_abs, op_add, op_attention, op_cast, op_clamp, op_cumsum, op_div, op_exp, op_maximum, op_minimum, op_mul, op_neg, op_prod, op_relu, op_sqrt,
     op_sub, op_sum, op_where;
 
 namespace {
@@ -60,6 +60,8 @@ Suggestion MonitorState::suggestion(uint32_t site, int output) const {
   const WatchedResult& r = s.results[output];
   Circumstances how{.factor = s.factor, .calls = r.now.calls};
   if (r.series && r.series->size()) how.calls = std::max(how.calls, r.series->back().calls);
+  // Where a slope has no end, the op is to blame that it is the slope of.
+  if (s.of && has_risk(s.of->risk, Risk::domain)) return suggest_for(*s.of, r.dtype, Phase::forward, how);
   return suggest_for(*s.op, r.dtype, s.phase, how);
 }
 
@@ -218,7 +220,9 @@ void MonitorState::judge_step() {
     for (const uint32_t t : touched) {
       WatchedResult& r = sites[t >> 2].results[t & 3];
       judge_range(t >> 2, uint8_t(t & 3), r);
-      if (r.is_loss) judge_growth(t >> 2, uint8_t(t & 3), r), judge_endless(t >> 2, uint8_t(t & 3), r);
+      if ((t & 3) == 0) judge_unfed(t >> 2);
+      if (!r.is_loss) continue;
+      judge_growth(t >> 2, uint8_t(t & 3), r), judge_endless(t >> 2, uint8_t(t & 3), r), judge_height(t >> 2, uint8_t(t & 3), r);
     }
     for (const uint32_t s : touched_arguments) judge_argument(s, *sites[s].argument);
     judge_skips();
@@ -271,7 +275,8 @@ void MonitorState::judge_range(uint32_t site, uint8_t output, WatchedResult& r) 
   const WatchedSite& s = sites[site];
   const Reading& now = h.back();
   const Format f = format_of(r.dtype);
-  if (now.high < float(f.normal2) && f.digits > 4 && !(now.nan + now.inf)) judge_vanished(site, output, r);
+  if (now.high < float(f.normal2) && !(now.nan + now.inf)) judge_vanished(site, output, r);
+  if (s.op == &op_cumsum) judge_outgrown(site, r);
   if (s.counts && h.size() == 1) judge_counts(site, output, r);
   if (!std::isfinite(now.high) || now.nan + now.inf) return;
   const bool fp8 = f.digits <= 4;
@@ -366,7 +371,7 @@ void MonitorState::judge_range(uint32_t site, uint8_t output, WatchedResult& r) 
 /// A product of many factors that shrinks towards zero.
 void MonitorState::judge_fading_product(uint32_t site, uint8_t output, const WatchedResult& r) {
   const WatchedSite& s = sites[site];
-  if (s.op != &op_prod) return;
+  if (s.op != &op_prod && (s.op != &op_exp || r.series->back().elements < 8)) return;
   const Format f = format_of(r.dtype);
   const Trend t = r.series->trend(kWindow, &Reading::high);
   const double eta = (t.last - f.normal2) / -t.slope;
@@ -419,6 +424,7 @@ void MonitorState::judge_jump(uint32_t site, uint8_t output, const WatchedResult
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = std::exp2(double(now));
   about.suggestion = after_a_leap(!running && updated);
+  if (about.suggestion.kind.empty()) about.suggestion = shorter_steps();
   if (about.suggestion.kind.empty() && (leap > 4 || h.back().calls >= 8))  // or a recurrence, which multiplies itself
     about.suggestion = suggestion(site, output);
   else if (about.suggestion.kind.empty())
@@ -533,6 +539,11 @@ void MonitorState::judge_argument(uint32_t site, WatchedArgument& a) {
     if (!a.parts) a.parts = std::make_unique<Rotation>();
     a.parts->hold(g, a.every);
   }
+  if (a.kind == WatchedArgument::nears_one) {  // from below 0, as the result tells: of what is above it is at most log 2
+    const Series* const y = sites[site].results[0].series.get();
+    const bool negative = g.high < 0 && y && y->size() && y->back().step == step && y->back().high > -0.5F;
+    g.low = negative ? std::log2(float(-std::expm1(double(g.high) * M_LN2))) : 0;
+  }
   a.series->push(g);
   const double mean = a.sampled ? a.sum / double(a.sampled) : 0;
   if (a.number) {
@@ -548,6 +559,8 @@ void MonitorState::judge_argument(uint32_t site, WatchedArgument& a) {
       judge_saturation(site, a, double(g.high));
     else if (a.kind == WatchedArgument::turns)
       judge_angle(site, a, double(g.high));
+    else if (a.kind == WatchedArgument::nears_one)
+      judge_nearing(site, a);
     else if (sampled)
       judge_attention(site, a, mean);
     return;

@@ -64,6 +64,16 @@ void MonitorState::judge_domain(const Call& c, uint32_t at, const double* v, int
                              : ": what is gathered so never fades");
     return warn(Detector::lint, at, 0, "settings", std::move(about));
   }
+  // What decay takes of a weight in one step: of SGD and AdamW that is rate x decay.
+  const int64_t decay = &c.op == &op_sgd_step ? 3 : 4;
+  const bool shrinks = &c.op == &op_sgd_step || (&c.op == &op_adam_step && static_cast<const AdamStepParams*>(c.params)->decoupled);
+  if (!shrinks || decay >= n || !(v[0] * v[decay] >= 0.2)) return;
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.value = v[0] * v[decay];
+  about.suggestion = {"learning_rate", std::pow(10, std::floor(std::log10(1e-3 / about.value))), "a weight decay, or rate, a thousandth of it"};
+  about.text = "weight decay " + number(v[decay]) + " at a rate of " + number(v[0]) + " takes " + number(100 * about.value) +
+               " % of each weight in each step of " + c.op.name + ": what was learned is gone in a few";
+  warn(Detector::lint, at, 0, "settings", std::move(about));
 }
 
 /// Adam's step is m / sqrt(v). Where gradients stay away m fades by beta1 a step and sqrt(v) by the root of beta2: if that is less, the

@@ -161,11 +161,12 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
   const int weights = begin + weights_of(c) * n;
   double gradient = 0, moved = 0, ratio = 0, due = 0, absorbed = 0, floored = 0, live = 0, narrow = 0;
   double length = 0, elements = 0;           // squares of the weights before, and how many there are
-  double fed = 0, still = 0, short_by = 0;   // wide weights with a gradient, those of them that stand still, their gradient / weight
-  const bool plain = &c.op == &op_sgd_step;  // others divide by what gradients were before: a step may be short because they were long
+  double fed = 0, still = 0, short_by = 0;  // wide weights with a gradient, those of them that stand still, their step over rate and weight
+  const bool plain = &c.op == &op_sgd_step;
   DType dtype = DType::none;
   u.last_gradient.resize(size_t(n) * kSampledWeights);
   double along = 0, was2 = 0, is2 = 0;
+  std::vector<double> squares(static_cast<size_t>(n), 0.0);  // of each gradient, the mean
   for (int i = 0; i < n; ++i) {
     float w[kSampledWeights], g[kSampledWeights], m[kSampledWeights], v[kSampledWeights], old[kSampledWeights];
     const Tensor& p = c.in[weights + i];
@@ -180,7 +181,7 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
     const double correction = has_v ? 1 - std::pow(settings[2], t) : 1;
     const bool low = format_of(impl(p).spec.dtype).digits <= 11;
     if (low) dtype = impl(p).spec.dtype;
-    double g2 = 0, d2 = 0, squares = 0;
+    double g2 = 0, d2 = 0, felt = 0;
     int alive = 0, below = 0;
     float* const last = u.last_gradient.data() + size_t(i) * kSampledWeights;
     for (int j = 0; j < k; ++j) {
@@ -189,9 +190,10 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
       const double d = double(w[j]) - double(old[j]);
       g2 += double(g[j]) * double(g[j]), d2 += d * d;
       length += weight * double(old[j]) * double(old[j]);
-      if (plain && !low && g[j] != 0) {
+      if ((plain || has_v) && !low && g[j] != 0) {
         fed += weight, still += d == 0 ? weight : 0;
-        if (d == 0 && old[j] != 0) short_by += weight * std::abs(double(g[j]) / double(old[j]));
+        if (d == 0 && old[j] != 0)
+          short_by += weight * std::abs(has_v ? double(m[j]) / (std::sqrt(double(v[j]) / correction) + settings[3]) : double(g[j])) / std::abs(double(old[j]));
       }
     }
     if (low) {
@@ -208,10 +210,11 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
     for (int j = 0; has_v && j < k; ++j) {
       if (!(v[j] > 0)) continue;
       const double mean = double(v[j]) / correction;  // of the squares
-      squares += double(g[j]) * double(g[j]) / mean;
+      felt += double(g[j]) * double(g[j]) / mean;
       ++alive, below += settings[3] * settings[3] > mean;
     }
-    ratio += weight * squares, live += weight * alive, floored += weight * below;
+    squares[size_t(i)] = g2 / k;
+    ratio += weight * felt, live += weight * alive, floored += weight * below;
     is2 += g2, gradient += g2 * weight, moved += d2 * weight, elements += weight * k;
     // What the step divides by, and what it takes off that first.
     const bool rmsprop = &c.op == &op_rmsprop_step, centred = rmsprop && static_cast<const RmspropStepParams*>(c.params)->centered;
@@ -221,14 +224,17 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
   }
   judge_moments(c, at);
   if (!(gradient < INFINITY) || !(moved < INFINITY)) return;
+  judge_cut(c, at, squares);
   judge_silent(u, gradient == 0 && elements > 0);
   const double lr = settings[0];
   if (was2 > 0 && is2 > 0) u.turn.push(along / std::sqrt(was2) / std::sqrt(is2));
   judge_rate(at, u, lr);
+  if (const double times = std::sqrt(moved / length); length > 0 && times >= 1 && u.first_long == 0) u.first_long = times;
   if (!plain) judge_length(at, moved / elements, length / elements, lr);
   judge_absorbed(at, u, 2 * due > narrow ? absorbed / due : 0, lr, dtype);
   if (fed > 0) judge_unfelt(at, u, still / fed, still > 0 ? lr * short_by / still : 0, lr);
   if (adam && live > 0) judge_adam(at, u, std::sqrt(ratio / live), floored / live, settings[3], 0.5 * std::log2(gradient));
+  if (adam && live > 0) judge_smothered(at, u, floored / live, std::sqrt(moved / length), settings[3], std::sqrt(gradient / elements));
   if (gradient > 0) u.gradient.push(0.5 * std::log2(gradient)), judge_gradient(at, u);
   if (moved > 0) {
     u.moved.push(0.5 * std::log2(moved));
@@ -458,6 +464,21 @@ void MonitorState::judge_adam(uint32_t at, WatchedUpdate& u, double rms, double 
                " % of the weights: their steps shrink with the gradient, as SGD's do";
   about.suggestion = {"epsilon", eps * 1e-4, "a smaller epsilon, or gradients that are larger"};
   warn(Detector::adam, at, 0, "epsilon", std::move(about));
+}
+
+/// Adam's epsilon above the root of nearly all second moments, ten steps in a row, so that steps are a millionth of the weights and less,
+/// though gradients are what they were.
+void MonitorState::judge_smothered(uint32_t at, WatchedUpdate& u, double floored, double relative, double eps, double gradient) {
+  const bool arrived = u.gradient.size() && double(u.gradient.back()) < double(u.most_gradient) - 2;
+  u.unmoved = floored > 0.9 && relative < 1e-6 && !arrived ? uint8_t(std::min(u.unmoved + 1, 200)) : uint8_t(0);
+  if (u.unmoved != 10) return;
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.value = eps;
+  const double better = std::pow(10, std::floor(std::log10(1e-3 * gradient)));
+  about.suggestion = {"epsilon", better, "epsilon " + number(better) + ", or a loss that is multiplied by " + number(eps / better)};
+  about.text = "epsilon " + number(eps) + " is above the root of Adam's second moment for " + number(100 * floored) +
+               " % of the weights, and their gradients are " + number(gradient) + ": a step is " + number(relative) + " of a weight, next to nothing";
+  warn(Detector::adam, at, 0, "smothered", std::move(about));
 }
 
 /// A gradient norm far out of its distribution, and one that grows without end.

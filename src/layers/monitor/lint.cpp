@@ -51,7 +51,7 @@ void MonitorState::lint_call(const Call& c, uint32_t at) {
     warn(d, blamed, 0, kind, std::move(about));
   };
   LintCall call{.op = &c.op, .params = c.params, .call = int(at), .phase = c.scope.phase, .recording = c.recording};
-  if (c.in.size() && c.in[0].defined()) call.in = impl(c.in[0]).spec.dtype, call.in_elements = impl(c.in[0]).spec.shape.numel();
+  if (c.in.size() && c.in[0].defined()) call.in = impl(c.in[0]).spec.dtype, call.shape = &impl(c.in[0]).spec.shape, call.in_elements = call.shape->numel();
   if (c.out.size()) call.out = c.out[0].dtype, call.out_elements = c.out[0].shape.numel();
   find_numbers(c, call.numbers);
   if (&c.op == &op_mul || &c.op == &op_div)
@@ -60,6 +60,10 @@ void MonitorState::lint_call(const Call& c, uint32_t at) {
   if (const double e = call.numbers[1].given; &c.op == &op_pow && call.numbers[1].dtype != DType::none && e < 1 && e != 0) {
     s.argument = std::make_unique<WatchedArgument>();
     s.argument->input = 0, s.argument->power = float(e);
+  }
+  if (&c.op == &op_pow && !impl(c.in[1]).weak) {  // whose power may be any
+    s.argument = std::make_unique<WatchedArgument>();
+    s.argument->input = 0;
   }
   const LintMakers makers{.of = this,
                           .op = [](const void* of, int k) { return static_cast<const MonitorState*>(of)->sites[size_t(k)].op; },
@@ -100,20 +104,25 @@ void MonitorState::judge_exponents(const Call& c, uint32_t at, Samples found) {
   }
 }
 
-/// Whether `c` adds, subtracts or mixes two tensors of few digits, so that it may be a step of a running sum.
+/// Whether `c` adds, subtracts or mixes two tensors of few digits, so that it may be a step of a running sum; or, through which no gradient
+/// is recorded, a small one of many digits and what may be a number: a count, a time, a mean over steps.
 bool MonitorState::may_add_up(const Call& c) {
-  if ((&c.op != &op_add && &c.op != &op_sub && &c.op != &op_lerp) || c.in.size() < 2 || c.out.size() != 1 || !is_inexact(c.out[0].dtype) ||
-      format_of(c.out[0].dtype).digits > 11)
+  if ((&c.op != &op_add && &c.op != &op_sub && &c.op != &op_lerp) || c.in.size() < 2 || c.out.size() != 1 || !is_inexact(c.out[0].dtype))
     return false;
   const TensorImpl &a = impl(c.in[0]), &b = impl(c.in[1]);
-  return a.spec == c.out[0] && b.spec == c.out[0];
+  if (!(a.spec == c.out[0]) || a.weak) return false;
+  if (format_of(c.out[0].dtype).digits <= 11) return b.spec == c.out[0] && !b.weak;
+  return c.out[0].dtype == f32 && !c.recording && c.scope.phase == Phase::forward && &c.op != &op_lerp && a.spec.shape.numel() <= 64 &&
+         (b.weak || b.spec == c.out[0]);
 }
 
 /// 64 elements of a running sum: before, what is added, and after.
 void MonitorState::plan_running_sum(const Call& c, const Sight& sight, Wanted& to) {
-  if (!sight.takes_rows(c.in[0]) || !sight.takes_rows(c.in[1])) return;
+  const bool by_number = impl(c.in[1]).weak;
+  if (!sight.takes_rows(c.in[0]) || !(by_number ? read_double(impl(c.in[1]).data, impl(c.in[1]).spec.dtype) != 0 : sight.takes_rows(c.in[1])))
+    return;
   const int64_t n = c.out[0].shape.numel(), k = std::min<int64_t>(n, 64);
-  for (const int operand : {0, 1, -1}) to.ask(ValueRule::running_sum, operand, {{.count = k, .stride = n / k}});
+  for (const int operand : {0, by_number ? 0 : 1, -1}) to.ask(ValueRule::running_sum, operand, {{.count = k, .stride = n / k}});
 }
 
 /// A sum of many terms in a format of few digits: more than half of it stands still, sixteen times in a row.
@@ -128,7 +137,8 @@ void MonitorState::judge_running_sum(uint32_t at, const std::vector<float>& befo
   if (r.stuck != 16) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = double(stuck) / due, about.lost_ulps = 0.5;
-  about.suggestion = {"accumulator", 0, "add up in f32 and cast the sum"};
+  about.suggestion = {"accumulator", 0,
+                      format_of(r.dtype).digits <= 11 ? "add up in f32 and cast the sum" : "count in integers, or add up in f64"};
   about.text = "a running sum in " + std::string(name_of(r.dtype)) + " stands still: " + std::to_string(stuck) + " of " +
                std::to_string(due) + " sampled values did not change though " + sites[at].op->name +
                " had something for them, sixteen times in a row";

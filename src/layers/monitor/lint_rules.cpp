@@ -10,20 +10,26 @@
 
 namespace keel {
 
-extern OpDef op_abs, op_add, op_cast, op_div, op_exp, op_gather, op_index_get, op_index_select, op_log, op_log1p, op_log2, op_max, op_mean,
-    op_min, op_mul, op_norm, op_reciprocal, op_relu, op_rsqrt, op_sigmoid, op_softmax, op_sqrt, op_square, op_stddev, op_sub, op_sum,
+extern OpDef op_abs, op_add, op_batch_norm_update, op_bce_with_logits, op_cast, op_cross_entropy, op_div, op_dropout, op_exp, op_gather, op_index_get, op_index_select, op_layer_norm, op_log, op_log1p, op_log2,
+    op_log_softmax, op_max, op_mean, op_min, op_mul, op_nll_loss, op_norm, op_reciprocal, op_relu, op_rsqrt, op_sigmoid, op_softmax, op_sqrt, op_square, op_stddev, op_sub, op_sum,
     op_var;
 
 namespace {
 
-double epsilon_of(const OpDef& op, const void* params) {
-  double eps = NAN;
-  FieldSink sink{&eps, [](void* to, const FieldInfo& info, void* member) {
-                   if (std::string_view(info.name) == "eps" && info.kind == FieldKind::number)
-                     *static_cast<double*>(to) = *static_cast<double*>(member);
+/// The number of that name among the parameters of a call; NaN: there is none.
+double parameter_of(const OpDef& op, const void* params, const char* name) {
+  struct Wish {
+    std::string_view name;
+    double value = NAN;
+  } wish{name};
+  FieldSink sink{&wish, [](void* to, const FieldInfo& info, void* member) {
+                   Wish& w = *static_cast<Wish*>(to);
+                   if (w.name != info.name) return;
+                   if (info.kind == FieldKind::number) w.value = *static_cast<double*>(member);
+                   if (info.kind == FieldKind::integer) w.value = double(*static_cast<int64_t*>(member));
                  }};
   op.params.visit(const_cast<void*>(params), sink);
-  return eps;
+  return wish.value;
 }
 
 /// The smallest power of ten whose power -3/2, the slope of its inverse root, is still a number of the format.
@@ -108,11 +114,62 @@ struct Rules {
                  ", whose largest number is " + number(std::exp2(f.max2)));
       }
     }
-    if (has_risk(c.op->risk, Risk::divides) && is_inexact(c.in))
-      if (const double eps = epsilon_of(*c.op, c.params); eps == eps && format_of(c.in).narrow && eps < std::exp2(format_of(c.in).tiny2))
+    if (has_risk(c.op->risk, Risk::divides) && is_inexact(c.in)) {
+      const double eps = parameter_of(*c.op, c.params, "eps");
+      if (c.recording && eps < 1e-30)
+        tell(Severity::warning, "epsilon", c.call, eps, {"epsilon", 1e-5, "use 1e-5"},
+             "epsilon " + number(eps) + " of " + c.op->name + ": what has no variance is divided by 0");
+      else if (format_of(c.in).narrow && eps < std::exp2(format_of(c.in).tiny2))
         tell(Severity::warning, "epsilon", c.call, eps, {"epsilon", 1e-5, "use 1e-5"},
              std::string("epsilon ") + number(eps) + " of " + c.op->name + " is below the smallest " + name_of(c.in) +
                  ": a row without variance gets a factor beyond its range");
+    }
+  }
+
+  /// Losses that take logits, and are given what a softmax or sigmoid made of them: these are all between 0 and 1.
+  void probabilities() const {
+    const OpDef* from = op(maker(c.call, 0));
+    const bool logits = c.op == &op_cross_entropy || c.op == &op_log_softmax || c.op == &op_bce_with_logits, many = c.op != &op_bce_with_logits;
+    if (logits && (from == &op_softmax || (from == &op_sigmoid && !many)))
+      tell(Severity::warning, "probabilities as logits", c.call, 0,
+           {"stable_op", 0, std::string("the input of ") + from->name + " itself: " + c.op->name + " does that part"},
+           std::string(c.op->name) + " is given the result of " + from->name + ", probabilities, for logits: these differ by 1 at most, " +
+               "so that the result is never sure of anything and gradients are small");
+    if (c.op == &op_nll_loss && (from == &op_softmax || from == &op_sigmoid))
+      tell(Severity::warning, "probabilities as logits", c.call, 0, {"stable_op", 0, "log_softmax before it, or cross_entropy on the logits"},
+           std::string("nll_loss is given the result of ") + from->name + ", probabilities, for their logarithms");
+  }
+
+  /// Shares that were mixed up with what they leave.
+  void shares() const {
+    if (c.op == &op_dropout)
+      if (const double p = parameter_of(*c.op, c.params, "p"); p > 0.95)
+        tell(Severity::warning, "share", c.call, p, {"stable_op", 0, "a share below 1, such as 0.1: of what is dropped, not of what is kept"},
+             "dropout drops " + number(100 * p) + " % of the values" +
+                 (p < 1 ? " and multiplies what is left by " + number(1 / (1 - p)) : std::string(": nothing comes through")));
+    if (c.op == &op_batch_norm_update)
+      if (const double share = parameter_of(*c.op, c.params, "momentum"); share > 0.9 || share < 0)
+        tell(Severity::warning, "share", c.call, share, {"stable_op", 0, "a momentum of 0.1: the share of the batch, not of the past"},
+             "running statistics take " + number(100 * share) + " % of each batch, and forget what was before");
+  }
+
+  /// One value has no rivals, and no deviation from itself.
+  void alone() const {
+    if (!c.shape || c.shape->rank() == 0 || !c.recording) return;
+    const int rank = c.shape->rank();
+    int64_t width = 1;
+    if (c.op == &op_cross_entropy) {
+      width = rank > 1 ? (*c.shape)[1] : (*c.shape)[0];
+    } else if (c.op == &op_layer_norm) {
+      for (int k = 1; k <= int(parameter_of(*c.op, c.params, "axes")) && k <= rank; ++k) width *= (*c.shape)[-k];
+    } else {
+      const double axis = parameter_of(*c.op, c.params, "axis");
+      width = axis == axis ? (*c.shape)[int(axis)] : 2;
+    }
+    if (width != 1 || c.in_elements < 2) return;
+    tell(Severity::warning, "one value", c.call, 1,
+         {"stable_op", 0, c.op == &op_layer_norm ? "the axis that holds the features" : "a sigmoid, or the axis that holds the choices"},
+         std::string(c.op->name) + " along an axis of length 1 gives the same for any input, and no gradient passes");
   }
 
   void logarithms() const {
@@ -159,6 +216,9 @@ struct Rules {
   void all() const {
     if (c.phase == Phase::backward) return;
     numbers();
+    probabilities();
+    shares();
+    if (c.op == &op_softmax || c.op == &op_log_softmax || c.op == &op_cross_entropy || c.op == &op_layer_norm) alone();
     if (c.op == &op_log || c.op == &op_log2 || c.op == &op_log1p) logarithms();
     if (c.op == &op_div || c.op == &op_rsqrt || c.op == &op_reciprocal) divisions();
     if (c.op == &op_sub)

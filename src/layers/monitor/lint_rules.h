@@ -25,6 +25,7 @@ struct LintCall {
   bool recording = false;  // a gradient flows through it
   DType in = DType::none, out = DType::none;  // dtypes of the first input and result
   int64_t in_elements = 0, out_elements = 0;
+  const Shape* shape = nullptr;  // of the first input
   struct Number {
     double given = 0, used = 0;  // as the program wrote it, and in the call's dtype
     DType dtype = DType::none;   // none: no number here

@@ -44,7 +44,7 @@ std::vector<LintFinding> judge(const GraphData& g) {
       if (value(i)) m.from[i] = made[size_t(n.in[i])];
     m.twice = n.in.size() == 2 && n.in[0] == n.in[1] && n.in[0] >= 0;
     LintCall call{.op = n.op, .params = n.params.get(), .call = int(k), .phase = n.phase, .recording = n.recording};
-    if (const GraphValue* x = value(0)) call.in = x->spec.dtype, call.in_elements = x->spec.shape.numel();
+    if (const GraphValue* x = value(0)) call.in = x->spec.dtype, call.shape = &x->spec.shape, call.in_elements = x->spec.shape.numel();
     if (n.out.size() && n.out[0] >= 0) {
       const Spec& y = g.values[size_t(n.out[0])].spec;
       call.out = y.dtype, call.out_elements = y.shape.numel();

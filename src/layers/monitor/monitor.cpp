@@ -20,7 +20,7 @@
 
 namespace keel {
 
-extern OpDef op_add, op_attention, op_bce_with_logits, op_cast, op_cos, op_cross_entropy, op_nll_loss, op_sin, op_softmax, op_tan, op_transfer,
+extern OpDef op_add, op_attention, op_bce_with_logits, op_cast, op_cos, op_cross_entropy, op_log1p, op_nll_loss, op_sin, op_softmax, op_tan, op_transfer,
     op_unscale;
 
 namespace {
@@ -122,7 +122,7 @@ uint32_t MonitorState::site_of(const Call& c) {
         return uint32_t(sites.size() - 1);  // the table's memory is bounded: what comes later shares the last site
       WatchedSite& s = sites.emplace_back();
       s.op = &c.op, s.path = c.scope.path, s.site = c.site, s.phase = phase;
-      if (phase == Phase::backward) s.gradient_of = called_by_the_program(c);
+      if (phase == Phase::backward) s.of = called_by_the_program(c);
       if (&c.op == &op_unscale) asked = true;
       if (phase == Phase::optimiser && is_update(c.op)) unasked = true;
       if (options.foretell && phase != Phase::backward)
@@ -139,6 +139,10 @@ uint32_t MonitorState::site_of(const Call& c) {
         if (&c.op == &op_sin || &c.op == &op_cos || &c.op == &op_tan) {
           s.argument = std::make_unique<WatchedArgument>();
           s.argument->input = 0, s.argument->kind = WatchedArgument::turns;
+        }
+        if (&c.op == &op_log1p) {
+          s.argument = std::make_unique<WatchedArgument>();
+          s.argument->input = 0, s.argument->kind = WatchedArgument::nears_one;
         }
         const bool to_fp8 = &c.op == &op_cast && (c.out[0].dtype == f8e4m3fn || c.out[0].dtype == f8e5m2);
         if (to_fp8 || (&c.op == &op_softmax && c.out[0].shape.rank() >= 3) || &c.op == &op_attention) {
@@ -373,6 +377,8 @@ void MonitorState::examine(const Call& c, const Tensors& out, int i, uint32_t si
     if (!range.empty() && k < 6)
       inputs += "; " + role + ": " + (x.weak ? exact_number(read_double(x.data, x.spec.dtype)) : to_string(x.spec) + " " + range);
   }
+  if (nans && !nan_in && inf_in && c.scope.phase == Phase::forward)
+    data = {"stable_op", 0, "a bound on what made the infinities: infinities of both signs, or times 0, have no sum or product"};
   if (nans && !nan_in && !inf_in && data.kind.empty() && (&c.op == &op_cross_entropy || &c.op == &op_nll_loss))
     data = {"data", 0, "leave out a batch without a target that counts, or divide a sum by at least 1: the mean over none is 0 / 0"};
   taint(c, out, i, nans ? TaintedStorages::nan : TaintedStorages::inf);
@@ -483,6 +489,7 @@ void MonitorState::add_found(const Call& c, uint32_t site, uint8_t output, const
   } else if (found.size() < kMostFindings) {
     if (const OpDef* const called = called_by_the_program(c); called && called != &c.op && c.scope.phase == Phase::forward)
       text += "; part of " + std::string(called->name);
+    if (const OpDef* of = sites[site].of; of && of != sites[site].op) text += "; in the gradient of " + std::string(of->name);
     found_index.emplace(key, uint32_t(found.size()));
     Monitor::Finding about;
     // Where a loss scale is sought, narrow gradients overflow now and then, and the step is skipped: a fault only if it is not.
@@ -627,7 +634,10 @@ Tensors layer::monitor(Call& c) {
   bool watched = false;
   if (!c.op.view)
     for (const Spec& s : c.out) watched |= is_inexact(s.dtype);
-  if (!watched) return run_backend(c, nullptr);
+  if (!watched) {
+    if (&c.op == &op_cast && m.options.foretell && is_inexact(impl(c.in[0]).spec.dtype)) m.judge_integers(c);
+    return run_backend(c, nullptr);
+  }
   if (&c.op == &op_transfer) {
     const auto& p = *static_cast<const TransferParams*>(c.params);
     if (!(p.to == cpu_device && p.origin == cpu_device)) return m.transfer(c);

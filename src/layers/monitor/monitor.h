@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 #include <memory>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -36,6 +37,7 @@ struct WatchedResult {
   bool is_loss = false;            // backward() was called on it
   bool negative = false;           // and it was below 0 in the last step
   float record = -INFINITY;        // log2, the largest up to 32 steps ago
+  float first = NAN;               // of a loss: log2, in its first step
   uint8_t streak = 0;              // steps in a row with too many subnormal numbers; of a loss: looks that saw it fall without end
   uint8_t stuck = 0;               // calls in a row that added to a sum and did not change it
   uint32_t every = 1;              // the largest of all steps'
@@ -59,7 +61,7 @@ struct WatchedArgument {
   uint8_t fades = 0;  // steps in a row in which it fell
   uint8_t lost_streak = 0;  // steps in a row that lost too many
   bool recorded = false;    // a gradient flows through it
-  enum Kind : uint8_t { vanishes, saturates, attends, targets, turns } kind = vanishes;  // what is watched: see judge_argument
+  enum Kind : uint8_t { vanishes, saturates, attends, targets, turns, nears_one } kind = vanishes;  // what is watched: see judge_argument
   bool number = false;      // the program divides by a number of its own, no tensor
   uint64_t number_bits = 0; // its last value
   float power = 0;          // of a `pow`, whose base this is
@@ -78,6 +80,9 @@ struct WatchedUpdate {
   uint8_t silent = 0;                 // steps in a row in which all gradients were 0
   uint8_t uncleared = 0;              // steps in a row along gradients that hold those of the step before
   uint32_t rate_rises = 0;            // steps in a row with a higher rate than ever
+  double first_long = 0;              // the first step that moved the weights by as much as they were: times their length
+  uint8_t unmoved = 0;                // steps in a row that an epsilon kept from moving anything
+  std::vector<uint8_t> cut, faint;    // a parameter: steps in a row without gradient, or with next to none
   Numbers loss;                       // log2, as it was at each step while the rate rose
   Numbers turn;                       // cosine between the sampled gradients of one step and the next
   std::vector<float> last_gradient;   // those samples
@@ -92,14 +97,15 @@ struct WatchedValues {
   int64_t rows = 0;
   int64_t last_step = -1, largest = 0;  // elements of the largest result so far
   uint8_t heavy = 0;  // samples in a row far from the median
+  uint8_t alike = 0;  // in which all units of a layer gave the same
 };
 /// One op at one place of the program.
 struct WatchedSite {
   const OpDef* op = nullptr;
+  const OpDef* of = nullptr;  // in the backward phase: the op of the program whose gradient this is part of
   const char* path = nullptr;
   const void* site = nullptr;
   Phase phase = Phase::forward;
-  const OpDef* gradient_of = nullptr;  // in the backward phase: the op that the program called, where this is a step of its gradient
   uint32_t next = 0;         // the site that came after this one last time
   uint32_t begun = 0;        // calls that rules about values might look at; of a device also those that nothing is known of yet
   uint32_t from[2] = {~0u, ~0u};  // the sites that made its first inputs, at its first call
@@ -314,6 +320,8 @@ struct MonitorState {
   static void gradients_of(const Call& c, int& first, int& end);
 
   uint32_t site_of(const Call& c);
+  /// Looks at what is cast to integers, of which there are no statistics.
+  void judge_integers(const Call& c);
   /// What is known of `x` if a watched op wrote it last and saw all of it, or with `partly` also part of its elements; null: nothing.
   const Written* known(const Tensor& x, bool partly = false) const;
   /// Whether `x` is what `site` made last, or is about to overwrite.
@@ -457,16 +465,29 @@ struct MonitorState {
   void judge_domain(const Call& c, uint32_t at, const double* v, int64_t n);
   void judge_decay_rates(const Call& c, uint32_t at, double first, double second);
   void judge_unfelt(uint32_t at, WatchedUpdate& u, double share, double relative, double lr);
+  // detectors_dead.cpp: where nothing comes through
+  void judge_unfed(uint32_t site);
+  void judge_alike(uint32_t at, WatchedValues& v, const std::vector<float>& x, int64_t width);
+  void judge_cut(const Call& c, uint32_t at, std::span<const double> squares);
+  uint32_t where_cut(uint32_t site) const;
+  uint32_t forward_of(uint32_t site) const;
+  bool is_nothing(uint32_t site, bool running) const;
   // detectors_course.cpp
+  void judge_nearing(uint32_t site, WatchedArgument& a);
+  void judge_height(uint32_t site, uint8_t output, WatchedResult& r);
+  Suggestion shorter_steps() const;
   bool judge_straight(uint32_t site, WatchedArgument& a, double mean);
   void judge_angle(uint32_t site, WatchedArgument& a, double high);
   bool has_slopes(const Call& c, uint32_t at, int64_t turn) const;
   void plan_slopes(const Call& c, const Tensor& out, const Sight& sight, Wanted& to);
   void judge_slopes(const Call& c, uint32_t at, const Sample& sample);
   void judge_vanished(uint32_t site, uint8_t output, WatchedResult& r);
+  void judge_extinct(uint32_t site, WatchedResult& r);
+  void judge_outgrown(uint32_t site, WatchedResult& r);
   void judge_endless(uint32_t site, uint8_t output, WatchedResult& r);
   void judge_absorbed(uint32_t at, WatchedUpdate& u, double share, double lr, DType t);
   void judge_adam(uint32_t at, WatchedUpdate& u, double rms, double floored, double eps, double norm);
+  void judge_smothered(uint32_t at, WatchedUpdate& u, double floored, double relative, double eps, double gradient);
   void judge_gradient(uint32_t at, WatchedUpdate& u);
   bool goes_along_old_gradients(const Call& c);
   void judge_uncleared(const Call& c, uint32_t at, bool old);

@@ -35,8 +35,7 @@ std::string pad(std::string s, size_t width) {
 Monitor::Finding MonitorState::finding(const Found& f) const {
   const WatchedSite& s = sites[f.site];
   Monitor::Finding g = f.about;
-  g.op = s.op->name, g.path = s.path, g.site = base::describe_code(s.site), g.phase = phase_name(s.phase), g.kind = f.kind;
-  if (s.gradient_of) g.text += "; in the gradient of " + std::string(s.gradient_of->name);
+  g.op = (s.of ? s.of : s.op)->name, g.path = s.path, g.site = base::describe_code(s.site), g.phase = phase_name(s.phase), g.kind = f.kind;
   g.step = f.step, g.elements = f.elements, g.count = f.count, g.info = g.severity == Severity::info;
   return g;
 }
