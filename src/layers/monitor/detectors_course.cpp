@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <utility>
 
 #include "backend/float_bits.h"
 #include "core/impl.h"
@@ -117,6 +118,24 @@ void MonitorState::judge_nearing(uint32_t site, WatchedArgument& a) {
   warn(Detector::argument, site, 0, "vanishing", std::move(about));
 }
 
+/// Layers that make huge numbers, or next to nothing, of what they are given in the very first step: no training has brought them there.
+void MonitorState::judge_start(uint32_t site, const WatchedResult& r) {
+  constexpr double kLarge = 24, kSmall = -40;
+  const WatchedSite& s = sites[site];
+  const double high = double(r.series->back().high);
+  if (s.phase != Phase::forward || !std::isfinite(high) || (high < kLarge && high > kSmall)) return;
+  if (std::exchange(start_told, true)) return;  // what follows from it is no news
+  const bool of_data = s.from[0] >= sites.size();
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.value = std::exp2(high);
+  about.suggestion = of_data
+                         ? Suggestion{"data", 0, "features and weights of about 1 in magnitude: take the mean off and divide by the deviation"}
+                         : Suggestion{"stable_op", 0, "weights that start with a variance of 1 / inputs, or a norm after each layer"};
+  about.text = std::string(s.op->name) + " gives at most " + number(about.value) + " in the first step: " +
+               (high > 0 ? "its weights start too large, or what it is given is" : "its weights start too small, or what it is given is");
+  warn(Detector::headroom, site, 0, "start", std::move(about));
+}
+
 /// What to do about optimiser steps that were longer than the weights; nothing where none was.
 Suggestion MonitorState::shorter_steps() const {
   for (const WatchedSite& s : sites) {
@@ -155,7 +174,9 @@ void MonitorState::judge_angle(uint32_t site, WatchedArgument& a, double high) {
   if (a.streak != 2) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = std::exp2(high), about.lost_ulps = 0.5;
-  about.suggestion = {"dtype", 0, "f32 for angles and the positions that they come from, cast afterwards"};
+  about.suggestion = format_of(a.dtype).digits < 24
+                         ? Suggestion{"dtype", 0, "f32 for angles and the positions that they come from, cast afterwards"}
+                         : Suggestion{"stable_op", 0, "a bound on what the angle is made of, or the rest of a division by a turn, taken in f64"};
   about.text = std::string(sites[site].op->name) + " takes angles up to " + number(std::exp2(high)) + ", where " + name_of(a.dtype) +
                " has a number every " + number(std::exp2(apart)) + " radians only: neighbours become one";
   warn(Detector::lost_bits, site, 0, "angle", std::move(about));
@@ -269,7 +290,9 @@ void MonitorState::judge_counts(uint32_t site, uint8_t output, const WatchedResu
   if (high < f.digits + 0.9 || f.digits <= 4) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = std::exp2(high);
-  about.suggestion = {"dtype", 0, "f32 for counts, positions and times, or what is left after their first or mean was taken off"};
+  about.suggestion = f.digits < 24
+                         ? Suggestion{"dtype", 0, "f32 for counts, positions and times, or what is left after their first or mean was taken off"}
+                         : Suggestion{"stable_op", 0, "integers for counts and times, of which the first or mean is taken off before the cast"};
   about.text = std::string(sites[site].op->name) + " gives integers up to " + number(about.value) + ", of which " + name_of(r.dtype) +
                " has every one up to " + number(std::exp2(f.digits)) + " only: neighbours become the same number";
   warn(Detector::lost_bits, site, output, "counts", std::move(about));

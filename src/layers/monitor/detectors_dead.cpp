@@ -120,6 +120,14 @@ void MonitorState::judge_cut(const Call& c, uint32_t at, std::span<const double>
   for (const double g : squares) most = std::max(most, g);
   const WatchedResult* const loss = loss_site < sites.size() ? &sites[loss_site].results[loss_output] : nullptr;
   const bool loses = loss && (loss->now.calls ? loss->now.max_bits > 0 : loss->series && loss->series->size() && loss->series->back().high > -INFINITY);
+  u.empty = most == 0 && loses ? uint8_t(std::min(u.empty + 1, 200)) : uint8_t(0);
+  if (u.empty == 9 && *std::max_element(u.cut.begin(), u.cut.end()) == 0 && vanished_site >= sites.size()) {
+    Monitor::Finding about;
+    about.severity = Severity::warning, about.value = 0;
+    about.suggestion = {"stable_op", 0, "a backward pass between zero_grad() and the step, whose loss depends on these parameters"};
+    about.text = "all gradients that " + std::string(c.op.name) + " was given in nine steps were 0, though the loss is not: nothing is learned";
+    warn(Detector::underflow, at, 0, "cut off", std::move(about));
+  }
   size_t faintest = squares.size();  // of those that are faint for the eighth time
   for (size_t i = 0; i < squares.size(); ++i) {
     const Tensor& g = c.in[first + int(i)];

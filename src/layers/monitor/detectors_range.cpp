@@ -15,7 +15,7 @@
 
 namespace keel {
 
-extern OpDef op_abs, op_add, op_attention, op_cast, op_clamp, op_cumsum, op_div, op_exp, op_maximum, op_minimum, op_mul, op_neg, op_prod, op_relu, op_sqrt,
+extern OpDef op_abs, op_add, op_attention, op_cast, op_clamp, op_conv2d, op_cumsum, op_div, op_exp, op_linear, op_maximum, op_minimum, op_mul, op_neg, op_prod, op_relu, op_sqrt,
     op_sub, op_sum, op_where;
 
 namespace {
@@ -277,6 +277,7 @@ void MonitorState::judge_range(uint32_t site, uint8_t output, WatchedResult& r) 
   const Format f = format_of(r.dtype);
   if (now.high < float(f.normal2) && !(now.nan + now.inf)) judge_vanished(site, output, r);
   if (s.op == &op_cumsum) judge_outgrown(site, r);
+  if (h.total() == 1 && step <= 1 && (s.op == &op_linear || s.op == &op_conv2d)) judge_start(site, r);
   if (s.counts && h.size() == 1) judge_counts(site, output, r);
   if (!std::isfinite(now.high) || now.nan + now.inf) return;
   const bool fp8 = f.digits <= 4;
@@ -648,7 +649,16 @@ void MonitorState::judge_saturation(uint32_t site, WatchedArgument& a, double hi
 /// Attention that looks at one key only while its logits keep growing.
 void MonitorState::judge_attention(uint32_t site, WatchedArgument& a, double entropy) {
   a.streak = entropy < 0.1 ? uint8_t(std::min(a.streak + 1, 200)) : uint8_t(0);
+  a.fades = uint8_t(std::min(a.fades + 1, 200));  // looks
   if (a.streak < 4) return;
+  if (a.streak == 4 && a.fades == 4) {
+    Monitor::Finding about;
+    about.severity = Severity::warning, about.value = entropy;
+    about.suggestion = {"stable_op", 0, "logits divided by the root of the width of a head, or rms_norm of queries and keys"};
+    about.text = "attention looks at one key from the start: the entropy of its rows is " + number(100 * entropy) +
+                 " % of the largest in the first four looks, so that hardly any gradient reaches its logits";
+    return warn(Detector::attention_entropy, site, 0, "entropy", std::move(about));
+  }
   // Of attention as one op: what it keeps of a row, the logarithm of its sum, is the largest logit and a little more.
   const Series* const logits = sites[site].op == &op_attention ? sites[site].results[1].series.get() : a.series.get();
   const Trend t = logits ? logits->trend(16, &Reading::high) : Trend{};

@@ -232,7 +232,7 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
   if (const double times = std::sqrt(moved / length); length > 0 && times >= 1 && u.first_long == 0) u.first_long = times;
   if (!plain) judge_length(at, moved / elements, length / elements, lr);
   judge_absorbed(at, u, 2 * due > narrow ? absorbed / due : 0, lr, dtype);
-  if (fed > 0) judge_unfelt(at, u, still / fed, still > 0 ? lr * short_by / still : 0, lr);
+  if (fed > 0 && !(live > 0 && floored > 0.5 * live)) judge_unfelt(at, u, still / fed, still > 0 ? lr * short_by / still : 0, lr);
   if (adam && live > 0) judge_adam(at, u, std::sqrt(ratio / live), floored / live, settings[3], 0.5 * std::log2(gradient));
   if (adam && live > 0) judge_smothered(at, u, floored / live, std::sqrt(moved / length), settings[3], std::sqrt(gradient / elements));
   if (gradient > 0) u.gradient.push(0.5 * std::log2(gradient)), judge_gradient(at, u);

@@ -81,6 +81,7 @@ struct WatchedUpdate {
   uint8_t uncleared = 0;              // steps in a row along gradients that hold those of the step before
   uint32_t rate_rises = 0;            // steps in a row with a higher rate than ever
   double first_long = 0;              // the first step that moved the weights by as much as they were: times their length
+  uint8_t empty = 0;                  // steps in a row whose gradients were all 0
   uint8_t unmoved = 0;                // steps in a row that an epsilon kept from moving anything
   std::vector<uint8_t> cut, faint;    // a parameter: steps in a row without gradient, or with next to none
   Numbers loss;                       // log2, as it was at each step while the rate rose
@@ -280,6 +281,7 @@ struct MonitorState {
   std::vector<uint32_t> touched_arguments;   // sites
   uint32_t loss_site = ~uint32_t(0);         // where the loss came from last
   uint8_t loss_output = 0;
+  bool start_told = false;                   // of layers that start huge or tiny
   bool raise_pending = false;                // break_on = warning, and there is one
   // of the running step
   uint32_t bad_site = ~uint32_t(0);          // the first that made a NaN or infinity
@@ -475,6 +477,7 @@ struct MonitorState {
   // detectors_course.cpp
   void judge_nearing(uint32_t site, WatchedArgument& a);
   void judge_height(uint32_t site, uint8_t output, WatchedResult& r);
+  void judge_start(uint32_t site, const WatchedResult& r);
   Suggestion shorter_steps() const;
   bool judge_straight(uint32_t site, WatchedArgument& a, double mean);
   void judge_angle(uint32_t site, WatchedArgument& a, double high);

@@ -10,7 +10,7 @@
 
 namespace keel {
 
-extern OpDef op_add, op_batch_norm, op_conv2d, op_layer_norm, op_linear, op_matmul, op_mul, op_relu, op_rms_norm;
+extern OpDef op_add, op_batch_norm, op_batch_norm_relu, op_conv2d, op_layer_norm, op_linear, op_matmul, op_mul, op_relu, op_rms_norm;
 
 namespace {
 
@@ -36,24 +36,41 @@ bool spreads(const OpDef& op) {
 }
 
 bool is_narrow_gradient(const Call& c, const Spec& y) { return c.scope.phase == Phase::backward && y.dtype == f16; }
-bool has_units(const Call& c, const Spec& y) { return &c.op == &op_relu && y.shape.rank() <= 3; }
+bool has_units(const Call& c, const Spec& y) {
+  return (&c.op == &op_relu || &c.op == &op_batch_norm_relu) && y.shape.rank() >= 1 && y.shape.rank() <= 4;
+}
+/// Units of an activation: features, or the channels of pictures.
+int64_t units_of(const Shape& s) { return s.rank() == 4 ? s[1] : s[-1]; }
+
+/// All channels of some places of some pictures, kSamples values in all, other places each time.
+void ask_for_channels(const Shape& s, uint64_t seed, Wanted& to) {
+  const int64_t channels = s[1], places = s[2] * s[3], all = s[0] * places, looked = std::clamp<int64_t>(kSamples / channels, 1, all);
+  for (int64_t k = 0; k < looked; ++k) {
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    const int64_t at = looked == all ? k : int64_t((seed >> 33) % uint64_t(all));
+    to.line({.from = at / places * channels * places + at % places, .count = channels, .stride = places});
+  }
+}
 
 }  // namespace
 
 void MonitorState::plan_spread(const Call& c, const Tensor& out, uint32_t at, const Sight& sight, Wanted& to) {
   const bool forward = c.scope.phase == Phase::forward;
-  if (!(forward ? spreads(c.op) || &c.op == &op_relu : c.scope.phase == Phase::backward) || !sight.takes_rows(out)) return;
+  if (!(forward ? spreads(c.op) || has_units(c, impl(out).spec) : c.scope.phase == Phase::backward) || !sight.takes_rows(out)) return;
   const Spec& y = impl(out).spec;
   const bool units = has_units(c, y);
   if (!(is_narrow_gradient(c, y) || (forward && (units || spreads(c.op)))) || y.shape.rank() == 0 || y.shape.numel() < kLeast ||
-      (units && y.shape[-1] > kSamples))
+      (units && units_of(y.shape) > kSamples))
     return;
   WatchedSite& s = sites[at];
   if (!s.values) s.values = std::make_unique<WatchedValues>();
   if (s.values->last_step == step) return;  // one call a step stands for all
   s.values->last_step = step;
   to.ask(ValueRule::spread, -1);
-  ask_for_rows(impl(out), uint64_t(step) << 20 ^ at, to);
+  if (units && y.shape.rank() == 4)
+    ask_for_channels(y.shape, uint64_t(step) << 20 ^ at, to);
+  else
+    ask_for_rows(impl(out), uint64_t(step) << 20 ^ at, to);
 }
 
 void MonitorState::judge_spread(const Call& c, uint32_t at, const Sample& sample) {
@@ -62,7 +79,7 @@ void MonitorState::judge_spread(const Call& c, uint32_t at, const Sample& sample
   WatchedValues& v = *s.values;
   const std::vector<float> x = sample.all<float>();
   if (is_narrow_gradient(c, c.out[0])) return judge_zeros(at, v, x);
-  if (has_units(c, c.out[0])) return judge_units(at, v, x, c.out[0].shape[-1]);
+  if (has_units(c, c.out[0])) return judge_units(at, v, x, units_of(c.out[0].shape));
   if (&c.op == &op_linear && c.out[0].shape[-1] <= kSamples) judge_alike(at, v, x, c.out[0].shape[-1]);
   // What grows longer and longer has ever longer tails.
   if (const int64_t n = c.out[0].shape.numel(); n > v.largest) {
@@ -85,7 +102,7 @@ void MonitorState::judge_units(uint32_t at, WatchedValues& v, const std::vector<
   std::fill(v.alive.begin(), v.alive.end(), uint8_t(0)), v.rows = 0;
   if (share < 0.5) return;
   Monitor::Finding about;
-  about.severity = dead == width ? Severity::warning : Severity::info, about.value = share;
+  about.severity = 10 * dead >= 9 * width ? Severity::warning : Severity::info, about.value = share;
   about.suggestion = {"stable_op", 0, "leaky_relu or gelu, which let a gradient through; and a smaller learning rate"};
   about.text = std::to_string(dead) + " of " + std::to_string(width) + " units of " + sites[at].op->name + " were 0 in all of " +
                std::to_string(rows) + " sampled rows: they learn nothing" +

@@ -353,10 +353,74 @@ void fp8_scale_upside_down(Run& run) {
   NarrowNet net(run.repaired || run.fix.kind == "dtype" ? 64 : 1.0 / 2048);
   optim::Adam opt(net.parameters(), {.lr = 1e-3});
   run.train(net, opt, [&](int64_t step) {
-    if (step == 20 && !run.repaired) run.fail();
+    if (step == 20 && net.input.scale_by < 1) run.fail();
     const Tensor x = randn({32, 16});
     return cross_entropy(net(x), argmax(first_of(x, 4), {.axis = 1}));
   });
+}
+
+struct Unscaled : nn::Module<Unscaled> {
+  nn::Linear qkv{64, 192}, head{64, 4};
+  double factor;
+  explicit Unscaled(double f) : factor(f) {}
+  static void fields(auto& m, auto&& f) { f("qkv", m.qkv)("head", m.head); }
+  Tensor forward(const Tensor& x) const {  // [batch, length, 64]
+    const Tensor h = qkv(x), q = h.index({all, all, slice(0, 64)}), k = h.index({all, all, slice(64, 128)}), v = h.index({all, all, slice(128, 192)});
+    return head(matmul(softmax(matmul(q, k.transpose(1, 2)) * factor), v));
+  }
+};
+/// 129: logits that are multiplied by the width of a head where they should be divided by its root.
+void attention_unscaled(Run& run) {
+  Unscaled net(run.repaired ? 0.125 : 64);
+  optim::Adam opt(net.parameters(), {.lr = 1e-4});
+  run.train(net, opt, [&](int64_t step) {
+    if (step == 60 && !run.repaired) run.fail();
+    const Tensor x = randn({4, 12, 64});
+    return cross_entropy(net(x).reshape({48, 4}), argmax(x.index({all, all, slice(0, 4)}), {.axis = 2}).reshape({48}));
+  });
+}
+
+struct Stack : nn::Module<Stack> {
+  nn::ModuleList<nn::Linear> layers;
+  nn::Linear head{16, 2};
+  explicit Stack(double gain) {
+    for (int k = 0; k < 16; ++k) {
+      layers.push_back(nn::Linear(16, 16));
+      scale(layers[k].weight.detach(), gain);
+    }
+  }
+  static void fields(auto& m, auto&& f) { f("layers", m.layers)("head", m.head); }
+  Tensor forward(Tensor x) const {
+    for (const nn::Linear& l : layers) x = relu(l(x));
+    return head(x);
+  }
+};
+/// 130: weights of sixteen layers that start ten times too large: each layer multiplies, and the first step writes 1e20.
+void layers_multiply(Run& run) {
+  Stack net(run.repaired ? 1.7 : 30);
+  optim::SGD opt(net.parameters(), {.lr = 1e-6});
+  run.train(net, opt, [&](int64_t) {
+    const Tensor x = randn({32, 16});
+    return cross_entropy(net(x), (sum(x, {.axis = 1}) > 0).to(i64));
+  });
+}
+
+/// 131: gradients are filled with zeros after the backward pass and before the step.
+void cleared_too_late(Run& run) {
+  Mlp net(8, 32, 4);
+  optim::Adam opt(net.parameters(), {.lr = 1e-2});
+  while (run.next()) {
+    const Tensor x = randn({32, 8}), loss = cross_entropy(net(x), argmax(first_of(x, 4), {.axis = 1}));
+    if (run.repaired) opt.zero_grad();
+    loss.backward();
+    if (!run.repaired) {
+      NoGrad off;
+      for (const Tensor& w : net.parameters()) w.grad().mul_(0);
+    }
+    opt.step();
+    run.look(loss, net.parameters());
+    if (run.step == 40 && !run.repaired) run.fail();
+  }
 }
 
 }  // namespace
@@ -394,6 +458,9 @@ void cell_faults(std::vector<Fault>& all) {
   row(126, "rate below the last digit", Need::by, 20, {"adam_step"}, "", {"learning_rate"}, 80, rate_below_the_last_digit);
   row(127, "softmax over one choice", Need::by, 1, {"softmax"}, "", {"stable_op"}, 40, softmax_over_one);
   row(128, "scale for 8 bits upside down", Need::by, 5, {"cast"}, "input", {"dtype", "margin", "stable_op"}, 40, fp8_scale_upside_down);
+  row(129, "attention unscaled", Need::by, 40, {"softmax"}, "", {"stable_op"}, 80, attention_unscaled);
+  row(130, "layers multiply", Need::by, 1, {"linear"}, "", {"stable_op", "data"}, 40, layers_multiply);
+  row(131, "cleared too late", Need::by, 10, {"adam_step"}, "", {"stable_op"}, 60, cleared_too_late);
 }
 
 }  // namespace keel::faults
