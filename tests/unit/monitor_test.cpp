@@ -182,7 +182,7 @@ TEST(Monitor, BackwardHasItsPhaseAndTheForwardSite) {
   const auto f = m.findings();
   ASSERT_FALSE(f.empty());
   EXPECT_EQ(f[0].phase, "backward");
-  EXPECT_EQ(f[0].op, "div");
+  EXPECT_EQ(f[0].op, "sqrt");
   EXPECT_TRUE(f[0].text.ends_with("; in the gradient of sqrt")) << f[0].text;
   bool forward = false, backward = false;
   for (const auto& s : m.statistics()) {
