@@ -91,6 +91,7 @@ def test_tolerances_of_keels_dtypes():
 
 
 def test_every_name_is_there():
+    assert num.analyze_precision is keel.analyze_precision and num.precision_profile is keel.precision_profile
     for name in dir(num):
         if name not in ("torch", "jax", "numba"):
             assert getattr(num, name) is not None

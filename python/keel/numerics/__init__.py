@@ -17,8 +17,9 @@ from ._names import FUNCTIONS, SNAP
 
 _MODULES = ("scalar", "numpy", "torch", "jax", "numba")
 _WRAPPED = ("div_safe", "log_safe", "pow_safe", "rsqrt_safe", "sanitize", "sqrt_safe", *SNAP)
-# What belongs here and is a function of `keel`: rows of `keel.registry()`, and debug mode.
-_OPS = ("debug_mode", "is_debug_mode", "set_debug_mode", *(f for f in FUNCTIONS if f not in _WRAPPED))
+# What belongs here and is a function of `keel`: rows of `keel.registry()`, debug mode, and what casts to narrower floats do.
+_DEBUG = ("debug_mode", "is_debug_mode", "set_debug_mode")
+_OPS = (*_DEBUG, "analyze_precision", "precision_profile", *(f for f in FUNCTIONS if f not in _WRAPPED))
 
 __all__ = ["EmptyInputError", "InvalidValueError", "NeonError", "NumericsError", "SumOverflowError", "Tolerance", "tolerances", *_MODULES]
 
