@@ -160,8 +160,8 @@ Score run_row(const Fault& f, const FaultOptions& o) {
 
 /// In the order in which they are summed up.
 constexpr const char* set_names[] = {
-    "Rows that thresholds may be tuned on", "Held-out rows",    "Second blind set",                "Third blind set",
-    "Fourth set",                           "Fifth set, blind", "By kind, written with the rules", "Sixth set, blind"};
+    "Rows that thresholds may be tuned on", "Held-out rows",    "Second blind set",  "Third blind set", "Fourth set", "Fifth set, blind",
+    "By kind, written with the rules",      "Sixth set, blind", "Seventh set, blind"};
 const char* set_of(const Fault& f) { return set_names[f.blind_set() ? f.blind_set() : f.held_out() ? 1 : 0]; }
 
 void print_summary(const char* set, const Score& s) {

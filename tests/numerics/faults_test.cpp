@@ -23,9 +23,9 @@ TEST(Faults, AllAreThere) {
     EXPECT_TRUE(f.train && f.name[0] && f.family[0] && !f.dtypes.empty()) << f.number;
     EXPECT_EQ(f.need == Need::control, f.ops.empty() && f.remedies.empty()) << f.number;
   }
-  EXPECT_EQ(numbers.size(), 131u);
+  EXPECT_EQ(numbers.size(), 155u);
   EXPECT_EQ(*numbers.begin(), 1);
-  EXPECT_EQ(*numbers.rbegin(), 131);
+  EXPECT_EQ(*numbers.rbegin(), 224);
   EXPECT_EQ(held_out, 11);
 }
 
@@ -35,7 +35,8 @@ TEST(Faults, FailAsPlantedAndTheirTwinsDoNot) {
     EXPECT_GT(try_fault(f, 1, f.dtypes[0], false).failed, 0) << f.number << " " << f.name;
     const Verdict twin = try_fault(f, 1, f.dtypes[0], true);
     EXPECT_EQ(twin.failed, 0) << f.number << " " << f.name;
-    EXPECT_TRUE(f.held_out() || twin.words == 0) << f.number << " " << f.name << said(twin.all);  // the bench judges what is held out
+    EXPECT_TRUE(f.held_out() || f.blind_set() == 8 || twin.words == 0)  // the bench judges what is held out, and the last blind set
+        << f.number << " " << f.name << said(twin.all);
   }
 }
 

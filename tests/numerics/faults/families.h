@@ -26,6 +26,8 @@ void fifth_formats(std::vector<Fault>& all);
 void boundary_faults(std::vector<Fault>& all);
 void sixth_faults(std::vector<Fault>& all);
 void cell_faults(std::vector<Fault>& all);
+void seventh_losses(std::vector<Fault>& all);
+void seventh_states(std::vector<Fault>& all);
 
 void healthy_networks(std::vector<Healthy>& list);
 void healthy_more(std::vector<Healthy>& list);

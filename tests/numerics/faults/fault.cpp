@@ -150,7 +150,8 @@ const std::vector<Fault>& all_faults() {
     for (void (*add)(std::vector<Fault>&) : {attention_faults, norm_faults, loss_faults, optimiser_faults, precision_faults, scaling_faults,
                                              data_faults, recurrent_faults, parallel_faults, memory_faults, everyday_faults,
                                              everyday_loss_faults, objective_faults, loop_faults, sequence_faults, training_run_faults,
-                                             fifth_likelihoods, fifth_geometry, fifth_formats, boundary_faults, sixth_faults, cell_faults})
+                                             fifth_likelihoods, fifth_geometry, fifth_formats, boundary_faults, sixth_faults, cell_faults,
+                                             seventh_losses, seventh_states})
       add(v);
     std::sort(v.begin(), v.end(), [](const Fault& a, const Fault& b) { return a.number < b.number; });
     return v;

@@ -2,6 +2,7 @@
 // Planted faults: small models that really train, and go wrong in a known way at a known place. Each has a repaired twin that must stay
 // silent. `keel bench faults` runs and scores them; docs/numerics/faults.md explains.
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "keel/keel.h"
@@ -79,11 +80,14 @@ struct Fault {
 
   /// Thresholds are tuned on two thirds of the faults; this third is kept out of it, chosen by number before any was run.
   bool held_out() const { return number <= 32 && number % 3 == 2; }
-  /// 0: of the first rows. 2, 3, 5: of a set that was written, with all that is expected of the monitor, by one who had not read its rules,
-  /// and run after that; 7 likewise, by one who had seen what the set before had missed. 4: kinds that somebody else named, written by one
-  /// who knew the rules, and run after that. 6: written with the rules that cover them. See docs/numerics/faults.md.
+  /// 0: of the first rows. 2, 3, 5, 8: of a set that was written, with all that is expected of the monitor, by one who had not read its
+  /// rules, and run after that; 7 likewise, by one who had seen what the set before had missed. 4: kinds that somebody else named, written
+  /// by one who knew the rules, and run after that. 6: written with the rules that cover them. See docs/numerics/faults.md.
   int blind_set() const {
-    return number <= 32 ? 0 : number <= 44 ? 2 : number <= 58 ? 3 : number <= 66 ? 4 : number <= 82 ? 5 : number <= 100 || number > 110 ? 6 : 7;
+    int set = 8;
+    for (const auto& [last, its] : {std::pair{200, 6}, {110, 7}, {100, 6}, {82, 5}, {66, 4}, {58, 3}, {44, 2}, {32, 0}})
+      if (number <= last) set = its;
+    return set;
   }
 };
 /// All of them, by number.
