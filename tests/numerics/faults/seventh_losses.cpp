@@ -493,31 +493,31 @@ void seventh_losses(std::vector<Fault>& all) {
                    .steps = 400,
                    .train = train});
   };
-  gradual(201, "free energy by a plain sum of exponentials", "likelihoods", 8, {"exp"}, "energy", {"stable_op", "clip"},
+  gradual(201, "free energy by a plain sum of exponentials", "likelihoods", 8, {"exp"}, "Energy", {"stable_op", "clip"},
           {"argument", "headroom"}, free_energy_grows);
   gradual(203, "kernels that the data left behind", "kernels", 8, {"div", "exp"}, "", {"stable_op", "epsilon", "data"},
           {"denominator", "argument", "underflow"}, kernels_left_behind);
-  gradual(204, "logarithm of a sentence's probability", "likelihoods", 8, {"log", "exp"}, "likelihood", {"stable_op", "epsilon"},
+  gradual(204, "logarithm of a sentence's probability", "likelihoods", 8, {"log", "exp"}, "Tagging", {"stable_op", "epsilon"},
           {"argument", "underflow"}, probability_of_a_sentence);
-  gradual(206, "overlap of nothing with nothing in f16", "losses", 5, {"div"}, "dice", {"epsilon", "stable_op", "dtype"},
+  gradual(206, "overlap of nothing with nothing in f16", "losses", 5, {"div"}, "Dice", {"epsilon", "stable_op", "dtype"},
           {"denominator", "underflow"}, masks_of_nothing, f16);
   gradual(209, "running sum of times in f16", "sequences", 10, {"cumsum"}, "clock", {"dtype", "accumulator"}, {"headroom"}, times_in_half,
           f16);
-  gradual(210, "logarithm of cosh of a price", "losses", 8, {"cosh"}, "criterion", {"stable_op", "data"}, {"argument", "headroom"},
+  gradual(210, "logarithm of cosh of a price", "losses", 8, {"cosh"}, "LogCosh", {"stable_op", "data"}, {"argument", "headroom"},
           prices_rise);
-  gradual(211, "leaves at the rim of a ball", "geometry", 3, {"div", "sub"}, "distance", {"epsilon", "stable_op", "clip", "learning_rate"},
+  gradual(211, "leaves at the rim of a ball", "geometry", 3, {"div", "sub"}, "Distance", {"epsilon", "stable_op", "clip", "learning_rate"},
           {"denominator", "argument"}, leaves_flee);
   gradual(212, "penalty raised without an end in f16", "schedules", 8, {"mean", "mul", "linear", "matmul", "cast", "relu", "sub"}, "",
           {"dtype", "stable_op", "clip"}, {"headroom", "growth", "gradient norm"}, penalty_rises, f16);
   all.back().phase = "backward";
   gradual(213, "skipped by all", "layers", 2, {"div"}, "skip", {"epsilon", "stable_op"}, {"denominator"}, skipped_by_all);
-  gradual(214, "errors added up in f16 before the division", "losses", 5, {"sum"}, "criterion", {"dtype", "accumulator"}, {"headroom"},
+  gradual(214, "errors added up in f16 before the division", "losses", 5, {"sum"}, "MaskedMean", {"dtype", "accumulator"}, {"headroom"},
           sum_before_division, f16);
-  sudden(216, "class that a batch lacks", "losses", {"div"}, "balance", {"stable_op", "epsilon"}, class_that_a_batch_lacks);
-  sudden(217, "diffusion schedule in bf16", "schedules", {"div"}, "implied", {"dtype", "stable_op", "epsilon"}, schedule_in_bf16, bf16);
-  sudden(218, "group of equal rewards", "policies", {"div"}, "advantage", {"epsilon", "stable_op"}, group_of_equals);
-  sudden(219, "word without an allowed tag", "sequences", {"logsumexp"}, "paths", {"data", "stable_op"}, word_without_a_tag);
-  sudden(220, "box without width", "data", {"log"}, "encode", {"stable_op", "epsilon", "data"}, box_without_width);
+  sudden(216, "class that a batch lacks", "losses", {"div"}, "Balance", {"stable_op", "epsilon"}, class_that_a_batch_lacks);
+  sudden(217, "diffusion schedule in bf16", "schedules", {"div"}, "Implied", {"dtype", "stable_op", "epsilon"}, schedule_in_bf16, bf16);
+  sudden(218, "group of equal rewards", "policies", {"div"}, "Advantage", {"epsilon", "stable_op"}, group_of_equals);
+  sudden(219, "word without an allowed tag", "sequences", {"logsumexp"}, "Paths", {"data", "stable_op"}, word_without_a_tag);
+  sudden(220, "box without width", "data", {"log"}, "Encode", {"stable_op", "epsilon", "data"}, box_without_width);
 }
 
 }  // namespace keel::faults
