@@ -19,7 +19,7 @@ struct BoardSlot {
   uint64_t first;  // complement of the place in memory of the first NaN or infinity, where one pass looked at everything; 0: not known
 
   static constexpr uint64_t kRest = uint64_t(1) << 63;  // in `part`: another pass has looked at the rest
-  // Of a slot that a StepGuard gives to a step `seen` counts its elements, `part` holds its lists, and `first` the complement of its tensor.
+  // In the slot of a StepGuard `seen` counts its elements, `part` holds its lists, and `first` the complement of its tensor.
   bool in_part() const { return part && !(part & kRest); }
 };
 /// Kernels of a device find their slots where those of the CPU find a StatSlot; null: nobody watches.

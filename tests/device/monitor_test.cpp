@@ -344,7 +344,9 @@ TEST_F(MonitorOnDevice, StepsThatMakeInfinities) {
   const Make makes[] = {
       [](const Tensors& p) { return optim::Optimizer(optim::SGD(p, {.lr = 1e30})); },
       [](const Tensors& p) { return optim::Optimizer(optim::SGD(p, {.lr = 1e-3, .momentum = 0.9})); },
-      [](const Tensors& p) { return optim::Optimizer(optim::SGD(p, {.lr = 1e10, .momentum = 0.9, .nesterov = true, .master_weights = true})); },
+      [](const Tensors& p) {
+        return optim::Optimizer(optim::SGD(p, {.lr = 1e10, .momentum = 0.9, .nesterov = true, .master_weights = true}));
+      },
       [](const Tensors& p) { return optim::Optimizer(optim::Adam(p, {.lr = 1e-3})); },
       [](const Tensors& p) { return optim::Optimizer(optim::AdamW(p, {.lr = 1e-3, .amsgrad = true, .master_weights = true})); },
       [](const Tensors& p) { return optim::Optimizer(optim::RMSprop(p, {.lr = 1e-3})); },

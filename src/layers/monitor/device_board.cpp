@@ -238,6 +238,92 @@ bool DeviceBoards::refuse(MonitorState& m, const Call& c, int at_board, uint32_t
   return bad;
 }
 
+/// What the host knows of a call before it runs.
+void DeviceBoards::describe(MonitorState& m, Call& c, Board& b, Event& e, uint32_t at) {
+  e.part = b.part, e.site = at, e.op = &c.op, e.recording = c.recording, e.light = m.light;
+  const Frame* outer = c.scope.frame;
+  while (outer && outer->up) outer = outer->up;
+  e.outer = outer ? outer->op : nullptr;
+  if (c.into) {
+    const GradMeta* const g = impl(*c.into).grad;
+    e.into = true, e.into_weight = g && g->requires_grad;
+  }
+  if (c.scope.phase != Phase::optimiser || !MonitorState::is_update(c.op)) return;
+  e.kind = Event::update, e.made = b.used++, e.old_gradients = m.goes_along_old_gradients(c);
+  e.guard.holds = m.options.protect, e.guard.board = b.slots + e.made, c.guard = &e.guard;
+  note_settings(c, e);
+}
+
+/// Looks at input `i` if nobody has seen its memory, or a rule asks for what no slot tells.
+void DeviceBoards::look_at_input(const MonitorState& m, const Call& c, int i, Board& b, Operand& o, uint32_t at) {
+  const TensorImpl& x = impl(c.in[i]);
+  Storage& s = *x.storage;
+  Known& k = known[&s];
+  const auto version = [&] { return s.version.load(std::memory_order_relaxed); };
+  // What the call writes into has a new version already.
+  const bool mine = arg_of(c.op, i).written || (c.into && impl(*c.into).storage.get() == &s);
+  const bool seen = k.writer && (k.is(s) || (mine && k.version + 1 == version()));
+  o.fresh = !seen;
+  if (m.light && s.writer != kLeftOut) return;  // if nothing is known of it, it is not looked at
+  const WatchedArgument* const argument = m.sites[at].argument.get();
+  if (seen && !(argument && argument->input == i && !k.covers(x))) return;
+  o.slot = int32_t(b.used++);
+  pass(b, c.in[i], uint32_t(o.slot), seen ? Look::part : Look::whole);  // what comes from outside is seen once
+  if (seen) return;
+  if (!*s.writer && version() == 0) s.writer = kLookedAt;  // other memory that comes to lie here has another
+  k.writer = s.writer, k.version = version(), k.part = b.part, k.slot = uint32_t(o.slot), k.site = ~uint32_t(0);
+  k.describe(x);
+  o.writer = s.writer;
+}
+
+/// The slot of what a call copies, if it is on the board: the copy has the same statistics. Else slot 0.
+uint32_t DeviceBoards::slot_of_copied(const Call& c, const Board& b) {
+  const int copied = &c.op == &op_assign ? 1 : &c.op == &op_copy || &c.op == &op_relayout ? 0 : -1;
+  if (copied < 0 || !counts(c.in[copied], b.d)) return 0;
+  const TensorImpl& x = impl(c.in[copied]);
+  const Known& k = known[x.storage.get()];
+  const bool whole = k.is(*x.storage) && k.part == b.part && k.covers(x);
+  return whole && x.spec.dtype == c.out[0].dtype && k.elements == c.out[0].shape.numel() ? k.slot : 0;
+}
+
+/// Runs an optimiser's step with `word` as the one that asks for no step.
+static Tensors run_with_word(Call& c, const Tensor& word, Device d, Watch watch) {
+  SmallVector<const Tensor*, 16> in(c.in.data(), c.in.data() + c.in.size());
+  SmallVector<const Spec*, 16> specs;
+  in[1] = &word;
+  for (int i = 0; i < c.specs.size(); ++i) specs.push_back(i == 1 ? &impl(word).spec : &c.specs[i]);
+  Call worded{
+      c.op,        c.params, Inputs(in.data(), int(in.size())), Specs(specs.data(), int(specs.size())), c.out, c.site, c.scope, c.into,
+      c.recording, c.guard};
+  return run_backend_on(d, worded, watch);
+}
+
+/// What a call has written is known from now on, whether it has a slot or not.
+void DeviceBoards::note_results(const Call& c, const Tensors& out, Board& b, Event& e) {
+  const int declared = c.op.out.size();
+  for (int i = 0; i < c.in.size(); ++i) {
+    if (!arg_of(c.op, i).written || !counts(c.in[i], b.d)) continue;
+    Storage& s = *impl(c.in[i]).storage;
+    Known& k = known[&s];
+    k.writer = s.writer, k.version = s.version.load(std::memory_order_relaxed), k.part = 0, k.site = ~uint32_t(0);
+  }
+  for (int i = 0; i < out.size(); ++i) {
+    const Tensor& made = i == 0 && c.into ? *c.into : out[i];
+    const bool watched = counts(out[i], b.d) && counts(made, b.d);
+    if (watched && !*impl(made).storage->writer) impl(made).storage->writer = c.op.name;
+    Operand o = operand(made, b.d);
+    if (watched) {
+      const TensorImpl& y = impl(made);
+      Known& k = known[y.storage.get()];
+      k.writer = o.writer, k.version = o.version, k.describe(y);
+      const bool own = i < declared && (i + 1 < declared || out.size() <= declared) && y.spec.dtype == impl(out[i]).spec.dtype;
+      k.slot = e.slot + uint32_t(i), k.part = own ? b.part : 0, k.site = e.site;
+      e.count[std::min(i, declared - 1)] += uint64_t(k.elements);
+    }
+    e.out.push_back(std::move(o));
+  }
+}
+
 void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bool first, Tensors& out) {
   Board& b = *boards[size_t(at_board)];
   const OpDef& op = c.op;
@@ -253,50 +339,14 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
 
   std::unique_ptr<Event> event = new_event(m);
   Event& e = *event;
-  e.board = at_board, e.part = b.part, e.site = at, e.op = &op, e.first = first,
-  e.recording = c.recording;
-  const Frame* outer = c.scope.frame;
-  while (outer && outer->up) outer = outer->up;
-  e.outer = outer ? outer->op : nullptr;
-  e.light = m.light;
-  if (update) {
-    e.kind = Event::update, e.made = b.used++, e.old_gradients = m.goes_along_old_gradients(c);
-    e.guard.holds = m.options.protect, e.guard.board = b.slots + e.made, c.guard = &e.guard;
-    note_settings(c, e);
-  }
-  if (c.into) {
-    const GradMeta* const g = impl(*c.into).grad;
-    e.into = true, e.into_weight = g && g->requires_grad;
-  }
-
-  const WatchedArgument* const argument = m.sites[at].argument.get();
+  e.board = at_board, e.first = first;
+  describe(m, c, b, e, at);
   for (int i = 0; i < c.in.size(); ++i) {
     Operand o = operand(c.in[i], b.d);
-    if (i < singles && counts(c.in[i], b.d) && !(&op == &op_assign && i == 0)) {  // what is only written to may hold anything
-      const TensorImpl& x = impl(c.in[i]);
-      Storage& s = *x.storage;
-      Known& k = known[&s];
-      // What the call writes into has a new version already.
-      const bool mine = arg_of(op, i).written || (c.into && impl(*c.into).storage.get() == &s);
-      const bool seen = k.writer && (k.is(s) || (mine && k.version + 1 == s.version.load(std::memory_order_relaxed)));
-      if (m.light && s.writer != kLeftOut) {
-        o.fresh = !seen;  // nothing is known of it, and it is not looked at
-      } else if (!seen || (argument && argument->input == i && !k.covers(x))) {
-        o.slot = int32_t(b.used++);
-        pass(b, c.in[i], uint32_t(o.slot), seen ? Look::part : Look::whole);  // what comes from outside is seen once
-        if ((o.fresh = !seen)) {
-          if (!*s.writer && s.version.load(std::memory_order_relaxed) == 0)
-            s.writer = kLookedAt;  // other memory that comes to lie here has another
-          k.writer = s.writer, k.version = s.version.load(std::memory_order_relaxed), k.part = b.part, k.slot = uint32_t(o.slot);
-          k.site = ~uint32_t(0);
-          k.describe(x);
-          o.writer = s.writer;
-        }
-      }
-    }
+    if (i < singles && counts(c.in[i], b.d) && !(&op == &op_assign && i == 0))  // what is only written to may hold anything
+      look_at_input(m, c, i, b, o, at);
     e.in.push_back(std::move(o));
   }
-
   if (lists) {
     int begin = op.in.size() - 1, end = c.in.size();
     if (update) MonitorState::gradients_of(c, begin, end);
@@ -310,57 +360,19 @@ void DeviceBoards::watch(MonitorState& m, Call& c, int at_board, uint32_t at, bo
 
   Tensor word;
   if (update && m.options.protect && singles >= 2 && !std::strcmp(op.in[1].name, "skip")) word = guard(c, b, e);
-  e.slot = b.used, b.used += uint32_t(declared);
+  const uint32_t copied = slot_of_copied(c, b), own = b.used;
+  e.slot = copied ? copied : own, b.used += uint32_t(declared);
   set_pace(m, b);
-  Watch watch{.board = b.slots + e.slot};
-  // A copy has the statistics of what it copies.
-  const int copied = &op == &op_assign ? 1 : &op == &op_copy || &op == &op_relayout ? 0 : -1;
-  if (copied >= 0 && counts(c.in[copied], b.d)) {
-    const TensorImpl& x = impl(c.in[copied]);
-    const Known& k = known[x.storage.get()];
-    if (k.is(*x.storage) && k.part == b.part && k.covers(x) && x.spec.dtype == c.out[0].dtype && k.elements == c.out[0].shape.numel())
-      e.slot = k.slot, watch = {};
-  }
+  const Watch watch{.board = copied ? nullptr : b.slots + own};
   const ScopeGuard keep;
   if (c.into) c.scope.monitor = nullptr;  // a result that is copied into its place is no other op's
-  if (word.defined()) {
-    SmallVector<const Tensor*, 16> in(c.in.data(), c.in.data() + c.in.size());
-    SmallVector<const Spec*, 16> specs;
-    in[1] = &word;
-    for (int i = 0; i < c.specs.size(); ++i) specs.push_back(i == 1 ? &impl(word).spec : &c.specs[i]);
-    Call guarded{op,     c.params,   Inputs(in.data(), int(in.size())), Specs(specs.data(), int(specs.size())), c.out, c.site, c.scope,
-                 c.into, c.recording, c.guard};
-    out = run_backend_on(b.d, guarded, watch);
-  } else {
-    out = run_backend_on(b.d, c, watch);
-  }
+  out = word.defined() ? run_with_word(c, word, b.d, watch) : run_backend_on(b.d, c, watch);
 
   if (update) watch_weights(c, b, e);
   if (watch && m.sites[at].tells_all()) see_whole(c, out, b, e);
   if (takes_values) plan_after(m, c, out, b, e, at);
   if (first || update || !e.wanted.asks.empty()) keep_params(c, e);  // for rules that look at a call once, and those about values
-  // What has been written is known by now, whether it has a slot or not.
-  for (int i = 0; i < c.in.size(); ++i) {
-    if (!arg_of(op, i).written || !counts(c.in[i], b.d)) continue;
-    Storage& s = *impl(c.in[i]).storage;
-    Known& k = known[&s];
-    k.writer = s.writer, k.version = s.version.load(std::memory_order_relaxed), k.part = 0, k.site = ~uint32_t(0);
-  }
-  for (int i = 0; i < out.size(); ++i) {
-    const Tensor& made = i == 0 && c.into ? *c.into : out[i];
-    const bool watched = counts(out[i], b.d) && counts(made, b.d);
-    if (watched && !*impl(made).storage->writer) impl(made).storage->writer = op.name;
-    Operand o = operand(made, b.d);
-    if (watched) {
-      const TensorImpl& y = impl(made);
-      Known& k = known[y.storage.get()];
-      k.writer = o.writer, k.version = o.version, k.describe(y);
-      const bool own = i < declared && (i + 1 < declared || out.size() <= declared) && y.spec.dtype == impl(out[i]).spec.dtype;
-      k.slot = e.slot + uint32_t(i), k.part = own ? b.part : 0, k.site = at;
-      e.count[std::min(i, declared - 1)] += uint64_t(k.elements);
-    }
-    e.out.push_back(std::move(o));
-  }
+  note_results(c, out, b, e);
   queue.push_back(std::move(event));
 }
 

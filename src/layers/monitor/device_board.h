@@ -179,6 +179,10 @@ struct DeviceBoards {
   int board_of(Device d);
   bool refuse(MonitorState& m, const Call& c, int at_board, uint32_t at, bool first);
   void watch(MonitorState& m, Call& c, int at_board, uint32_t at, bool first, Tensors& out);
+  void describe(MonitorState& m, Call& c, Board& b, Event& e, uint32_t at);
+  void look_at_input(const MonitorState& m, const Call& c, int i, Board& b, Operand& o, uint32_t at);
+  uint32_t slot_of_copied(const Call& c, const Board& b);
+  void note_results(const Call& c, const Tensors& out, Board& b, Event& e);
   void run_unwatched(Call& c, Board& b, Tensors& out);
   void look(const MonitorState& m, const Tensor& t, StatSlot& slot) const;
   const Outside* found_outside(const Tensor& t) const;
@@ -186,6 +190,11 @@ struct DeviceBoards {
   void make_room(MonitorState& m, Board& b, size_t slots);
   const char* book_arrived(MonitorState& m, bool wait);
   void book(MonitorState& m, Event& e);
+  static void book_end(MonitorState& m);
+  void book_inputs(MonitorState& m, const Event& e);
+  void book_call(MonitorState& m, Event& e);
+  bool book_step(MonitorState& m, Call& c, Event& e);
+  void book_results(MonitorState& m, Call& c, const Tensors& out, const Event& e);
   Operand operand(const Tensor& t, Device d);
   Tensor guard(Call& c, Board& b, Event& e);
   void watch_weights(const Call& c, Board& b, Event& e);

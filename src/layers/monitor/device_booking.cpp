@@ -124,7 +124,22 @@ std::vector<float> MonitorState::some_on_device(const Tensor& t) const {
   return o ? o->values : std::vector<float>();
 }
 
-/// Books one call as if it had just run.
+namespace {
+
+/// A storage as it was when the call was made.
+void restore(const DeviceBoards::Operand& o) {
+  if (!o.t.defined() || !impl(o.t).storage || !*o.writer) return;
+  Storage& s = *impl(o.t).storage;
+  s.version.store(o.version, std::memory_order_relaxed), s.writer = o.writer;
+}
+
+Taint taint_of(const MonitorState& m, const Tensor& t) {
+  return t.defined() && impl(t).storage ? m.tainted.find(impl(t).storage.get()) : TaintedStorages::clean;
+}
+
+}  // namespace
+
+/// Books an event as if it had just happened.
 void DeviceBoards::book(MonitorState& m, Event& e) {
   struct Turn {
     DeviceBoards& b;
@@ -135,33 +150,28 @@ void DeviceBoards::book(MonitorState& m, Event& e) {
     }
     ~Turn() { b.late.exchange(m), b.now = nullptr; }
   } turn(*this, m, e);
-  const auto restore = [](const Operand& o) {
-    if (!o.t.defined() || !impl(o.t).storage || !*o.writer) return;
-    Storage& s = *impl(o.t).storage;
-    s.version.store(o.version, std::memory_order_relaxed), s.writer = o.writer;
-  };
   for (const Operand& o : e.in)
     if (o.t.defined() && impl(o.t).device != cpu_device) restore(o);
   m.light_booking = e.light;
-  if (e.kind == Event::root) return m.root(e.in[0].t);
-  if (e.kind == Event::brought) return m.tainted.set(impl(e.in[0].t).storage.get(), e.taint);
-  if (e.kind == Event::end) {
-    m.judge_step();
-    m.write_step();
-    m.step_ops = m.step_nan = m.step_inf = m.step_subnormal = 0, m.step_largest = 0;
-    m.bad_site = ~uint32_t(0), m.backward_ran = m.updated = m.jump_seen = m.jump_told = false;
-    return;
+  switch (e.kind) {
+    case Event::root: return m.root(e.in[0].t);
+    case Event::brought: return m.tainted.set(impl(e.in[0].t).storage.get(), e.taint);
+    case Event::end: return book_end(m);
+    case Event::call:
+    case Event::update: return book_call(m, e);
   }
+}
 
-  const WatchedSite& site = m.sites[e.site];
-  const int declared = e.op->out.size();
-  SmallVector<const Tensor*, 16> in;
-  SmallVector<const Spec*, 16> specs;
-  SpecList made;
-  Tensors out;
-  constexpr Spec absent{};
+void DeviceBoards::book_end(MonitorState& m) {
+  m.judge_step();
+  m.write_step();
+  m.step_ops = m.step_nan = m.step_inf = m.step_subnormal = 0, m.step_largest = 0;
+  m.bad_site = ~uint32_t(0), m.backward_ran = m.updated = m.jump_seen = m.jump_told = false;
+}
+
+/// What was seen of inputs that nobody had seen before.
+void DeviceBoards::book_inputs(MonitorState& m, const Event& e) {
   for (const Operand& o : e.in) {
-    in.push_back(&o.t), specs.push_back(o.t.defined() ? &impl(o.t).spec : &absent);
     if (o.fresh && o.t.defined() && impl(o.t).storage) m.tainted.set(impl(o.t).storage.get(), TaintedStorages::clean);
     if (o.slot < 0) continue;
     const TensorImpl& x = impl(o.t);
@@ -169,7 +179,18 @@ void DeviceBoards::book(MonitorState& m, Event& e) {
     outside[x.storage.get()] = {x.storage, part_of(uint32_t(o.slot), uint64_t(x.spec.shape.numel())), x.offset, o.version,
                                 first ? int64_t(~first) : -1};
   }
+}
+
+void DeviceBoards::book_call(MonitorState& m, Event& e) {
+  const WatchedSite& site = m.sites[e.site];
+  SmallVector<const Tensor*, 16> in;
+  SmallVector<const Spec*, 16> specs;
+  SpecList made;
+  Tensors out;
+  constexpr Spec absent{};
+  for (const Operand& o : e.in) in.push_back(&o.t), specs.push_back(o.t.defined() ? &impl(o.t).spec : &absent);
   for (const Operand& o : e.out) made.push_back(o.t.defined() ? impl(o.t).spec : Spec{}), out.push_back(o.t);
+  book_inputs(m, e);
   Scope& s = scope();
   const Frame above{e.outer, nullptr, nullptr, 0, site.site, nullptr};
   const Frame frame{e.op, e.params.get(), in.data(), int(in.size()), site.site, e.outer && e.outer != e.op ? &above : nullptr};
@@ -191,31 +212,44 @@ void DeviceBoards::book(MonitorState& m, Event& e) {
   if (e.first && m.options.foretell) m.lint_call(c, e.site);
   if (m.sites[e.site].argument) m.look_at_argument(c, m.sites[e.site], e.site);
   judge_before(m, c, e);
+  if (e.kind == Event::update && !book_step(m, c, e)) return;
+  book_results(m, c, out, e);
   if (e.kind == Event::update) {
-    if (e.op->in.size() > 1 && !std::strcmp(e.op->in[1].name, "skip") && c.in.has(1)) {
-      StatSlot word;
-      m.look(c.in[1], word);
-      if (word.max_bits.load() > 0) return;  // a gradient scaler left this step out
-    }
-    const bool set = e.settings == 0 || m.judge_settings(c, e.site, e.setting, e.settings);
-    bool bad = e.refused && !set;
-    for (const uint32_t g : e.gradients) bad |= numbers->slots[g].nan + numbers->slots[g].inf > 0;
-    if (bad) {
-      for (const uint32_t i : m.pending) m.found[i].about.severity = Severity::fault;
-      m.pending.clear();
-      m.note_blocked();
-      return;
-    }
-    m.note_update();
-    m.judge_uncleared(c, e.site, e.old_gradients);
-    if (const BoardSlot& made = numbers->slots[e.made]; made.seen) e.guard.note(int64_t(~made.first), int64_t(made.seen), uint32_t(made.part));
-    c.guard = &e.guard;
+    m.judge_made(c, e.site, e.guard, e.settings ? e.setting : nullptr);
+    judge_update(m, c, e);
   }
+  judge_after(m, c, e);
+}
+
+/// An optimiser's step; false: it was not made.
+bool DeviceBoards::book_step(MonitorState& m, Call& c, Event& e) {
+  if (e.op->in.size() > 1 && !std::strcmp(e.op->in[1].name, "skip") && c.in.has(1)) {
+    StatSlot word;
+    m.look(c.in[1], word);
+    if (word.max_bits.load() > 0) return false;  // a gradient scaler left it out
+  }
+  const bool set = e.settings == 0 || m.judge_settings(c, e.site, e.setting, e.settings);
+  bool bad = e.refused && !set;
+  for (const uint32_t g : e.gradients) bad |= numbers->slots[g].nan + numbers->slots[g].inf > 0;
+  if (bad) {
+    for (const uint32_t i : m.pending) m.found[i].about.severity = Severity::fault;
+    m.pending.clear();
+    m.note_blocked();
+    return false;
+  }
+  m.note_update();
+  m.judge_uncleared(c, e.site, e.old_gradients);
+  if (const BoardSlot& made = numbers->slots[e.made]; made.seen)
+    e.guard.note(int64_t(~made.first), int64_t(made.seen), uint32_t(made.part));
+  c.guard = &e.guard;
+  return true;
+}
+
+void DeviceBoards::book_results(MonitorState& m, Call& c, const Tensors& out, const Event& e) {
+  const int declared = e.op->out.size();
   Taint before[16];
   const bool overwrites = !m.tainted.empty() || e.into || e.op->out[0].alias_of >= 0;
-  if (overwrites)
-    for (int i = 0; i < c.in.size() && i < 16; ++i)
-      before[i] = c.in[i].defined() && impl(c.in[i]).storage ? m.tainted.find(impl(c.in[i]).storage.get()) : TaintedStorages::clean;
+  for (int i = 0; overwrites && i < c.in.size() && i < 16; ++i) before[i] = taint_of(m, c.in[i]);
   Taint worst = m.worst_of(c);
   alignas(StatSlot) std::byte room[4 * sizeof(StatSlot)];
   auto* slots = reinterpret_cast<StatSlot*>(room);
@@ -232,11 +266,9 @@ void DeviceBoards::book(MonitorState& m, Event& e) {
   }
   m.last_site = e.site;
   m.take(c, out, slots, overwrites ? before : nullptr);
-  if (e.kind == Event::update && e.count[0] && slots[0].max_bits.load() >= float_bits(made[0].dtype).inf)
+  if (e.kind == Event::update && e.count[0] && slots[0].max_bits.load() >= float_bits(c.out[0].dtype).inf)
     worst = std::max(worst, slots[0].nan.load() ? TaintedStorages::nan : TaintedStorages::inf);
   m.spread(c, worst);
-  if (e.kind == Event::update) m.judge_made(c, e.site, e.guard, e.settings ? e.setting : nullptr), judge_update(m, c, e);
-  judge_after(m, c, e);
 }
 
 }  // namespace keel
