@@ -17,24 +17,31 @@ namespace {
 
 unsigned blocks_for(int64_t n) { return unsigned(ceil_div(n, kThreads)); }
 
-/// Rows [image, spot][channel, tap] of `images` images from `first` on.
-template <class T>
-__global__ void __launch_bounds__(kThreads) to_rows(int64_t total, FastDivisor depth, FastDivisor window, FastDivisor columns,
-                                                    FastDivisor width, FastDivisor spots, Conv v, int64_t first, const T* x, T* rows) {
+/// Rows [image, spot][tap, channel] of some images from `first` on, V channels a thread, which with V > 1 are neighbours in memory.
+/// `across`: packs of channels.
+template <class T, int V>
+__global__ void __launch_bounds__(kThreads)
+    to_rows(int64_t total, FastDivisor across, FastDivisor columns, FastDivisor rows_of_taps, FastDivisor width, FastDivisor height, Conv v,
+            int64_t first, const T* x, Pack<T, V>* rows) {
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= total) return;
-  const auto split = [](uint32_t a, const FastDivisor& by, uint32_t& rest) {
-    const uint32_t q = (__umulhi(a, by.m) + a) >> by.s;
-    rest = a - q * by.d;
-    return q;
-  };
-  const int64_t row64 = i / depth.d;
-  uint32_t k = uint32_t(i - row64 * depth.d), tap, column, spot, ox;
-  const uint32_t c = split(k, window, tap), r = split(tap, columns, column);
-  const uint32_t image = split(uint32_t(row64), spots, spot), oy = split(spot, width, ox);
-  const int64_t y = int64_t(oy) * v.sh - v.ph + int64_t(r) * v.dh, z = int64_t(ox) * v.sw - v.pw + int64_t(column) * v.dw;
-  const bool inside = y >= 0 && y < v.h && z >= 0 && z < v.w;
-  rows[i] = inside ? x[(first + image) * v.xs[0] + c * v.xs[1] + y * v.xs[2] + z * v.xs[3]] : narrow<T>(Compute<T>(0));
+  const int64_t taps = int64_t(across.d) * columns.d * rows_of_taps.d, spot64 = i / taps;
+  auto k = uint32_t(i - spot64 * taps), spot = uint32_t(spot64);
+  const int64_t c = int64_t(rest_of(k, across)) * V, column = rest_of(k, columns), r = k;
+  const int64_t ox = rest_of(spot, width), oy = rest_of(spot, height), image = first + spot;
+  const int64_t y = oy * v.sh - v.ph + r * v.dh, z = ox * v.sw - v.pw + column * v.dw;
+  Pack<T, V> out;
+  if (y >= 0 && y < v.h && z >= 0 && z < v.w) {
+    const T* const from = x + image * v.xs[0] + c * v.xs[1] + y * v.xs[2] + z * v.xs[3];
+    if constexpr (V > 1)
+      out = *reinterpret_cast<const Pack<T, V>*>(from);
+    else
+      out.v[0] = *from;
+  } else {
+#pragma unroll
+    for (int j = 0; j < V; ++j) out.v[j] = narrow<T>(Compute<T>(0));
+  }
+  rows[i] = out;
 }
 /// dx of `images` images: every element gathers its taps.
 template <class T>
@@ -50,7 +57,7 @@ __global__ void __launch_bounds__(kThreads) from_rows(int64_t total, Conv v, int
     for (int64_t k = 0; k < v.kw; ++k) {
       const int64_t z = column + v.pw - k * v.dw;
       if (z < 0 || z % v.sw || z / v.sw >= v.ow) continue;
-      sum += rows[((image * v.oh + y / v.sh) * v.ow + z / v.sw) * depth + (c * v.kh + r) * v.kw + k];
+      sum += rows[((image * v.oh + y / v.sh) * v.ow + z / v.sw) * depth + (r * v.kw + k) * v.c + c];
     }
   }
   dx[(first + image) * v.xs[0] + c * v.xs[1] + row * v.xs[2] + column * v.xs[3]] = narrow<T>(sum);
@@ -119,74 +126,7 @@ __global__ void __launch_bounds__(kThreads) grouped_weight(Conv v, const T* g, c
   if (threadIdx.x == 0) dw[i] = narrow<T>(all[0]);
 }
 
-template <class T>
-void lay_out(const KernelArgs& a, const Conv& v, int64_t first, int64_t images, const TensorView& x, T* rows) {
-  const int64_t total = images * v.spots() * v.depth();
-  const auto by = [](int64_t d) { return FastDivisor(uint32_t(d)); };
-  to_rows<T><<<blocks_for(total), kThreads, 0, stream(a)>>>(total, by(v.depth()), by(v.kh * v.kw), by(v.kw), by(v.ow), by(v.spots()), v,
-                                                            first, x.ptr<T>(), rows);
-}
-
-template <class T>
-KernelStatus forward(const KernelArgs& a) {
-  const TensorView &x = a.in[0], &weight = a.in[1], &y = a.out[0];
-  const Conv v(a.get<Conv2dParams>(), x, weight, y);
-  const T* bias = a.n_in > 2 && a.in[2].present() ? a.in[2].ptr<T>() : nullptr;
-  if (v.groups != 1 || v.depth() == 0) {
-    grouped_forward<T><<<blocks_for(y.size()), kThreads, 0, stream(a)>>>(y.size(), v, x.ptr<T>(), weight.ptr<T>(), bias, y.ptr<T>());
-    return launched();
-  }
-  auto* rows = static_cast<T*>(a.workspace);
-  const int64_t slice = v.slice(sizeof(T));
-  for (int64_t i = 0; i < v.n; i += slice) {
-    const int64_t images = std::min(slice, v.n - i);
-    lay_out<T>(a, v, i, images, x, rows);
-    Product p;
-    p.dtype = y.dtype, p.invariant = a.invariant, p.m = images * v.spots(), p.n = v.o, p.k = v.depth();
-    p.a = rows, p.a_row = p.k, p.a_column = 1, p.b = weight.data, p.b_row = 1, p.b_column = p.k, p.bias = bias;
-    p.c = y.ptr<T>() + i * v.spots() * v.o, p.ldc = v.o;
-    if (KernelStatus s = multiply(p, a.device, stream(a)); s.code) return s;
-  }
-  return launched();
-}
-template <class T>
-KernelStatus to_input(const KernelArgs& a) {
-  const TensorView &g = a.in[0], &weight = a.in[1], &dx = a.out[0];
-  const Conv v(a.get<Conv2dBackwardParams>(), dx, weight, g);
-  if (v.groups != 1 || v.o == 0) {
-    grouped_input<T><<<blocks_for(dx.size()), kThreads, 0, stream(a)>>>(dx.size(), v, g.ptr<T>(), weight.ptr<T>(), dx.ptr<T>());
-    return launched();
-  }
-  auto* rows = static_cast<Compute<T>*>(a.workspace);  // not rounded before their sum is
-  const int64_t slice = v.slice(sizeof *rows);
-  for (int64_t i = 0; i < v.n; i += slice) {
-    const int64_t images = std::min(slice, v.n - i), total = images * v.h * v.w * v.c;
-    Product p;
-    p.dtype = g.dtype, p.invariant = a.invariant, p.result = dtype_of<Compute<T>>, p.m = images * v.spots(), p.n = v.depth(), p.k = v.o;
-    p.a = g.ptr<T>() + i * v.spots() * v.o, p.a_row = v.o, p.a_column = 1, p.b = weight.data, p.b_row = p.n, p.b_column = 1;
-    p.c = rows, p.ldc = p.n;
-    if (KernelStatus s = multiply(p, a.device, stream(a)); s.code) return s;
-    from_rows<T><<<blocks_for(total), kThreads, 0, stream(a)>>>(total, v, i, rows, dx.ptr<T>());
-  }
-  return launched();
-}
-template <class T>
-KernelStatus to_weight(const KernelArgs& a) {
-  const TensorView &g = a.in[0], &x = a.in[1], &dw = a.out[0];
-  const Conv v(a.get<Conv2dBackwardParams>(), x, dw, g);
-  if (v.groups != 1 || v.slice(sizeof(T)) < v.n) {
-    grouped_weight<T><<<unsigned(dw.size()), kThreads, 0, stream(a)>>>(v, g.ptr<T>(), x.ptr<T>(), dw.ptr<T>());
-    return launched();
-  }
-  auto* rows = static_cast<T*>(a.workspace);
-  lay_out<T>(a, v, 0, v.n, x, rows);
-  Product p;
-  p.dtype = g.dtype, p.m = v.o, p.n = v.depth(), p.k = v.n * v.spots();
-  p.a = g.data, p.a_row = 1, p.a_column = v.o, p.b = rows, p.b_row = p.n, p.b_column = 1, p.c = dw.data, p.ldc = p.n;
-  return multiply(p, a.device, stream(a));
-}
-
-// ---- cuDNN ----
+// ---- windows laid out as rows, their channels innermost ----
 bool aligned(const TensorView& v) { return reinterpret_cast<uintptr_t>(v.data) % 16 == 0; }
 bool channels_innermost(const TensorView& v) {
   const int64_t want[4] = {v.dim(1) * v.dim(2) * v.dim(3), 1, v.dim(1) * v.dim(3), v.dim(1)};
@@ -194,21 +134,7 @@ bool channels_innermost(const TensorView& v) {
     if (v.dim(i) != 1 && v.stride(i) != want[i]) return false;
   return aligned(v);
 }
-/// The plan for a call, or null where our own kernels run it.
-template <class P>
-const ConvolutionPlan* plan_of(const KernelArgs& a, Convolution::Kind kind, const TensorView& x, const TensorView& w, const TensorView& y,
-                               bool bias = false) {
-  if (small_images::for_any_batch(a, kind)) return nullptr;
-  if (x.dtype == DType::f64 || x.size() == 0 || y.size() == 0 || w.size() == 0 || (bias && !aligned(a.in[2]))) return nullptr;
-  if ((kind != Convolution::to_input && !channels_innermost(x)) || (kind != Convolution::forward && !channels_innermost(y))) return nullptr;
-  const auto& p = a.get<P>();
-  Convolution c;
-  c.kind = kind, c.dtype = x.dtype, c.groups = p.groups, c.bias = bias;
-  for (int i = 0; i < 4; ++i) c.x[i] = x.dim(i), c.w[i] = w.dim(i), c.y[i] = y.dim(i);
-  for (int i = 0; i < 2; ++i) c.stride[i] = p.stride[i], c.padding[i] = p.padding[i], c.dilation[i] = p.dilation[i];
-  return convolution_plan(c, a.device);
-}
-/// Whether cuDNN cannot take a contiguous weight as it lies: channels innermost is another order, or it begins inside a vector.
+/// Whether a contiguous weight is not as windows are laid out: channels innermost is another order, or it begins inside a vector.
 bool turns(const TensorView& w) { return (w.dim(1) > 1 && w.dim(2) * w.dim(3) > 1) || !aligned(w); }
 size_t weight_bytes(const TensorView& w) { return turns(w) ? size_t(ceil_div(w.size() * int64_t(size_of(w.dtype)), 256)) * 256 : 0; }
 /// weight[o][c][tap] to [o][tap][c], or back.
@@ -228,7 +154,110 @@ void turn_weight(const KernelArgs& a, const TensorView& w, bool back, const void
     using T = decltype(bits);
     turn<<<blocks_for(n), kThreads, 0, stream(a)>>>(n, w.dim(1), taps, back, static_cast<const T*>(from), static_cast<T*>(to));
   };
-  size_of(w.dtype) == 2 ? as(uint16_t()) : as(uint32_t());
+  size_of(w.dtype) == 2 ? as(uint16_t()) : size_of(w.dtype) == 4 ? as(uint32_t()) : as(uint64_t());
+}
+/// The weight as [result][tap][channel], in `space` where it has to be turned for that.
+const void* turned(const KernelArgs& a, const TensorView& w, void* space) {
+  if (!turns(w)) return w.data;
+  turn_weight(a, w, false, w.data, space);
+  return space;
+}
+/// Whether windows are the elements as they lie.
+bool direct(const Conv& v, const TensorView& x) { return v.plain() && channels_innermost(x); }
+
+template <class T>
+void lay_out(const KernelArgs& a, const Conv& v, int64_t first, int64_t images, const TensorView& x, T* rows) {
+  constexpr int V = 16 / int(sizeof(T));
+  const auto go = [&]<int W>(std::integral_constant<int, W>) {
+    const int64_t total = images * v.spots() * v.depth() / W;
+    const auto by = [](int64_t d) { return FastDivisor(uint32_t(d)); };
+    to_rows<T, W><<<blocks_for(total), kThreads, 0, stream(a)>>>(total, by(v.c / W), by(v.kw), by(v.kh), by(v.ow), by(v.oh), v, first,
+                                                                 x.ptr<T>(), reinterpret_cast<Pack<T, W>*>(rows));
+  };
+  channels_innermost(x) && v.c % V == 0 ? go(std::integral_constant<int, V>()) : go(std::integral_constant<int, 1>());
+}
+
+template <class T>
+KernelStatus forward(const KernelArgs& a) {
+  const TensorView &x = a.in[0], &weight = a.in[1], &y = a.out[0];
+  const Conv v(a.get<Conv2dParams>(), x, weight, y);
+  const T* bias = a.n_in > 2 && a.in[2].present() ? a.in[2].ptr<T>() : nullptr;
+  if (v.groups != 1 || v.depth() == 0) {
+    grouped_forward<T><<<blocks_for(y.size()), kThreads, 0, stream(a)>>>(y.size(), v, x.ptr<T>(), weight.ptr<T>(), bias, y.ptr<T>());
+    return launched();
+  }
+  const bool as_they_lie = direct(v, x);
+  auto* const rows = reinterpret_cast<T*>(static_cast<std::byte*>(a.workspace) + weight_bytes(weight));
+  const int64_t slice = as_they_lie ? v.n : v.slice(sizeof(T));
+  Product p;
+  p.dtype = y.dtype, p.invariant = a.invariant, p.parts = v.slices_begin_anywhere(sizeof(T)), p.n = v.o, p.k = v.depth();
+  p.a_row = p.k, p.a_column = 1, p.b = turned(a, weight, a.workspace), p.b_row = 1, p.b_column = p.k, p.bias = bias, p.ldc = v.o;
+  for (int64_t i = 0; i < v.n; i += slice) {
+    const int64_t images = std::min(slice, v.n - i);
+    if (!as_they_lie) lay_out<T>(a, v, i, images, x, rows);
+    p.m = images * v.spots(), p.a = as_they_lie ? x.ptr<T>() : rows, p.c = y.ptr<T>() + i * v.spots() * v.o;
+    if (KernelStatus s = multiply(p, a.device, stream(a)); s.code) return s;
+  }
+  return launched();
+}
+template <class T>
+KernelStatus to_input(const KernelArgs& a) {
+  using C = Compute<T>;
+  const TensorView &g = a.in[0], &weight = a.in[1], &dx = a.out[0];
+  const Conv v(a.get<Conv2dBackwardParams>(), dx, weight, g);
+  if (v.groups != 1 || v.o == 0) {
+    grouped_input<T><<<blocks_for(dx.size()), kThreads, 0, stream(a)>>>(dx.size(), v, g.ptr<T>(), weight.ptr<T>(), dx.ptr<T>());
+    return launched();
+  }
+  const bool as_they_lie = direct(v, dx);
+  auto* const rows = reinterpret_cast<C*>(static_cast<std::byte*>(a.workspace) + weight_bytes(weight));  // not rounded before their sum is
+  const int64_t slice = as_they_lie ? v.n : v.slice(sizeof *rows);
+  Product p;
+  p.dtype = g.dtype, p.invariant = a.invariant, p.parts = v.slices_begin_anywhere(sizeof *rows), p.n = v.depth(), p.k = v.o;
+  p.a_row = v.o, p.a_column = 1, p.b = turned(a, weight, a.workspace), p.b_row = p.n, p.b_column = 1, p.ldc = p.n;
+  p.result = as_they_lie ? g.dtype : dtype_of<C>;
+  for (int64_t i = 0; i < v.n; i += slice) {
+    const int64_t images = std::min(slice, v.n - i), total = images * v.h * v.w * v.c;
+    p.m = images * v.spots(), p.a = g.ptr<T>() + i * v.spots() * v.o, p.c = as_they_lie ? dx.data : rows;
+    if (KernelStatus s = multiply(p, a.device, stream(a)); s.code) return s;
+    if (!as_they_lie) from_rows<T><<<blocks_for(total), kThreads, 0, stream(a)>>>(total, v, i, rows, dx.ptr<T>());
+  }
+  return launched();
+}
+template <class T>
+KernelStatus to_weight(const KernelArgs& a) {
+  const TensorView &g = a.in[0], &x = a.in[1], &dw = a.out[0];
+  const Conv v(a.get<Conv2dBackwardParams>(), x, dw, g);
+  if (v.groups != 1 || v.slice(sizeof(T)) < v.n) {
+    grouped_weight<T><<<unsigned(dw.size()), kThreads, 0, stream(a)>>>(v, g.ptr<T>(), x.ptr<T>(), dw.ptr<T>());
+    return launched();
+  }
+  const bool as_they_lie = direct(v, x), turn = turns(dw);
+  auto* const rows = reinterpret_cast<T*>(static_cast<std::byte*>(a.workspace) + weight_bytes(dw));
+  if (!as_they_lie) lay_out<T>(a, v, 0, v.n, x, rows);
+  Product p;
+  p.dtype = g.dtype, p.m = v.o, p.n = v.depth(), p.k = v.n * v.spots();
+  p.a = g.data, p.a_row = 1, p.a_column = v.o, p.b = as_they_lie ? x.ptr<T>() : rows, p.b_row = p.n, p.b_column = 1;
+  p.c = turn ? a.workspace : dw.data, p.ldc = p.n;
+  const KernelStatus s = multiply(p, a.device, stream(a));
+  if (!s.code && turn) turn_weight(a, dw, true, a.workspace, dw.data);
+  return s.code ? s : launched();
+}
+
+// ---- cuDNN ----
+/// The plan for a call, or null where our own kernels run it.
+template <class P>
+const ConvolutionPlan* plan_of(const KernelArgs& a, Convolution::Kind kind, const TensorView& x, const TensorView& w, const TensorView& y,
+                               bool bias = false) {
+  if (small_images::for_any_batch(a, kind)) return nullptr;
+  if (x.dtype == DType::f64 || x.size() == 0 || y.size() == 0 || w.size() == 0 || (bias && !aligned(a.in[2]))) return nullptr;
+  if ((kind != Convolution::to_input && !channels_innermost(x)) || (kind != Convolution::forward && !channels_innermost(y))) return nullptr;
+  const auto& p = a.get<P>();
+  Convolution c;
+  c.kind = kind, c.dtype = x.dtype, c.groups = p.groups, c.bias = bias;
+  for (int i = 0; i < 4; ++i) c.x[i] = x.dim(i), c.w[i] = w.dim(i), c.y[i] = y.dim(i);
+  for (int i = 0; i < 2; ++i) c.stride[i] = p.stride[i], c.padding[i] = p.padding[i], c.dilation[i] = p.dilation[i];
+  return convolution_plan(c, a.device);
 }
 /// Runs a plan with the turned weight, where it has to be turned, at the begin of the workspace.
 KernelStatus run_plan(const KernelArgs& a, const ConvolutionPlan& plan, Convolution::Kind kind, const TensorView& x, const TensorView& w,
@@ -251,9 +280,10 @@ size_t rows_bytes(const KernelArgs& a) {
   constexpr auto kind = x < 0 ? Convolution::to_input : weight < 0 ? Convolution::to_weight : Convolution::forward;
   const bool bias = kind == Convolution::forward && a.n_in > 2 && a.in[2].present();
   if (small_images::suits(a, v, kind, size)) return small_images::workspace(v, kind, size);
-  if (const auto* plan = plan_of<P>(a, kind, view(x), view(weight), view(y), bias))
-    return weight_bytes(view(weight)) + workspace_of(*plan);
-  return v.groups == 1 ? size_t(v.slice(one) * v.spots() * v.depth()) * one : 0;
+  if (const auto* plan = plan_of<P>(a, kind, view(x), view(weight), view(y), bias)) return weight_bytes(view(weight)) + workspace_of(*plan);
+  if (v.groups != 1) return 0;
+  const size_t rows = direct(v, view(x)) ? 0 : size_t(v.slice(one) * v.spots() * v.depth()) * one;
+  return weight_bytes(view(weight)) + rows;
 }
 
 }  // namespace

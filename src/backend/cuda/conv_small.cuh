@@ -37,12 +37,19 @@ struct Conv {
   }
   __host__ __device__ int64_t spots() const { return oh * ow; }
   __host__ __device__ int64_t depth() const { return c / groups * kh * kw; }
-  /// Images whose rows fit the budget.
+  /// Images whose rows fit the budget: eight or a multiple of that, so that all slices begin at a vector, or else less than eight.
   int64_t slice(size_t bytes) const {
-    const int64_t one = spots() * depth() * int64_t(bytes), budget = int64_t(1) << 30;
-    return std::max<int64_t>(1, std::min(n, one ? budget / one : n));
+    const int64_t most = most_images(bytes);
+    return std::min(n, most < 8 ? most : most / 8 * 8);
   }
+  bool slices_begin_anywhere(size_t bytes) const { return most_images(bytes) < 8; }
   bool plain() const { return kh == 1 && kw == 1 && sh == 1 && sw == 1 && ph == 0 && pw == 0; }
+
+ private:
+  int64_t most_images(size_t bytes) const {
+    const int64_t one = spots() * depth() * int64_t(bytes), budget = int64_t(1) << 30;
+    return one ? std::max<int64_t>(1, budget / one) : 8;
+  }
 };
 
 namespace small_images {

@@ -199,10 +199,11 @@ Algo algo_for_any_rows(const Product& p, int device) {
   constexpr int64_t kManyRows = 2048;
   constexpr int kMost = 32;
   const Operand b = right(p);
-  const int64_t size = int64_t(size_of(p.dtype)), of_a = grain(p.k * size), of_b = std::min(alignment(p.b), grain(b.ld * size)),
-                of_c = grain(p.n * int64_t(size_of(result_of(p))));
-  const std::array<int64_t, 10> key{int64_t(p.dtype), int64_t(result_of(p)), p.n, p.k, b.transposed, b.ld, of_b, end_of(p),
-                                    device,           alignment(p.bias)};
+  const auto begins_at = [&](int64_t elements, DType t) { return p.parts ? grain(elements * int64_t(size_of(t))) : 16; };
+  const int64_t of_a = begins_at(p.k, p.dtype), of_b = std::min(alignment(p.b), begins_at(b.ld, p.dtype)),
+                of_c = begins_at(p.n, result_of(p));
+  const std::array<int64_t, 11> key{int64_t(p.dtype), int64_t(result_of(p)), p.n,    p.k, b.transposed, b.ld, of_b, end_of(p),
+                                    device,           alignment(p.bias),     p.parts};
   return known_algo(key, [&] {
     Product usual = p;
     usual.a_row = p.k, usual.a_column = 1, usual.ldc = p.n;

@@ -25,11 +25,14 @@ struct Matrix {
   void refresh() {
     const int r = shape.rank();
     rows = shape[r - 2], columns = shape[r - 1], row = strides[r - 2], column = strides[r - 1];
+    if (rows == 1 && column == 1) row = columns;  // the only one
     view.shape_ = &shape, view.strides_ = &strides;
   }
   bool fits() const { return blas_strides(rows, columns, row, column); }
-  /// Whether all rows begin at multiples of what those of a dense matrix would begin at: then it is as good as dense.
-  bool as_dense(bool left) const {
+  /// Whether all rows begin at multiples of what those of a dense matrix would begin at: then it is as good as dense. `tall`: all matrices
+  /// of a batch are one.
+  bool as_dense(bool left, bool tall) const {
+    if (left && tall && column == 1) return is_contiguous(shape, strides);
     const int64_t size = int64_t(size_of(view.dtype)), unit = grain((left ? columns : std::max(row, column)) * size);
     if (left && column == 1 && rows > 1 && row * size % unit) return false;
     for (int i = 0; i + 2 < shape.rank(); ++i)
@@ -61,7 +64,7 @@ KernelStatus pack(const KernelArgs& a, Matrix& m, void* to) {
   return s;
 }
 
-bool packs(const KernelArgs& a, const Matrix& m, bool left) { return !m.fits() || (a.invariant && !m.as_dense(left)); }
+bool packs(const KernelArgs& a, const Matrix& m, bool left) { return !m.fits() || (a.invariant && !m.as_dense(left, a.in[1].rank() <= 2)); }
 size_t packing_space(const KernelArgs& a) {
   size_t n = 0;
   for (const int i : {0, 1})
@@ -87,7 +90,7 @@ KEEL_CUDA_KERNEL(matmul) {
       room += bytes;
     }
     Product p;
-    p.dtype = out.dtype, p.invariant = a.invariant, p.m = x.rows, p.n = y.columns, p.k = x.columns;
+    p.dtype = out.dtype, p.invariant = a.invariant, p.parts = y.shape.rank() > 2, p.m = x.rows, p.n = y.columns, p.k = x.columns;
     p.a_row = x.row, p.a_column = x.column, p.b_row = y.row, p.b_column = y.column, p.ldc = p.n;
     // The batch axes, innermost first; missing and single ones are broadcast.
     Walk<3> batch;
