@@ -62,7 +62,11 @@ struct Sizes {
 template <class T, int D>
 struct Tiles {
   using C = Compute<T>;
-  static constexpr int kTile = sizeof(C) == 8 ? 32 : 64, kEach = kTile / 16, kWide = D / 16, kRow = D + 1, kScore = kTile + 1;
+  // Of f32, four neighbours of a row are read at once: rows are four apart then, so that those of neighbouring threads meet different banks.
+  static constexpr int kAtOnce = sizeof(C) == 8 ? 1 : 4;
+  static constexpr int kTile = sizeof(C) == 8 ? 32 : 64, kEach = kTile / 16, kWide = D / 16, kRow = D + kAtOnce, kScore = kTile + kAtOnce;
+  using Few = Pack<C, kAtOnce>;
+  static __device__ const Few& few(const C* p) { return *reinterpret_cast<const Few*>(p); }
   static constexpr size_t kMatrix = size_t(kTile) * kRow * sizeof(C), kScores = size_t(kTile) * kScore * sizeof(C);
 
   /// to[kTile][kRow] = rows [from, from + kTile) of a head, zeros outside.
@@ -79,30 +83,40 @@ struct Tiles {
     for (int a = 0; a < kEach; ++a)
 #pragma unroll
       for (int b = 0; b < kEach; ++b) out[a][b] = 0;
-    for (int k = 0; k < width; ++k) {
-      C u[kEach], v[kEach];
+    for (int k = 0; k < width; k += kAtOnce) {  // beyond the width are zeros
+      Few u[kEach], v[kEach];
 #pragma unroll
-      for (int a = 0; a < kEach; ++a) u[a] = x[(row + 16 * a) * kRow + k], v[a] = y[(column + 16 * a) * kRow + k];
+      for (int a = 0; a < kEach; ++a) u[a] = few(x + (row + 16 * a) * kRow + k), v[a] = few(y + (column + 16 * a) * kRow + k);
 #pragma unroll
-      for (int a = 0; a < kEach; ++a)
+      for (int j = 0; j < kAtOnce; ++j)
 #pragma unroll
-        for (int b = 0; b < kEach; ++b) out[a][b] = fma(u[a], v[b], out[a][b]);
+        for (int a = 0; a < kEach; ++a)
+#pragma unroll
+          for (int b = 0; b < kEach; ++b) out[a][b] = fma(u[a].v[j], v[b].v[j], out[a][b]);
     }
   }
   /// out[a][c] += sum over k of m[row a][k] x[k][column c], or of m[k][row a] with `turned`.
   template <bool turned>
   static __device__ void add(const C* m, const C* x, C (&out)[kEach][kWide]) {
     const int row = int(threadIdx.x) / 16, column = int(threadIdx.x) % 16;
-    for (int k = 0; k < kTile; ++k) {
-      C u[kEach];
+    for (int from = 0; from < kTile; from += kAtOnce) {
+      Few u[kEach];
 #pragma unroll
-      for (int a = 0; a < kEach; ++a) u[a] = turned ? m[k * kScore + row + 16 * a] : m[(row + 16 * a) * kScore + k];
+      for (int a = 0; a < kEach; ++a)
+        if constexpr (turned) {
 #pragma unroll
-      for (int c = 0; c < kWide; ++c) {
-        const C v = x[k * kRow + column + 16 * c];
+          for (int j = 0; j < kAtOnce; ++j) u[a].v[j] = m[(from + j) * kScore + row + 16 * a];
+        } else {
+          u[a] = few(m + (row + 16 * a) * kScore + from);
+        }
 #pragma unroll
-        for (int a = 0; a < kEach; ++a) out[a][c] = fma(u[a], v, out[a][c]);
-      }
+      for (int j = 0; j < kAtOnce; ++j)
+#pragma unroll
+        for (int c = 0; c < kWide; ++c) {
+          const C v = x[(from + j) * kRow + column + 16 * c];
+#pragma unroll
+          for (int a = 0; a < kEach; ++a) out[a][c] = fma(u[a].v[j], v, out[a][c]);
+        }
     }
   }
   static __device__ void put(T* head, int64_t row, int64_t step, int64_t from, int64_t rows, int width, const C (&v)[kEach][kWide], C by) {
