@@ -392,5 +392,35 @@ TEST_F(MonitorValues, SameBitsAndNoWaits) {
   EXPECT_EQ(on, off);
 }
 
+/// A device so far behind that boards have no room left for values: rules about these rest, and all else is seen; nobody waits.
+TEST_F(MonitorValues, FarBehind) {
+  constexpr int kSteps = 60, kBad = 50;
+  const auto run = [&](bool watched, int& waits) {
+    manual_seed(1);
+    const Tensor x = randn({256, 256}).to(d), w = randn({256, 256}).to(d);
+    std::unique_ptr<Monitor> m;
+    if (watched) m = std::make_unique<Monitor>(MonitorOptions{.budget = 0, .shadow_every = 1});
+    const Waits counter(d);
+    for (int s = 1; s <= kSteps; ++s) {
+      if (m) m->step();
+      softmax(layer_norm(matmul(x, w)) * (s == kBad ? kInf : 1.0));
+    }
+    waits = Waits::count;
+    if (!m) return;
+    m->step();
+    ASSERT_FALSE(m->findings().empty());
+    EXPECT_EQ(m->findings()[0].op, "softmax") << all(*m);  // the infinity was meant
+    EXPECT_EQ(m->findings()[0].step, kBad);
+    for (const auto& r : m->statistics())
+      if (r.op == "matmul" || r.op == "softmax") {
+        EXPECT_EQ(r.calls, kSteps);
+        EXPECT_EQ(r.last_step, kSteps);
+      }
+  };
+  int off = 0, on = 0;
+  run(false, off), run(true, on);
+  EXPECT_EQ(on, off);
+}
+
 }  // namespace
 }  // namespace keel
