@@ -18,7 +18,7 @@ TEST(RowStream, RowsHaveTheBitsThatTheyHaveAlone) {
   const int before = num_threads();
   for (const int threads : {1, 2}) {
     set_num_threads(threads);
-    for (const int64_t n : {1024, 1031, 2064, 4096, 4100}) {
+    for (const int64_t n : {1024, 1031, 2064, 4096, 4100, 4112}) {
       const int64_t rows = (int64_t(17) << 20) * threads / (4 * n) + 3;
       const Tensor x = randn({rows, n}), g = randn({rows, n}), w = randn({n}), b = randn({n});
       const auto check = [&](const char* what, const auto& f) {

@@ -13,7 +13,7 @@ using namespace keel::cpu;
 
 namespace {
 
-int64_t groups_of(int64_t rows) { return std::clamp<int64_t>((rows + 15) / 16, 1, 128); }
+int64_t groups_of(int64_t rows) { return std::clamp<int64_t>((rows + 15) / 16, 1, 64); }
 
 /// A vector of n in the compute dtype: the tensor itself, or converted into `scratch`; null where it is absent.
 const void* vector(const KernelArgs& a, int i, DType as, std::byte*& scratch) {
@@ -116,7 +116,8 @@ KernelStatus backward(const KernelArgs& a, const Places& at) {
   const RowView g(a.in[0], r), x(a.in[1], r);
   const RowFlow flow = flow_of(a.in[1], r, g.in_place() && x.in_place(), a.stats[0], kAheadByRows);
   // Near: every line is read once from memory. Rows that the loop takes one by one leave room in L1 to fetch farther ahead.
-  const int64_t ahead = flow.ahead ? (flow.near && r.n < 2048 ? 6144 : 4096) / int64_t(size_of(a.in[1].dtype)) : 0;
+  const int64_t x_bytes = int64_t(size_of(a.in[1].dtype));
+  const int64_t ahead = flow.ahead ? (flow.near && r.n * x_bytes <= kShortRow ? 8192 : 4096) / x_bytes : 0;
   const bool stream = p.need_x && streams(a.out[0], r);
   const RowView dx(p.need_x ? a.out[0] : a.in[1], r, stream && !flow.stream);
   const RowLoops f = row_loops(as);

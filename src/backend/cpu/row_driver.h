@@ -53,8 +53,8 @@ inline bool streams(const TensorView& y, const Rows& rows) {
 }
 
 /// Bytes ahead of what is read that a processor that follows streams fetches into L1: where one operand is read in the only pass before the
-/// one that writes, where two are, and where there are several passes, then by rows. Other processors fetch by rows, into L2.
-inline constexpr int64_t kAheadOfOne = 8192, kAheadOfTwo = 3072, kAheadByRows = 0;
+/// one that writes, and else, by rows. Other processors fetch by rows, into L2.
+inline constexpr int64_t kAheadOfOne = 8192, kAheadByRows = 0;
 
 /// How rows of the result `y` leave: `stream` where loops write them past the caches themselves, which they cannot where the row is looked
 /// at again for statistics. `ahead` is set where operands, which must be in place, come from beyond L2.

@@ -119,7 +119,7 @@ using GradLoop = void (*)(const void* g, const void* y, void* dx, int64_t n, Row
 using GradRowsLoop = void (*)(const void* g, const void* y, void* dx, int64_t rows, int64_t n, RowFlow flow);
 KernelStatus run_grad(const KernelArgs& a, GradLoop one, GradRowsLoop many) {
   return run_rows(
-      a, kAheadOfTwo, [one](auto* g, auto* y, auto* dx, auto*, int64_t n, RowFlow flow) { one(g, y, dx, n, flow); },
+      a, kAheadByRows, [one](auto* g, auto* y, auto* dx, auto*, int64_t n, RowFlow flow) { one(g, y, dx, n, flow); },
       [many](auto* g, auto* y, auto* dx, auto*, int64_t rows, int64_t n, RowFlow flow) { many(g, y, dx, rows, n, flow); });
 }
 KEEL_CPU_KERNEL(softmax_backward) {

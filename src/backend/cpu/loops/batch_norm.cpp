@@ -70,7 +70,7 @@ void grad_sums_rows(const void* g_, const void* x_, int64_t rows, int64_t stride
   const bool ahead = far && !follows_streams();
   const T *g = as<T>(g_), *x = as<T>(x_), *m = as<T>(m_), *r = as<T>(r_);
   for (int64_t first = 0; first < rows; first += kReduceGroup, g += kReduceGroup * stride, x += kReduceGroup * stride)
-    sum_columns<2, T>(rows - first < kReduceGroup ? rows - first : kReduceGroup, width, first > 0, far,
+    sum_columns<2, T>(rows - first < kReduceGroup ? rows - first : kReduceGroup, width, first > 0, far ? 1 : kRowsAtOnce,
                       {static_cast<T*>(sum_g_), static_cast<T*>(sum_gn_)}, [&](int64_t k, int64_t c, auto load, auto& v) HWY_ATTR {
                         const T *gk = g + k * stride + c, *xk = x + k * stride + c;
                         fetch_after(gk, ahead), fetch_after(xk, ahead);

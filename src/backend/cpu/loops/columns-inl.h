@@ -50,9 +50,9 @@ HWY_INLINE void sum_wide(int64_t r, int64_t width, T (&acc)[A][kColumnTile], int
   });
 }
 /// out[a][c] = (join ? out[a][c] : 0) + the sum over the rows, in order. f(r, c, load, v) adds to the A vectors v what the vector at row r
-/// and column c gives; load(p) is a whole vector or the masked rest. `far`: operands come from memory.
+/// and column c gives; load(p) is a whole vector or the masked rest. Rows go `at_once` at a time: kRowsAtOnce, 2 or 1.
 template <int A, class T, class F>
-HWY_INLINE void sum_columns(int64_t rows, int64_t width, bool join, bool far, T* const (&out)[A], F f) {
+HWY_INLINE void sum_columns(int64_t rows, int64_t width, bool join, int64_t at_once, T* const (&out)[A], F f) {
   constexpr int64_t N = hn::MaxLanes(Tag<T>());
   if (width <= 4 * N) {
     const size_t count = size_t(width - (width - 1) / N * N);
@@ -68,8 +68,10 @@ HWY_INLINE void sum_columns(int64_t rows, int64_t width, bool join, bool far, T*
   for (int64_t c = 0; c < width; c += kColumnTile) {
     const int64_t w = width - c < kColumnTile ? width - c : kColumnTile;
     int64_t r = 0;
-    if (!far)
+    if (at_once == kRowsAtOnce)
       for (; r + kRowsAtOnce <= rows; r += kRowsAtOnce) sum_wide<A, kRowsAtOnce>(r, w, acc, c, f);
+    if (at_once == 2)
+      for (; r + 2 <= rows; r += 2) sum_wide<A, 2>(r, w, acc, c, f);
     for (; r < rows; ++r) sum_wide<A, 1>(r, w, acc, c, f);
     for (int a = 0; a < A; ++a)
       each<T>(w, [&](int64_t i, auto load, auto store)

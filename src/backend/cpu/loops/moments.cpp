@@ -56,6 +56,13 @@ void row(const void* x_, int64_t n, bool far, void* out_) {
   out[0] = T(all.mean), out[1] = T(all.mean - double(out[0])), out[2] = T(all.square);
 }
 
+/// Beside p, which is at row r and column c of w of a strip that is read two rows at a time: a line of the two that follow, in the order in
+/// which they lie, since the processor follows no other.
+template <class T>
+HWY_INLINE void fetch_pair(const T* p, int64_t r, int64_t c, int64_t w, int64_t stride) {
+  const int64_t odd = r & 1, at = 2 * c + odd * (64 / int64_t(sizeof(T)));
+  fetch_soon(p + (2 - odd) * stride - c + (at < w ? at : at - w + stride));
+}
 template <class T>
 void columns(const void* x_, int64_t rows, int64_t stride, int64_t width, bool far, void* out_, int64_t apart) {
   const T* x = static_cast<const T*>(x_);
@@ -68,7 +75,9 @@ void columns(const void* x_, int64_t rows, int64_t stride, int64_t width, bool f
       if (far) fetch_far(p, ahead);
       if (near) fetch_near(p);
     };
-    sum_columns<1, T>(head, w, false, far, {shift}, [&](int64_t r, int64_t c, auto load, auto& v) HWY_ATTR {
+    const bool pairs = far && !near && 2 * w >= kColumnTile;
+    const int64_t at_once = pairs ? 2 : far ? 1 : kRowsAtOnce;
+    sum_columns<1, T>(head, w, false, far ? 1 : kRowsAtOnce, {shift}, [&](int64_t r, int64_t c, auto load, auto& v) HWY_ATTR {
       const T* p = x + r * stride + c;
       fetch(p);
       v[0] = hn::Add(v[0], load(p));
@@ -77,10 +86,10 @@ void columns(const void* x_, int64_t rows, int64_t stride, int64_t width, bool f
     const auto n = hn::Set(d, T(rows)), some = hn::Set(d, T(head));
     each<T>(w, [&](int64_t c, auto load, auto store) HWY_ATTR { store(hn::Div(load(shift + c), some), shift + c); });
     for (int64_t g = 0; g < rows; g += kReduceGroup)
-      sum_columns<2, T>(rows - g < kReduceGroup ? rows - g : kReduceGroup, w, g > 0, far, {off, square},
+      sum_columns<2, T>(rows - g < kReduceGroup ? rows - g : kReduceGroup, w, g > 0, at_once, {off, square},
                         [&](int64_t r, int64_t c, auto load, auto& v) HWY_ATTR {
                           const T* p = x + (g + r) * stride + c;
-                          fetch(p);
+                          pairs ? fetch_pair(p, r, c, w, stride) : fetch(p);
                           const auto from = hn::Sub(load(p), load(shift + c));
                           v[0] = hn::Add(v[0], from), v[1] = fma(Tag<T>(), from, from, v[1]);
                         });

@@ -26,6 +26,21 @@ HWY_INLINE void fetch_half(const T* p, RowFlow flow) {
   KEEL_UNROLL for (int64_t k = 0; k < kReduceLanes<T> / 2; k += 64 / int64_t(sizeof(T))) fetch(p + k, flow);
 }
 
+/// y[i] = f(i) past the caches, for a row of whole lines that begins at one, while `operands` are fetched. Backward, what the pass before
+/// read last is met first.
+template <bool backward, class T, class F, class... X>
+HWY_INLINE void stream_row(T* y, int64_t n, RowFlow flow, F f, X... operands) {
+  constexpr int64_t N = hn::MaxLanes(Tag<T>()), kLine = 64 / int64_t(sizeof(T)), kLines = 4 * kLine;
+  const auto line = [&](int64_t at) HWY_ATTR {
+    const int64_t i = backward ? n - kLine - at : at;
+    (fetch(operands + at, flow), ...);
+    KEEL_UNROLL for (int64_t k = 0; k < kLine; k += N) hn::Stream(f(i + k), Tag<T>(), y + i + k);
+  };
+  int64_t at = 0;
+  for (; at + kLines <= n; at += kLines) { KEEL_UNROLL for (int64_t k = 0; k < kLines; k += kLine) line(at + k); }
+  for (; at < n; at += kLine) line(at);
+}
+
 /// A walk over `rows` rows of n columns, `unit` columns a step: all rows of a block of columns, whose vectors of weights stay in L1, then
 /// those of the next.
 struct BlockWalk {

@@ -8,6 +8,8 @@
 namespace keel::cpu {
 
 inline constexpr int64_t kGradRows = 4;
+/// Bytes of a row that stays in L1 with the vectors of weights it meets and 16 KiB that are fetched meanwhile.
+inline constexpr int64_t kShortRow = 9216;
 
 /// How a row meets memory. `ahead`: elements behind what is read from memory of every operand, which are fetched meanwhile, into L1 where
 /// `near`, else into L2; 0: none. `stream`: the result leaves past the caches; the caller ends with stream_fence.
@@ -55,7 +57,7 @@ struct RowLoops {
   void (*rms_norm_rows)(const void* x, const void* weight, void* y, int64_t rows, int64_t n, double eps, void* rstd, RowFlow flow);
   /// dx (may be null) of up to kGradRows rows that lie one after the other, and dweight += g normal, dbias += g (either may be null), row
   /// by row. `mean` null: RMS norm. With `pending`, which asks for dx, streaming and rows of whole lines, writes what was pending and
-  /// leaves these rows so; `flush` ends it.
+  /// leaves these rows so, or writes them at once; `flush` ends it.
   void (*norm_grad)(const void* g, const void* x, int64_t rows, const void* weight, const void* mean, const void* rstd, void* dx,
                     void* dweight, void* dbias, int64_t n, RowFlow flow, PendingGrad* pending);
   void (*norm_grad_flush)(PendingGrad& pending, const void* weight, int64_t n);

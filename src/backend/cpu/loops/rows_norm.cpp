@@ -102,25 +102,23 @@ HWY_INLINE void normal_rows(const T* x, const T* w, const T* b, T* y, int64_t ro
   }
   normal_row<affine>(x, w, b, y, n, m, true);
 }
-/// One pass after the other, where the last one fetches what comes: two passes do little beside memory, and what is stored past the caches
-/// leaves while they run.
+/// One pass after the other. Where the row, what is fetched, w and b stay in L1 together, the last pass fetches. Elsewhere the second does,
+/// since what L2 gives while memory is read takes its time from that, and while results leave it does not: the last pass then brings back
+/// what w and b have pushed out.
 template <class T>
 HWY_INLINE void normal_rows_in_turn(const T* x, const T* w, const T* b, T* y, int64_t rows, int64_t n, double eps, T* mean_out, T* rstd_out,
                                     RowFlow flow) {
-  using D = Tag<T>;
-  constexpr int64_t N = hn::MaxLanes(D()), kHalf = kReduceLanes<T> / 2;
+  const auto whole = [](const T* p) HWY_ATTR { return hn::LoadU(Tag<T>(), p); };
+  const bool fits = n * int64_t(sizeof(T)) <= kShortRow;
   for (int64_t r = 0; r < rows; ++r, x += n, y += n) {
-    const RowMoments<T> m = moments_of(x, n, eps, {});
+    const RowMoments<T> m = moments_of(x, n, eps, fits ? RowFlow() : flow);
     m.put(mean_out, rstd_out, r);
     const Normal<T, true> form(w, b, m);
-    const auto one = [&](int64_t i)
-                         HWY_ATTR { hn::Stream(form.out(x, i, [](const T* p) HWY_ATTR { return hn::LoadU(D(), p); }), D(), y + i); };
-    int64_t i = 0;
-    for (; i + kHalf <= n; i += kHalf) {
-      fetch_half(x + i, flow);
-      KEEL_UNROLL for (int64_t k = 0; k < kHalf; k += N) one(i + k);
-    }
-    for (; i < n; i += N) one(i);
+    const auto out = [&](int64_t i) HWY_ATTR { return form.out(x, i, whole); };
+    if (fits)
+      stream_row<false>(y, n, flow, out, x);
+    else
+      stream_row<true>(y, n, flow, out, x);
   }
 }
 template <class T>

@@ -16,21 +16,33 @@ HWY_BEFORE_NAMESPACE();
 namespace keel::cpu::HWY_NAMESPACE {
 namespace {
 
+/// What the last pass makes of row r: v, the row about its mean and scaled, and dx of it and g w.
+template <class T, bool centred>
+struct GradOf {
+  Vec<Tag<T>> mean, s, total, share;
+  HWY_INLINE GradOf(const PendingGrad& p, int64_t r)
+      : mean(hn::Set(Tag<T>(), centred ? static_cast<const T*>(p.mean)[r] : T(0))),
+        s(hn::Set(Tag<T>(), static_cast<const T*>(p.rstd)[r])),
+        total(hn::Set(Tag<T>(), T(p.total[r]))),
+        share(hn::Set(Tag<T>(), T(p.share[r]))) {}
+  HWY_INLINE Vec<Tag<T>> normal(Vec<Tag<T>> x) const { return hn::Mul(centred ? hn::Sub(x, mean) : x, s); }
+  HWY_INLINE Vec<Tag<T>> dx(Vec<Tag<T>> gw, Vec<Tag<T>> v) const {
+    return hn::Mul(s, hn::Sub(centred ? hn::Sub(gw, total) : gw, hn::Mul(v, share)));
+  }
+};
 /// The last pass over columns [from, to) of row r: dw and db += the row's share, and dx.
 template <class T, bool centred>
 HWY_INLINE void grad_span(const PendingGrad& p, int64_t r, const T* w, int64_t n, int64_t from, int64_t to, bool stream) {
   using D = Tag<T>;
   const T *g = static_cast<const T*>(p.g) + r * n, *x = static_cast<const T*>(p.x) + r * n;
   T *dx = p.dx ? static_cast<T*>(p.dx) + r * n : nullptr, *dw = static_cast<T*>(p.dweight), *db = static_cast<T*>(p.dbias);
-  const auto mean = hn::Set(D(), centred ? static_cast<const T*>(p.mean)[r] : T(0)), s = hn::Set(D(), static_cast<const T*>(p.rstd)[r]),
-             total = hn::Set(D(), T(p.total[r])), share = hn::Set(D(), T(p.share[r]));
+  const GradOf<T, centred> form(p, r);
   const auto one = [&](int64_t i, auto load, auto store) HWY_ATTR {
-    const auto gv = load(g + i), xv = load(x + i), v = hn::Mul(centred ? hn::Sub(xv, mean) : xv, s);
+    const auto gv = load(g + i), v = form.normal(load(x + i));
     if (dw) store(hn::Add(load(dw + i), hn::Mul(gv, v)), dw + i);
     if (db) store(hn::Add(load(db + i), gv), db + i);
     if (!dx) return;
-    const auto gw = w ? hn::Mul(gv, load(w + i)) : gv;
-    const auto out = hn::Mul(s, hn::Sub(centred ? hn::Sub(gw, total) : gw, hn::Mul(v, share)));
+    const auto out = form.dx(w ? hn::Mul(gv, load(w + i)) : gv, v);
     if (stream)
       hn::Stream(out, D(), dx + i);
     else
@@ -61,7 +73,7 @@ HWY_INLINE void grad_sums(PendingGrad& own, int64_t r, const T* w, int64_t n, Ro
   reduce_two<SumOf, std::conditional_t<centred, SumOf, NoneOf>, T>(
       n,
       [&](int64_t i, auto load, auto& shared, auto& gw) HWY_ATTR {
-        fetch(g + i, flow), fetch(x + i, flow);
+        if (flow.ahead) fetch(g + i, flow), fetch(x + i, flow);
         const auto v = load(x + i);
         gw = w ? hn::Mul(load(g + i), load(w + i)) : load(g + i);
         shared = hn::Mul(gw, hn::Mul(centred ? hn::Sub(v, m) : v, s));
@@ -107,12 +119,33 @@ void grad_rows(PendingGrad own, const T* w, int64_t n, RowFlow flow, PendingGrad
   grad_rest<T, centred>(own, w, n, grad_walk<T>(n, own.rows), stream);
 }
 
+/// Rows of layer norm of which all that is read and written stays in L1, one after the other: the pass that writes fetches what comes.
+template <class T>
+void grad_in_turn(const T* g, const T* x, int64_t rows, const T* w, const T* mean, const T* rstd, T* dx, T* dw, T* db, int64_t n,
+                  RowFlow flow) {
+  using D = Tag<T>;
+  for (int64_t r = 0; r < rows; ++r, g += n, x += n, dx += n) {
+    PendingGrad sums{1, g, x, mean + r, rstd + r, dx, dw, db, {}, {}};
+    grad_sums<T, true>(sums, 0, w, n, {}, [](int64_t) HWY_ATTR {});
+    const GradOf<T, true> form(sums, 0);
+    const auto out = [&](int64_t i) HWY_ATTR {
+      const auto gv = hn::LoadU(D(), g + i), v = form.normal(hn::LoadU(D(), x + i));
+      if (dw) hn::StoreU(hn::Add(hn::LoadU(D(), dw + i), hn::Mul(gv, v)), D(), dw + i);
+      if (db) hn::StoreU(hn::Add(hn::LoadU(D(), db + i), gv), D(), db + i);
+      return form.dx(w ? hn::Mul(gv, hn::LoadU(D(), w + i)) : gv, v);
+    };
+    stream_row<false>(dx, n, flow, out, g, x);
+  }
+}
+
 template <class T>
 void norm_grad(const void* g_, const void* x_, int64_t rows, const void* w_, const void* mean_, const void* rstd_, void* dx_, void* dw,
                void* db, int64_t n, RowFlow flow, PendingGrad* pending) {
   const T *g = static_cast<const T*>(g_), *x = static_cast<const T*>(x_), *w = static_cast<const T*>(w_),
           *mean = static_cast<const T*>(mean_), *rstd = static_cast<const T*>(rstd_);
-  T* dx = static_cast<T*>(dx_);
+  T *dx = static_cast<T*>(dx_), *dweight = static_cast<T*>(dw), *dbias = static_cast<T*>(db);
+  if (pending && mean && flow.near && n * int64_t(sizeof(T)) <= kShortRow)
+    return grad_in_turn(g, x, rows, w, mean, rstd, dx, dweight, dbias, n, flow);
   if (rows == kGradRows && n >= 2048) {  // short rows stay in L1 one by one
     const PendingGrad own{rows, g, x, mean, rstd, dx, dw, db, {}, {}};
     return mean ? grad_rows<T, true>(own, w, n, flow, pending) : grad_rows<T, false>(own, w, n, flow, pending);

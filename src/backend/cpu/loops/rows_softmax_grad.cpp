@@ -54,12 +54,23 @@ void row_grad(const void* g_, const void* y_, void* dx, int64_t n, RowFlow flow)
   const T total = grad_sum<Form>(g, y, n, [&](int64_t i) HWY_ATTR { fetch_half(g + i, flow), fetch_half(y + i, flow); });
   grad_out<Form>(g, y, static_cast<T*>(dx), n, total, flow.stream);
 }
+/// One row after the other: the pass that writes fetches what comes, and the sum finds it in L1.
+template <class Form, class T>
+HWY_INLINE void rows_grad_in_turn(const T* g, const T* y, T* dx, int64_t rows, int64_t n, RowFlow flow) {
+  using D = Tag<T>;
+  for (; rows > 0; --rows, g += n, y += n, dx += n) {
+    const auto total = hn::Set(D(), grad_sum<Form>(g, y, n, [](int64_t) HWY_ATTR {}));
+    stream_row<false>(
+        dx, n, flow, [&](int64_t i) HWY_ATTR { return Form::dx(D(), hn::LoadU(D(), g + i), hn::LoadU(D(), y + i), total); }, g, y);
+  }
+}
 template <class Form, class T>
 void rows_grad(const void* g_, const void* y_, void* dx_, int64_t rows, int64_t n, RowFlow flow) {
   using D = Tag<T>;
   constexpr int64_t N = hn::MaxLanes(D()), kHalf = kReduceLanes<T> / 2;
   const T *g = static_cast<const T*>(g_), *y = static_cast<const T*>(y_);
   T* dx = static_cast<T*>(dx_);
+  if (flow.near) return rows_grad_in_turn<Form>(g, y, dx, rows, n, flow);
   T sum = grad_sum<Form>(g, y, n, [](int64_t) HWY_ATTR {});
   for (; --rows > 0; g += n, y += n, dx += n) {
     const auto total = hn::Set(D(), sum);
