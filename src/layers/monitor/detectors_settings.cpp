@@ -94,7 +94,8 @@ void MonitorState::judge_decay_rates(const Call& c, uint32_t at, double first, d
 void MonitorState::judge_unfelt(uint32_t at, WatchedUpdate& u, double share, double relative, double lr) {
   const bool settled = u.most_lr == 0 || (lr <= 1.01 * u.last_lr && lr >= 0.1 * u.most_lr);
   const bool arrived = u.gradient.size() && double(u.gradient.back()) < double(u.most_gradient) - 2;
-  u.unfelt = settled && !arrived && share > 0.5 ? uint8_t(std::min(u.unfelt + 1, 200)) : uint8_t(0);
+  // A rate of 0 is somebody's wish.
+  u.unfelt = relative > 0 && settled && !arrived && share > 0.5 ? uint8_t(std::min(u.unfelt + 1, 200)) : uint8_t(0);
   if (u.unfelt != 10) return;
   const double factor = std::pow(10, std::round(std::log10(kFelt / relative)));
   Monitor::Finding about;
