@@ -5,6 +5,7 @@
 #include <climits>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "backend/float_bits.h"
 #include "core/impl.h"
@@ -15,7 +16,7 @@
 
 namespace keel {
 
-extern OpDef op_abs, op_add, op_attention, op_cast, op_clamp, op_conv2d, op_cumsum, op_div, op_exp, op_linear, op_maximum, op_minimum, op_mul, op_neg, op_prod, op_relu, op_sqrt,
+extern OpDef op_abs, op_add, op_attention, op_cast, op_clamp, op_conv2d, op_cumsum, op_div, op_exp, op_layer_norm, op_linear, op_masked_fill, op_maximum, op_minimum, op_mul, op_neg, op_prod, op_relu, op_rms_norm, op_sqrt,
     op_sub, op_sum, op_where;
 
 namespace {
@@ -236,7 +237,9 @@ void MonitorState::judge_step() {
 namespace {
 
 /// Whether a result is 1 / sqrt(v) of what its op found in the input: v is what goes to 0 when it grows.
-bool is_inverse_root(const OpDef& op, int output) { return output < op.out.size() && std::strcmp(op.out[output].name, "rstd") == 0; }
+bool is_inverse_root(const OpDef& op, int output) {
+  return (&op == &op_layer_norm && output == 2) || (&op == &op_rms_norm && output == 1);
+}
 
 /// Bits a step over the last 8 or 16 readings, whichever is more; with `far` also over 32 and 64.
 double rate_of(const Series& h, bool far) {
@@ -269,7 +272,7 @@ double MonitorState::scale_slope(int n) const {
   return whole.n == 0 ? 0 : whole.slope - (own.n ? own.slope : 0);
 }
 
-/// Headroom: bits between the largest magnitude and the end of the format.
+/// Every rule about the size of a result.
 void MonitorState::judge_range(uint32_t site, uint8_t output, WatchedResult& r) {
   const Series& h = *r.series;
   const WatchedSite& s = sites[site];
@@ -281,91 +284,114 @@ void MonitorState::judge_range(uint32_t site, uint8_t output, WatchedResult& r) 
   if (s.counts && h.size() == 1) judge_counts(site, output, r);
   if (!std::isfinite(now.high) || now.nan + now.inf) return;
   const bool fp8 = f.digits <= 4;
-  // Gradients and other results that have become so small that few of them keep all their digits.
-  if (f.narrow && !fp8 && s.phase == Phase::backward && now.elements >= 16) {
-    const double share = double(now.subnormal) / double(now.elements);
-    // Terms that cancel leave rounding noise, as in the bias of attention's keys, whose gradient is 0 by rights.
-    const uint32_t from = s.op == &op_sum ? s.from[0] : ~0u;
-    const Series* const terms = from < sites.size() ? sites[from].results[0].series.get() : nullptr;
-    if (terms && terms->size() && terms->back().step == now.step && terms->back().high > now.high + 3) return;
-    r.streak = share > 0.5 || (share > 0.25 && now.high < float(f.normal2) + 4) ? uint8_t(std::min(r.streak + 1, 200)) : uint8_t(0);
-    if (r.streak == 3 || (r.streak && r.streak % 16 == 0)) {
-      float least, most;
-      h.range(h.size(), least, most);
-      most = std::max(most, now.high);
-      Monitor::Finding about;
-      // Gradients that dwindle will be gone; those that have always been small may do no harm.
-      about.severity = most - now.high >= 2 && h.size() >= kWindow ? Severity::warning : Severity::info;
-      about.value = share;
-      about.suggestion = suggest_loss_scale(r.dtype, most);
-      about.text = number(100 * share) + " % of the " + name_of(r.dtype) + " gradients that " + s.op->name +
-                   " wrote are subnormal: they lose digits and then vanish; the largest is " + power(double(now.high));
-      warn(Detector::underflow, site, output, "underflow", std::move(about));
-    }
-  }
+  if (f.narrow && !fp8 && s.phase == Phase::backward && now.elements >= 16 && !judge_dwindling(site, output, r)) return;
   if (s.op->in.size() == 0) return;
-  const bool root = is_inverse_root(*s.op, output);
-  const double end = root ? -f.normal2 / 2 : f.max2, room = end - double(now.high);
-  double slope = 0, eta = INFINITY;
-  bool trend = r.every == 1 && s.phase == Phase::forward && runs_away(h, f, room, slope, eta);
-  // Where steps look at parts, what one of them saw is no trend: the first rotation only learns what there is.
-  if (!trend && h.size() < kWindow + int(r.every > 1 ? r.every : 0)) return;
   if (h.size() >= kWindow && s.phase == Phase::forward && !fp8) judge_fading_product(site, output, r);
+  judge_headroom(site, output, r);
+}
+
+/// Gradients that have become so small that few of them keep all their digits. False: they are rounding noise, of which no rule speaks.
+bool MonitorState::judge_dwindling(uint32_t site, uint8_t output, WatchedResult& r) {
+  const Series& h = *r.series;
+  const WatchedSite& s = sites[site];
+  const Reading& now = h.back();
+  const double share = double(now.subnormal) / double(now.elements);
+  // Terms that cancel leave rounding noise, as in the bias of attention's keys, whose gradient is 0 by rights.
+  const uint32_t from = s.op == &op_sum ? s.from[0] : ~0u;
+  const Series* const terms = from < sites.size() ? sites[from].results[0].series.get() : nullptr;
+  if (terms && terms->size() && terms->back().step == now.step && terms->back().high > now.high + 3) return false;
+  const bool few = share > 0.5 || (share > 0.25 && now.high < float(format_of(r.dtype).normal2) + 4);
+  r.streak = few ? uint8_t(std::min(r.streak + 1, 200)) : uint8_t(0);
+  if (r.streak != 3 && (r.streak == 0 || r.streak % 16)) return true;
+  float least, most;
+  h.range(h.size(), least, most);
+  most = std::max(most, now.high);
+  Monitor::Finding about;
+  // Gradients that dwindle will be gone; those that have always been small may do no harm.
+  about.severity = most - now.high >= 2 && h.size() >= kWindow ? Severity::warning : Severity::info;
+  about.value = share;
+  about.suggestion = suggest_loss_scale(r.dtype, most);
+  about.text = number(100 * share) + " % of the " + name_of(r.dtype) + " gradients that " + s.op->name +
+               " wrote are subnormal: they lose digits and then vanish; the largest is " + power(double(now.high));
+  warn(Detector::underflow, site, output, "underflow", std::move(about));
+  return true;
+}
+
+/// Whether a result leaves its format: along a trend, or because it stays near the end.
+MonitorState::Outlook MonitorState::outlook(uint32_t site, uint8_t output, const WatchedResult& r) const {
+  const Series& h = *r.series;
+  const WatchedSite& s = sites[site];
+  const Reading& now = h.back();
+  const Format f = format_of(r.dtype);
+  const bool fp8 = f.digits <= 4, narrow_gradient = f.narrow && s.phase == Phase::backward;
+  Outlook o{.root = is_inverse_root(*s.op, output)};
+  o.room = (o.root ? -f.normal2 / 2 : f.max2) - double(now.high);
+  o.trend = r.every == 1 && s.phase == Phase::forward && runs_away(h, f, o.room, o.slope, o.eta);
+  // Where steps look at parts, what one of them saw is no trend: the first rotation only learns what there is.
+  if (!o.trend && h.size() < kWindow + int(r.every > 1 ? r.every : 0)) return o;
   const double narrow_gate = fp8 ? 3 : 6;
-  const bool close = f.narrow ? !fp8 && room < 2 : room < 8;
-  const double rough = rate_of(h, f.narrow ? room <= narrow_gate : room < 64);
+  const bool close = f.narrow ? !fp8 && o.room < 2 : o.room < 8;
+  const double rough = rate_of(h, f.narrow ? o.room <= narrow_gate : o.room < 64);
   const int all = close && f.narrow ? std::min(h.size(), 64) : 0;  // growth in stairs shows in a long view only
   const bool stairs = all >= 20 && now.high > h.back(all - 1).high + 2;
-  const bool rising = (rough > 0.01 && room / rough <= 40 && (!f.narrow || room <= narrow_gate)) || stairs;
-  if (!close && !rising && !trend) return;
+  const bool rising = (rough > 0.01 && o.room / rough <= 40 && (!f.narrow || o.room <= narrow_gate)) || stairs;
+  if (!close && !rising && !o.trend) return o;
   float least, most;
   h.range(std::min(kWindow, h.size()) - 1, least, most);
-  const bool narrow_gradient = f.narrow && s.phase == Phase::backward;
   struct Window {
     int readings;
     double r2;
   };
   for (const Window w :
        {Window{kWindow, 0.8}, {2 * kWindow, 0.8}, {4 * kWindow, 0.75}, {8 * kWindow, 0.7}, {stairs ? all : INT_MAX, 0.7}}) {
-    const Trend t = trend || !rising ? Trend{} : h.trend(w.readings, &Reading::high);  // the longer ones where values scatter
+    const Trend t = o.trend || !rising ? Trend{} : h.trend(w.readings, &Reading::high);  // the longer ones where values scatter
     if (t.n == 0) continue;
     // Gradients follow the loss, whose scale the program may be raising: only what they grow beyond it counts.
     const double own = narrow_gradient ? t.slope - std::max(0.0, scale_slope(w.readings)) : t.slope;
     if (own <= 0) continue;
-    slope = own, eta = room / own;
+    o.slope = own, o.eta = o.room / own;
     // What only comes back to where it was before is no growth: gradients of a loss near 0 rise by many bits when one example misses.
     float before = -INFINITY;
     for (int k = w.readings < 4 * kWindow ? w.readings : kWindow; k < h.size(); ++k) before = std::max(before, h.back(k).high);
-    trend = now.high > before && t.r2 > w.r2 && eta <= 20 && t.change >= 0.05 * w.readings && own > 0.5 * t.slope &&
+    o.trend = now.high > before && t.r2 > w.r2 && o.eta <= 20 && t.change >= 0.05 * w.readings && own > 0.5 * t.slope &&
             (!(fp8 || narrow_gradient) || (w.readings > kWindow && (t.r2 > 0.9 || w.readings > 2 * kWindow)));
   }
   // Near the end for some steps, and not by a constant that fills in for something else.
-  bool near =
+  o.near =
       close && double(most) - double(least) < 4 && most - least > 0 && s.op != &op_where && f.max2 - double(least) < (f.narrow ? 4 : 16);
-  if (f.narrow && close && !near && h.size() >= 16 && double(h.back(1).high) > f.max2 - 2) {  // lately, and far above where it was
+  if (f.narrow && close && !o.near && h.size() >= 16 && double(h.back(1).high) > f.max2 - 2) {  // lately, and far above where it was
     double before = 0;
     for (int k = 2; k < h.size(); ++k) before += std::max(-40.0, double(h.back(k).high)) / (h.size() - 2);
-    near = double(now.high) > before + 3 && s.op != &op_where;
+    o.near = double(now.high) > before + 3 && s.op != &op_where;
   }
+  if (narrow_gradient || o.root || h.size() < kWindow) o.near = false;
+  return o;
+}
+
+/// Headroom: bits between the largest magnitude and the end of the format.
+void MonitorState::judge_headroom(uint32_t site, uint8_t output, const WatchedResult& r) {
+  const Outlook o = outlook(site, output, r);
+  if (!o.trend && !o.near) return;
+  const WatchedSite& s = sites[site];
+  const Format f = format_of(r.dtype);
+  const auto high = double(r.series->back().high);
+  const bool narrow_gradient = f.narrow && s.phase == Phase::backward;
   // A dynamic loss scale grows until narrow gradients overflow, and then steps back: no reason for alarm.
-  const bool sought = narrow_gradient && (fp8 || !scale_stays());
-  if (near && (narrow_gradient || root || h.size() < kWindow)) near = false;
-  if (!trend && !near) return;
+  const bool sought = narrow_gradient && (f.digits <= 4 || !scale_stays());
   const bool exponential = has_risk(s.op->risk, Risk::exp_range) && s.op->in.size() > 0 && has_risk(s.op->in[0].risk, Risk::exp_range);
   Monitor::Finding about;
   about.severity = sought ? Severity::info : Severity::warning;
-  about.eta = trend ? std::max<int64_t>(0, int64_t(eta)) : -1, about.value = std::exp2(double(now.high));
+  about.eta = o.trend ? std::max<int64_t>(0, int64_t(o.eta)) : -1, about.value = std::exp2(high);
   about.suggestion = suggestion(site, output);
-  if (root)
+  if (o.root)
     about.suggestion = suggest_epsilon(*s.op, r.dtype, 0);
   else if (narrow_gradient && !sought)
-    about.suggestion = suggest_loss_scale(r.dtype, double(now.high) + 4);
-  about.text = std::string(s.op->name) + " reaches " + power(double(now.high)) + ", " + number(room) + " bits below " +
-               (root ? "where what it is the inverse root of leaves the normal numbers of " : "the largest ") + name_of(r.dtype);
-  if (trend) about.text += ", and grows by " + number(slope) + " bits a step: out of range in " + std::to_string(about.eta) + " steps";
+    about.suggestion = suggest_loss_scale(r.dtype, high + 4);
+  about.text = std::string(s.op->name) + " reaches " + power(high) + ", " + number(o.room) + " bits below " +
+               (o.root ? "where what it is the inverse root of leaves the normal numbers of " : "the largest ") + name_of(r.dtype);
+  if (o.trend) about.text += ", and grows by " + number(o.slope) + " bits a step: out of range in " + std::to_string(about.eta) + " steps";
   if (exponential)
-    about.text +=
-        "; its argument is " + number(double(now.high) * 0.6931471805599453) + " of at most " + number(f.max2 * 0.6931471805599453);
+    about.text += "; its argument is " + number(high * 0.6931471805599453) + " of at most " + number(f.max2 * 0.6931471805599453);
   warn(exponential ? Detector::argument : Detector::headroom, site, output, "range", std::move(about));
 }
 
@@ -417,7 +443,7 @@ void MonitorState::judge_jump(uint32_t site, uint8_t output, const WatchedResult
   for (const WatchedResult& o : s.results)
     if (running ? o.now.nan + o.now.inf : o.series && o.series->back().step == step && o.series->back().nan + o.series->back().inf) return;
   // Constants that fill in, and first words about new data, are no jumps; what follows from them in this step neither.
-  if (s.op->in.size() == 0 || s.op == &op_where || std::strstr(s.op->name, "fill") || s.op->cost == Cost::view) return;
+  if (s.op->in.size() == 0 || s.op == &op_where || s.op == &op_masked_fill || s.op->cost == Cost::view) return;
   // The machine is to blame only where the input does not tell why: an exponential follows a small leap, a square doubles one.
   const double leap = leap_of(s.from[0], running);
   if (s.op->in[0].risk == Risk::exp_range && leap > 1) return;
@@ -526,16 +552,12 @@ double MonitorState::most_digits_lost(int digits) const {
   return 0.58 * digits * std::log2(std::max(2.0, options.max_ulp_drift)) / std::log2(1000.0);
 }
 
-/// Denominators and arguments that go to zero, and those that have few digits left.
-void MonitorState::judge_argument(uint32_t site, WatchedArgument& a) {
-  const WatchedSite& s = sites[site];
-  const FloatBits bits = float_bits(a.dtype);
-  const Format f = format_of(a.dtype);
-  if (!a.series) a.series = std::make_unique<Series>();
+/// What the running step saw of an input; ends it.
+Reading MonitorState::take_reading(uint32_t site, WatchedArgument& a) const {
   Reading g;
   g.step = step;
   if (a.max_bits) g.high = log2_of(a.max_bits, a.dtype);
-  if (a.min_bits < bits.inf - 1) g.low = log2_of(a.min_bits + 1, a.dtype);
+  if (a.min_bits < float_bits(a.dtype).inf - 1) g.low = log2_of(a.min_bits + 1, a.dtype);
   if (a.every > 1) {
     if (!a.parts) a.parts = std::make_unique<Rotation>();
     a.parts->hold(g, a.every);
@@ -545,56 +567,64 @@ void MonitorState::judge_argument(uint32_t site, WatchedArgument& a) {
     const bool negative = g.high < 0 && y && y->size() && y->back().step == step && y->back().high > -0.5F;
     g.low = negative ? std::log2(float(-std::expm1(double(g.high) * M_LN2))) : 0;
   }
+  a.step_calls = 0, a.min_bits = ~uint64_t(0), a.max_bits = 0, a.sum = 0, a.sampled = 0;
+  return g;
+}
+
+/// Inputs that endanger their op.
+void MonitorState::judge_argument(uint32_t site, WatchedArgument& a) {
+  if (!a.series) a.series = std::make_unique<Series>();
+  const bool sampled = a.sampled > 0;
+  const double mean = sampled ? a.sum / double(a.sampled) : 0;
+  const Reading g = take_reading(site, a);
   a.series->push(g);
-  const double mean = a.sampled ? a.sum / double(a.sampled) : 0;
-  if (a.number) {
-    a.mean = std::max(a.mean, mean);
-    a.step_calls = 0, a.min_bits = ~uint64_t(0), a.max_bits = 0, a.sum = 0, a.sampled = 0;
-    judge_straight(site, a, a.mean);
-    return;
-  }
-  if (a.kind != WatchedArgument::vanishes) {
-    const bool sampled = a.sampled > 0;
-    a.step_calls = 0, a.min_bits = ~uint64_t(0), a.max_bits = 0, a.sum = 0, a.sampled = 0;
-    if (a.kind == WatchedArgument::saturates)
-      judge_saturation(site, a, double(g.high));
-    else if (a.kind == WatchedArgument::turns)
-      judge_angle(site, a, double(g.high));
-    else if (a.kind == WatchedArgument::nears_one)
-      judge_nearing(site, a);
-    else if (sampled)
-      judge_attention(site, a, mean);
-    return;
+  switch (a.kind) {
+    case WatchedArgument::saturates: return judge_saturation(site, a, double(g.high));
+    case WatchedArgument::turns: return judge_angle(site, a, double(g.high));
+    case WatchedArgument::nears_one: return judge_nearing(site, a);
+    case WatchedArgument::targets: return;
+    case WatchedArgument::attends:
+      if (sampled) judge_attention(site, a, mean);
+      return;
+    case WatchedArgument::vanishes: break;
   }
   a.mean = std::max(a.mean, mean);
-  const float lost = a.lost;
-  a.step_calls = 0, a.min_bits = ~uint64_t(0), a.max_bits = 0, a.sum = 0, a.sampled = 0, a.lost = -INFINITY;
-  if ((s.op == &op_sqrt || a.power > 0) && !a.recorded) return;  // its value at 0 is good; only its gradient is not
-  const char* const role = s.op->in[a.input].name;
-
+  if (a.number) return void(judge_straight(site, a, a.mean));
+  const auto lost = double(std::exchange(a.lost, -INFINITY));
+  if ((sites[site].op == &op_sqrt || a.power > 0) && !a.recorded) return;  // its value at 0 is good; only its gradient is not
   // What guards it does so as long as it stays.
   a.fades = a.floor > -INFINITY && a.floor < a.last_floor ? uint8_t(std::min(a.fades + 1, 200)) : uint8_t(0);
   a.last_floor = a.floor;
   if (a.fades >= kWindow - 1) a.floor = -INFINITY;
-  // A cast in between changes nothing of what was lost.
-  const int digits = lost > -INFINITY ? digits_of(a.lost_site) : f.digits;
-  const double most_lost = most_digits_lost(digits);
-  // An epsilon that was added bounds what noise can do to the result: four digits are left beside it.
-  const bool guarded = double(lost) + double(g.low) - double(a.floor) <= digits - 4;
-  a.lost_streak = double(lost) >= most_lost && !guarded ? uint8_t(std::min(a.lost_streak + 1, 200)) : uint8_t(0);
-  if (a.lost_streak == 2) {
-    const WatchedSite& from = sites[a.lost_site];
-    Monitor::Finding about;
-    about.severity = Severity::warning, about.low = std::exp2(double(g.low)), about.mean = mean;
-    about.lost_ulps = std::exp2(std::min(double(lost), double(digits)));
-    about.suggestion = suggest_for_cancellation(*s.op);
-    about.text = std::string(from.op->name) + " cancels " + number(std::min(double(lost), double(digits))) + " of the " +
-                 std::to_string(digits) + " digits (bits) of " + name_of(from.results[0].dtype) + ", by the bound of its operands; " +
-                 s.op->name + " then uses values down to " + power(double(g.low));
-    warn(Detector::lost_bits, a.lost_site, 0, "cancellation", std::move(about));
-  }
+  judge_cancellation(site, a, lost, mean);
+  if (a.every > 1 || !judge_straight(site, a, mean)) judge_vanishing(site, a, mean);
+}
 
-  if (a.every == 1 && judge_straight(site, a, mean)) return;
+/// An input of which a subtraction has left few digits.
+void MonitorState::judge_cancellation(uint32_t site, WatchedArgument& a, double lost, double mean) {
+  const double low = double(a.series->back().low);
+  // A cast in between changes nothing of what was lost.
+  const int digits = lost > -INFINITY ? digits_of(a.lost_site) : format_of(a.dtype).digits;
+  // An epsilon that was added bounds what noise can do to the result: four digits are left beside it.
+  const bool guarded = lost + low - double(a.floor) <= digits - 4;
+  a.lost_streak = lost >= most_digits_lost(digits) && !guarded ? uint8_t(std::min(a.lost_streak + 1, 200)) : uint8_t(0);
+  if (a.lost_streak != 2) return;
+  const WatchedSite &s = sites[site], &from = sites[a.lost_site];
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.low = std::exp2(low), about.mean = mean;
+  about.lost_ulps = std::exp2(std::min(lost, double(digits)));
+  about.suggestion = suggest_for_cancellation(*s.op);
+  about.text = std::string(from.op->name) + " cancels " + number(std::min(lost, double(digits))) + " of the " + std::to_string(digits) +
+               " digits (bits) of " + name_of(from.results[0].dtype) + ", by the bound of its operands; " + s.op->name +
+               " then uses values down to " + power(low);
+  warn(Detector::lost_bits, a.lost_site, 0, "cancellation", std::move(about));
+}
+
+/// Denominators and arguments that go to zero.
+void MonitorState::judge_vanishing(uint32_t site, const WatchedArgument& a, double mean) {
+  const WatchedSite& s = sites[site];
+  const Reading& g = a.series->back();
+  const Format f = format_of(a.dtype);
   if (!(g.low < 0) || a.series->size() < kWindow + int(a.every > 1 ? a.every : 0)) return;
   // Where the result, or with a gradient the slope, leaves the format: -b^-2 of a / b, -b^-3/2 / 2 of an inverse root.
   const Risk risk = s.op->in[a.input].risk;
@@ -617,15 +647,14 @@ void MonitorState::judge_argument(uint32_t site, WatchedArgument& a) {
     // Of a root only the slope is at stake: values that spread both ways do not come down.
     if (s.op == &op_sqrt && a.series->trend(t.n, &Reading::high).slope > -0.5 * t.slope) continue;
     const double eta = std::max(0.0, (t.last - end) / -t.slope);
-    const bool divides = has_risk(s.op->in[a.input].risk, Risk::divides);
-    Monitor::Finding about;
+        Monitor::Finding about;
     about.severity = Severity::warning, about.eta = int64_t(eta), about.low = std::exp2(t.last), about.mean = mean;
     about.suggestion = suggest_epsilon(*s.op, a.dtype, a.mean);
-    about.text = std::string("'") + role + "' of " + s.op->name + " goes to zero: its " +
+    about.text = std::string("'") + s.op->in[a.input].name + "' of " + s.op->name + " goes to zero: its " +
                  (field == &Reading::low ? "smallest" : "largest") + " magnitude is " + power(t.last) + ", its mean " + number(mean) +
                  ", and falls by " + number(-t.slope) + " bits a step; beyond " + name_of(a.dtype) + " in " + std::to_string(about.eta) +
                  " steps";
-    warn(divides && !has_risk(s.op->in[a.input].risk, Risk::domain) ? Detector::denominator : Detector::argument, site, 0, "vanishing",
+    warn(has_risk(risk, Risk::divides) && !has_risk(risk, Risk::domain) ? Detector::denominator : Detector::argument, site, 0, "vanishing",
          std::move(about));
     return;
   }

@@ -498,6 +498,14 @@ struct MonitorState {
   void judge_silent(WatchedUpdate& u, bool silent);
   void judge_length(uint32_t at, double moved2, double length2, double lr);
   void judge_range(uint32_t site, uint8_t output, WatchedResult& r);
+  bool judge_dwindling(uint32_t site, uint8_t output, WatchedResult& r);
+  /// How far a result is from the end of its format, in bits, and whether it comes there.
+  struct Outlook {
+    double room = 0, slope = 0, eta = INFINITY;
+    bool root = false, trend = false, near = false;
+  };
+  Outlook outlook(uint32_t site, uint8_t output, const WatchedResult& r) const;
+  void judge_headroom(uint32_t site, uint8_t output, const WatchedResult& r);
   void judge_growth(uint32_t site, uint8_t output, WatchedResult& r);
   void judge_counts(uint32_t site, uint8_t output, const WatchedResult& r);
   void judge_noise(uint32_t site, uint8_t output, const Written& w);
@@ -508,6 +516,9 @@ struct MonitorState {
   bool climbs(WatchedResult& r, Trend& t) const;
   void judge_fading_product(uint32_t site, uint8_t output, const WatchedResult& r);
   void judge_argument(uint32_t site, WatchedArgument& a);
+  Reading take_reading(uint32_t site, WatchedArgument& a) const;
+  void judge_cancellation(uint32_t site, WatchedArgument& a, double lost, double mean);
+  void judge_vanishing(uint32_t site, const WatchedArgument& a, double mean);
   Trend loss_trend(int n) const;
   double scale_slope(int n) const;
   /// Whether a step ran, and none ever asked whether gradients had overflowed: nobody looks for a loss scale.
