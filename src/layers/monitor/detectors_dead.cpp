@@ -64,7 +64,15 @@ void MonitorState::judge_unfed(uint32_t site) {
   if (n < 4) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = 0;
-  about.suggestion = {"stable_op", 0, "leaky_relu or gelu, which let a gradient through; and a smaller learning rate"};
+  float least, alive;
+  r.series->range(r.series->size(), least, alive);
+  const float first = r.series->back(r.series->size() - 1).high;
+  if (alive == -INFINITY)
+    about.suggestion = {"stable_op", 0, "leaky_relu or gelu, which let a gradient through; or weights and biases that start smaller"};
+  else if (first > 5)
+    about.suggestion = {"data", 0, "features of about 1 in magnitude: what is this large makes steps that throw units below 0"};
+  else
+    about.suggestion = {"learning_rate", 0.1, "learning rate x 0.1: a step threw its units below 0; leaky_relu or gelu would let them come back"};
   about.text = std::string(s.op->name) + " gave only zeros in four steps, and " + layer.op->name +
                " was fed nothing else: its units are dead, they and what lies before them learn nothing";
   warn(Detector::underflow, from, 0, "dead units", std::move(about));

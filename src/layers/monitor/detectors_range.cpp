@@ -16,7 +16,7 @@
 
 namespace keel {
 
-extern OpDef op_abs, op_add, op_attention, op_cast, op_clamp, op_conv2d, op_cumsum, op_div, op_exp, op_layer_norm, op_linear, op_masked_fill, op_maximum, op_minimum, op_mul, op_neg, op_prod, op_relu, op_rms_norm, op_sqrt,
+extern OpDef op_abs, op_add, op_attention, op_cast, op_clamp, op_conv2d, op_cumsum, op_div, op_exp, op_layer_norm, op_linear, op_log, op_masked_fill, op_mean, op_mse_loss, op_maximum, op_minimum, op_mul, op_neg, op_prod, op_relu, op_rms_norm, op_sqrt,
     op_sub, op_sum, op_where;
 
 namespace {
@@ -78,6 +78,27 @@ void MonitorState::root(const Tensor& t) {
     r.is_loss = true;
     r.negative =
         x.device.type == DeviceType::cpu && x.spec.shape.numel() == 1 && !is_complex(x.spec.dtype) && read_double(x.data, x.spec.dtype) < 0;
+    if (w->max_bits >= float_bits(w->dtype).inf && bad_site == ~uint32_t(0)) judge_meant_infinities();
+  }
+}
+
+/// A loss that is not finite though no op made that of finite numbers: infinities that the program meant, a mask's, came through where they
+/// never did. The first result that holds some for the first time is to blame.
+void MonitorState::judge_meant_infinities() {
+  for (const uint32_t t : touched) {
+    const WatchedSite& s = sites[t >> 2];
+    const WatchedResult& r = s.results[t & 3];
+    bool before = s.op == &op_where || s.op == &op_masked_fill || s.op->in.size() == 0;
+    for (int k = 0; r.series && k < r.series->size(); ++k) before |= r.series->back(k).nan + r.series->back(k).inf > 0;
+    if (before || s.phase != Phase::forward || r.now.nan + r.now.inf == 0) continue;
+    bad_site = t >> 2, bad_output = uint8_t(t & 3);
+    Monitor::Finding about;
+    about.severity = Severity::fault, about.value = double(INFINITY);
+    about.suggestion = {"stable_op", 0,
+                        "leave out, by where, what has nothing left that counts: a row in which everything is masked, a sequence without a path"};
+    about.text = std::string(s.op->name) + " gave " + std::to_string(r.now.nan + r.now.inf) +
+                 " values that are not finite out of infinities that the program wrote, for the first time, and the loss is not finite";
+    return warn(Detector::nonfinite, t >> 2, uint8_t(t & 3), r.now.nan ? "nan" : "inf", std::move(about));
   }
 }
 
@@ -280,6 +301,7 @@ void MonitorState::judge_range(uint32_t site, uint8_t output, WatchedResult& r) 
   const Format f = format_of(r.dtype);
   if (now.high < float(f.normal2) && !(now.nan + now.inf)) judge_vanished(site, output, r);
   if (s.op == &op_cumsum) judge_outgrown(site, r);
+  if (s.op == &op_mse_loss) judge_residual(site, r);
   if (h.total() == 1 && step <= 1 && (s.op == &op_linear || s.op == &op_conv2d)) judge_start(site, r);
   if (s.counts && h.size() == 1) judge_counts(site, output, r);
   if (!std::isfinite(now.high) || now.nan + now.inf) return;
@@ -447,6 +469,12 @@ void MonitorState::judge_jump(uint32_t site, uint8_t output, const WatchedResult
   // The machine is to blame only where the input does not tell why: an exponential follows a small leap, a square doubles one.
   const double leap = leap_of(s.from[0], running);
   if (s.op->in[0].risk == Risk::exp_range && leap > 1) return;
+  // A quotient grows where what divides it falls, of which other rules speak.
+  if (const auto& a = s.argument; a && a->kind == WatchedArgument::vanishes && a->series && a->series->size()) {
+    const bool open = a->step_calls > 0;
+    const float low = !open ? a->series->back().low : a->min_bits < float_bits(a->dtype).inf - 1 ? log2_of(a->min_bits + 1, a->dtype) : -INFINITY;
+    if (a->series->back(open || a->series->size() < 2 ? 0 : 1).low - low > 0.9F * (now - most)) return;
+  }
   jump_told = true;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = std::exp2(double(now));
@@ -620,6 +648,27 @@ void MonitorState::judge_cancellation(uint32_t site, WatchedArgument& a, double 
   warn(Detector::lost_bits, a.lost_site, 0, "cancellation", std::move(about));
 }
 
+/// The exponential whose sum a logarithm takes; the logarithm itself where it takes something else.
+uint32_t MonitorState::exponential_of(uint32_t site) const {
+  if (sites[site].op != &op_log) return site;
+  uint32_t from = sites[site].from[0];
+  for (int hops = 0; hops < 3 && from < sites.size(); ++hops, from = sites[from].from[0]) {
+    if (sites[from].op == &op_exp) return from;
+    if (sites[from].op != &op_sum && sites[from].op != &op_mean && sites[from].op != &op_cast) break;
+  }
+  return site;
+}
+
+/// Exponentials of which nothing is left soon, and whose logarithm is taken.
+void MonitorState::judge_unshifted(uint32_t e, uint32_t site, int64_t eta, double low) {
+  Monitor::Finding about;
+  about.severity = Severity::warning, about.eta = eta, about.low = std::exp2(low);
+  about.suggestion = {"stable_op", 0, "logsumexp: it takes the largest argument off first"};
+  about.text = "sums of the results of exp, of which " + std::string(sites[site].op->name) + " is taken, have come down to " + power(low) +
+               ": nothing is left of them in " + std::to_string(eta) + " steps, as nobody took the largest argument off first";
+  warn(Detector::argument, e, 0, "vanishing", std::move(about));
+}
+
 /// Denominators and arguments that go to zero.
 void MonitorState::judge_vanishing(uint32_t site, const WatchedArgument& a, double mean) {
   const WatchedSite& s = sites[site];
@@ -647,6 +696,7 @@ void MonitorState::judge_vanishing(uint32_t site, const WatchedArgument& a, doub
     // Of a root only the slope is at stake: values that spread both ways do not come down.
     if (s.op == &op_sqrt && a.series->trend(t.n, &Reading::high).slope > -0.5 * t.slope) continue;
     const double eta = std::max(0.0, (t.last - end) / -t.slope);
+    if (const uint32_t e = exponential_of(site); e != site) return judge_unshifted(e, site, int64_t(eta), t.last);
         Monitor::Finding about;
     about.severity = Severity::warning, about.eta = int64_t(eta), about.low = std::exp2(t.last), about.mean = mean;
     about.suggestion = suggest_epsilon(*s.op, a.dtype, a.mean);

@@ -518,6 +518,10 @@ struct MonitorState {
   void judge_argument(uint32_t site, WatchedArgument& a);
   Reading take_reading(uint32_t site, WatchedArgument& a) const;
   void judge_cancellation(uint32_t site, WatchedArgument& a, double lost, double mean);
+  uint32_t exponential_of(uint32_t site) const;
+  void judge_unshifted(uint32_t e, uint32_t site, int64_t eta, double low);
+  void judge_meant_infinities();
+  void judge_residual(uint32_t site, WatchedResult& r);
   void judge_vanishing(uint32_t site, const WatchedArgument& a, double mean);
   Trend loss_trend(int n) const;
   double scale_slope(int n) const;
