@@ -175,5 +175,39 @@ TEST(MonitorCourse, AMeanOverNoTargetsBlamesTheData) {
   EXPECT_EQ(said[0].suggestion.kind, "data");
 }
 
+TEST(MonitorCourse, ALossThatStaysHighAfterALongStep) {
+  const auto run = [](double gradient, double factor) {
+    Tensor w = weight(1);
+    optim::SGD opt({w}, {.lr = 1});
+    return words(14, [&](int s) {
+      (sum(square(w)) * (s > 1 ? factor : 1.0)).backward();
+      give(w, full({4}, s == 1 ? gradient : 1e-3)), opt.step();
+    });
+  };
+  const auto said = run(100, 1);
+  ASSERT_FALSE(said.empty());
+  EXPECT_EQ(said[0].detector, "growth") << text(said);
+  EXPECT_EQ(said[0].op, "sgd_step");
+  EXPECT_EQ(said[0].suggestion.kind, "learning_rate");
+  EXPECT_LT(said[0].suggestion.value, 0.01);
+  EXPECT_EQ(text(run(0.1, 1)), "");
+  EXPECT_EQ(text(run(0.1, 100)), "");  // a loss that the program multiplies
+}
+
+TEST(MonitorCourse, AnInfinityThatWasMeantReachesTheLoss) {
+  const auto run = [](int masked_from) {
+    Tensor w = weight(1);
+    return words(6, [&](int s) {
+      const Tensor scores = where(arange(4) < (s < masked_from ? 3 : 0), w, -INFINITY);
+      (-logsumexp(scores)).backward();
+    });
+  };
+  const auto said = run(4);
+  ASSERT_FALSE(said.empty());
+  EXPECT_EQ(said[0].op, "logsumexp") << text(said);
+  EXPECT_EQ(said[0].step, 4);
+  EXPECT_EQ(text(run(9)), "");
+}
+
 }  // namespace
 }  // namespace keel

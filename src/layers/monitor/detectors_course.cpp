@@ -13,12 +13,13 @@
 
 namespace keel {
 
-extern OpDef op_cast, op_clamp, op_div, op_exp, op_linear, op_matmul, op_maximum, op_mean, op_minimum, op_mul, op_neg, op_sigmoid, op_softmax, op_square, op_sub, op_sum, op_tanh;
+extern OpDef op_cast, op_clamp, op_div, op_exp, op_linear, op_matmul, op_maximum, op_mean, op_minimum, op_mul, op_neg, op_sigmoid,
+    op_softmax, op_square, op_sub, op_sum, op_tanh;
 
 namespace {
 
-/// How far along a straight line to 0 magnitudes are: steps left, at most ten (nine, of what is no schedule: an average that forgets a tenth
-/// a step comes to nine and a half), and by how much they fall in each. 0 where they follow no such
+/// How far along a straight line to 0 magnitudes are: steps left, at most ten (nine, of what is no schedule: an average that forgets a
+/// tenth a step comes to nine and a half), and by how much they fall in each. 0 where they follow no such
 /// line, or slow down: what falls by a share of itself never arrives. `exact`: as the numbers of a schedule do.
 double steps_to_zero(const Series& h, float Reading::*field, bool exact, double& by) {
   for (const int n : {8, 16}) {
@@ -113,7 +114,8 @@ void MonitorState::judge_nearing(uint32_t site, WatchedArgument& a) {
   Monitor::Finding about;
   about.severity = Severity::warning, about.eta = left < 0 ? -1 : int64_t(left), about.low = std::exp2(low);
   about.suggestion = {"stable_op", 0, "a bound above -1 for what it takes, or the logarithm of what is left, computed as such"};
-  about.text = "the argument of " + std::string(s.op->name) + " is within " + number(std::exp2(low)) + " of -1, where " + s.op->name + " ends" +
+  about.text = "the argument of " + std::string(s.op->name) + " is within " + number(std::exp2(low)) + " of -1, where " + s.op->name +
+               " ends" +
                (left < 0 ? ": " + number(-low) + " of the " + std::to_string(digits) + " digits (bits) of " + name_of(a.dtype) + " are gone"
                          : ", and comes nearer: there in " + std::to_string(about.eta) + " steps");
   warn(Detector::argument, site, 0, "vanishing", std::move(about));
@@ -129,9 +131,9 @@ void MonitorState::judge_start(uint32_t site, const WatchedResult& r) {
   const bool of_data = s.from[0] >= sites.size();
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = std::exp2(high);
-  about.suggestion = of_data
-                         ? Suggestion{"data", 0, "features and weights of about 1 in magnitude: take the mean off and divide by the deviation"}
-                         : Suggestion{"stable_op", 0, "weights that start with a variance of 1 / inputs, or a norm after each layer"};
+  about.suggestion =
+      of_data ? Suggestion{"data", 0, "features and weights of about 1 in magnitude: take the mean off and divide by the deviation"}
+              : Suggestion{"stable_op", 0, "weights that start with a variance of 1 / inputs, or a norm after each layer"};
   about.text = std::string(s.op->name) + " gives at most " + number(about.value) + " in the first step: " +
                (high > 0 ? "its weights start too large, or what it is given is" : "its weights start too small, or what it is given is");
   warn(Detector::headroom, site, 0, "start", std::move(about));
@@ -142,8 +144,9 @@ Suggestion MonitorState::shorter_steps() const {
   for (const WatchedSite& s : sites) {
     if (!s.update || !(s.update->first_long > 0)) continue;
     const double factor = std::pow(10, std::floor(std::log10(0.1 / s.update->first_long)));
-    return {"learning_rate", factor,
-            "learning rate x " + number(factor) + ": a step moved the weights by " + number(s.update->first_long) + " times what they were"};
+    return {
+        "learning_rate", factor,
+        "learning rate x " + number(factor) + ": a step moved the weights by " + number(s.update->first_long) + " times what they were"};
   }
   return {};
 }
@@ -160,8 +163,9 @@ void MonitorState::judge_height(uint32_t site, uint8_t output, WatchedResult& r)
   about.suggestion = shorter_steps();
   if (about.suggestion.kind.empty()) return;
   about.severity = Severity::warning, about.value = std::exp2(double(h.back().high));
-  about.text = "the loss has stayed above " + number(std::exp2(double(r.first) + 5)) + " for " + std::to_string(kSteps) + " steps, 32 times its first value, " +
-               "since a step moved the weights by more than they were; now it is " + number(about.value);
+  about.text = "the loss has stayed above " + number(std::exp2(double(r.first) + 5)) + " for " + std::to_string(kSteps) +
+               " steps, 32 times its first value, " + "since a step moved the weights by more than they were; now it is " +
+               number(about.value);
   uint32_t blamed = site;
   for (uint32_t i = 0; i < sites.size() && blamed == site; ++i)
     if (sites[i].update && sites[i].update->first_long > 0) blamed = i;
@@ -175,9 +179,10 @@ void MonitorState::judge_angle(uint32_t site, WatchedArgument& a, double high) {
   if (a.streak != 2) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = std::exp2(high), about.lost_ulps = 0.5;
-  about.suggestion = format_of(a.dtype).digits < 24
-                         ? Suggestion{"dtype", 0, "f32 for angles and the positions that they come from, cast afterwards"}
-                         : Suggestion{"stable_op", 0, "a bound on what the angle is made of, or the rest of a division by a turn, taken in f64"};
+  about.suggestion =
+      format_of(a.dtype).digits < 24
+          ? Suggestion{"dtype", 0, "f32 for angles and the positions that they come from, cast afterwards"}
+          : Suggestion{"stable_op", 0, "a bound on what the angle is made of, or the rest of a division by a turn, taken in f64"};
   about.text = std::string(sites[site].op->name) + " takes angles up to " + number(std::exp2(high)) + ", where " + name_of(a.dtype) +
                " has a number every " + number(std::exp2(apart)) + " radians only: neighbours become one";
   warn(Detector::lost_bits, site, 0, "angle", std::move(about));
@@ -263,8 +268,8 @@ void MonitorState::judge_outgrown(uint32_t site, WatchedResult& r) {
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = std::exp2(lost), about.lost_ulps = 0.5;
   about.suggestion = {"accumulator", 0, digits <= 11 ? "f32 for the sum, cast afterwards" : "f64 for the sum, or sums of shorter pieces"};
-  about.text = std::string(sites[site].op->name) + " has come to " + number(about.value) + " times its largest term, and " + name_of(r.dtype) +
-               " has " + std::to_string(digits) + " digits (bits): what is added no longer counts";
+  about.text = std::string(sites[site].op->name) + " has come to " + number(about.value) + " times its largest term, and " +
+               name_of(r.dtype) + " has " + std::to_string(digits) + " digits (bits): what is added no longer counts";
   warn(Detector::lost_bits, site, 0, "outgrown", std::move(about));
 }
 
@@ -281,8 +286,8 @@ void MonitorState::judge_residual(uint32_t site, WatchedResult& r) {
   about.severity = Severity::warning, about.value = lost, about.lost_ulps = std::exp2(std::min(lost, double(digits)));
   about.suggestion = {"stable_op", 0, "take off what all targets have in common, in f64, before the cast: their mean, a known share"};
   about.text = std::string(sites[site].op->name) + " compares numbers of " + number(std::exp2(double(guess->back().high))) +
-               " that differ by " + number(std::exp2(0.5 * double(r.series->back().high))) + " on average, in the first steps: " + number(lost) +
-               " of the " + std::to_string(digits) + " digits (bits) cancel";
+               " that differ by " + number(std::exp2(0.5 * double(r.series->back().high))) +
+               " on average, in the first steps: " + number(lost) + " of the " + std::to_string(digits) + " digits (bits) cancel";
   warn(Detector::lost_bits, site, 0, "noise", std::move(about));
 }
 
@@ -298,7 +303,8 @@ void MonitorState::judge_integers(const Call& c) {
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = high;
   about.suggestion = {"stable_op", 0, "clamp to the range before the cast, or a scale that fits this step's largest value"};
-  about.text = "cast to " + std::string(name_of(t)) + " is given " + number(high) + ", and its integers end at " + number(std::exp2(bits) - 1);
+  about.text =
+      "cast to " + std::string(name_of(t)) + " is given " + number(high) + ", and its integers end at " + number(std::exp2(bits) - 1);
   warn(Detector::lost_bits, at, 0, "integers", std::move(about));
 }
 
@@ -309,9 +315,9 @@ void MonitorState::judge_counts(uint32_t site, uint8_t output, const WatchedResu
   if (high < f.digits + 0.9 || f.digits <= 4) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = std::exp2(high);
-  about.suggestion = f.digits < 24
-                         ? Suggestion{"dtype", 0, "f32 for counts, positions and times, or what is left after their first or mean was taken off"}
-                         : Suggestion{"stable_op", 0, "integers for counts and times, of which the first or mean is taken off before the cast"};
+  about.suggestion =
+      f.digits < 24 ? Suggestion{"dtype", 0, "f32 for counts, positions and times, or what is left after their first or mean was taken off"}
+                    : Suggestion{"stable_op", 0, "integers for counts and times, of which the first or mean is taken off before the cast"};
   about.text = std::string(sites[site].op->name) + " gives integers up to " + number(about.value) + ", of which " + name_of(r.dtype) +
                " has every one up to " + number(std::exp2(f.digits)) + " only: neighbours become the same number";
   warn(Detector::lost_bits, site, output, "counts", std::move(about));

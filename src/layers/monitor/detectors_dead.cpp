@@ -1,5 +1,5 @@
-// Rules about where nothing comes through: activations that are 0 for every example, gradients that end at an op without a slope, units that
-// are all the same.
+// Rules about where nothing comes through: activations that are 0 for every example, gradients that end at an op without a slope, units
+// that are all the same.
 #include <algorithm>
 #include <cmath>
 #include <string>
@@ -11,19 +11,20 @@
 namespace keel {
 
 extern OpDef op_avg_pool2d, op_batch_norm_relu, op_cast, op_ceil, op_clamp, op_conv2d, op_div, op_dropout, op_exp, op_floor, op_linear,
-    op_masked_fill, op_matmul, op_max_pool2d, op_maximum, op_minimum, op_mul, op_relayout, op_relu, op_round, op_sigmoid, op_sign, op_softplus,
-    op_tanh, op_trunc, op_where;
+    op_masked_fill, op_matmul, op_max_pool2d, op_maximum, op_minimum, op_mul, op_relayout, op_relu, op_round, op_sigmoid, op_sign,
+    op_softplus, op_tanh, op_trunc, op_where;
 
 namespace {
 
 /// Ops that give 0 for inputs that are not, over a whole range of them.
 bool cuts_off(const OpDef& op) {
-  return &op == &op_relu || &op == &op_batch_norm_relu || &op == &op_maximum || &op == &op_clamp || &op == &op_sigmoid || &op == &op_softplus ||
-         &op == &op_exp;
+  return &op == &op_relu || &op == &op_batch_norm_relu || &op == &op_maximum || &op == &op_clamp || &op == &op_sigmoid ||
+         &op == &op_softplus || &op == &op_exp;
 }
 /// Ops that have no slope over a whole range of inputs; with a mask, products too.
 bool may_be_flat(const OpDef& op) {
-  for (const OpDef* flat : {&op_ceil, &op_floor, &op_masked_fill, &op_minimum, &op_mul, &op_round, &op_sign, &op_tanh, &op_trunc, &op_where})
+  for (const OpDef* flat :
+       {&op_ceil, &op_floor, &op_masked_fill, &op_minimum, &op_mul, &op_round, &op_sign, &op_tanh, &op_trunc, &op_where})
     if (flat == &op) return true;
   return cuts_off(op);
 }
@@ -72,7 +73,8 @@ void MonitorState::judge_unfed(uint32_t site) {
   else if (first > 5)
     about.suggestion = {"data", 0, "features of about 1 in magnitude: what is this large makes steps that throw units below 0"};
   else
-    about.suggestion = {"learning_rate", 0.1, "learning rate x 0.1: a step threw its units below 0; leaky_relu or gelu would let them come back"};
+    about.suggestion = {"learning_rate", 0.1,
+                        "learning rate x 0.1: a step threw its units below 0; leaky_relu or gelu would let them come back"};
   about.text = std::string(s.op->name) + " gave only zeros in four steps, and " + layer.op->name +
                " was fed nothing else: its units are dead, they and what lies before them learn nothing";
   warn(Detector::underflow, from, 0, "dead units", std::move(about));
@@ -127,13 +129,15 @@ void MonitorState::judge_cut(const Call& c, uint32_t at, std::span<const double>
   double most = 0;
   for (const double g : squares) most = std::max(most, g);
   const WatchedResult* const loss = loss_site < sites.size() ? &sites[loss_site].results[loss_output] : nullptr;
-  const bool loses = loss && (loss->now.calls ? loss->now.max_bits > 0 : loss->series && loss->series->size() && loss->series->back().high > -INFINITY);
+  const bool loses =
+      loss && (loss->now.calls ? loss->now.max_bits > 0 : loss->series && loss->series->size() && loss->series->back().high > -INFINITY);
   u.empty = most == 0 && loses ? uint8_t(std::min(u.empty + 1, 200)) : uint8_t(0);
   if (u.empty == 9 && *std::max_element(u.cut.begin(), u.cut.end()) == 0 && vanished_site >= sites.size()) {
     Monitor::Finding about;
     about.severity = Severity::warning, about.value = 0;
     about.suggestion = {"stable_op", 0, "a backward pass between zero_grad() and the step, whose loss depends on these parameters"};
-    about.text = "all gradients that " + std::string(c.op.name) + " was given in nine steps were 0, though the loss is not: nothing is learned";
+    about.text =
+        "all gradients that " + std::string(c.op.name) + " was given in nine steps were 0, though the loss is not: nothing is learned";
     warn(Detector::underflow, at, 0, "cut off", std::move(about));
   }
   size_t faintest = squares.size();  // of those that are faint for the eighth time
@@ -153,9 +157,10 @@ void MonitorState::judge_cut(const Call& c, uint32_t at, std::span<const double>
     if (!may_be_flat(*s.op) || (s.op == &op_mul && (s.from[0] == ~0u || s.from[1] == ~0u))) continue;
     Monitor::Finding about;
     about.severity = Severity::warning;
-    about.suggestion = {"stable_op", 0,
-                        "an op that has a slope where its inputs are: a leaky or smooth activation, wider bounds, a gradient passed straight "
-                        "through a rounding"};
+    about.suggestion = {
+        "stable_op", 0,
+        "an op that has a slope where its inputs are: a leaky or smooth activation, wider bounds, a gradient passed straight "
+        "through a rounding"};
     about.text = "the gradient of " + name_of_parameter(c, i) + " was 0 in eight steps: it ends at " + s.op->name +
                  ", which has no slope where its inputs are";
     warn(Detector::underflow, blamed, 0, "cut off", std::move(about));
@@ -164,8 +169,9 @@ void MonitorState::judge_cut(const Call& c, uint32_t at, std::span<const double>
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = std::sqrt(squares[faintest]);
   about.suggestion = {"stable_op", 0, "residual connections, norms between layers, or activations that do not saturate"};
-  about.text = "the gradient of " + name_of_parameter(c, faintest) + " is " + number(about.value) + " on average, that of another parameter " +
-               number(std::sqrt(most)) + ": what its layer makes has next to no say in the loss";
+  about.text = "the gradient of " + name_of_parameter(c, faintest) + " is " + number(about.value) +
+               " on average, that of another parameter " + number(std::sqrt(most)) +
+               ": what its layer makes has next to no say in the loss";
   warn(Detector::underflow, forward_of(known(c.in[first + int(faintest)])->site), 0, "faint", std::move(about));
 }
 

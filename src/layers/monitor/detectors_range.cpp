@@ -16,8 +16,9 @@
 
 namespace keel {
 
-extern OpDef op_abs, op_add, op_attention, op_cast, op_clamp, op_conv2d, op_cumsum, op_div, op_exp, op_layer_norm, op_linear, op_log, op_masked_fill, op_mean, op_mse_loss, op_maximum, op_minimum, op_mul, op_neg, op_prod, op_relu, op_rms_norm, op_sqrt,
-    op_sub, op_sum, op_where;
+extern OpDef op_abs, op_add, op_attention, op_cast, op_clamp, op_conv2d, op_cumsum, op_div, op_exp, op_layer_norm, op_linear, op_log,
+    op_masked_fill, op_mean, op_mse_loss, op_maximum, op_minimum, op_mul, op_neg, op_prod, op_relu, op_rms_norm, op_sqrt, op_sub, op_sum,
+    op_where;
 
 namespace {
 
@@ -94,8 +95,9 @@ void MonitorState::judge_meant_infinities() {
     bad_site = t >> 2, bad_output = uint8_t(t & 3);
     Monitor::Finding about;
     about.severity = Severity::fault, about.value = double(INFINITY);
-    about.suggestion = {"stable_op", 0,
-                        "leave out, by where, what has nothing left that counts: a row in which everything is masked, a sequence without a path"};
+    about.suggestion = {
+        "stable_op", 0,
+        "leave out, by where, what has nothing left that counts: a row in which everything is masked, a sequence without a path"};
     about.text = std::string(s.op->name) + " gave " + std::to_string(r.now.nan + r.now.inf) +
                  " values that are not finite out of infinities that the program wrote, for the first time, and the loss is not finite";
     return warn(Detector::nonfinite, t >> 2, uint8_t(t & 3), r.now.nan ? "nan" : "inf", std::move(about));
@@ -258,9 +260,7 @@ void MonitorState::judge_step() {
 namespace {
 
 /// Whether a result is 1 / sqrt(v) of what its op found in the input: v is what goes to 0 when it grows.
-bool is_inverse_root(const OpDef& op, int output) {
-  return (&op == &op_layer_norm && output == 2) || (&op == &op_rms_norm && output == 1);
-}
+bool is_inverse_root(const OpDef& op, int output) { return (&op == &op_layer_norm && output == 2) || (&op == &op_rms_norm && output == 1); }
 
 /// Bits a step over the last 8 or 16 readings, whichever is more; with `far` also over 32 and 64.
 double rate_of(const Series& h, bool far) {
@@ -376,7 +376,7 @@ MonitorState::Outlook MonitorState::outlook(uint32_t site, uint8_t output, const
     float before = -INFINITY;
     for (int k = w.readings < 4 * kWindow ? w.readings : kWindow; k < h.size(); ++k) before = std::max(before, h.back(k).high);
     o.trend = now.high > before && t.r2 > w.r2 && o.eta <= 20 && t.change >= 0.05 * w.readings && own > 0.5 * t.slope &&
-            (!(fp8 || narrow_gradient) || (w.readings > kWindow && (t.r2 > 0.9 || w.readings > 2 * kWindow)));
+              (!(fp8 || narrow_gradient) || (w.readings > kWindow && (t.r2 > 0.9 || w.readings > 2 * kWindow)));
   }
   // Near the end for some steps, and not by a constant that fills in for something else.
   o.near =
@@ -472,7 +472,9 @@ void MonitorState::judge_jump(uint32_t site, uint8_t output, const WatchedResult
   // A quotient grows where what divides it falls, of which other rules speak.
   if (const auto& a = s.argument; a && a->kind == WatchedArgument::vanishes && a->series && a->series->size()) {
     const bool open = a->step_calls > 0;
-    const float low = !open ? a->series->back().low : a->min_bits < float_bits(a->dtype).inf - 1 ? log2_of(a->min_bits + 1, a->dtype) : -INFINITY;
+    const float low = !open                                        ? a->series->back().low
+                      : a->min_bits < float_bits(a->dtype).inf - 1 ? log2_of(a->min_bits + 1, a->dtype)
+                                                                   : -INFINITY;
     if (a->series->back(open || a->series->size() < 2 ? 0 : 1).low - low > 0.9F * (now - most)) return;
   }
   jump_told = true;
@@ -697,7 +699,7 @@ void MonitorState::judge_vanishing(uint32_t site, const WatchedArgument& a, doub
     if (s.op == &op_sqrt && a.series->trend(t.n, &Reading::high).slope > -0.5 * t.slope) continue;
     const double eta = std::max(0.0, (t.last - end) / -t.slope);
     if (const uint32_t e = exponential_of(site); e != site) return judge_unshifted(e, site, int64_t(eta), t.last);
-        Monitor::Finding about;
+    Monitor::Finding about;
     about.severity = Severity::warning, about.eta = int64_t(eta), about.low = std::exp2(t.last), about.mean = mean;
     about.suggestion = suggest_epsilon(*s.op, a.dtype, a.mean);
     about.text = std::string("'") + s.op->in[a.input].name + "' of " + s.op->name + " goes to zero: its " +

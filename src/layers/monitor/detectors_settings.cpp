@@ -70,7 +70,8 @@ void MonitorState::judge_domain(const Call& c, uint32_t at, const double* v, int
   if (!shrinks || decay >= n || !(v[0] * v[decay] >= 0.2)) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = v[0] * v[decay];
-  about.suggestion = {"learning_rate", std::pow(10, std::floor(std::log10(1e-3 / about.value))), "a weight decay, or rate, a thousandth of it"};
+  about.suggestion = {"learning_rate", std::pow(10, std::floor(std::log10(1e-3 / about.value))),
+                      "a weight decay, or rate, a thousandth of it"};
   about.text = "weight decay " + number(v[decay]) + " at a rate of " + number(v[0]) + " takes " + number(100 * about.value) +
                " % of each weight in each step of " + c.op.name + ": what was learned is gone in a few";
   warn(Detector::lint, at, 0, "settings", std::move(about));

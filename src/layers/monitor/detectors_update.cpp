@@ -193,7 +193,8 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
       if ((plain || has_v) && !low && g[j] != 0) {
         fed += weight, still += d == 0 ? weight : 0;
         if (d == 0 && old[j] != 0)
-          short_by += weight * std::abs(has_v ? double(m[j]) / (std::sqrt(double(v[j]) / correction) + settings[3]) : double(g[j])) / std::abs(double(old[j]));
+          short_by += weight * std::abs(has_v ? double(m[j]) / (std::sqrt(double(v[j]) / correction) + settings[3]) : double(g[j])) /
+                      std::abs(double(old[j]));
       }
     }
     if (low) {
@@ -477,7 +478,8 @@ void MonitorState::judge_smothered(uint32_t at, WatchedUpdate& u, double floored
   const double better = std::pow(10, std::floor(std::log10(1e-3 * gradient)));
   about.suggestion = {"epsilon", better, "epsilon " + number(better) + ", or a loss that is multiplied by " + number(eps / better)};
   about.text = "epsilon " + number(eps) + " is above the root of Adam's second moment for " + number(100 * floored) +
-               " % of the weights, and their gradients are " + number(gradient) + ": a step is " + number(relative) + " of a weight, next to nothing";
+               " % of the weights, and their gradients are " + number(gradient) + ": a step is " + number(relative) +
+               " of a weight, next to nothing";
   warn(Detector::adam, at, 0, "smothered", std::move(about));
 }
 

@@ -51,7 +51,8 @@ void MonitorState::lint_call(const Call& c, uint32_t at) {
     warn(d, blamed, 0, kind, std::move(about));
   };
   LintCall call{.op = &c.op, .params = c.params, .call = int(at), .phase = c.scope.phase, .recording = c.recording};
-  if (c.in.size() && c.in[0].defined()) call.in = impl(c.in[0]).spec.dtype, call.shape = &impl(c.in[0]).spec.shape, call.in_elements = call.shape->numel();
+  if (c.in.size() && c.in[0].defined())
+    call.in = impl(c.in[0]).spec.dtype, call.shape = &impl(c.in[0]).spec.shape, call.in_elements = call.shape->numel();
   if (c.out.size()) call.out = c.out[0].dtype, call.out_elements = c.out[0].shape.numel();
   find_numbers(c, call.numbers);
   if (&c.op == &op_mul || &c.op == &op_div)
@@ -119,7 +120,8 @@ bool MonitorState::may_add_up(const Call& c) {
 /// 64 elements of a running sum: before, what is added, and after.
 void MonitorState::plan_running_sum(const Call& c, const Sight& sight, Wanted& to) {
   const bool by_number = impl(c.in[1]).weak;
-  if (!sight.takes_rows(c.in[0]) || !(by_number ? read_double(impl(c.in[1]).data, impl(c.in[1]).spec.dtype) != 0 : sight.takes_rows(c.in[1])))
+  if (!sight.takes_rows(c.in[0]) ||
+      !(by_number ? read_double(impl(c.in[1]).data, impl(c.in[1]).spec.dtype) != 0 : sight.takes_rows(c.in[1])))
     return;
   const int64_t n = c.out[0].shape.numel(), k = std::min<int64_t>(n, 64);
   for (const int operand : {0, by_number ? 0 : 1, -1}) to.ask(ValueRule::running_sum, operand, {{.count = k, .stride = n / k}});

@@ -10,9 +10,9 @@
 
 namespace keel {
 
-extern OpDef op_abs, op_add, op_batch_norm_update, op_bce_with_logits, op_cast, op_cross_entropy, op_div, op_dropout, op_exp, op_gather, op_index_get, op_index_select, op_layer_norm, op_log, op_log1p, op_log2,
-    op_log_softmax, op_max, op_mean, op_min, op_mul, op_nll_loss, op_norm, op_reciprocal, op_relu, op_rsqrt, op_sigmoid, op_softmax, op_sqrt, op_square, op_stddev, op_sub, op_sum,
-    op_var;
+extern OpDef op_abs, op_add, op_batch_norm_update, op_bce_with_logits, op_cast, op_cross_entropy, op_div, op_dropout, op_exp, op_gather,
+    op_index_get, op_index_select, op_layer_norm, op_log, op_log1p, op_log2, op_log_softmax, op_max, op_mean, op_min, op_mul, op_nll_loss,
+    op_norm, op_reciprocal, op_relu, op_rsqrt, op_sigmoid, op_softmax, op_sqrt, op_square, op_stddev, op_sub, op_sum, op_var;
 
 namespace {
 
@@ -129,14 +129,16 @@ struct Rules {
   /// Losses that take logits, and are given what a softmax or sigmoid made of them: these are all between 0 and 1.
   void probabilities() const {
     const OpDef* from = op(maker(c.call, 0));
-    const bool logits = c.op == &op_cross_entropy || c.op == &op_log_softmax || c.op == &op_bce_with_logits, many = c.op != &op_bce_with_logits;
+    const bool logits = c.op == &op_cross_entropy || c.op == &op_log_softmax || c.op == &op_bce_with_logits,
+               many = c.op != &op_bce_with_logits;
     if (logits && (from == &op_softmax || (from == &op_sigmoid && !many)))
       tell(Severity::warning, "probabilities as logits", c.call, 0,
            {"stable_op", 0, std::string("the input of ") + from->name + " itself: " + c.op->name + " does that part"},
            std::string(c.op->name) + " is given the result of " + from->name + ", probabilities, for logits: these differ by 1 at most, " +
                "so that the result is never sure of anything and gradients are small");
     if (c.op == &op_nll_loss && (from == &op_softmax || from == &op_sigmoid))
-      tell(Severity::warning, "probabilities as logits", c.call, 0, {"stable_op", 0, "log_softmax before it, or cross_entropy on the logits"},
+      tell(Severity::warning, "probabilities as logits", c.call, 0,
+           {"stable_op", 0, "log_softmax before it, or cross_entropy on the logits"},
            std::string("nll_loss is given the result of ") + from->name + ", probabilities, for their logarithms");
   }
 
@@ -144,7 +146,8 @@ struct Rules {
   void shares() const {
     if (c.op == &op_dropout)
       if (const double p = parameter_of(*c.op, c.params, "p"); p > 0.95)
-        tell(Severity::warning, "share", c.call, p, {"stable_op", 0, "a share below 1, such as 0.1: of what is dropped, not of what is kept"},
+        tell(Severity::warning, "share", c.call, p,
+             {"stable_op", 0, "a share below 1, such as 0.1: of what is dropped, not of what is kept"},
              "dropout drops " + number(100 * p) + " % of the values" +
                  (p < 1 ? " and multiplies what is left by " + number(1 / (1 - p)) : std::string(": nothing comes through")));
     if (c.op == &op_batch_norm_update)

@@ -20,8 +20,8 @@
 
 namespace keel {
 
-extern OpDef op_add, op_attention, op_bce_with_logits, op_cast, op_cos, op_cross_entropy, op_log1p, op_nll_loss, op_sin, op_softmax, op_tan, op_transfer,
-    op_unscale;
+extern OpDef op_add, op_attention, op_bce_with_logits, op_cast, op_cos, op_cross_entropy, op_log1p, op_nll_loss, op_sin, op_softmax, op_tan,
+    op_transfer, op_unscale;
 
 namespace {
 

@@ -47,7 +47,8 @@ Suggestion suggest_for(const OpDef& op, DType t, Phase phase, const Circumstance
     return {"stable_op", 0, "softplus, logsumexp or softmax instead of exp written out: they take the largest argument off first"};
   if (name == "log" || name == "log2") return {"stable_op", 0, "log_softmax, or log_safe: the argument was 0"};
   if (name == "log1p") return {"stable_op", 0, "a bound above -1 for what it takes: there log1p ends"};
-  if (name == "batch_norm" || name == "layer_norm" || name == "rms_norm") return {"epsilon", 1e-5, "an epsilon of 1e-5: what has no variance is divided by it"};
+  if (name == "batch_norm" || name == "layer_norm" || name == "rms_norm")
+    return {"epsilon", 1e-5, "an epsilon of 1e-5: what has no variance is divided by it"};
   if (name == "softmax" || name == "log_softmax") return {"stable_op", 0, "softmax_safe: a row in which everything is masked gives zeros"};
   if (name == "var" || name == "stddev")
     return {"data", 0,

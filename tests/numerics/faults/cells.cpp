@@ -222,9 +222,7 @@ struct Kernel : nn::Module<Kernel> {
   double width;
   explicit Kernel(double w) : width(w) {}
   static void fields(auto& m, auto&& f) { f("centres", m.centres)("out", m.out); }
-  Tensor forward(const Tensor& x) const {
-    return out(exp(-sum(square(x.unsqueeze(1) - centres), {.axis = 2}) / (2 * width * width)));
-  }
+  Tensor forward(const Tensor& x) const { return out(exp(-sum(square(x.unsqueeze(1) - centres), {.axis = 2}) / (2 * width * width))); }
 };
 /// 122: kernels that are much narrower than their distances: every one is 0, and no centre learns.
 void kernels_too_narrow(Run& run) {
@@ -366,7 +364,8 @@ struct Unscaled : nn::Module<Unscaled> {
   explicit Unscaled(double f) : factor(f) {}
   static void fields(auto& m, auto&& f) { f("qkv", m.qkv)("head", m.head); }
   Tensor forward(const Tensor& x) const {  // [batch, length, 64]
-    const Tensor h = qkv(x), q = h.index({all, all, slice(0, 64)}), k = h.index({all, all, slice(64, 128)}), v = h.index({all, all, slice(128, 192)});
+    const Tensor h = qkv(x), q = h.index({all, all, slice(0, 64)}), k = h.index({all, all, slice(64, 128)}),
+                 v = h.index({all, all, slice(128, 192)});
     return head(matmul(softmax(matmul(q, k.transpose(1, 2)) * factor), v));
   }
 };
