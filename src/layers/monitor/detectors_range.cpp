@@ -72,8 +72,11 @@ void MonitorState::root(const Tensor& t) {
   backward_ran = true;
   if (const Written* w = known(t)) {
     loss_site = w->site, loss_output = w->output;
-    // With the loss go the places that it was made by: its sum, its rows, the logits.
-    for (uint32_t at = w->site, depth = 0; at < sites.size() && depth < 4; at = sites[at].from[0], ++depth) tell(at);
+    // With the loss go the places that it was made by: its sum, its rows, the logits; not one that is called more often than it is, as the
+    // cell of a recurrent network.
+    for (uint32_t at = w->site, depth = 0; at < sites.size() && depth < 4 && sites[at].call <= sites[w->site].call;
+         at = sites[at].from[0], ++depth)
+      tell(at);
     WatchedResult& r = sites[w->site].results[w->output];
     const TensorImpl& x = impl(t);
     r.is_loss = true;

@@ -300,8 +300,8 @@ void MonitorState::judge_device_update(const Call& c, uint32_t at, const double*
 
 namespace {
 
-UsedGradient& place_of(std::vector<UsedGradient>& table, const Storage* s) {
-  return table[size_t((uint64_t(reinterpret_cast<uintptr_t>(s)) >> 6) * 0x9e3779b97f4a7c15 >> 32) % table.size()];
+size_t place_of_gradient(const Storage* s) {
+  return size_t((uint64_t(reinterpret_cast<uintptr_t>(s)) >> 6) * 0x9e3779b97f4a7c15 >> 32) % MonitorState::kWritten;
 }
 uint32_t version_of(const Storage* s) { return s->version.load(std::memory_order_relaxed); }
 
@@ -310,31 +310,34 @@ uint32_t version_of(const Storage* s) { return s->version.load(std::memory_order
 void MonitorState::note_sum_of_gradients(const Call& c) {
   const Storage* const s = impl(c.in[0]).storage.get();
   if (!s || !c.into || impl(*c.into).storage.get() != s) return;
-  UsedGradient& g = place_of(used_gradients, s);
+  const size_t place = place_of_gradient(s);
+  if (!gradients_used[place]) return;
+  UsedGradient& g = used_gradients[place];
   if (g.storage != s) return;
   // Memory comes back: only what its leaf still has is the gradient that was used.
   const GradMeta* const m = impl(g.leaf).grad;
-  if (!m || !m->grad.defined() || impl(m->grad).storage.get() != s) return;
+  const bool still = m && m->grad.defined() && impl(m->grad).storage.get() == s;
   // The addition has been counted as a write already. Whatever else wrote since the step, zeros perhaps, has made it another gradient.
   // So has memory that came back: counted anew, it may later show the number that is awaited here.
-  if (version_of(s) == g.version + 1)
+  if (still && version_of(s) == g.version + 1)
     g.added_to = true, ++g.version;
   else
-    g.storage = nullptr;
+    g.storage = nullptr, gradients_used[place] = false;
 }
 
 /// Whether a step goes along gradients that hold those of the step before; to be asked before it runs. It asks who wrote them, not what is
 /// in them.
 bool MonitorState::goes_along_old_gradients(const Call& c) {
   if (!options.foretell || !lists_of(c)) return false;
-  if (used_gradients.empty()) used_gradients.resize(4096);
+  if (used_gradients.empty()) used_gradients.resize(kWritten);
   int first, end;
   gradients_of(c, first, end);
   bool old = false;
   for (int i = first; i < end; ++i) {
     const Storage* const s = impl(c.in[i]).storage.get();
     if (!s) continue;
-    UsedGradient& g = place_of(used_gradients, s);
+    UsedGradient& g = used_gradients[place_of_gradient(s)];
+    gradients_used[place_of_gradient(s)] = true;
     old |= g.storage == s && g.added_to && version_of(s) >= g.version;
     g.storage = s, g.version = version_of(s), g.added_to = false;
     if (!g.leaf.defined() || !g.leaf.is(c.in[i - first + first_of(c)])) g.leaf = c.in[i - first + first_of(c)];

@@ -62,12 +62,12 @@ class Governor {
  private:
   void decide();
 
+  bool whole_ = true, began_whole_ = true;
+  uint32_t left_out_ = 0, every_ = 1, since_whole_ = 0;
   double budget_ = 0, share_ = 0, load_ = 0;
   int64_t fixed_ = 0, closely_until_ = -1;
   uint64_t began_ = 0, work_ = 0;
-  uint32_t every_ = 1, since_whole_ = 0, left_out_ = 0;
   double worked_ = 0;          // of this step, see Work
-  bool whole_ = true, began_whole_ = true;
   double before_ = 0;          // what the step before took; 0 where it is no measure
   bool before_whole_ = false;
   double part_share_ = 0;      // of the last step in part: what was watched all the same

@@ -62,6 +62,10 @@ bool passes_on(const OpDef& op, bool nan) {
   return std::find(std::begin(neither), std::end(neither), name) != std::end(neither) ||
          (nan && std::find(std::begin(no_nan), std::end(no_nan), name) != std::end(no_nan));
 }
+bool updates(const Call& c) { return c.scope.phase == Phase::optimiser && MonitorState::is_update(c.op); }
+/// Whether it may add to the gradient of a leaf.
+bool sums_gradients(const Call& c) { return c.scope.phase == Phase::backward && &c.op == &op_add; }
+
 constexpr uint32_t kWholeSteps = 64;
 constexpr uint8_t kMostVain = 2;
 const char* const kNan = "nan";
@@ -100,17 +104,13 @@ const OpDef* called_by_the_program(const Call& c) {
 }  // namespace
 
 uint32_t MonitorState::site_of(const Call& c) {
+  if (const uint32_t next = next_site(c); next < kMostSites) return last_site = next;
   const Phase phase = c.scope.phase;
-  const auto is_here = [&](const WatchedSite& s) {
-    return s.site == c.site && s.op == &c.op && s.path == c.scope.path && s.phase == phase;
-  };
-  // Steps repeat the same calls in the same order.
-  if (last_site < sites.size()) {
-    const uint32_t guess = sites[last_site].next;
-    if (guess < sites.size() && is_here(sites[guess])) return last_site = guess;
-  }
   const auto arrive = [&](uint32_t i) {
-    if (last_site < sites.size()) sites[last_site].next = i;
+    if (last_site < sites.size()) {
+      uint32_t* const next = sites[last_site].next;
+      next[1] = next[0], next[0] = i;
+    }
     return last_site = i;
   };
   const uint64_t h =
@@ -123,6 +123,7 @@ uint32_t MonitorState::site_of(const Call& c) {
       WatchedSite& s = sites.emplace_back();
       s.op = &c.op, s.path = c.scope.path, s.site = c.site, s.phase = phase;
       if (phase == Phase::backward) s.of = called_by_the_program(c);
+      s.partly = &c.op != &op_transfer && !updates(c), s.sums = sums_gradients(c);
       if (&c.op == &op_unscale) asked = true;
       if (phase == Phase::optimiser && is_update(c.op)) unasked = true;
       if (options.foretell && phase != Phase::backward)
@@ -154,7 +155,7 @@ uint32_t MonitorState::site_of(const Call& c) {
       if (sites.size() * 2 > index.size()) grow_index();
       return arrive(uint32_t(sites.size() - 1));
     }
-    if (is_here(sites[i - 1])) return arrive(i - 1);
+    if (sites[i - 1].is(c)) return arrive(i - 1);
   }
 }
 
@@ -240,18 +241,12 @@ void MonitorState::take(const Call& c, const Tensors& out, const StatSlot* slots
     uint64_t all = uint64_t(impl(out[i]).spec.shape.numel());  // results beyond the last declared output share its slot
     for (int64_t k = i + 1; i + 1 == c.op.out.size() && k < out.size(); ++k) all += uint64_t(out[k].size());
     const uint32_t part = n < all ? std::bit_ceil(uint32_t(std::min<uint64_t>((all + n / 2) / n, 1u << 15))) : 1;
-    WatchedRow& row = ring[rows++ % kRing];
-    row = {step,
-           at,
-           uint8_t(i),
-           t,
-           uint16_t(part),
-           slot.max_bits.load(std::memory_order_relaxed),
-           slot.min_bits.load(std::memory_order_relaxed),
-           n,
-           uint32_t(slot.nan.load(std::memory_order_relaxed)),
-           uint32_t(slot.inf.load(std::memory_order_relaxed)),
-           uint32_t(slot.subnormal.load(std::memory_order_relaxed))};
+    const uint64_t high = slot.max_bits.load(std::memory_order_relaxed), low = slot.min_bits.load(std::memory_order_relaxed);
+    const auto nan = uint32_t(slot.nan.load(std::memory_order_relaxed)), inf = uint32_t(slot.inf.load(std::memory_order_relaxed)),
+               subnormal = uint32_t(slot.subnormal.load(std::memory_order_relaxed));
+    WatchedRow& row = ring[rows++ % kRing];  // field by field: a copy would wait for them
+    row.step = step, row.site = at, row.output = uint8_t(i), row.dtype = t, row.every = uint16_t(part);
+    row.max_bits = high, row.min_bits = low, row.elements = n, row.nan = nan, row.inf = inf, row.subnormal = subnormal;
     WatchedResult& r = sites[at].results[i];
     if (r.calls++ == 0) r.first_step = step;
     RunningStep& now = r.now;
@@ -263,16 +258,16 @@ void MonitorState::take(const Call& c, const Tensors& out, const StatSlot* slots
     r.elements += n, r.last_step = step;
     ++now.calls, now.elements += n;
     if (part > 1) now.every = std::max(now.every, part), r.every = std::max(r.every, part);
-    if (row.min_bits < now.min_bits) now.min_bits = row.min_bits;
-    if (row.subnormal) r.subnormal += row.subnormal, now.subnormal += row.subnormal, step_subnormal += row.subnormal;
+    if (low < now.min_bits) now.min_bits = low;
+    if (subnormal) r.subnormal += subnormal, now.subnormal += subnormal, step_subnormal += subnormal;
     remember(c, out, i, at, slot);
-    if (const bool broken = row.max_bits >= float_bits(t).inf; !broken) {
-      if (row.max_bits > now.max_bits) now.max_bits = row.max_bits;
+    if (const bool broken = high >= float_bits(t).inf; !broken) {
+      if (high > now.max_bits) now.max_bits = high;
       if (!tainted.empty()) [[unlikely]]
         taint(c, out, i, TaintedStorages::clean);
     } else {
-      r.nan += row.nan, r.inf += row.inf, now.nan += row.nan, now.inf += row.inf;
-      step_nan += row.nan, step_inf += row.inf;
+      r.nan += nan, r.inf += inf, now.nan += nan, now.inf += inf;
+      step_nan += nan, step_inf += inf;
       examine(c, out, i, at, uint8_t(i), slot, overwritten);
     }
   }
@@ -629,6 +624,61 @@ Tensors run_watched(MonitorState& m, Call& c, StatSlot* slots, const Before& b) 
 
 }  // namespace
 
+namespace {
+
+/// Room for the slots of a call.
+struct Slots {
+  alignas(StatSlot) std::byte room[4 * sizeof(StatSlot)];
+  /// One an output; `wanted` says as bits which ones somebody asks about.
+  StatSlot* make(int n, unsigned wanted = ~0u) {
+    auto* const slots = reinterpret_cast<StatSlot*>(room);
+    for (int i = 0; i < n; ++i) new (slots + i) StatSlot, slots[i].wanted = wanted >> i & 1;
+    return slots;
+  }
+};
+
+/// Everything but calls that a step in part has seen before.
+[[gnu::noinline]] Tensors watch(MonitorState& m, Call& c) {
+  if (&c.op == &op_transfer) {
+    const auto& p = *static_cast<const TransferParams*>(c.params);
+    if (!(p.to == cpu_device && p.origin == cpu_device)) return m.transfer(c);
+  }
+  const size_t places = m.sites.size();
+  const uint32_t at = m.site_of(c);
+  const bool first = m.sites.size() != places;
+  if (sums_gradients(c)) m.note_sum_of_gradients(c);
+  const Device d = device_of(c);
+  if (m.turn(d != cpu_device) >= 0) ++m.sites[at].begun;
+  if (d != cpu_device) [[unlikely]]
+    if (m.has_board(d)) return m.watch_on_device(c, d, at, first);
+  m.sites[at].count_call(m.step);
+  if (first && reads_data(c)) [[unlikely]]
+    m.tell(at);
+  const bool update = updates(c);
+  if (!m.governor.whole() && !update && !m.debug && !first && d == cpu_device) return m.run_in_part(c, at);
+  Slots room;
+  StatSlot* const slots = room.make(c.op.out.size());
+  if (first && m.options.foretell) [[unlikely]]
+    m.lint_call(c, at);
+  if (m.sites[at].argument && m.governor.whole()) [[unlikely]]
+    m.look_at_argument(c, m.sites[at], at);
+  const ValueRules rules = m.rules_before(c, at, first, m.turn(false));
+  if (update && m.before_update(c, at)) return {c.in[c.op.out[0].alias_of]};
+  // Inputs that the op overwrites cannot be looked at afterwards: remember what is known of them.
+  Taint before[kMostInputs];
+  const bool remember = !m.tainted.empty() || overwrites(c);
+  if (remember) taints_of(m, c, before);
+  return run_watched(m, c, slots, {at, update, remember ? before : nullptr, rules});
+}
+
+/// What an op wrote that nobody watched bears the mark of that.
+void mark_left_out(const Tensors& out) {
+  for (const Tensor& t : out)
+    if (t.defined() && impl(t).storage && !*impl(t).storage->writer) impl(t).storage->writer = kLeftOut;
+}
+
+}  // namespace
+
 Tensors layer::monitor(Call& c) {
   auto& m = *static_cast<MonitorState*>(c.scope.monitor);
   bool watched = false;
@@ -638,85 +688,85 @@ Tensors layer::monitor(Call& c) {
     if (&c.op == &op_cast && m.options.foretell && is_inexact(impl(c.in[0]).spec.dtype)) m.judge_integers(c);
     return run_backend(c, nullptr);
   }
-  if (&c.op == &op_transfer) {
-    const auto& p = *static_cast<const TransferParams*>(c.params);
-    if (!(p.to == cpu_device && p.origin == cpu_device)) return m.transfer(c);
-  }
-  const size_t places = m.sites.size();
-  const uint32_t at = m.site_of(c);
-  if (c.scope.phase == Phase::backward && &c.op == &op_add && !m.used_gradients.empty()) m.note_sum_of_gradients(c);
-  const Device d = device_of(c);
-  if (m.turn(d != cpu_device) >= 0) ++m.sites[at].begun;
-  if (d != cpu_device) [[unlikely]]
-    if (m.has_board(d)) return m.watch_on_device(c, d, at, m.sites.size() != places);
-  if (WatchedSite& s = m.sites[at]; s.running == m.step)
-    ++s.call;
-  else
-    s.running = m.step, s.call = 0;
-  if (m.sites.size() != places && reads_data(c)) [[unlikely]]
-    m.tell(at);
-  const bool update = c.scope.phase == Phase::optimiser && MonitorState::is_update(c.op);
-  const int n = c.op.out.size();
-  alignas(StatSlot) std::byte room[4 * sizeof(StatSlot)];
-  auto* slots = reinterpret_cast<StatSlot*>(room);
-  if (!m.governor.whole() && !update && !m.debug && m.sites.size() == places && d == cpu_device) return m.run_in_part(c, at, slots);
-  for (int i = 0; i < n; ++i) new (slots + i) StatSlot;
-  if (m.sites.size() != places && m.options.foretell) [[unlikely]]
-    m.lint_call(c, at);
-  if (m.sites[at].argument && m.governor.whole()) [[unlikely]]
-    m.look_at_argument(c, m.sites[at], at);
-  const ValueRules rules = m.rules_before(c, at, m.sites.size() != places, m.turn(false));
-  if (update && m.before_update(c, at)) return {c.in[c.op.out[0].alias_of]};
-  // Inputs that the op overwrites cannot be looked at afterwards: remember what is known of them.
-  Taint before[kMostInputs];
-  const bool remember = !m.tainted.empty() || overwrites(c);
-  if (remember) taints_of(m, c, before);
-  return run_watched(m, c, slots, {at, update, remember ? before : nullptr, rules});
+  if (m.governor.whole() || m.debug) return watch(m, c);
+  // Of most steps most calls end here, so this is short: what it takes, a network of small ops pays for each of them.
+  const uint32_t at = m.next_site(c);
+  if (at >= m.sites.size() || !m.sites[at].partly || device_of(c) != cpu_device) [[unlikely]]
+    return watch(m, c);
+  if (m.sites[at].sums) m.note_sum_of_gradients(c);
+  m.last_site = at, m.sites[at].count_call(m.step);
+  return m.run_in_part(c, at);
 }
 
-Tensors MonitorState::run_in_part(Call& c, uint32_t at, StatSlot* slots) {
+Tensors MonitorState::run_in_part(Call& c, uint32_t at) {
   const int n = c.op.out.size();
   const unsigned told = sites[at].told(n);
   if (told + 1 != 1u << n) governor.left_out();
-  if (!told) ++step_ops;
-  const auto clear = [&] {
-    for (int i = 0; i < n; ++i) new (slots + i) StatSlot, slots[i].wanted = told >> i & 1;
-  };
-  if (told) clear();
+  if (told || !tainted.empty()) return run_told(c, at, told);
+  return run_left_out(c, at);
+}
+
+/// In functions of their own, so that the result is made where the caller wants it.
+Tensors MonitorState::run_left_out(Call& c, uint32_t at) {
+  ++step_ops;
+  Tensors out = run_backend(c, nullptr);
+  mark_left_out(out);
+  if (base::take_exceptions()) [[unlikely]]
+    look_again(c, at, out);
+  return out;
+}
+
+/// A call of which some results are watched in every step, or of whose inputs some may hold a NaN or infinity.
+Tensors MonitorState::run_told(Call& c, uint32_t at, unsigned told) {
+  const int n = c.op.out.size();
+  Slots room;
+  StatSlot* const slots = room.make(n, told);
+  step_ops += !told;
   Taint before[kMostInputs];
   const bool remember = !tainted.empty() || overwrites(c);
   if (remember) taints_of(*this, c, before);
   const Taint worst = told ? worst_of(c) : TaintedStorages::clean;
   Tensors out = run_backend(c, told ? slots : nullptr);
-  for (const Tensor& t : out)
-    if (t.defined() && impl(t).storage && !*impl(t).storage->writer) impl(t).storage->writer = kLeftOut;
-  if (!tainted.empty()) [[unlikely]]
-    for (int i = 0; i < n && i < out.size(); ++i) taint(c, out, i, TaintedStorages::clean);
-  // The flags of the processor say whether an operation made a NaN, overflowed or divided by 0. Not all that they tell of comes to a
-  // result, and what is made by tables of bits they do not tell.
-  const bool met = base::take_exceptions();
-  if (!told && !met) [[likely]]
-    return out;
-  if (met) {
-    if (!told) clear();
-    bool broken = false;
-    for (int i = 0; i < out.size(); ++i)
-      if (out[i].defined() && is_inexact(impl(out[i]).spec.dtype) && impl(out[i]).device == cpu_device) {
-        StatSlot& slot = slots[std::min(i, n - 1)];
-        if (!slot.wanted) observe(out[i], slot);
-        broken = broken || slot.nan.load() + slot.inf.load() > 0;
-      }
-    // Where flags speak of what no result shows, its kernel gathers statistics for less than such passes take.
-    if (WatchedSite& s = sites[at]; !broken && s.vain < kMostVain && ++s.vain == kMostVain) tell(at);
-    if (!told && !broken) return out;
-    if (!told) --step_ops;  // take() counts it
-  }
+  mark_left_out(out);
+  for (int i = 0; !tainted.empty() && i < n && i < out.size(); ++i) taint(c, out, i, TaintedStorages::clean);
+  const bool broken = base::take_exceptions() && look_again(c, at, out, slots);
+  if (!told && !broken) return out;
+  step_ops -= !told;  // take() counts it
+  book_in_part(c, at, out, slots, remember ? before : nullptr, worst);
+  return out;
+}
+
+/// The flags of the processor say that an operation made a NaN, overflowed or divided by 0: looks whether a result holds that. Not all that
+/// they tell of comes to a result, and what is made by tables of bits they do not tell.
+bool MonitorState::look_again(const Call& c, uint32_t at, const Tensors& out, StatSlot* slots) {
+  bool broken = false;
+  for (int i = 0; i < out.size(); ++i)
+    if (out[i].defined() && is_inexact(impl(out[i]).spec.dtype) && impl(out[i]).device == cpu_device) {
+      StatSlot& slot = slots[std::min(i, c.op.out.size() - 1)];
+      if (!slot.wanted) observe(out[i], slot);
+      broken = broken || slot.nan.load() + slot.inf.load() > 0;
+    }
+  // Where flags speak of what no result shows, its kernel gathers statistics for less than such passes take.
+  if (WatchedSite& s = sites[at]; !broken && s.vain < kMostVain && ++s.vain == kMostVain) tell(at);
+  return broken;
+}
+
+/// The same for a call of which nothing was watched, and of whose inputs none is known to be broken.
+void MonitorState::look_again(const Call& c, uint32_t at, const Tensors& out) {
+  Slots room;
+  StatSlot* const slots = room.make(c.op.out.size(), 0);
+  if (!look_again(c, at, out, slots)) return;
+  constexpr Taint none[kMostInputs] = {};
+  --step_ops;  // take() counts it
+  book_in_part(c, at, out, slots, overwrites(c) ? none : nullptr, TaintedStorages::clean);
+}
+
+void MonitorState::book_in_part(const Call& c, uint32_t at, const Tensors& out, const StatSlot* slots, const Taint* before, Taint worst) {
   const size_t found_before = found.size(), pending_before = pending.size();
   last_site = at;
-  take(c, out, slots, remember ? before : nullptr);
+  take(c, out, slots, before);
   spread(c, worst);
   if (found.size() > found_before || pending.size() > pending_before) governor.alarm(step);
-  return out;
 }
 
 }  // namespace keel

@@ -1,6 +1,7 @@
 #pragma once
 // What a Monitor keeps. The layer's side of it is written for speed: no text, no allocation but when a new site appears.
 #include <algorithm>
+#include <bitset>
 #include <cmath>
 #include <cstdio>
 #include <memory>
@@ -100,28 +101,34 @@ struct WatchedValues {
   uint8_t heavy = 0;  // samples in a row far from the median
   uint8_t alike = 0;  // in which all units of a layer gave the same
 };
-/// One op at one place of the program.
-struct WatchedSite {
+/// One op at one place of the program. What every call asks for comes first, in one line of the cache.
+struct alignas(64) WatchedSite {
   const OpDef* op = nullptr;
   const OpDef* of = nullptr;  // in the backward phase: the op of the program whose gradient this is part of
   const char* path = nullptr;
   const void* site = nullptr;
-  Phase phase = Phase::forward;
-  uint32_t next = 0;         // the site that came after this one last time
   uint32_t begun = 0;        // calls that rules about values might look at; of a device also those that nothing is known of yet
-  uint32_t from[2] = {~0u, ~0u};  // the sites that made its first inputs, at its first call
-  bool twice = false;             // both inputs were the same tensor
   int64_t running = -1;      // the step of its last call,
   uint32_t call = 0;         // and which one of that step it was
+  uint32_t next[2] = {};     // the sites that came after this one, the last one first: in a backward pass two take turns
+  Phase phase = Phase::forward;
+  bool tells_some = false;        // there is something in `telling`
+  bool partly = false;            // nothing speaks against watching it in part: neither an optimiser's step nor a transfer
+  bool sums = false;              // adds in a backward pass
+  bool twice = false;             // both inputs were the same tensor
+  uint8_t vain = 0;               // times that the processor's flags spoke of a result without fault
+  uint32_t from[2] = {~0u, ~0u};  // the sites that made its first inputs, at its first call
   // By output the calls that are watched in every step, counted from 1; 0 for none. The loss, what it is made of, gradients that an
   // optimiser uses: two, since one place may add up a layer's weights and biases.
   static constexpr uint32_t kAllCalls = ~0u;
   uint32_t telling[4][2] = {};
-  uint8_t vain = 0;          // times that the processor's flags spoke of a result without fault
+  bool is(const Call& c) const { return site == c.site && op == &c.op && path == c.scope.path && phase == c.scope.phase; }
+  /// A call of step `now` begins.
+  void count_call(int64_t now) { call = running == now ? call + 1 : 0, running = now; }
   /// Which outputs of the call that runs are watched in every step, as bits.
   unsigned told(int outputs) const {
     unsigned bits = 0;
-    for (int i = 0; i < outputs; ++i) bits |= unsigned(tells(i, call)) << i;
+    for (int i = 0; tells_some && i < outputs; ++i) bits |= unsigned(tells(i, call)) << i;
     return bits;
   }
   bool tells(int output, uint32_t of_call) const {
@@ -130,7 +137,13 @@ struct WatchedSite {
   }
   bool tells_all() const { return telling[0][0] == kAllCalls; }
   void tell(int output, uint32_t of_call) {
+    tells_some = true;
     if (!tells(output, of_call)) telling[output][1] = telling[output][0], telling[output][0] = of_call + 1;
+  }
+  /// All calls, from now on.
+  void tell() {
+    tells_some = true;
+    for (auto& calls : telling) calls[0] = kAllCalls;
   }
   float factor = 0;               // log2 of a number that it multiplies by
   bool counts = false;            // its results are integers: positions, counts, times
@@ -205,10 +218,10 @@ class TaintedStorages {
 
  private:
   static constexpr int kMost = 256;
-  const Storage* of_[kMost];
-  Kind kind_[kMost];
   int count_ = 0;
   unsigned next_ = 0;
+  const Storage* of_[kMost];
+  Kind kind_[kMost];
 };
 
 struct MonitorState {
@@ -229,22 +242,28 @@ struct MonitorState {
   MonitorState(const MonitorState&) = delete;
   MonitorState& operator=(const MonitorState&) = delete;
 
+  // What every call asks for lies side by side.
+  std::vector<WatchedSite> sites;
+  uint32_t last_site = 0;  // of the previous call
+  bool paused = false;
+  bool debug = false;  // raise at every fault, and where a safe op replaces a value
+  int64_t step = 0;
+  int64_t step_ops = 0;  // since the last step, for the log
+  Governor governor;     // of results on the CPU
+  TaintedStorages tainted;
+
   MonitorOptions options;
   void* above = nullptr;  // the older monitor of this thread
-  bool paused = false;
-  int64_t step = 0, epoch = 0, blocked = 0;
-  std::vector<WatchedSite> sites;
+  int64_t epoch = 0, blocked = 0;
   std::vector<uint32_t> index;  // open addressing: site + 1, 0 for none; the size is a power of two
   std::vector<WatchedRow> ring;
   uint64_t rows = 0;  // written so far
   std::vector<Found> found;
   std::unordered_map<uint64_t, uint32_t> found_index;  // site, output, kind
-  TaintedStorages tainted;
 
   // since the last step, for the log
-  int64_t step_ops = 0, step_nan = 0, step_inf = 0, step_subnormal = 0;
+  int64_t step_nan = 0, step_inf = 0, step_subnormal = 0;
   double step_largest = 0;
-  Governor governor;       // of results on the CPU
   uint32_t rotation = 0;   // steps that were watched whole
   size_t judged = 0;       // findings that the governor knows of
   // devices: steps to come in which passes look at everything, because something broke where only a part was seen
@@ -268,15 +287,14 @@ struct MonitorState {
   size_t logged = 0;  // findings written so far
   std::vector<uint8_t> announced;  // a site's outputs, as bits, that the log has named
   int broken_lines = 0;
-  size_t told = 0;  // findings that news() has handed out
-  bool debug = false;         // raise at every fault, and where a safe op replaces a value
+  size_t told = 0;            // findings that news() has handed out
   std::vector<bool> spoken;   // sites that debug mode has logged
 
   // what the rules look at
   static constexpr size_t kWritten = 4096;  // some times what a step keeps alive, so that few lose their place
   std::vector<Written> written;              // direct-mapped by storage
   std::vector<UsedGradient> used_gradients;  // likewise; empty before the first step of an optimiser
-  uint32_t last_site = 0;                    // of the previous call
+  std::bitset<kWritten> gradients_used;      // which of its places are taken: a word that stays in the cache
   std::vector<uint32_t> touched;             // results seen in this step, in order: site << 2 | output
   std::vector<uint32_t> touched_arguments;   // sites
   uint32_t loss_site = ~uint32_t(0);         // where the loss came from last
@@ -324,6 +342,13 @@ struct MonitorState {
   uint32_t site_of(const Call& c);
   /// Looks at what is cast to integers, of which there are no statistics.
   void judge_integers(const Call& c);
+  /// The site of `c`, if it came after the last one before: steps repeat the same calls in the same order. kMostSites: it did not.
+  uint32_t next_site(const Call& c) const {
+    if (last_site < sites.size())
+      for (const uint32_t guess : sites[last_site].next)
+        if (guess < sites.size() && sites[guess].is(c)) return guess;
+    return kMostSites;
+  }
   /// What is known of `x` if a watched op wrote it last and saw all of it, or with `partly` also part of its elements; null: nothing.
   const Written* known(const Tensor& x, bool partly = false) const;
   /// Whether `x` is what `site` made last, or is about to overwrite.
@@ -379,12 +404,17 @@ struct MonitorState {
   void take(const Call& c, const Tensors& out, const StatSlot* slots, const TaintedStorages::Kind* overwritten);
   void begin_step();
   /// Runs an op in a step that is not watched whole: looks at outputs that are watched in every step, and at the others only where the
-  /// processor says that something went wrong. `slots`: room for one an output.
-  Tensors run_in_part(Call& c, uint32_t at, StatSlot* slots);
+  /// processor says that something went wrong.
+  Tensors run_in_part(Call& c, uint32_t at);
+  Tensors run_left_out(Call& c, uint32_t at);
+  Tensors run_told(Call& c, uint32_t at, unsigned told);
+  void look_again(const Call& c, uint32_t at, const Tensors& out);
+  bool look_again(const Call& c, uint32_t at, const Tensors& out, StatSlot* slots);
+  void book_in_part(const Call& c, uint32_t at, const Tensors& out, const StatSlot* slots, const TaintedStorages::Kind* before,
+                    TaintedStorages::Kind worst);
   /// From now on a site is watched in every step.
   void tell(uint32_t site) {
-    if (site >= sites.size()) return;
-    for (auto& calls : sites[site].telling) calls[0] = WatchedSite::kAllCalls;
+    if (site < sites.size()) sites[site].tell();
   }
   /// What is broken among the inputs breaks the lists of tensors that an op writes: they have no statistics of their own.
   TaintedStorages::Kind worst_of(const Call& c) const;
