@@ -234,13 +234,21 @@ int bench_faults(const FaultOptions& o) {
   return kOk;
 }
 
+CLI::Validator number_of_a_row() {
+  return CLI::Validator([](std::string& s) {
+    for (const faults::Fault& f : faults::all_faults())
+      if (std::to_string(f.number) == s) return std::string();
+    return "there is no row " + s + "; the last one is " + std::to_string(faults::all_faults().back().number);
+  }, "NUMBER");
+}
+
 }  // namespace
 
 void add_bench_faults(CLI::App& bench, Outcome& out) {
   auto o = std::make_shared<FaultOptions>();
   auto* a = bench.add_subcommand("faults",
                                  "Whether the monitor foretells planted faults: time, place, remedy, and silence where nothing is wrong");
-  a->add_option("--only", o->only, "Rows of these numbers")->check(whole(1, faults::all_faults().back().number));
+  a->add_option("--only", o->only, "Rows of these numbers")->check(number_of_a_row());
   a->add_option("--seeds", o->seeds, "Runs a row and dtype")->check(whole(1))->capture_default_str();
   a->add_option("--first-seed", o->first_seed, "The first run's seed")->check(whole(0))->capture_default_str();
   a->add_flag("--held-out", o->held_out, "Also the third of the rows that no threshold was tuned on");

@@ -109,7 +109,7 @@ class Help(Case):
                            (["train", "mnist", "--device", "gpu0"], "must be cpu, cuda, cuda:N or auto, got gpu0"), (["bench", "model", "gpt2", "--device", "gpu0"], "got gpu0"),
                            (["train", "char-gpt"], "--text is required"), (["train", "char-gpt", "--text", "nothing.txt"], "nothing.txt"),
                            (["bench", "peers", "--only", "speed"], "no row's name holds 'speed'; there are one_add, "), (["bench", "monitor", "--only", "speed"], "there are char-GPT 4x128"),
-                           (["bench", "accuracy", "--only", "speed"], "there are MNIST MLP, MNIST CNN, char-GPT"), (["bench", "faults", "--only", "111"], "from 1 to 110, got 111"),
+                           (["bench", "accuracy", "--only", "speed"], "there are MNIST MLP, MNIST CNN, char-GPT"), (["bench", "faults", "--only", "150"], "there is no row 150; the last one is 224"),
                            (["sample", "run", "--temperature", "-1"], "at least 0"), (["inspect"], "required"), (["inspect", "a", "b"], "not expected"), (["completion", "tcsh"], "bash,zsh,fish")]:
             with self.subTest(args=args):
                 self.refused(USAGE, *args, says=says)
