@@ -29,10 +29,16 @@ struct Matrix {
     view.shape_ = &shape, view.strides_ = &strides;
   }
   bool fits() const { return blas_strides(rows, columns, row, column); }
+  bool row_major() const {
+    int64_t step = 1;
+    for (int i = shape.rank() - 1; i >= 0; step *= shape[i--])
+      if (shape[i] != 1 && strides[i] != step) return false;
+    return true;
+  }
   /// Whether all rows begin at multiples of what those of a dense matrix would begin at: then it is as good as dense. `tall`: all matrices
   /// of a batch are one.
   bool as_dense(bool left, bool tall) const {
-    if (left && tall && column == 1) return is_contiguous(shape, strides);
+    if (left && tall && column == 1) return row_major();
     const int64_t size = int64_t(size_of(view.dtype)), unit = grain((left ? columns : std::max(row, column)) * size);
     if (left && column == 1 && rows > 1 && row * size % unit) return false;
     for (int i = 0; i + 2 < shape.rank(); ++i)
