@@ -197,7 +197,7 @@ void bench_bert(const ModelOptions& o, ModelBench& b) {
 int bench_model(const ModelOptions& o) {
   if (o.threads > 0) set_num_threads(o.threads);
   manual_seed(0);
-  const DeterminismGuard level(o.determinism == "run" ? Determinism::run : Determinism::invariant);
+  const DeterminismGuard level(determinism_from_name(o.determinism.c_str()));
   ModelBench b(o);
   if (o.model == "gpt2") bench_gpt2(o, b);
   else if (o.model == "resnet18") bench_resnet<ResNet18>(o, b);
@@ -236,8 +236,8 @@ void add_bench_model(CLI::App& bench, Outcome& out) {
   a->add_option("--monitor-budget", o->budget, "MonitorOptions::budget: a share, 0 for none")->capture_default_str();
   a->add_flag("--monitor-report", o->report, "What the monitor saw, at the end");
   a->add_flag("--compile", o->compile, "Steps captured by the device and replayed");
-  a->add_option("--determinism", o->determinism, "invariant: no example depends on how many are beside it")
-      ->check(CLI::IsMember({"run", "invariant"}))
+  a->add_option("--determinism", o->determinism, "invariant: no example depends on how many are beside it; fast: other bits in every run")
+      ->check(CLI::IsMember({"fast", "run", "invariant"}))
       ->capture_default_str();
   a->add_flag("--json", o->as_json, "One JSON object a line");
   a->callback([o, &out] { out.code = bench_model(*o); });

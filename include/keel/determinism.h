@@ -5,9 +5,14 @@
 namespace keel {
 
 /// How far a result's bits are promised (docs/guide/reproducible.md). `run`: the same build, device and shapes give the same bits.
-/// `invariant`: besides, what an example gives does not depend on how many are beside it in the batch. On the CPU that holds at both
-/// levels; on a GPU it is slower.
-enum class Determinism : uint8_t { run, invariant };
+/// `invariant`: besides, what an example gives does not depend on how many are beside it in the batch. `fast`: nothing is promised, sums may
+/// be taken in any order. The CPU keeps `invariant` at every level; on a GPU each level costs more than the one before.
+enum class Determinism : uint8_t { fast, run, invariant };
+
+/// "fast", "run" or "invariant".
+const char* name_of(Determinism level);
+/// The level of that name; raises where there is none.
+Determinism determinism_from_name(const char* name);
 
 /// The level of all threads, but where a DeterminismGuard lives; `run` from the start.
 void set_determinism(Determinism level);

@@ -8,16 +8,11 @@
 namespace keel::python {
 namespace {
 
-Determinism to_determinism(const std::string& level) {
-  if (level == "run") return Determinism::run;
-  if (level == "invariant") return Determinism::invariant;
-  raise(Error(ErrorCode::value, "'" + level + "' is no level of determinism").hint("'run' or 'invariant'"));
-}
 /// `with determinism(level)`, which may be entered inside of itself.
 struct DeterminismContext {
   Determinism level;
   std::vector<std::unique_ptr<DeterminismGuard>> guards;
-  explicit DeterminismContext(const std::string& l) : level(to_determinism(l)) {}
+  explicit DeterminismContext(const std::string& l) : level(determinism_from_name(l.c_str())) {}
   DeterminismContext(const DeterminismContext&) = delete;
   DeterminismContext& enter() { return guards.push_back(std::make_unique<DeterminismGuard>(level)), *this; }
   void exit() { guards.pop_back(); }
@@ -187,14 +182,14 @@ void bind_functions(nb::module_& m) {
   m.def("set_debug_mode", &set_debug_mode, nb::arg("on"),
         "Loud arithmetic on this thread: ops that make NaN or infinities raise NumericalError, and safe ops where they replace a value.");
   m.def(
-      "set_determinism", [](const std::string& level) { set_determinism(to_determinism(level)); }, nb::arg("level"),
-      nb::sig("def set_determinism(level: typing.Literal['run', 'invariant']) -> None"),
-      "How far bits are promised on all threads, but inside of `determinism`: 'run', or 'invariant' to the batch's size.");
+      "set_determinism", [](const std::string& level) { set_determinism(determinism_from_name(level.c_str())); }, nb::arg("level"),
+      nb::sig("def set_determinism(level: typing.Literal['fast', 'run', 'invariant']) -> None"),
+      "How far bits are promised on all threads, but inside of `determinism`: 'fast' (not at all), 'run', or 'invariant' to the batch's size.");
   m.def(
-      "get_determinism", [] { return determinism() == Determinism::invariant ? "invariant" : "run"; },
-      nb::sig("def get_determinism() -> typing.Literal['run', 'invariant']"), "The level of this thread's ops.");
+      "get_determinism", [] { return name_of(determinism()); },
+      nb::sig("def get_determinism() -> typing.Literal['fast', 'run', 'invariant']"), "The level of this thread's ops.");
   nb::class_<DeterminismContext>(m, "determinism", "A context whose ops, and their gradients, have this level of determinism; it is its thread's.")
-      .def(nb::init<const std::string&>(), nb::arg("level"), nb::sig("def __init__(self, level: typing.Literal['run', 'invariant']) -> None"))
+      .def(nb::init<const std::string&>(), nb::arg("level"), nb::sig("def __init__(self, level: typing.Literal['fast', 'run', 'invariant']) -> None"))
       .def("__enter__", &DeterminismContext::enter, nb::rv_policy::reference)
       .def("__exit__", [](DeterminismContext& c, const nb::args&) { c.exit(); });
   m.def("is_debug_mode", &debug_mode, "Whether debug mode is on for this thread.");

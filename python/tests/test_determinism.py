@@ -30,4 +30,9 @@ def test_the_default_holds_for_all_threads():
     finally:
         keel.set_determinism("run")
     with pytest.raises(ValueError, match="no level of determinism"):
-        keel.set_determinism("fast")
+        keel.set_determinism("faster")
+
+
+def test_fast_is_a_level():
+    with keel.determinism("fast"):
+        assert keel.get_determinism() == "fast"

@@ -56,6 +56,7 @@ struct KernelArgs {
   void* stream = nullptr;  // the queue of the device that the tensors live on; null on the CPU
   int device = 0;          // its index
   bool invariant = false;  // what an example gives may not depend on how many are beside it
+  bool any_order = false;  // sums may be taken in any order, another one in every run
   uint64_t call = 0;       // under which a `late` kernel reports what it finds; counts up
 
   template <class P> const P& get() const { return *static_cast<const P*>(params); }

@@ -253,7 +253,8 @@ Tensors run_kernel(const KernelEntry& k, Call& c, Watch watch, Device d) {
     }
   }
   KernelArgs a;
-  a.params = c.params, a.in = in.data(), a.n_in = n_in, a.n_out = n_out, a.guard = c.guard, a.invariant = invariant;
+  a.params = c.params, a.in = in.data(), a.n_in = n_in, a.n_out = n_out, a.guard = c.guard;
+  a.invariant = invariant, a.any_order = determinism_of(c.scope) == Determinism::fast;
   aim(a, d);
   bool unknown = false;
   for (const Spec& s : c.out) unknown |= s.shape.unknown();

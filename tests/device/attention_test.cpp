@@ -1,5 +1,5 @@
 // Attention of low precision, which runs in other hands than that of f32: result, row sums and gradients against float64 on the CPU, with
-// views of one product of queries, keys and values, and the same bits in every run.
+// views of one product of queries, keys and values, and the same bits in every run, but at the level `fast`.
 #include "device/on_device.h"
 
 namespace keel {
@@ -62,7 +62,8 @@ class AttentionOnDevice : public DeviceTest {
       const double bound = t == bf16 ? 0.02 : 0.003;
       for (size_t i = 0; i < want.size(); ++i) {
         expect_near(got[i], want[i], bound, i == 0 ? "result" : "gradient of operand " + std::to_string(i - 1));
-        EXPECT_EQ(all(equal(got[i].to(cpu_device), again[i].to(cpu_device))).item(), 1.0) << "other bits in a second run, " << i;
+        if (determinism() != Determinism::fast)
+          EXPECT_EQ(all(equal(got[i].to(cpu_device), again[i].to(cpu_device))).item(), 1.0) << "other bits in a second run, " << i;
       }
       const NoGrad none;
       const Tensor x0 = in[0].to(d);
@@ -89,6 +90,14 @@ TEST_F(AttentionOnDevice, OddLengths) {
   agrees({3, 1, 1, 1, 200, 64, 64, false});
   agrees({1, 3, 3, 201, 201, 40, 40, true});
   agrees({1, 2, 2, 2, 2, 8, 16, true});
+}
+TEST_F(AttentionOnDevice, InAnyOrder) {
+  const DeterminismGuard level(Determinism::fast);
+  agrees({2, 3, 3, 256, 256, 64, 64, true});
+  agrees({1, 2, 2, 384, 384, 128, 128, false, 0.05});
+  agrees({2, 8, 2, 192, 192, 64, 64, true});
+  agrees({1, 2, 2, 77, 77, 64, 64, true});
+  agrees({2, 4, 4, 160, 160, 64, 64, true}, true);
 }
 /// What the graphs do not take.
 TEST_F(AttentionOnDevice, OwnKernels) {

@@ -10,7 +10,8 @@
 
 namespace keel {
 
-/// 1 where the kernel that varies ran, 2 where the other one did, 3 where that was told to be invariant; the gradient says so of its own call.
+/// 1 where the kernel that varies ran, 2 where the other one did, 3 where that was told to be invariant, 4 where sums may come in any order; the
+/// gradient says so of its own call.
 KEEL_OP(demo_level, NoParams) {
   def.doc("level of the call").in("x", kinds::floating).out("y").primitive().no_oracle("tells of the kernel")
       .infer([](auto&, Specs in) { return in[0]; })
@@ -24,7 +25,7 @@ KernelStatus fill(const KernelArgs& a, float v) {
   for (int64_t i = 0; i < a.out[0].size(); ++i) a.out[0].ptr<float>()[i] = v;
   return {};
 }
-constexpr double kVarying = 1, kHolding = 2, kInvariant = 3;
+constexpr double kVarying = 1, kHolding = 2, kInvariant = 3, kAnyOrder = 4;
 
 class DeterminismLevel : public testing::Test {
  protected:
@@ -35,7 +36,7 @@ class DeterminismLevel : public testing::Test {
       static KernelEntry varying, holding;
       varying.name = "cpu.demo_level_varying", holding.name = "cpu.demo_level";
       const DTypeSet f = set_of(DType::f32);
-      KernelDef(varying).dtypes(f).inputs(Layout::contiguous).varies().run([](const KernelArgs& a) { return fill(a, kVarying); });
+      KernelDef(varying).dtypes(f).inputs(Layout::contiguous).varies().run([](const KernelArgs& a) { return fill(a, a.any_order ? kAnyOrder : kVarying); });
       KernelDef(holding).dtypes(f).inputs(Layout::contiguous).run([](const KernelArgs& a) {
         return fill(a, a.invariant ? kInvariant : kHolding);
       });
@@ -95,6 +96,30 @@ TEST_F(DeterminismLevel, ABackwardPassKeepsTheLevel) {
   const DeterminismGuard guard(Determinism::invariant);
   sum(y).backward();
   EXPECT_EQ(w.grad()[{0}].item(), kInvariant) << "the caller of the backward pass asks for more";
+}
+
+TEST_F(DeterminismLevel, FastIsLessThanWhatOthersAskFor) {
+  const Tensor x = leaf(), z = leaf();
+  Tensor y;
+  {
+    const DeterminismGuard guard(Determinism::fast);
+    EXPECT_EQ(level(), kAnyOrder);
+    y = demo_level(x) + demo_level(z);
+    sum(demo_level(z)).backward();
+  }
+  EXPECT_EQ(z.grad()[{0}].item(), kAnyOrder);
+  sum(y).backward();
+  EXPECT_EQ(x.grad()[{0}].item(), kVarying) << "a backward pass outside of the guard keeps what is promised there";
+  set_determinism(Determinism::fast);
+  EXPECT_EQ(level(), kAnyOrder);
+  const DeterminismGuard guard(Determinism::run);
+  EXPECT_EQ(level(), kVarying);
+}
+
+TEST_F(DeterminismLevel, LevelsHaveNames) {
+  for (const Determinism level : {Determinism::fast, Determinism::run, Determinism::invariant})
+    EXPECT_EQ(determinism_from_name(name_of(level)), level);
+  EXPECT_THROW(determinism_from_name("faster"), Error);
 }
 
 TEST_F(DeterminismLevel, RecordingsKeepTheLevel) {

@@ -347,7 +347,7 @@ const AttentionPlan* plan_of(const KernelArgs& a, bool backward) {
   const int q = backward ? 1 : 0, mask = backward ? 6 : 3;
   const TensorView &vq = a.in[q], &vk = a.in[q + 1], &vv = a.in[q + 2];
   AttentionShape z;
-  z.dtype = vq.dtype, z.backward = backward, z.causal = a.get<AttentionParams>().causal;
+  z.dtype = vq.dtype, z.backward = backward, z.causal = a.get<AttentionParams>().causal, z.any_order = backward && a.any_order;
   z.batch = vq.dim(0), z.heads = vq.dim(1), z.kv_heads = vk.dim(1), z.t = vq.dim(2), z.s = vk.dim(2), z.d = vq.dim(3), z.dv = vv.dim(3);
   if ((z.dtype != DType::bf16 && z.dtype != DType::f16) || (a.n_in > mask && a.in[mask].present()) || (z.causal && z.t != z.s))
     return nullptr;

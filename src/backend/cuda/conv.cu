@@ -254,7 +254,7 @@ const ConvolutionPlan* plan_of(const KernelArgs& a, Convolution::Kind kind, cons
   if ((kind != Convolution::to_input && !channels_innermost(x)) || (kind != Convolution::forward && !channels_innermost(y))) return nullptr;
   const auto& p = a.get<P>();
   Convolution c;
-  c.kind = kind, c.dtype = x.dtype, c.groups = p.groups, c.bias = bias;
+  c.kind = kind, c.dtype = x.dtype, c.groups = p.groups, c.bias = bias, c.any_order = a.any_order;
   for (int i = 0; i < 4; ++i) c.x[i] = x.dim(i), c.w[i] = w.dim(i), c.y[i] = y.dim(i);
   for (int i = 0; i < 2; ++i) c.stride[i] = p.stride[i], c.padding[i] = p.padding[i], c.dilation[i] = p.dilation[i];
   return convolution_plan(c, a.device);

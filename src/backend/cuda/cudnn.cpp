@@ -1,5 +1,5 @@
-// Convolution as a graph of cuDNN's. Engines that change their bits from run to run or round f32 to less are passed over. Without the
-// header every plan is refused.
+// Convolution as a graph of cuDNN's. Engines that round f32 to less, or change their bits from run to run where those are promised, are passed
+// over. Without the header every plan is refused.
 #include "backend/cuda/cudnn.h"
 
 #include "backend/cuda/cudnn_library.h"
@@ -30,7 +30,7 @@ Descriptor tensor(Id id, DType t, const int64_t* extent, bool inner = false, boo
   return d;
 }
 
-using Key = std::array<int64_t, 23>;
+using Key = std::array<int64_t, 24>;
 Key key_of(const Convolution& c, int device) {
   Key k{};
   size_t at = 0;
@@ -38,7 +38,8 @@ Key key_of(const Convolution& c, int device) {
     for (int i = 0; i < 4; ++i) k[at++] = list[i];
   for (const int64_t* list : {c.stride, c.padding, c.dilation})
     for (int i = 0; i < 2; ++i) k[at++] = list[i];
-  k[at++] = c.groups, k[at++] = int64_t(c.kind), k[at++] = int64_t(c.dtype), k[at++] = c.bias, k[at] = device;
+  k[at++] = c.groups, k[at++] = int64_t(c.kind), k[at++] = int64_t(c.dtype), k[at++] = c.bias;
+  k[at++] = c.any_order, k[at] = device;
   return k;
 }
 
@@ -110,7 +111,7 @@ ConvolutionPlan* make_plan(const Convolution& c, cudnnHandle_t handle) {
              .finalise();
     ops.push_back(op.raw());
   }
-  if (!ok || !made->choose(ops, handle, c.dtype == f32)) return delete made, nullptr;
+  if (!ok || !made->choose(ops, handle, {.full = c.dtype == f32, .any_order = c.any_order})) return delete made, nullptr;
   return made;
 }
 

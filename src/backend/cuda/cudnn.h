@@ -12,11 +12,12 @@ struct Convolution {
   int64_t stride[2] = {1, 1}, padding[2] = {}, dilation[2] = {1, 1};
   int64_t groups = 1;
   bool bias = false;  // forward only; of one value a channel
+  bool any_order = false;
 };
 struct ConvolutionPlan;
 
 /// The plan for a convolution on `device`, made at its first use and kept; null where cuDNN is missing or has no engine that repeats its
-/// bits.
+/// bits, unless they may come in any order.
 const ConvolutionPlan* convolution_plan(const Convolution& c, int device);
 /// Why there are none, or null.
 const char* cudnn_refusal();

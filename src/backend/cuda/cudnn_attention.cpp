@@ -1,7 +1,7 @@
 // Attention as cuDNN's fused engines know it: the product of queries and keys, its scale, the mask by comparing indices, a softmax in its
 // parts with the logarithm of each row's sum, the product with the values (Dao et al., FlashAttention, 2022). In the gradient dq is the
-// product of a matrix that is kept: the form that adds to dq from many blocks gives other bits in every run, and no engine says so. Before
-// 9.16 the library needs another graph where the number of keys is no multiple of 128.
+// product of a matrix that is kept, unless sums may be taken in any order: then many blocks add to dq in f32, which no engine says of itself.
+// Before 9.16 the library needs another graph where the number of keys is no multiple of 128.
 #include "backend/cuda/cudnn_attention.h"
 
 #include "backend/cuda/cudnn_library.h"
@@ -20,11 +20,12 @@ namespace keel::cuda {
 struct AttentionPlan : CudnnPlan {
   bool backward = false, causal = false, lse = false;
   size_t rows_bytes = 0;  // backward: sums of g y, before the library's own workspace
+  size_t sum_bytes = 0;   // backward in any order: dq in f32, which begins as zeros, after them
 };
 
 namespace {
 
-enum Id : int64_t { kQ = 1, kK, kV, kY, kLse, kG, kDq, kDk, kDv, kScale, kNever, kOne, kRows, kInner };
+enum Id : int64_t { kQ = 1, kK, kV, kY, kLse, kG, kDq, kDk, kDv, kScale, kNever, kOne, kRows, kSum, kInner };
 using Dims = std::array<int64_t, 4>;
 Dims row_major(const Dims& d) { return {d[1] * d[2] * d[3], d[2] * d[3], d[3], 1}; }
 Dims turned(Dims d) { return std::swap(d[2], d[3]), d; }
@@ -174,13 +175,16 @@ void backward_graph(Builder& b, const AttentionShape& a) {
   x = &b.pointwise(CUDNN_POINTWISE_MUL, *x, &p, b.inner(scores));
   const Descriptor& ds = b.pointwise(CUDNN_POINTWISE_MUL, *x, &scale, b.inner(scores));
   of_heads(b.reshape(ds, b.inner(across, turned(row_major(scores)), type)), q, a.d, dk);
-  b.matmul(ds, b.reshape(k, b.inner(keys, steps(a.k), CUDNN_DATA_FLOAT)), dq);
+  const Descriptor& across_k = b.reshape(k, b.inner(keys, steps(a.k), CUDNN_DATA_FLOAT));
+  if (!a.any_order) return void(b.matmul(ds, across_k, dq));
+  const Dims queries{a.batch, a.heads, a.t, a.d};
+  b.pointwise(CUDNN_POINTWISE_IDENTITY, b.matmul(ds, across_k, b.tensor(kSum, CUDNN_DATA_FLOAT, queries, row_major(queries))), nullptr, dq);
 }
 
-using Key = std::array<int64_t, 12 + 32>;
+using Key = std::array<int64_t, 13 + 32>;
 Key key_of(const AttentionShape& a, int device) {
-  Key k{int64_t(a.dtype), a.backward, a.causal, a.lse, a.batch, a.heads, a.kv_heads, a.t, a.s, a.d, a.dv, device};
-  size_t at = 12;
+  Key k{int64_t(a.dtype), a.backward, a.causal, a.lse, a.batch, a.heads, a.kv_heads, a.t, a.s, a.d, a.dv, a.any_order, device};
+  size_t at = 13;
   for (const auto* s : {&a.q, &a.k, &a.v, &a.y, &a.g, &a.dq, &a.dk, &a.dv_})
     for (int64_t step : s->of) k[at++] = step;
   return k;
@@ -189,10 +193,12 @@ Key key_of(const AttentionShape& a, int device) {
 AttentionPlan* make_plan(const AttentionShape& a, cudnnHandle_t handle) {
   auto* made = new AttentionPlan;
   made->backward = a.backward, made->causal = a.causal, made->lse = a.lse;
-  if (a.backward) made->rows_bytes = size_t(ceil_div(a.batch * a.heads * a.t * 4, 256)) * 256;
+  const auto f32_bytes = [](int64_t n) { return size_t(ceil_div(n * 4, 256)) * 256; };
+  if (a.backward) made->rows_bytes = f32_bytes(a.batch * a.heads * a.t);
+  if (a.backward && a.any_order) made->sum_bytes = f32_bytes(a.batch * a.heads * a.t * a.d);
   Builder b{*made, {}};
   a.backward ? backward_graph(b, a) : forward_graph(b, a);
-  if (!b.ok || !made->choose(b.operations, handle)) return delete made, nullptr;
+  if (!b.ok || !made->choose(b.operations, handle, {.any_order = a.any_order})) return delete made, nullptr;
   return made;
 }
 
@@ -211,7 +217,7 @@ const AttentionPlan* attention_plan(const AttentionShape& a, int device) {
   return known->emplace(key, make_plan(a, lib.handle(device))).first->second;
 }
 
-size_t workspace_of(const AttentionPlan& p) { return p.rows_bytes + size_t(p.workspace); }
+size_t workspace_of(const AttentionPlan& p) { return p.rows_bytes + p.sum_bytes + size_t(p.workspace); }
 
 KernelStatus run(const AttentionPlan& p, const AttentionOperands& o, void* workspace, int device, cudaStream_t stream) {
   const float never = -INFINITY, one = 1;
@@ -226,7 +232,11 @@ KernelStatus run(const AttentionPlan& p, const AttentionOperands& o, void* works
     give(kLse, o.lse), give(kG, o.g), give(kDq, o.dq), give(kDk, o.dk), give(kDv, o.dv), give(kOne, &one), give(kRows, room);
   else if (p.lse)
     give(kLse, o.lse);
-  return run_plan(p, ids, data, n, room ? room + p.rows_bytes : nullptr, device, stream, "cuDNN refused an attention");
+  if (p.sum_bytes) {
+    give(kSum, room + p.rows_bytes);
+    if (const cudaError_t e = cudaMemsetAsync(room + p.rows_bytes, 0, p.sum_bytes, stream)) return KernelStatus::device(text_of(e, "clearing the sums of dq"));
+  }
+  return run_plan(p, ids, data, n, room ? room + p.rows_bytes + p.sum_bytes : nullptr, device, stream, "cuDNN refused an attention");
 }
 
 #else

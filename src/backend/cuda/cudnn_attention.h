@@ -8,6 +8,7 @@ namespace keel::cuda {
 struct AttentionShape {
   DType dtype = DType::none;
   bool backward = false, causal = false, lse = false;  // lse: forward only, whether it is wanted
+  bool any_order = false;                              // backward: dq need not have the same bits in every run
   int64_t batch = 0, heads = 0, kv_heads = 0, t = 0, s = 0, d = 0, dv = 0;
   struct Steps {
     int64_t of[4] = {};

@@ -45,20 +45,20 @@ CudnnLibrary& cudnn() {
 
 namespace {
 
-/// Whether an engine gives the same bits in every run and computes in f32. Tensor cores would round f32 operands to TF32.
-bool keeps_promises(const Descriptor& engine, bool full) {
+/// Whether an engine computes in f32 and keeps what `fit` asks for. Tensor cores would round f32 operands to TF32.
+bool is_fit(const Descriptor& engine, Fit fit) {
   cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
   const int64_t n = engine.get(CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE, notes, CUDNN_NUMERICAL_NOTE_TYPE_COUNT);
   for (int64_t i = 0; i < n && i < CUDNN_NUMERICAL_NOTE_TYPE_COUNT; ++i)
-    if (notes[i] == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC || notes[i] == CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS ||
-        notes[i] == CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION || (full && notes[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE))
+    if ((!fit.any_order && notes[i] == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC) || notes[i] == CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS ||
+        notes[i] == CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION || (fit.full && notes[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE))
       return false;
   return true;
 }
 
 }  // namespace
 
-bool CudnnPlan::choose(const std::vector<cudnnBackendDescriptor_t>& operations, cudnnHandle_t handle, bool full) {
+bool CudnnPlan::choose(const std::vector<cudnnBackendDescriptor_t>& operations, cudnnHandle_t handle, Fit fit) {
   Descriptor& graph = keep(Descriptor(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR));
   if (!graph.set(CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, operations.data(), int64_t(operations.size()))
            .set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, handle)
@@ -78,7 +78,7 @@ bool CudnnPlan::choose(const std::vector<cudnnBackendDescriptor_t>& operations, 
       Descriptor engine(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
       cudnnBackendDescriptor_t e = engine.raw();
       if (configs[size_t(i)].get(CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, &e, 1) != 1) continue;
-      if (!keeps_promises(engine, full)) continue;
+      if (!is_fit(engine, fit)) continue;
       Descriptor made(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
       if (!made.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, handle)
                .set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR, raw[i])

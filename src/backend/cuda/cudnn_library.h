@@ -82,15 +82,20 @@ class Descriptor {
 
 inline cudnnDataType_t cudnn_type(DType t) { return t == f16 ? CUDNN_DATA_HALF : t == bf16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT; }
 
+/// What an engine has to keep. `full`: operands are f32 and not to be rounded to less. Unless `any_order`: the same bits in every run, as far
+/// as it says so of itself.
+struct Fit {
+  bool full = false, any_order = false;
+};
+
 struct CudnnPlan {
   Descriptor plan{CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR};
   std::deque<Descriptor> parts;  // what the plan refers to
   int64_t workspace = 0;
 
   Descriptor& keep(Descriptor d) { return parts.emplace_back(std::move(d)); }
-  /// Makes the plan of a graph by the first engine that the library can finalise and that says of itself nothing against the same bits in
-  /// every run; false where there is none. `full`: operands are f32 and not to be rounded to less.
-  bool choose(const std::vector<cudnnBackendDescriptor_t>& operations, cudnnHandle_t handle, bool full = false);
+  /// Makes the plan of a graph by the first engine that the library can finalise and that is fit; false where there is none.
+  bool choose(const std::vector<cudnnBackendDescriptor_t>& operations, cudnnHandle_t handle, Fit fit);
 };
 
 /// Runs a plan on the operands with these ids; `doing` says what for.
