@@ -6,7 +6,7 @@
 The peer of a row is the quickest way that PyTorch has for it and that works: torch.compile for GPT-2, a CUDA graph of the whole step (what an expert
 writes by hand) for small images, both for large ones. Sizes, dtypes and losses are the same; PyTorch trains f32 weights under autocast, Keel bf16
 weights with f32 masters in the optimiser; Keel clips GPT-2's gradients and PyTorch does not; MNIST's epoch is Keel's with its data against PyTorch's
-steps alone; attention is PyTorch's own choice of a way. Prints for each row the median of the rounds' ratios, how far they spread, both
+steps alone; attention is PyTorch's own choice of a way, whose gradient adds in any order, as Keel's does at the level `fast` only. Prints for each row the median of the rounds' ratios, how far they spread, both
 medians, and memory: the most that the allocator had handed out at once while steps ran, and what it kept of the device then. Workspaces of cuDNN and
 cuBLAS are in both, on both sides, since both get them from the allocator. Of a captured step Keel counts the whole piece that the recording lies in
 as handed out, PyTorch only what lived at once within it: the second pair holds the same on both sides.
