@@ -94,6 +94,11 @@ const Slot& opened(DeviceType t) {
   return s;
 }
 
+/// How many devices there are, and why one more is none.
+std::string number_of_devices(const DeviceDriver& d) {
+  return std::to_string(d.count) + (*d.refusal ? "; " : "") + d.refusal;
+}
+
 }  // namespace
 
 const DeviceDriver* device_driver(DeviceType t) { return opened(t).driver; }
@@ -103,7 +108,7 @@ const DeviceDriver& driver_of(Device d) {
   const DeviceDriver* driver = device_driver(d.type);
   if (!driver || d.index >= driver->count)
     raise(about_call(Error(ErrorCode::device, "device " + to_string(d) + " is not available: " +
-                                                  (driver ? "there are " + std::to_string(driver->count) : device_refusal(d.type)))));
+                                                  (driver ? "there are " + number_of_devices(*driver) : device_refusal(d.type)))));
   return *driver;
 }
 
@@ -148,8 +153,8 @@ std::string device_text(Device d) {
   if (d == cpu_device) return "cpu";
   const DeviceDriver* driver = device_driver(d.type);
   if (!driver || d.index >= driver->count)
-    return to_string(d) + ": " + (driver ? "there are " + std::to_string(driver->count) : device_refusal(d.type));
-  char text[256];
+    return to_string(d) + ": " + (driver ? "there are " + number_of_devices(*driver) : device_refusal(d.type));
+  char text[1024];
   driver->describe(d.index, text, sizeof text);
   return to_string(d) + ": " + text;
 }
@@ -180,7 +185,7 @@ Device device(std::string_view name) {
                 .op("device")
                 .hint("device(\"auto\") takes the best one present; `keel doctor` says what was found"));
     if (*i >= d->count)
-      raise(Error(ErrorCode::device, "device " + n + " is not available: this machine has " + std::to_string(d->count))
+      raise(Error(ErrorCode::device, "device " + n + " is not available: this machine has " + number_of_devices(*d))
                 .op("device")
                 .hint("indices count from 0"));
     return {t, uint8_t(*i)};

@@ -36,7 +36,7 @@ struct DeviceDriver {
   int32_t count = 0;         // devices that can be used; their indices are 0 ... count - 1
   const char* build = "";    // keel::build_id() of the library
   const char* name = "";     // "cuda"
-  const char* refusal = "";  // why count is 0
+  const char* refusal = "";  // why count is 0, or not what the machine has
   /// At least `bytes` bytes, 512-byte aligned; null where the device or its limit refuses. `tag` lives forever and says who asked.
   void* (*allocate)(int device, size_t bytes, const char* tag) = nullptr;
   /// The block may be handed out again for work that is queued later.
@@ -71,7 +71,7 @@ struct DeviceDriver {
   int64_t (*release_cached)(int device) = nullptr;
   /// Writes what an out-of-memory error prints: ended by a zero, cut at `room`.
   void (*memory_report)(int device, size_t wanted, char* text, size_t room) = nullptr;
-  /// Model, memory and versions in a line, for people.
+  /// Model, memory, versions and libraries that are missing in a line, for people; or why the device cannot be set up.
   void (*describe)(int device, char* text, size_t room) = nullptr;
   /// Kernels by op name; see backend/device_kernels.h.
   const void* kernels = nullptr;

@@ -286,6 +286,8 @@ KernelStatus run(const Product& p, int device, cudaStream_t stream, bool& found)
 
 }  // namespace
 
+const char* gemm_refusal() { return blas().refusal; }
+
 KernelStatus multiply(const Product& p, int device, cudaStream_t stream) {
   bool found;
   return run(p, device, stream, found);

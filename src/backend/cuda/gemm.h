@@ -35,6 +35,8 @@ constexpr int64_t grain(int64_t bytes) {
   return n;
 }
 
+/// Why cuBLASLt cannot be had, or null.
+const char* gemm_refusal();
 KernelStatus multiply(const Product& p, int device, cudaStream_t stream);
 /// The same; false, and nothing done, where cuBLASLt has no algorithm that ends so.
 bool multiplied(const Product& p, int device, cudaStream_t stream, KernelStatus& status);

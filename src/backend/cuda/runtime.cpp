@@ -1,11 +1,15 @@
 // The entry of the library and what it knows of devices.
 #include "backend/cuda/runtime.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <mutex>
 #include <string>
 
+#include "backend/cuda/architectures.h"
+#include "backend/cuda/cudnn.h"
+#include "backend/cuda/gemm.h"
 #include "backend/device_kernels.h"
 #include "keel/shape.h"
 #include "keel/version.h"
@@ -81,32 +85,58 @@ bool fault(int device, DeviceFault* to) {
 }
 
 void describe(int device, char* text, size_t room) {
-  const cudaDeviceProp& p = state(device).properties;
+  const DeviceState& s = state(device);
+  const cudaDeviceProp& p = s.properties;
+  if (s.failed != cudaSuccess) {
+    std::snprintf(text, room, "%s%s%s", p.name, *p.name ? ": " : "", text_of(s.failed, "setting up the device"));
+    return;
+  }
   int driver = 0;
   cudaDriverGetVersion(&driver);
-  std::snprintf(text, room, "%s, %.0f GiB, compute capability %d.%d, driver for CUDA %d.%d, built with CUDA %d.%d, %s", p.name,
-                double(p.totalGlobalMem) / 0x1p30, p.major, p.minor, driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000,
-                CUDART_VERSION % 1000 / 10, fusion_text().c_str());
+  const int n = std::snprintf(text, room, "%s, %.0f GiB, compute capability %d.%d, driver for CUDA %d.%d, built with CUDA %d.%d", p.name,
+                              double(p.totalGlobalMem) / 0x1p30, p.major, p.minor, driver / 1000, driver % 1000 / 10,
+                              CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+  std::string libraries;
+  for (const char* refusal : {gemm_refusal(), cudnn_refusal()})
+    if (refusal) libraries += std::string(", ") + refusal;
+  std::snprintf(text + n, room - size_t(n), "%s, %s", libraries.c_str(), fusion_text().c_str());
 }
 
-/// How many devices there are; where none, why.
+/// Why device `i` is not for this library; empty where it is. Sets nothing up.
+std::string unserved(int i) {
+  int major = 0, minor = 0;
+  cudaDeviceProp p{};
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, i);
+  cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, i);
+  if (serves(architectures(), major * 100 + minor * 10)) return {};
+  cudaGetDeviceProperties(&p, i);
+  return std::string(p.name) + " has compute capability " + std::to_string(major) + "." + std::to_string(minor) +
+         ", and this build has kernels for " + names_of(architectures()) + " only (CMAKE_CUDA_ARCHITECTURES)";
+}
+
+/// How many devices there are, up to the first one that this build has no kernels for; where none, why.
 int count_devices(const char** why) {
-  static char text[256];
+  static std::string text;
   int driver = 0, n = 0;
   cudaDriverGetVersion(&driver);
   const cudaError_t e = cudaGetDeviceCount(&n);
-  if (e == cudaSuccess && n > 0) return n < kMaxDevices ? n : kMaxDevices;
+  if (e == cudaSuccess && n > 0) {
+    int usable = 0;
+    while (usable < std::min(n, kMaxDevices) && (text = unserved(usable)).empty()) ++usable;
+    *why = text.c_str();
+    return usable;
+  }
   cudaGetLastError();
+  const auto number = [](int version) { return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10); };
   if (driver == 0)
-    std::snprintf(text, sizeof text, "no NVIDIA driver is installed");
+    text = "no NVIDIA driver is installed";
   else if (e == cudaErrorInsufficientDriver)
-    std::snprintf(text, sizeof text, "the NVIDIA driver is too old: it serves CUDA %d.%d, and this build needs %d.%d", driver / 1000,
-                  driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    text = "the NVIDIA driver is too old: it serves CUDA " + number(driver) + ", and this build needs " + number(CUDART_VERSION);
   else if (e == cudaErrorNoDevice || e == cudaSuccess)
-    std::snprintf(text, sizeof text, "the driver sees no CUDA device (CUDA_VISIBLE_DEVICES may hide them)");
+    text = "the driver sees no CUDA device (CUDA_VISIBLE_DEVICES may hide them)";
   else
-    std::snprintf(text, sizeof text, "%s", cudaGetErrorString(e));
-  *why = text;
+    text = cudaGetErrorString(e);
+  *why = text.c_str();
   return 0;
 }
 
