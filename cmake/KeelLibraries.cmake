@@ -26,6 +26,7 @@ file(GLOB dispatch_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/backend/*
 keel_library(keel_core ${core_sources} ${dispatch_sources} ${KEEL_GENERATED}/register_ops.cpp ${KEEL_GENERATED}/register_cpu_kernels.cpp ${KEEL_GENERATED}/register_reference_kernels.cpp
              ${KEEL_GENERATED}/version.cpp)
 target_include_directories(keel_core_objects SYSTEM PRIVATE ${KEEL_HIGHWAY_INCLUDE})
+set_source_files_properties(${PROJECT_SOURCE_DIR}/src/core/device_driver.cpp PROPERTIES COMPILE_DEFINITIONS KEEL_LIBDIR="${CMAKE_INSTALL_LIBDIR}") # where the backends lie, seen from bin
 if(KEEL_NATIVE)
   include(KeelNative)
   keel_native(keel_core_objects)

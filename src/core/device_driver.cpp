@@ -1,9 +1,10 @@
 // Opening of device libraries. The name of the entry is `keel_<name>_driver`; the library is looked for in the folders of
-// KEEL_BACKEND_PATH, beside the program or library that holds Keel, in ../lib/keel from there, and last where the system looks.
+// KEEL_BACKEND_PATH, beside the program or library that holds Keel, where `cmake --install` puts it, and last where the system looks.
 #include "core/device_driver.h"
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <vector>
 
 #include "base/env.h"
@@ -34,6 +35,24 @@ Slot& slot(DeviceType t) {
 constexpr const char* kNames[] = {"cpu", "cuda", "webgpu"};
 
 #if defined(KEEL_HAS_DLOPEN)
+/// Where the program or library that holds Keel lies: as it was named, and in truth where that is another place. A program that was found
+/// through PATH was named without any.
+std::vector<std::string> folders_of_keel() {
+  Dl_info here{};
+  std::vector<std::string> all;
+  const auto add = [&](const std::string& file) {
+    if (const size_t cut = file.rfind('/'); cut != std::string::npos) all.push_back(file.substr(0, cut));
+  };
+  if (!dladdr(reinterpret_cast<const void*>(&device_driver), &here) || !here.dli_fname) return all;
+  const std::string self = here.dli_fname;
+  add(self);
+  if (char* const real = realpath(self.find('/') == std::string::npos ? "/proc/self/exe" : self.c_str(), nullptr)) {
+    if (real != self) add(real);
+    std::free(real);
+  }
+  return all;
+}
+
 std::vector<std::string> places(const std::string& file) {
   std::vector<std::string> all;
   std::string_view path = base::env_string("KEEL_BACKEND_PATH");
@@ -42,13 +61,8 @@ std::vector<std::string> places(const std::string& file) {
     if (end) all.push_back(std::string(path.substr(0, end)) + "/" + file);
     path.remove_prefix(std::min(end + 1, path.size()));
   }
-  Dl_info here{};
-  if (dladdr(reinterpret_cast<const void*>(&device_driver), &here) && here.dli_fname) {
-    const std::string self = here.dli_fname;
-    const size_t cut = self.rfind('/');
-    const std::string folder = cut == std::string::npos ? "." : self.substr(0, cut);
-    for (const char* below : {"/", "/../lib/keel/", "/keel/"}) all.push_back(folder + below + file);
-  }
+  for (const std::string& folder : folders_of_keel())
+    for (const char* below : {"/", "/../" KEEL_LIBDIR "/keel/", "/keel/"}) all.push_back(folder + below + file);
   all.push_back(file);
   return all;
 }

@@ -163,6 +163,26 @@ class Help(Case):
             subprocess.run(["cc", "-shared", "-fPIC", "other.c", "-o", "libkeel_cuda.so"], cwd=self.dir, check=True)
             self.assertIn("libkeel_cuda.so is no Keel library", cuda(KEEL_BACKEND_PATH="."))
 
+    def test_a_device_library_beside_a_program_that_path_found(self):
+        if "is not beside" not in self.keel("doctor").out:
+            self.skipTest("there is a CUDA library here")
+        bin = os.path.join(self.dir, "prefix", "bin")
+        os.makedirs(bin)
+        shutil.copy(KEEL, os.path.join(bin, "keel"))
+
+        def doctor():
+            return subprocess.run(["keel", "doctor"], cwd=self.dir, env=dict(self.env, PATH=bin), capture_output=True, check=True).stdout.decode()
+
+        self.assertIn("is not beside this program", doctor())
+        installed = [os.path.join(self.dir, "prefix", lib, "keel") for lib in ("lib", "lib64", "lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu")]
+        for folders in ([bin], installed):  # one of the latter is this build's
+            for folder in folders:
+                os.makedirs(folder, exist_ok=True)
+                self.put(os.path.join(folder, "libkeel_cuda.so"), "no library")
+            self.assertIn("does not load", doctor(), folders)
+            for folder in folders:
+                os.remove(os.path.join(folder, "libkeel_cuda.so"))
+
     def test_doctor(self):
         d = json.loads(self.keel("doctor", "--json").out)
         self.assertLessEqual({"version", "build", "cpu", "isa", "threads", "features", "ops", "devices", "data", "data_present"}, d.keys())

@@ -32,6 +32,10 @@ for kind in static shared; do
     done
     echo "ok  numerics.h alone  $kind  $cxx"
   done
+  backends=${pc%/pkgconfig}/keel; mkdir -p "$backends"; echo "no library" >"$backends/libkeel_cuda.so" # found, and so complained of
+  quiet cmake -S "$here" -B "$work/$kind-backend" -G Ninja -DCMAKE_PREFIX_PATH="$prefix"; quiet cmake --build "$work/$kind-backend"
+  "$work/$kind-backend/consumer" device | grep -q "does not load" || { echo "FAILED: a library in $backends is not found"; exit 1; }
+  echo "ok  device library    $kind"
   if [ $kind = shared ]; then # only libc, libm, libstdc++, libgcc and the loader below core
     lib=$(find "$prefix" -name 'libkeel.so'); extra=$(ldd "$lib" | grep -vE 'linux-vdso|libc\.so|libm\.so|libstdc\+\+\.so|libgcc_s\.so|ld-linux' || true)
     [ -z "$extra" ] || { echo "FAILED: libkeel.so needs more than it may: $extra"; exit 1; }
