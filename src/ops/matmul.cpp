@@ -13,8 +13,14 @@ namespace {
 
 /// x with its last two axes exchanged.
 Tensor swapped(const Tensor& x) { return transpose(x, -2, -1); }
-/// The leading axes folded into one.
-Tensor rows_of(const Tensor& x) { return x.rank() == 2 ? x : reshape(x, {x.rank() == 1 ? 1 : -1, x.shape()[int(x.rank()) - 1]}); }
+/// The leading axes folded into one; rows without features count too.
+Tensor rows_of(const Tensor& x) {
+  if (x.rank() == 2) return x;
+  const int last = int(x.rank()) - 1;
+  int64_t rows = 1;
+  for (int i = 0; i < last; ++i) rows *= x.shape()[i];
+  return reshape(x, {rows, x.shape()[last]});
+}
 
 Spec product_spec(Specs in) {
   const Spec &a = in[0], &b = in[1];
