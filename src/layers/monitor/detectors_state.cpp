@@ -132,7 +132,7 @@ void MonitorState::look_at_moments(const Call& c, uint32_t at, int i, const Samp
   judge_stride(c, at, i, s, settings[0]);
 }
 
-/// Steps that grow while the gradient stands still, and one that leaps.
+/// Steps that grow while the gradient stands still; notes one that leaps.
 void MonitorState::judge_stride(const Call& c, uint32_t at, int i, const SampledStep& s, double lr) {
   WatchedMoments& m = *sites[at].update->moments;
   if (m.strides.size() <= size_t(i)) m.strides.resize(size_t(i) + 1);
@@ -144,17 +144,7 @@ void MonitorState::judge_stride(const Call& c, uint32_t at, int i, const Sampled
   const uint32_t steps = x.steps++;
   x.size = std::max(x.size, size);
   const double beside = x.size > 0 ? d / x.size : 0;
-  if (steps >= 16 && beside > 2 && beside > 32 * x.most && !find_jump()) {
-    Monitor::Finding about;
-    about.severity = Severity::warning, about.value = beside;
-    double median = 0, spread = 0;
-    sites[at].update->gradient.centre(median, spread);
-    about.suggestion = {"clip", 2 * std::exp2(median),
-                        "clip the gradients' norm at " + number(2 * std::exp2(median)) + ", twice its median"};
-    about.text = std::string(c.op.name) + " moved " + parameter(c, i) + " by " + number(beside) + " times its size in one step, where " +
-                 number(x.most) + " was the most so far: little of what it had learned is left";
-    warn(Detector::growth, at, 0, "leap", std::move(about));
-  }
+  if (steps >= 16 && beside > 2 && beside > 32 * x.most && m.leap.parameter < 0) m.leap = {i, beside, x.most};
   x.most = std::max(x.most, beside);
   if (steps % Stride::kEvery || &c.op == &op_sgd_step) return;
   constexpr int n = Stride::kReadings;
@@ -175,6 +165,34 @@ void MonitorState::judge_stride(const Call& c, uint32_t at, int i, const Sampled
                std::to_string(n * Stride::kEvery) + " steps, though its gradient stands still: now by " + number(d / lr) +
                " times the learning rate";
   warn(Detector::growth, at, 0, "stretch", std::move(about));
+}
+
+/// A step that leaves little of weights, as it moves them by more than twice what they were. One parameter that does so far out of its custom
+/// met a gradient out of its own. Where it is all of them, the rate is too large: Adam's and RMSprop's steps are as long as it is, whatever
+/// the gradient.
+void MonitorState::judge_length(const Call& c, uint32_t at, double moved2, double length2, double lr) {
+  const WatchedUpdate& u = *sites[at].update;
+  const Leap leap = u.moments ? std::exchange(u.moments->leap, {}) : Leap();
+  Monitor::Finding about;
+  about.severity = Severity::warning;
+  if (leap.parameter >= 0 && !find_jump()) {
+    double median = 0, spread = 0;
+    u.gradient.centre(median, spread);
+    about.value = leap.beside;
+    about.suggestion = {"clip", 2 * std::exp2(median),
+                        "clip the gradients' norm at " + number(2 * std::exp2(median)) + ", twice its median"};
+    about.text = std::string(c.op.name) + " moved " + parameter(c, leap.parameter) + " by " + number(leap.beside) +
+                 " times its size in one step, where " + number(leap.most) + " was the most so far: little of what it had learned is left";
+  } else if (&c.op != &op_sgd_step && length2 > 0 && moved2 > 4 * length2 && moved2 > 0.01 && moved2 < INFINITY) {
+    const double factor = std::pow(10, std::floor(std::log10(0.01 * std::sqrt(length2 / moved2))));
+    about.value = std::sqrt(moved2 / length2);
+    about.suggestion = {"learning_rate", factor, "learning rate x " + number(factor) + ", now " + number(factor * lr)};
+    about.text = "a step of " + std::string(c.op.name) + " moved the weights by " + number(std::sqrt(moved2)) + " each, " +
+                 number(about.value) + " times what they were: nothing of them is left";
+  } else {
+    return;
+  }
+  warn(Detector::growth, at, 0, "length", std::move(about));
 }
 
 /// After all parameters: second moments that leave the format soon, and those that are a difference of two numbers that became the same.

@@ -21,39 +21,34 @@ namespace {
 
 constexpr double kMatters = 1e-4;  // updates below that share of a weight would be slow in any format
 
-/// How many lists of tensors follow the settings; 0 where the op is not known.
-int lists_of(const Call& c) {
+/// How the tensors of an optimiser's step lie: lists of `each` from input `begin` on, of weights, gradients and state.
+struct StepLists {
+  int count = 0;    // 0: the op is not known
+  int weights = 0;  // which list holds the weights that the step moves: the masters, where there are any
+  int begin = 0, each = 0;
+  int input(int list, int i) const { return begin + list * each + i; }
+  int weight(int i) const { return input(weights, i); }
+};
+StepLists lists_of(const Call& c) {
+  StepLists s;
   if (&c.op == &op_sgd_step) {
     const auto& p = *static_cast<const SgdStepParams*>(c.params);
-    return (p.momentum ? 4 : 2) + p.master;
-  }
-  if (&c.op == &op_adam_step) {
+    s.count = (p.momentum ? 4 : 2) + p.master, s.weights = p.master ? s.count - 1 - p.momentum : 0;
+  } else if (&c.op == &op_adam_step) {
     const auto& p = *static_cast<const AdamStepParams*>(c.params);
-    return (p.amsgrad ? 6 : 5) + p.master;
-  }
-  if (&c.op == &op_rmsprop_step) {
+    s.count = (p.amsgrad ? 6 : 5) + p.master, s.weights = p.master ? s.count - 2 : 0;
+  } else if (&c.op == &op_rmsprop_step) {
     const auto& p = *static_cast<const RmspropStepParams*>(c.params);
-    return 4 + p.centered + p.momentum + p.master;
+    s.count = 4 + p.centered + p.momentum + p.master, s.weights = p.master ? s.count - 2 : 0;
   }
-  return 0;
+  s.begin = c.op.in.size() - 1;
+  if (s.count) s.each = (c.in.size() - s.begin) / s.count;
+  return s;
 }
-
-/// Which list holds the weights that the step moves: the masters, where there are any.
-int weights_of(const Call& c) {
-  const int lists = lists_of(c);
-  if (&c.op == &op_sgd_step) {
-    const auto& p = *static_cast<const SgdStepParams*>(c.params);
-    return p.master ? lists - 1 - p.momentum : 0;
-  }
-  const bool master = &c.op == &op_adam_step ? static_cast<const AdamStepParams*>(c.params)->master
-                                             : static_cast<const RmspropStepParams*>(c.params)->master;
-  return master ? lists - 2 : 0;
-}
-/// Where the lists begin.
-int first_of(const Call& c) { return c.op.in.size() - 1; }
+bool is_centred(const Call& c) { return &c.op == &op_rmsprop_step && static_cast<const RmspropStepParams*>(c.params)->centered; }
 /// Whether the caller asks for no step: a gradient scaler saw gradients that overflowed, and will mend it. A word on another device is not
 /// waited for.
-bool left_out(const Call& c) { return lists_of(c) && c.in[1].defined() && c.in[1].device() == cpu_device && c.in[1].item() != 0; }
+bool left_out(const Call& c) { return lists_of(c).count && c.in[1].defined() && c.in[1].device() == cpu_device && c.in[1].item() != 0; }
 
 /// Asks for the memory of the sampled elements of `t`, so that one wait serves many tensors. Inlined by force: compilers take a function
 /// that only prefetches for one without effect, and drop its calls.
@@ -86,8 +81,8 @@ bool MonitorState::is_update(const OpDef& op) {
 }
 
 void MonitorState::gradients_of(const Call& c, int& first, int& end) {
-  const int lists = lists_of(c), begin = first_of(c), given = c.in.size() - begin;
-  first = lists ? begin + given / lists : begin, end = lists ? begin + 2 * (given / lists) : c.in.size();
+  const StepLists lists = lists_of(c);
+  first = lists.input(lists.count ? 1 : 0, 0), end = lists.count ? lists.input(2, 0) : c.in.size();
 }
 
 /// Whether a gradient that the update would use holds a NaN or infinity.
@@ -138,107 +133,152 @@ bool MonitorState::before_update(const Call& c, uint32_t at) {
     return true;
   }
   note_update();
-  const int lists = lists_of(c);
-  if (!options.foretell || !lists) return false;
+  const StepLists lists = lists_of(c);
+  if (!options.foretell || !lists.count) return false;
   judge_uncleared(c, at, goes_along_old_gradients(c));
   std::vector<float>& before = sites[at].update->before;
-  const int begin = first_of(c), n = (c.in.size() - begin) / lists;
-  before.resize(size_t(n) * kSampledWeights);
-  const int weights = begin + weights_of(c) * n;
-  for (int i = 0; i < n; ++i) fetch_samples(c.in[weights + i]);
-  for (int i = 0; i < n; ++i) sample(c.in[weights + i], before.data() + size_t(i) * kSampledWeights);
+  before.resize(size_t(lists.each) * kSampledWeights);
+  for (int i = 0; i < lists.each; ++i) fetch_samples(c.in[lists.weight(i)]);
+  for (int i = 0; i < lists.each; ++i) sample(c.in[lists.weight(i)], before.data() + size_t(i) * kSampledWeights);
   return false;
+}
+
+/// The samples of one weight around a step, of its gradient and its state, and what they stand for.
+struct SampledWeight {
+  float w[kSampledWeights], g[kSampledWeights], m[kSampledWeights], v[kSampledWeights], old[kSampledWeights];
+  int count = 0;      // of samples
+  double weight = 1;  // elements that each of them stands for
+  bool has_m = false, has_v = false, low = false;
+  double first = 1, second = 1;  // Adam's corrections of both moments, 1 - beta^t
+  /// What Adam divides a gradient by.
+  double divisor(int j, double epsilon) const { return std::sqrt(double(v[j]) / second) + epsilon; }
+};
+
+/// What samples say of a whole step, all its weights together.
+struct StepSums {
+  double gradient = 0, moved = 0, length = 0, elements = 0;  // squares of gradients, steps and weights before; how many elements
+  double felt = 0, live = 0, floored = 0;    // Adam: squares beside their mean; elements with a second moment, and with one below epsilon
+  double narrow = 0, due = 0, absorbed = 0;  // elements of narrow weights, those that should move, and those of them that do not
+  double fed = 0, still = 0, short_by = 0;  // wide weights with a gradient, those of them that stand still, their step over rate and weight
+  double along = 0, was2 = 0, is2 = 0;      // the samples of gradients times those of the step before, and the squares of both
+  DType dtype = DType::none;                // of narrow weights
+
+  /// Squares of one weight's gradient and step.
+  struct Squares {
+    double gradient = 0, moved = 0;
+  };
+  Squares add(const SampledWeight& x, float* last, bool all_felt, double epsilon);
+  void add_narrow(const SampledWeight& x, const Call& c, const double* settings);
+  void add_second_moments(const SampledWeight& x, double epsilon);
+};
+
+/// `last`: the gradient of the step before, whose place this one takes. `all_felt`: a step is as long as the gradient, or as what Adam makes
+/// of it, so that it tells whether rounding kept it from the weight.
+StepSums::Squares StepSums::add(const SampledWeight& x, float* last, bool all_felt, double epsilon) {
+  Squares own;
+  for (int j = 0; j < x.count; ++j) {
+    along += double(x.g[j]) * double(last[j]), was2 += double(last[j]) * double(last[j]);
+    last[j] = x.g[j];
+    const double d = double(x.w[j]) - double(x.old[j]);
+    own.gradient += double(x.g[j]) * double(x.g[j]), own.moved += d * d;
+    length += x.weight * double(x.old[j]) * double(x.old[j]);
+    if (!all_felt || x.g[j] == 0) continue;
+    fed += x.weight, still += d == 0 ? x.weight : 0;
+    if (d == 0 && x.old[j] != 0)
+      short_by += x.weight * std::abs(x.has_v ? double(x.m[j]) / x.divisor(j, epsilon) : double(x.g[j])) / std::abs(double(x.old[j]));
+  }
+  is2 += own.gradient, gradient += own.gradient * x.weight, moved += own.moved * x.weight, elements += x.weight * x.count;
+  return own;
+}
+
+void StepSums::add_narrow(const SampledWeight& x, const Call& c, const double* settings) {
+  const bool rmsprop = &c.op == &op_rmsprop_step;
+  narrow += x.weight * x.count;
+  for (int j = 0; j < x.count; ++j) {
+    double wanted = settings[0] * std::abs(double(x.has_m ? x.m[j] : x.g[j]));
+    if (x.has_v)
+      wanted = x.v[j] > 0 ? wanted / x.first / x.divisor(j, settings[3]) : 0;
+    else if (rmsprop)
+      wanted = x.m[j] > 0 ? settings[0] * std::abs(double(x.g[j])) / (std::sqrt(double(x.m[j])) + settings[2]) : 0;
+    if (wanted > kMatters * std::abs(double(x.old[j]))) due += x.weight, absorbed += x.w[j] == x.old[j] ? x.weight : 0;
+  }
+}
+
+void StepSums::add_second_moments(const SampledWeight& x, double epsilon) {
+  double squares = 0;
+  int alive = 0, below = 0;
+  for (int j = 0; j < x.count; ++j) {
+    if (!(x.v[j] > 0)) continue;
+    const double mean = double(x.v[j]) / x.second;  // of the squares
+    squares += double(x.g[j]) * double(x.g[j]) / mean;
+    ++alive, below += epsilon * epsilon > mean;
+  }
+  felt += x.weight * squares, live += x.weight * alive, floored += x.weight * below;
 }
 
 /// get(i, to) gives the samples of input i and how many; of -1 - k, those of weight k before the step.
 template <class Get>
 void MonitorState::judge_update(const Call& c, uint32_t at, const double* settings, Get get) {
-  const int lists = lists_of(c);
+  const StepLists lists = lists_of(c);
   WatchedUpdate& u = *sites[at].update;
-  const int begin = first_of(c), n = (c.in.size() - begin) / lists;
-  const bool adam = &c.op == &op_adam_step;
-  const bool state = lists > 3 || (lists > 2 && weights_of(c) == 0);
-  const int weights = begin + weights_of(c) * n;
-  double gradient = 0, moved = 0, ratio = 0, due = 0, absorbed = 0, floored = 0, live = 0, narrow = 0;
-  double length = 0, elements = 0;           // squares of the weights before, and how many there are
-  double fed = 0, still = 0, short_by = 0;  // wide weights with a gradient, those of them that stand still, their step over rate and weight
-  const bool plain = &c.op == &op_sgd_step;
-  DType dtype = DType::none;
-  u.last_gradient.resize(size_t(n) * kSampledWeights);
-  double along = 0, was2 = 0, is2 = 0;
-  std::vector<double> squares(static_cast<size_t>(n), 0.0);  // of each gradient, the mean
-  for (int i = 0; i < n; ++i) {
-    float w[kSampledWeights], g[kSampledWeights], m[kSampledWeights], v[kSampledWeights], old[kSampledWeights];
-    const Tensor& p = c.in[weights + i];
-    const int k = get(weights + i, w);
-    if (k == 0 || get(begin + n + i, g) != k) continue;
-    get(-1 - i, old);
-    const bool has_m = state && get(begin + 2 * n + i, m) == k;
-    const bool has_v = adam && get(begin + 3 * n + i, v) == k;
-    const double weight = double(impl(p).spec.shape.numel()) / k;  // elements that one sample stands for
-    float steps[kSampledWeights] = {};
-    const double t = has_v && get(begin + (lists - 1) * n + i, steps) ? double(steps[0]) : 0;
-    const double correction = has_v ? 1 - std::pow(settings[2], t) : 1;
-    const bool low = format_of(impl(p).spec.dtype).digits <= 11;
-    if (low) dtype = impl(p).spec.dtype;
-    double g2 = 0, d2 = 0, felt = 0;
-    int alive = 0, below = 0;
+  const bool adam = &c.op == &op_adam_step, plain = &c.op == &op_sgd_step, rmsprop = &c.op == &op_rmsprop_step;
+  const bool state = lists.count > 3 || (lists.count > 2 && lists.weights == 0);
+  StepSums sums;
+  u.last_gradient.resize(size_t(lists.each) * kSampledWeights);
+  std::vector<double> squares(static_cast<size_t>(lists.each), 0.0);  // of each gradient, the mean
+  for (int i = 0; i < lists.each; ++i) {
+    SampledWeight x;
+    const Tensor& p = c.in[lists.weight(i)];
+    x.count = get(lists.weight(i), x.w);
+    if (x.count == 0 || get(lists.input(1, i), x.g) != x.count) continue;
+    get(-1 - i, x.old);
+    x.weight = double(impl(p).spec.shape.numel()) / x.count;
+    x.has_m = state && get(lists.input(2, i), x.m) == x.count;
+    x.has_v = adam && get(lists.input(3, i), x.v) == x.count;
+    x.low = format_of(impl(p).spec.dtype).digits <= 11;
+    if (x.has_v) {
+      float steps[kSampledWeights] = {};
+      const double t = get(lists.input(lists.count - 1, i), steps) ? double(steps[0]) : 0;
+      x.second = 1 - std::pow(settings[2], t);
+      if (x.low) x.first = 1 - std::pow(settings[1], t);
+    }
     float* const last = u.last_gradient.data() + size_t(i) * kSampledWeights;
-    for (int j = 0; j < k; ++j) {
-      along += double(g[j]) * double(last[j]), was2 += double(last[j]) * double(last[j]);
-      last[j] = g[j];
-      const double d = double(w[j]) - double(old[j]);
-      g2 += double(g[j]) * double(g[j]), d2 += d * d;
-      length += weight * double(old[j]) * double(old[j]);
-      if ((plain || has_v) && !low && g[j] != 0) {
-        fed += weight, still += d == 0 ? weight : 0;
-        if (d == 0 && old[j] != 0)
-          short_by += weight * std::abs(has_v ? double(m[j]) / (std::sqrt(double(v[j]) / correction) + settings[3]) : double(g[j])) /
-                      std::abs(double(old[j]));
-      }
-    }
-    if (low) {
-      narrow += weight * k;
-      for (int j = 0; j < k; ++j) {
-        double wanted = settings[0] * std::abs(double(has_m ? m[j] : g[j]));
-        if (has_v)
-          wanted = v[j] > 0 ? wanted / (1 - std::pow(settings[1], t)) / (std::sqrt(double(v[j]) / correction) + settings[3]) : 0;
-        else if (&c.op == &op_rmsprop_step)
-          wanted = m[j] > 0 ? settings[0] * std::abs(double(g[j])) / (std::sqrt(double(m[j])) + settings[2]) : 0;
-        if (wanted > kMatters * std::abs(double(old[j]))) due += weight, absorbed += w[j] == old[j] ? weight : 0;
-      }
-    }
-    for (int j = 0; has_v && j < k; ++j) {
-      if (!(v[j] > 0)) continue;
-      const double mean = double(v[j]) / correction;  // of the squares
-      felt += double(g[j]) * double(g[j]) / mean;
-      ++alive, below += settings[3] * settings[3] > mean;
-    }
-    squares[size_t(i)] = g2 / k;
-    ratio += weight * felt, live += weight * alive, floored += weight * below;
-    is2 += g2, gradient += g2 * weight, moved += d2 * weight, elements += weight * k;
+    const StepSums::Squares own = sums.add(x, last, (plain || x.has_v) && !x.low, x.has_v ? settings[3] : 0);
+    if (x.low) sums.add_narrow(x, c, settings), sums.dtype = impl(p).spec.dtype;
+    if (x.has_v) sums.add_second_moments(x, settings[3]);
+    squares[size_t(i)] = own.gradient / x.count;
     // What the step divides by, and what it takes off that first.
-    const bool rmsprop = &c.op == &op_rmsprop_step, centred = rmsprop && static_cast<const RmspropStepParams*>(c.params)->centered;
-    const size_t some = size_t(k), squares_of = has_v || (rmsprop && has_m) ? some : 0;
-    const bool has_mean = centred && get(begin + 3 * n + i, v) == k;
-    look_at_moments(c, at, i, {{old, some}, {g, some}, {rmsprop ? m : v, squares_of}, {v, has_mean ? some : 0}, d2, g2}, settings);
+    const auto some = size_t(x.count), divides = x.has_v || (rmsprop && x.has_m) ? some : 0;
+    const bool has_mean = is_centred(c) && get(lists.input(3, i), x.v) == x.count;
+    look_at_moments(c, at, i,
+                    {{x.old, some}, {x.g, some}, {rmsprop ? x.m : x.v, divides}, {x.v, has_mean ? some : 0}, own.moved, own.gradient},
+                    settings);
   }
   judge_moments(c, at);
-  if (!(gradient < INFINITY) || !(moved < INFINITY)) return;
-  judge_cut(c, at, squares);
-  judge_silent(u, gradient == 0 && elements > 0);
+  judge_sums(c, at, sums, settings, squares);
+}
+
+/// What a whole step did.
+void MonitorState::judge_sums(const Call& c, uint32_t at, const StepSums& s, const double* settings, std::span<const double> squares) {
+  WatchedUpdate& u = *sites[at].update;
   const double lr = settings[0];
-  if (was2 > 0 && is2 > 0) u.turn.push(along / std::sqrt(was2) / std::sqrt(is2));
+  const bool adam = &c.op == &op_adam_step;
+  judge_length(c, at, s.moved / s.elements, s.length / s.elements, lr);
+  if (!(s.gradient < INFINITY) || !(s.moved < INFINITY)) return;
+  judge_cut(c, at, squares);
+  judge_silent(u, s.gradient == 0 && s.elements > 0);
+  if (s.was2 > 0 && s.is2 > 0) u.turn.push(s.along / std::sqrt(s.was2) / std::sqrt(s.is2));
   judge_rate(at, u, lr);
-  if (const double times = std::sqrt(moved / length); length > 0 && times >= 1 && u.first_long == 0) u.first_long = times;
-  if (!plain) judge_length(at, moved / elements, length / elements, lr);
-  judge_absorbed(at, u, 2 * due > narrow ? absorbed / due : 0, lr, dtype);
-  if (fed > 0 && !(live > 0 && floored > 0.5 * live)) judge_unfelt(at, u, still / fed, still > 0 ? lr * short_by / still : 0, lr);
-  if (adam && live > 0) judge_adam(at, u, std::sqrt(ratio / live), floored / live, settings[3], 0.5 * std::log2(gradient));
-  if (adam && live > 0) judge_smothered(at, u, floored / live, std::sqrt(moved / length), settings[3], std::sqrt(gradient / elements));
-  if (gradient > 0) u.gradient.push(0.5 * std::log2(gradient)), judge_gradient(at, u);
-  if (moved > 0) {
-    u.moved.push(0.5 * std::log2(moved));
+  if (const double times = std::sqrt(s.moved / s.length); s.length > 0 && times >= 1 && u.first_long == 0) u.first_long = times;
+  judge_absorbed(at, u, 2 * s.due > s.narrow ? s.absorbed / s.due : 0, lr, s.dtype);
+  if (s.fed > 0 && !(s.live > 0 && s.floored > 0.5 * s.live))
+    judge_unfelt(at, u, s.still / s.fed, s.still > 0 ? lr * s.short_by / s.still : 0, lr);
+  if (adam && s.live > 0) judge_adam(at, u, std::sqrt(s.felt / s.live), s.floored / s.live, settings[3], 0.5 * std::log2(s.gradient));
+  if (adam && s.live > 0)
+    judge_smothered(at, u, s.floored / s.live, std::sqrt(s.moved / s.length), settings[3], std::sqrt(s.gradient / s.elements));
+  if (s.gradient > 0) u.gradient.push(0.5 * std::log2(s.gradient)), judge_gradient(at, u);
+  if (s.moved > 0) {
+    u.moved.push(0.5 * std::log2(s.moved));
     if (const int rises = u.moved.climbs(); rises && !find_jump()) {
       Monitor::Finding about;
       about.severity = Severity::warning, about.value = std::exp2(double(u.moved.back()));
@@ -252,30 +292,27 @@ void MonitorState::judge_update(const Call& c, uint32_t at, const double* settin
 }
 
 void MonitorState::after_update(const Call& c, uint32_t at) {
-  if (!options.foretell || !lists_of(c)) return;
+  const StepLists lists = lists_of(c);
+  if (!options.foretell || !lists.count) return;
   const Governor::Work work(governor);
   const float* const before = sites[at].update->before.data();
-  for (int i = first_of(c); i < c.in.size(); ++i) fetch_samples(c.in[i]);
+  for (int i = lists.begin; i < c.in.size(); ++i) fetch_samples(c.in[i]);
   judge_update(c, at, reinterpret_cast<const double*>(impl(c.in[0]).data), [&](int i, float* to) {
     if (i >= 0) return sample(c.in[i], to);
-    const int first = first_of(c) + weights_of(c) * ((c.in.size() - first_of(c)) / lists_of(c));
-    const int n = int(impl(c.in[first - 1 - i]).spec.shape.numel());
     std::memcpy(to, before + size_t(-1 - i) * kSampledWeights, sizeof(float) * kSampledWeights);
-    return n;
+    return int(impl(c.in[lists.weight(-1 - i)]).spec.shape.numel());
   });
 }
 
 /// The samples that the rules want: of weights before the step, list -1, and of lists after it. f(list, number, input).
 template <class F>
 static void each_sample(const Call& c, F f) {
-  const int lists = lists_of(c);
-  if (!lists) return;
-  const int begin = first_of(c), n = (c.in.size() - begin) / lists, weights = weights_of(c);
-  const bool adam = &c.op == &op_adam_step,
-             centred = &c.op == &op_rmsprop_step && static_cast<const RmspropStepParams*>(c.params)->centered;
-  for (int list = -1; list < lists; ++list) {
-    if (!(list == -1 || list == weights || list == 1 || list == 2 || ((adam || centred) && list == 3) || (adam && list == lists - 1))) continue;
-    for (int i = 0; i < n; ++i) f(list, i, begin + (list < 0 ? weights : list) * n + i);
+  const StepLists lists = lists_of(c);
+  const bool adam = &c.op == &op_adam_step, third = adam || is_centred(c);
+  for (int list = -1; list < lists.count; ++list) {
+    if (!(list == -1 || list == lists.weights || list == 1 || list == 2 || (third && list == 3) || (adam && list == lists.count - 1)))
+      continue;
+    for (int i = 0; i < lists.each; ++i) f(list, i, list < 0 ? lists.weight(i) : lists.input(list, i));
   }
 }
 
@@ -286,8 +323,7 @@ void MonitorState::plan_update(const Call& c, Wanted& to) {
 }
 
 void MonitorState::judge_device_update(const Call& c, uint32_t at, const double* settings, Samples s) {
-  const int n = (c.in.size() - first_of(c)) / lists_of(c);
-  std::vector<size_t> before(static_cast<size_t>(n), s.size()), of(static_cast<size_t>(c.in.size()), s.size());
+  std::vector<size_t> before(static_cast<size_t>(lists_of(c).each), s.size()), of(static_cast<size_t>(c.in.size()), s.size());
   size_t next = 0;
   each_sample(c, [&](int list, int i, int input) { (list < 0 ? before[size_t(i)] : of[size_t(input)]) = next++; });
   judge_update(c, at, settings, [&](int i, float* to) {
@@ -328,8 +364,9 @@ void MonitorState::note_sum_of_gradients(const Call& c) {
 /// Whether a step goes along gradients that hold those of the step before; to be asked before it runs. It asks who wrote them, not what is
 /// in them.
 bool MonitorState::goes_along_old_gradients(const Call& c) {
-  if (!options.foretell || !lists_of(c)) return false;
+  if (!options.foretell || !lists_of(c).count) return false;
   if (used_gradients.empty()) used_gradients.resize(kWritten);
+  const int begin = c.op.in.size() - 1;
   int first, end;
   gradients_of(c, first, end);
   bool old = false;
@@ -340,14 +377,15 @@ bool MonitorState::goes_along_old_gradients(const Call& c) {
     gradients_used[place_of_gradient(s)] = true;
     old |= g.storage == s && g.added_to && version_of(s) >= g.version;
     g.storage = s, g.version = version_of(s), g.added_to = false;
-    if (!g.leaf.defined() || !g.leaf.is(c.in[i - first + first_of(c)])) g.leaf = c.in[i - first + first_of(c)];
+    const Tensor& leaf = c.in[begin + i - first];
+    if (!g.leaf.defined() || !g.leaf.is(leaf)) g.leaf = leaf;
   }
   return old;
 }
 
 /// Steps along gradients that nobody cleared: each holds those of all steps before.
 void MonitorState::judge_uncleared(const Call& c, uint32_t at, bool old) {
-  if (!options.foretell || !lists_of(c)) return;
+  if (!options.foretell || !lists_of(c).count) return;
   if (!sites[at].update) sites[at].update = std::make_unique<WatchedUpdate>();
   WatchedUpdate& u = *sites[at].update;
   u.uncleared = old ? uint8_t(std::min(u.uncleared + 1, 200)) : uint8_t(0);
@@ -430,18 +468,6 @@ void MonitorState::judge_silent(WatchedUpdate& u, bool silent) {
   about.text = "gradients were 0 throughout in five steps: " + std::string(s.op->name) + " in " + name_of(r.dtype) +
                " makes nothing of values that are not 0, and no loss scale keeps them in range";
   warn(Detector::underflow, vanished_site, vanished_output, "vanished", std::move(about));
-}
-
-/// A step that moves weights by more than twice what they are. Adam's and RMSprop's steps are as long as the rate, whatever the gradient.
-void MonitorState::judge_length(uint32_t at, double moved2, double length2, double lr) {
-  if (!(length2 > 0) || !(moved2 > 4 * length2) || !(moved2 > 0.01)) return;
-  const double factor = std::pow(10, std::floor(std::log10(0.01 * std::sqrt(length2 / moved2))));
-  Monitor::Finding about;
-  about.severity = Severity::warning, about.value = std::sqrt(moved2 / length2);
-  about.suggestion = {"learning_rate", factor, "learning rate x " + number(factor) + ", now " + number(factor * lr)};
-  about.text = "a step of " + std::string(sites[at].op->name) + " moved the weights by " + number(std::sqrt(moved2)) + " each, " +
-               number(about.value) + " times what they were: nothing of them is left";
-  warn(Detector::growth, at, 0, "length", std::move(about));
 }
 
 /// Gradients that have outgrown the second moment that they are divided by.

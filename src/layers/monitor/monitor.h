@@ -482,11 +482,13 @@ struct MonitorState {
   // detectors_update.cpp
   template <class Get>
   void judge_update(const Call& c, uint32_t at, const double* settings, Get get);
+  void judge_sums(const Call& c, uint32_t at, const struct StepSums& s, const double* settings, std::span<const double> squares);
   bool gradients_are_bad(const Call& c) const;
   // detectors_state.cpp
   void look_at_moments(const Call& c, uint32_t at, int i, const SampledStep& s, const double* settings);
   void judge_stride(const Call& c, uint32_t at, int i, const SampledStep& s, double lr);
   void judge_moments(const Call& c, uint32_t at);
+  void judge_length(const Call& c, uint32_t at, double moved2, double length2, double lr);
   static bool may_stand_still(const Call& c);
   void plan_mixture(const Call& c, const Tensor& out, const Sight& sight, Wanted& to);
   void judge_mixture(const Call& c, uint32_t at, Samples s);
@@ -526,7 +528,6 @@ struct MonitorState {
   void judge_uncleared(const Call& c, uint32_t at, bool old);
   void judge_rate(uint32_t at, WatchedUpdate& u, double lr);
   void judge_silent(WatchedUpdate& u, bool silent);
-  void judge_length(uint32_t at, double moved2, double length2, double lr);
   void judge_range(uint32_t site, uint8_t output, WatchedResult& r);
   bool judge_dwindling(uint32_t site, uint8_t output, WatchedResult& r);
   /// How far a result is from the end of its format, in bits, and whether it comes there.

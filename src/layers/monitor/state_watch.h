@@ -20,9 +20,15 @@ struct Stride {
   uint32_t steps = 0;
   double size = 0, most = 0;  // the parameter's norm at its largest; the longest step beside it
 };
+/// A parameter that moved by more than twice its size, and many times as far as ever.
+struct Leap {
+  int parameter = -1;
+  double beside = 0, most = 0;  // how many times its size, and the most of the steps before
+};
 /// Of one optimiser's step.
 struct WatchedMoments {
   std::vector<Stride> strides;  // one a parameter
+  Leap leap;                    // the first in this step
   Numbers second;               // log2 of the largest second moment
   double most_second = 0;       // in this step
   uint8_t cancels = 0;          // steps in a row in which a centred second moment was rounding
