@@ -11,9 +11,9 @@ if [ -n "${KEEP:-}" ]; then work=$KEEP; rm -rf "$work"; mkdir -p "$work"; else w
 quiet() { "$@" >"$work/log" 2>&1 || { tail -40 "$work/log"; echo "FAILED: $*"; exit 1; }; }
 
 for kind in static shared; do
-  [ $kind = shared ] && shared=ON || shared=OFF # whose kernels, compiled once more, are for this machine alone
+  [ $kind = shared ] && shared=ON || shared=OFF
   build=$root/build/consumer-$kind
-  quiet cmake -S "$root" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=$shared -DKEEL_NATIVE=$shared -DKEEL_BUILD_TESTS=OFF -DKEEL_BUILD_APPS=OFF
+  quiet cmake -S "$root" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=$shared -DKEEL_BUILD_TESTS=OFF -DKEEL_BUILD_APPS=OFF
   quiet cmake --build "$build" -j "${JOBS:-$(nproc)}"
   quiet cmake --install "$build" --prefix "$work/first" --strip
   rm -rf "$work/$kind"; mv "$work/first" "$work/$kind"
