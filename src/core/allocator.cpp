@@ -154,9 +154,10 @@ Block* fit_above_bin(size_t size) {
   return g_bins[r][std::countr_zero(unsigned(g_columns[r]))].head;
 }
 
-// `bytes` of zero pages aligned to a huge page; null where the system has no address space left.
+// `bytes` of zero pages aligned to a huge page; null where the system has no address space left, or refuses what it could never back with
+// memory: better an error of this call than the end of the process when the pages are written.
 char* map_aligned(size_t bytes) {
-  void* p = mmap(nullptr, bytes + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* p = mmap(nullptr, bytes + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) return nullptr;
   const auto at = reinterpret_cast<uintptr_t>(p), start = round_up(at, kHugePage);
   if (start > at) munmap(p, start - at);

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <mutex>
 #include <string>
@@ -217,6 +218,18 @@ TEST(Allocator, ImpossibleSizesAreRefused) {
   for (const size_t bytes : {SIZE_MAX, SIZE_MAX - 63, SIZE_MAX / 2, size_t(1) << 62, size_t(1) << 50})
     EXPECT_EQ(cpu_allocate(bytes, nullptr), nullptr);
 }
+
+#if defined(__linux__)
+TEST(Allocator, MoreThanTheMachineHasIsRefused) {
+  int policy = 0;
+  if (std::FILE* f = std::fopen("/proc/sys/vm/overcommit_memory", "r")) {
+    if (std::fscanf(f, "%d", &policy) != 1) policy = 0;
+    std::fclose(f);
+  }
+  if (policy == 1) GTEST_SKIP() << "this system promises any amount";
+  EXPECT_EQ(cpu_allocate(size_t(1) << 45, nullptr), nullptr);  // 32 TiB: to write them would end the process
+}
+#endif
 
 TEST(Allocator, ReportNamesTheLargestHolders) {
   static const char kA[] = "model.layers.0.attn", kB[] = "model.head";
