@@ -193,6 +193,7 @@ struct Printer {
   }
   void prepare() {
     const DType d = t.spec.dtype, part = part_of(d);
+    if (d == DType::boolean) width = 5;  // as wide as "False", be there one or not
     if (!is_inexact(d)) return visit(0, t.data, [&](const std::byte* p) { width = std::max(width, integer(p, d).size()); });
     std::vector<double> re, im;
     visit(0, t.data, [&](const std::byte* p) {
@@ -260,7 +261,7 @@ std::string to_string(const Tensor& t) {
     if (!is_inexact(d)) return integer(ti.data, d);
     if (!is_complex(d)) return number(read_double(ti.data, d), d);
     const DType part = part_of(d);
-    return number(read_double(ti.data, part), part) + number(read_double(ti.data + size_of(part), part), part, true) + "j";
+    return "(" + number(read_double(ti.data, part), part) + number(read_double(ti.data + size_of(part), part), part, true) + "j)";
   }
   Printer p{ti, n > kThreshold};
   p.prepare();

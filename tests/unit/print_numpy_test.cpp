@@ -40,6 +40,7 @@ TEST(Print, AsNumPyDoes) {
   add("integers", arange(24).reshape({2, 3, 4}));
   add("negative integers", arange(-5, 100, 7));
   add("bools", tensor({true, false, true}));
+  add("bools that are all true", ones({2, 2}).astype(DType::boolean));
   add("small bytes", arange(0, 250, 10).astype(u8));
   add("empty", zeros({0}));
   add("one", ones({1, 1, 1}));
@@ -76,6 +77,7 @@ TEST(Print, AsNumPyDoes) {
     add("random " + std::to_string(i), exp(randn({7}, {.dtype = f64}) * reach).astype(t) * where(randn({7}) > 0, 1, -1).astype(t));
   }
   add("complex", (arange(3).astype(f32) + 0.5).astype(complex64));
+  add("one complex number", full({}, 1.5).astype(complex64));
   add("complex doubles", (arange(4).astype(f64) / 3).astype(complex128));
   add("six axes", arange(64).reshape({2, 2, 2, 2, 2, 2}));
   dir.put("cases.txt", cases);
