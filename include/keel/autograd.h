@@ -70,8 +70,8 @@ void on_backward_end(Callback<void()> f);
 class FunctionContext {
  public:
   template <class... T> void save(const T&... t) { (saved_.push_back(t), ...); }
-  /// The i-th saved tensor, with its place in the graph, so that a second derivative works.
-  const Tensor& saved(int64_t i) const { return saved_[i]; }
+  /// The i-th saved tensor, with its place in the graph, so that a second derivative works; IndexError where forward saved fewer.
+  const Tensor& saved(int64_t i) const;
   /// Whether input `i` wants a gradient; others may be left undefined in what backward returns.
   bool needs(int64_t i) const { return (needs_ >> i) & 1; }
 

@@ -23,8 +23,8 @@ class StateDict {
   bool empty() const { return entries_.empty(); }
   const Entry* begin() const { return entries_.data(); }
   const Entry* end() const { return entries_.data() + entries_.size(); }
-  /// The entry at position `i` of the order.
-  const Entry& at(int64_t i) const { return entries_[size_t(i)]; }
+  /// The entry at position `i` of the order; IndexError where there is none.
+  const Entry& at(int64_t i) const;
 
   /// The tensor of that name; ValueError, with the nearest name as a hint, where there is none.
   Tensor operator[](std::string_view name) const;

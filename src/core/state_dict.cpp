@@ -35,6 +35,12 @@ StateDict::StateDict(std::initializer_list<Entry> entries) {
   for (const Entry& e : entries) set(e.name, e.tensor);
 }
 
+const StateDict::Entry& StateDict::at(int64_t i) const {
+  if (i < 0 || i >= size())
+    raise(Error(ErrorCode::index, "entry " + std::to_string(i) + " of a dictionary of " + std::to_string(size()) + " tensors").op("StateDict").hint("size() tells how many there are"));
+  return entries_[size_t(i)];
+}
+
 int64_t StateDict::position(std::string_view name) const {
   if (slots_.empty()) return -1;
   const size_t mask = slots_.size() - 1;

@@ -2,6 +2,7 @@
 #include "keel/data/loader.h"
 
 #include <algorithm>
+#include <cmath>
 #include <condition_variable>
 #include <deque>
 #include <future>
@@ -40,6 +41,9 @@ Sampler shuffled() {
 }
 
 Sampler weighted(std::vector<double> weights, int64_t count) {
+  for (size_t i = 0; i < weights.size(); ++i)
+    if (!(weights[i] >= 0 && std::isfinite(weights[i])))
+      raise(Error(ErrorCode::value, "weights must be finite and at least 0; weight " + std::to_string(i) + " is not").op("weighted"));
   for (size_t i = 1; i < weights.size(); ++i) weights[i] += weights[i - 1];
   if (weights.empty() || !(weights.back() > 0)) raise(Error(ErrorCode::value, "weights must have a positive sum").op("weighted"));
   return [sums = std::move(weights), count](int64_t n, uint64_t seed, uint64_t epoch) {

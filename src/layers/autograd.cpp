@@ -118,6 +118,20 @@ void Node::release_saved() {
   custom = {};
 }
 
+/// Whether summing over some axes makes a tensor of shape `to` out of one of shape `from`.
+static bool sums_to(const Shape& from, const Shape& to) {
+  const int extra = from.rank() - to.rank();
+  if (extra < 0) return false;
+  for (int i = 0; i < to.rank(); ++i)
+    if (to[i] != 1 && to[i] != from[extra + i]) return false;
+  return true;
+}
+[[noreturn]] static void refuse_gradient(const Node& n, int i, const Tensor& g) {
+  raise(Error(ErrorCode::shape, "the gradient of input " + std::to_string(i) + " came in another shape")
+            .op(n.name).arg("input", to_string(n.in_specs[i])).arg("gradient", to_string(impl(g).spec))
+            .hint("a gradient has the shape of its input, or one that the input broadcasts to").path(n.path));
+}
+
 Tensors Node::run(const Tensors& cotangents, bool create_graph, const Tensor* second) {
   if (released)
     raise(Error(ErrorCode::autograd, "the graph was already freed by an earlier backward pass").op(name).hint("pass retain_graph = true to the first backward to go through it twice").path(path));
@@ -154,10 +168,15 @@ Tensors Node::run(const Tensors& cotangents, bool create_graph, const Tensor* se
                     Specs(is.data(), int(is.size())), Specs(os.data(), int(os.size()))};
     op->vjp(params, a, grads);
   }
-  KEEL_ASSERT(grads.size() <= edges.size());
+  if (grads.size() > edges.size())
+    raise(Error(ErrorCode::autograd, "the gradient gave " + std::to_string(grads.size()) + " tensors for " + std::to_string(edges.size()) + " inputs").op(name).path(path));
   for (int i = 0; i < grads.size(); ++i) {
-    if (!edges[i].valid()) grads[i] = Tensor();
-    else if (grads[i].defined()) grads[i] = conform(std::move(grads[i]), in_specs[i]);
+    if (!edges[i].valid()) {
+      grads[i] = Tensor();
+    } else if (grads[i].defined()) {
+      if (!sums_to(impl(grads[i]).spec.shape, in_specs[i].shape)) refuse_gradient(*this, i, grads[i]);
+      grads[i] = conform(std::move(grads[i]), in_specs[i]);
+    }
   }
   for (auto& [id, hook] : hooks) hook(grads);
   return grads;

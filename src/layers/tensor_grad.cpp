@@ -94,10 +94,25 @@ void remove_hook(const Tensor& t, int64_t id) {
   }
 }
 
+const Tensor& FunctionContext::saved(int64_t i) const {
+  if (i < 0 || i >= saved_.size())
+    raise(Error(ErrorCode::index, "tensor " + std::to_string(i) + " of " + std::to_string(saved_.size()) + " saved ones")
+              .op("FunctionContext::saved").hint("what forward gives to ctx.save(a, b) is saved(0) and saved(1) in backward"));
+  return saved_[i];
+}
+
 struct FunctionAccess {
   static Tensors& saved(FunctionContext& c) { return c.saved_; }
   static void set_needs(FunctionContext& c, uint64_t n) { c.needs_ = n; }
 };
+
+namespace {
+
+[[noreturn]] void refuse_empty_result(const char* op) {
+  raise(Error(ErrorCode::value, "forward gave an empty tensor").op(op).hint("a default-constructed Tensor has no value yet"));
+}
+
+}  // namespace
 
 Tensors detail::apply_function(const char* name, const Tensors& inputs, Callback<Tensors(FunctionContext&)> forward, BackwardFunction backward) {
   bool wants = false;
@@ -111,6 +126,8 @@ Tensors detail::apply_function(const char* name, const Tensors& inputs, Callback
     NoGrad off;
     out = forward(ctx);
   }
+  for (const Tensor& y : out)
+    if (!y.defined()) refuse_empty_result(name);
   if (!wants) return out;
   for (Tensor& y : out)
     for (const Tensor& x : inputs)
@@ -131,7 +148,7 @@ Tensors detail::apply_function(const char* name, const Tensors& inputs, Callback
     n->out_specs.push_back(impl(out[k]).spec);
     if (is_inexact(out[k].dtype())) attach(out[k], n, uint32_t(k));
   }
-  n->custom = [ctx, own, backward, inputs_n = inputs.size()](Node& self, const Tensors& g, bool create_graph) mutable -> Tensors {
+  n->custom = [ctx, own, backward](Node& self, const Tensors& g, bool create_graph) mutable -> Tensors {
     FunctionContext c = ctx;
     for (int64_t i = 0; i < self.saved_in.size(); ++i) {
       Tensor s = self.saved_in[i].t;
@@ -144,8 +161,9 @@ Tensors detail::apply_function(const char* name, const Tensors& inputs, Callback
       if (t.defined()) d = t.device();
     for (int64_t k = 0; k < self.out_specs.size(); ++k) cot.push_back(k < g.size() && g[k].defined() ? g[k] : zeros(self.out_specs[k].shape, {.dtype = self.out_specs[k].dtype, .device = d}));
     Tensors grads = backward(c, cot);
-    if (grads.size() != inputs_n)
-      raise(Error(ErrorCode::autograd, "backward gave " + std::to_string(grads.size()) + " gradients for " + std::to_string(inputs_n) + " inputs").op(self.name));
+    if (grads.size() != self.in_specs.size())
+      raise(Error(ErrorCode::autograd, "backward gave " + std::to_string(grads.size()) + " gradients for " + std::to_string(self.in_specs.size()) + " inputs")
+                .op(self.name).hint("one an input, in their order; Tensor() where ctx.needs(i) is false"));
     return grads;
   };
   return out;
@@ -160,6 +178,7 @@ Tensor checkpoint_list(Callback<Tensor(const Tensors&)> f, const Tensors& inputs
     NoGrad off;
     out = f(inputs);
   }
+  if (!out.defined()) refuse_empty_result("checkpoint");
   Ref<Node> n = Node::create("checkpoint");
   for (const Tensor& x : inputs) {
     n->edges.push_back(edge_of(x)), n->in_specs.push_back(impl(x).spec);

@@ -26,6 +26,14 @@ Tensor AnyModule::operator()(const Tensor& x) const {
   return held_->call(x);
 }
 
+size_t detail::place_of(int64_t i, int64_t size, const char* container) {
+  if (i < -size || i >= size) {
+    const std::string range = size ? " is out of range [" + std::to_string(-size) + ", " + std::to_string(size - 1) + "]" : ": there are no modules";
+    raise(Error(ErrorCode::index, "module " + std::to_string(i) + range).op(container).hint("modules count from 0, negative numbers from the end"));
+  }
+  return size_t(i < 0 ? i + size : i);
+}
+
 Sequential& Sequential::append(AnyModule m) {
   layers_.push_back(std::move(m));
   return *this;

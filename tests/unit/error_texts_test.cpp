@@ -133,6 +133,47 @@ const std::vector<Mistake>& mistakes() {
       {"cotangent of another shape", [](auto&) { (ones({3}, {.requires_grad = true}) * 2).backward(ones({2})); }},
       {"gradient of an input that does not matter", [](auto&) { Tensor a = ones({2}, {.requires_grad = true}), b = ones({2}, {.requires_grad = true}); grad(sum(a * 2), {b}); }},
       {"requires_grad_ off on a result", [](auto&) { (ones({3}, {.requires_grad = true}) * 2).requires_grad_(false); }},
+      {"function of one's own: gradient of another shape",
+       [](auto&) {
+         struct Wrong {
+           static Tensor forward(FunctionContext&, const Tensor& x) { return x * 2; }
+           static Tensors backward(FunctionContext&, const Tensor&) { return {ones({3})}; }
+         };
+         sum(apply<Wrong>(ones({2, 2}, {.requires_grad = true}))).backward();
+       }},
+      {"function of one's own: gradient of fewer axes",
+       [](auto&) {
+         struct Wrong {
+           static Tensor forward(FunctionContext&, const Tensor& x) { return x * 2; }
+           static Tensors backward(FunctionContext&, const Tensor& g) { return {sum(g)}; }
+         };
+         sum(apply<Wrong>(ones({2, 2}, {.requires_grad = true}))).backward();
+       }},
+      {"function of one's own: fewer gradients than inputs",
+       [](auto&) {
+         struct Wrong {
+           static Tensor forward(FunctionContext&, const Tensor& x, const Tensor& y) { return x * y; }
+           static Tensors backward(FunctionContext&, const Tensor& g) { return {g}; }
+         };
+         sum(apply<Wrong>(ones({2}, {.requires_grad = true}), ones({2}))).backward();
+       }},
+      {"function of one's own: a tensor that was not saved",
+       [](auto&) {
+         struct Wrong {
+           static Tensor forward(FunctionContext& ctx, const Tensor& x) { return ctx.save(x), x * x; }
+           static Tensors backward(FunctionContext& ctx, const Tensor& g) { return {g * ctx.saved(1)}; }
+         };
+         sum(apply<Wrong>(ones({2}, {.requires_grad = true}))).backward();
+       }},
+      {"function of one's own: nothing returned",
+       [](auto&) {
+         struct Wrong {
+           static Tensor forward(FunctionContext&, const Tensor&) { return Tensor(); }
+           static Tensors backward(FunctionContext&, const Tensor& g) { return {g}; }
+         };
+         apply<Wrong>(ones({2}, {.requires_grad = true}));
+       }},
+      {"checkpoint of a function that returns nothing", [](auto&) { checkpoint([](const Tensor&) { return Tensor(); }, ones({2}, {.requires_grad = true})); }},
       // optimisers and schedules
       {"optimiser without parameters", [](auto&) { optim::SGD(Tensors{}, {.lr = 0.1}); }},
       {"optimiser on a result", [](auto&) { optim::Adam({ones({3}, {.requires_grad = true}) * 2}); }},
@@ -148,10 +189,14 @@ const std::vector<Mistake>& mistakes() {
          s.erase("tail.1.bias"), s.erase("first.weight"), s.set("first.weights", zeros({8, 4})), s.set("head.bias", zeros({2})), s.set("tail.1.weight", zeros({2, 8}));
          Tower().load_state_dict(s);
        }},
+      {"Sequential: a module beyond the last", [](auto&) { Tower().tail[2]; }},
+      {"ModuleList: a module of an empty list", [](auto&) { nn::ModuleList<nn::Linear>()[-1]; }},
+      {"state_dict: an entry beyond the last", [](auto&) { Tower().state_dict().at(4); }},
       {"state_dict: no such name", [](auto&) { Tower().state_dict()["first.weights"]; }},
       // data
       {"batch size 0", [](auto&) { data::Loader(data::digits({.size = 4}), {.batch_size = 0}); }},
       {"x and y of different length", [](auto&) { data::Dataset::from_tensors(zeros({4, 2}), zeros({3})); }},
+      {"negative weight of an example", [](auto&) { data::weighted({0.5, -1.0}, 4); }},
       {"MNIST that is not there", [](const TempDir& d) { data::mnist(d.path()); }},
       {"CSV with text in a column of numbers", [](const TempDir& d) { data::csv(d.put("table.csv", "1,2\n3,four\n")); }},
       {"character that the tokenizer does not know", [](auto&) { text::CharTokenizer("abc").encode("abd"); }},

@@ -46,6 +46,11 @@ class AnyModule {
   Holder* held_ = nullptr;
 };
 
+namespace detail {
+/// The position that `i` means among `size` modules, negative ones counted from the end; IndexError where there is none.
+size_t place_of(int64_t i, int64_t size, const char* container);
+}  // namespace detail
+
 /// Modules one after the other, each called with the result of the one before; parts are named "0", "1", ...
 class Sequential : public Module<Sequential> {
  public:
@@ -58,8 +63,8 @@ class Sequential : public Module<Sequential> {
   }
   Sequential& append(AnyModule m);
   int64_t size() const { return int64_t(layers_.size()); }
-  AnyModule& operator[](int64_t i) { return layers_[size_t(i < 0 ? i + size() : i)]; }
-  const AnyModule& operator[](int64_t i) const { return layers_[size_t(i < 0 ? i + size() : i)]; }
+  AnyModule& operator[](int64_t i) { return layers_[detail::place_of(i, size(), "Sequential")]; }
+  const AnyModule& operator[](int64_t i) const { return layers_[detail::place_of(i, size(), "Sequential")]; }
   auto begin() { return layers_.begin(); }
   auto end() { return layers_.end(); }
   auto begin() const { return layers_.begin(); }
@@ -86,8 +91,8 @@ class ModuleList : public Module<ModuleList<M>> {
   void reserve(int64_t n) { list_.reserve(size_t(n)); }
   int64_t size() const { return int64_t(list_.size()); }
   bool empty() const { return list_.empty(); }
-  M& operator[](int64_t i) { return list_[size_t(i < 0 ? i + size() : i)]; }
-  const M& operator[](int64_t i) const { return list_[size_t(i < 0 ? i + size() : i)]; }
+  M& operator[](int64_t i) { return list_[detail::place_of(i, size(), "ModuleList")]; }
+  const M& operator[](int64_t i) const { return list_[detail::place_of(i, size(), "ModuleList")]; }
   auto begin() { return list_.begin(); }
   auto end() { return list_.end(); }
   auto begin() const { return list_.begin(); }
