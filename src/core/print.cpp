@@ -261,7 +261,8 @@ std::string to_string(const Tensor& t) {
     if (!is_inexact(d)) return integer(ti.data, d);
     if (!is_complex(d)) return number(read_double(ti.data, d), d);
     const DType part = part_of(d);
-    return "(" + number(read_double(ti.data, part), part) + number(read_double(ti.data + size_of(part), part), part, true) + "j)";
+    auto bare = [](std::string v) { return v.ends_with(".0") ? v.substr(0, v.size() - 2) : v; };  // as Python writes them: (1.5+2j)
+    return "(" + bare(number(read_double(ti.data, part), part)) + bare(number(read_double(ti.data + size_of(part), part), part, true)) + "j)";
   }
   Printer p{ti, n > kThreshold};
   p.prepare();
