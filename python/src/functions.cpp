@@ -221,7 +221,7 @@ void bind_functions(nb::module_& m) {
         save(p, s);
       },
       nb::arg("tensors"), nb::arg("path"), nb::sig("def save(tensors: dict[str, Tensor], path: object) -> None"),
-      "Writes tensors by name; the ending tells the format: .safetensors, .keel or .npz. The file appears whole or not at all.");
+      "Writes tensors by name; the ending tells the format: .safetensors, .keel, .npz or, for one tensor, .npy. The file appears whole or not at all.");
 }
 
 }  // namespace keel::python

@@ -45,6 +45,10 @@ Result<void> save_any(const std::string& path, const StateDict& tensors) {
   if (path.ends_with(".safetensors")) return io::write_safetensors(path, tensors);
   if (path.ends_with(".keel")) return io::write_checkpoint(path, tensors);
   if (path.ends_with(".npz")) return io::write_npz(path, tensors);
+  if (path.ends_with(".npy")) {
+    if (tensors.size() == 1) return io::write_npy(path, tensors.at(0).tensor);
+    return Failure{"cannot write " + std::to_string(tensors.size()) + " tensors to " + path + ": .npy holds one, .npz any number"};
+  }
   return Failure{"cannot write " + path + ": its ending names no format"};
 }
 
@@ -61,7 +65,7 @@ void save(const std::string& path, const StateDict& tensors) {
   if (done) return;
   Error e(ErrorCode::io, done.message());
   e.op("save");
-  if (done.message().ends_with("names no format")) e.hint("endings are .safetensors, .keel and .npz");
+  if (done.message().ends_with("names no format")) e.hint("endings are .safetensors, .keel, .npz and, for one tensor, .npy");
   raise(e);
 }
 

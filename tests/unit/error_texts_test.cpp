@@ -232,6 +232,7 @@ const std::vector<Mistake>& mistakes() {
       {"load: npy of objects", [](const TempDir& d) { load(d.put("a.npy", with_header("{'descr': '|O', 'fortran_order': False, 'shape': (2,), }\n"))); }},
       {"load: npy with too few numbers", [](const TempDir& d) { load(d.put("a.npy", with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (1000,), }\n"))); }},
       {"save: unknown ending", [](const TempDir& d) { save(d.file("a.pt"), {{"weight", ones({2})}}); }},
+      {"save: two tensors in one .npy", [](const TempDir& d) { save(d.file("a.npy"), {{"a", ones({2})}, {"b", ones({2})}}); }},
       {"save: into a folder that is not there", [](const TempDir& d) { save(d.file("no/such/a.keel"), {{"weight", ones({2})}}); }},
       {"resume without a checkpoint", [](const TempDir& d) { Tower net; optim::SGD opt(net.parameters(), {.lr = 0.1}); train::Trainer(net, opt, nn::CrossEntropyLoss()).resume(d.path()); }},
       {"resume from something else",

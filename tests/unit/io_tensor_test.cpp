@@ -451,7 +451,7 @@ TEST(Load, KnowsFormatsByTheirFirstBytes) {
     std::filesystem::rename(dir.file(name), dir.file("renamed"));
     expect_same(state, load(dir.file("renamed")));
   }
-  ASSERT_TRUE(write_npy(dir.file("x.npy"), state["a"]).ok());
+  save(dir.file("x.npy"), {{"a", state["a"]}});  // as write_npy does; the name is not kept
   expect_same(load(dir.file("x.npy"))["arr_0"], state["a"]);
   const auto error_of = [](auto&& f) {
     try {

@@ -11,8 +11,8 @@ namespace keel {
 /// wrong with it. io::read_safetensors and its siblings give a Result instead.
 StateDict load(const std::string& path);
 
-/// Writes tensors to `path`, in the format that its ending names: .safetensors, .keel or .npz. The file appears whole or not at all. Raises
-/// an Error of code `io`.
+/// Writes tensors to `path`, in the format that its ending names: .safetensors, .keel, .npz or, for a single tensor, whose name is not kept,
+/// .npy. The file appears whole or not at all. Raises an Error of code `io`.
 void save(const std::string& path, const StateDict& tensors);
 
 }  // namespace keel
