@@ -152,6 +152,7 @@ int main(int argc, char** argv) {
       {"to bf16 100M", "GB/s", 1.5 * b, [&] { return x.to(bf16); }},
       {"add row f32 [32768,1024]", "GB/s", 8.0 * 32768 * 1024, [&] { return rows + rows[{0}]; }},
       {"transpose f32 [8192,8192]", "GB/s", 8.0 * 8192 * 8192, [&] { return square.transpose().contiguous(); }},
+      {"add transposed f32 [8192,8192]", "GB/s", 12.0 * 8192 * 8192, [&] { return square.transpose() + square; }},
       {"sum all f32 100M", "GB/s", b, [&] { return x.sum(); }},
       {"sum rows f32 [32768,1024]", "GB/s", 4.0 * 32768 * 1024, [&] { return rows.sum({.axis = 1}); }},
       {"sum columns f32 [32768,1024]", "GB/s", 4.0 * 32768 * 1024, [&] { return rows.sum({.axis = 0}); }},

@@ -65,4 +65,22 @@ struct Walk {
   bool dense(int j) const { return rank == 0 || (rank == 1 && stride[j][0] == 1); }
 };
 
+/// A Walk as the device reads it.
+template <int N>
+struct DeviceWalk {
+  int rank;
+  bool wide;  // more elements than FastDivisor counts
+  FastDivisor by[kMaxRank];
+  int64_t stride[N][kMaxRank];
+  int64_t extent[kMaxRank];
+
+  DeviceWalk(const Walk<N>& w, int64_t n) : rank(w.rank), wide(n >= INT32_MAX) {
+    for (int i = 0; i < rank; ++i) {
+      extent[i] = w.extent[i];
+      if (!wide) by[i] = FastDivisor(uint32_t(extent[i]));
+      for (int j = 0; j < N; ++j) stride[j][i] = w.stride[j][i];
+    }
+  }
+};
+
 }  // namespace keel::cuda

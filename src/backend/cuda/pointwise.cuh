@@ -1,19 +1,18 @@
 #pragma once
-// The one driver of elementwise kernels: dense operands go 16 bytes a thread, all others element by element with strides. Numbers are
-// passed by value.
+// Elementwise kernels: dense operands go 16 bytes a thread, rows of them too, all others element by element with strides. Numbers are
+// passed by value. Which kernel a call gets is chosen in pointwise.cpp, once for all functions and types.
 #include <algorithm>
 #include <array>
-#include <cstring>
+#include <cstddef>
 #include <utility>
 
 #include "backend/cuda/kernel.h"
 #include "backend/cuda/layout.h"
+#include "backend/cuda/pointwise.h"
 #include "backend/cuda/scalar.cuh"
 #include "backend/cuda/stats.cuh"
 
 namespace keel::cuda {
-
-inline constexpr int kThreads = 256;
 
 /// An operand: elements, or one element for all (`p` null: `value`).
 template <class T>
@@ -23,6 +22,10 @@ struct Source {
   bool one;
   __device__ T at(int64_t i) const { return p ? p[one ? 0 : i] : value; }
 };
+/// Whether the host writes it as AnySource does.
+template <class T>
+inline constexpr bool kUsualSource = offsetof(Source<T>, value) == AnySource::value_at(sizeof(T)) &&
+                                     offsetof(Source<T>, one) == AnySource::one_at(sizeof(T)) && sizeof(Source<T>) <= sizeof(AnySource);
 
 template <int V, class T>
 __device__ __forceinline__ Pack<T, V> load_pack(const Source<T>& s, int64_t i) {
@@ -44,7 +47,8 @@ __global__ void __launch_bounds__(kThreads) pointwise_dense(F f, int64_t n, Out*
       for (int k = 0; k < V; ++k) out.v[k] = f(x.v[k]...);
     }(load_pack<V>(in, i)...);
     *reinterpret_cast<Pack<Out, V>*>(y + i) = out;
-  } else {
+  } else {  // the last few
+#pragma unroll 1
     for (int64_t k = i; k < n; ++k) y[k] = f(in.at(k)...);
   }
 }
@@ -52,6 +56,9 @@ __global__ void __launch_bounds__(kThreads) pointwise_dense(F f, int64_t n, Out*
 /// Functions whose results are watched while they are written, where a board wants them; the others by a pass.
 template <class F>
 inline constexpr bool kWatched = false;
+/// Whether there is a kernel for rows in packs: two numbers of f64 a pack are not worth one.
+template <class... T>
+inline constexpr bool kRowsInPacks = !(std::is_same_v<T, double> || ...);
 
 /// The same with statistics. Few blocks, each of which goes over many packs, so that few meet at the slot.
 template <int V, class F, class Out, class... In>
@@ -67,6 +74,7 @@ __global__ void __launch_bounds__(kThreads) pointwise_watched(F f, int64_t n, Bo
       *reinterpret_cast<Pack<Out, V>*>(y + i) = out;
       seen.take(out.v);
     } else {
+#pragma unroll 1
       for (int64_t k = i; k < n; ++k) {
         const Out one = f(in.at(k)...);
         y[k] = one;
@@ -84,38 +92,25 @@ __device__ __forceinline__ uint32_t rest_of(uint32_t& n, const FastDivisor& by) 
   return n = q, r;
 }
 
-/// A Walk as the device reads it.
-template <int N>
-struct DeviceWalk {
-  int rank;
-  bool wide;  // more elements than FastDivisor counts
-  FastDivisor by[kMaxRank];
-  int64_t stride[N][kMaxRank];
-  int64_t extent[kMaxRank];
-
-  DeviceWalk(const Walk<N>& w, int64_t n) : rank(w.rank), wide(n >= INT32_MAX) {
-    for (int i = 0; i < rank; ++i) {
-      extent[i] = w.extent[i];
-      if (!wide) by[i] = FastDivisor(uint32_t(extent[i]));
-      for (int j = 0; j < N; ++j) stride[j][i] = w.stride[j][i];
-    }
-  }
-};
-
 template <int N>
 __device__ __forceinline__ void offsets_of(const DeviceWalk<N>& w, int64_t i, int64_t (&at)[N]) {
 #pragma unroll
   for (int j = 0; j < N; ++j) at[j] = 0;
+  if (w.wide) {  // seldom: one turn of the loop in the program for all axes
+#pragma unroll 1
+    for (int k = 0; k < w.rank; ++k) {
+      const int64_t r = i % w.extent[k];
+      i /= w.extent[k];
+#pragma unroll
+      for (int j = 0; j < N; ++j) at[j] += r * w.stride[j][k];
+    }
+    return;
+  }
+  uint32_t n = uint32_t(i);
 #pragma unroll
   for (int k = 0; k < kMaxRank; ++k) {
     if (k == w.rank) break;
-    int64_t r;
-    if (w.wide) {
-      r = i % w.extent[k], i /= w.extent[k];
-    } else {
-      uint32_t n = uint32_t(i);
-      r = rest_of(n, w.by[k]), i = n;
-    }
+    const int64_t r = rest_of(n, w.by[k]);
 #pragma unroll
     for (int j = 0; j < N; ++j) at[j] += r * w.stride[j][k];
   }
@@ -158,60 +153,30 @@ __global__ void __launch_bounds__(kThreads) pointwise_rows(F f, int64_t n, Devic
   put_pack<V>(f, y, at, rows, std::make_index_sequence<sizeof...(In)>(), in...);
 }
 
-template <class T>
-Source<T> source_of(const TensorView& v, bool one) {
-  Source<T> s{v.on_host ? nullptr : v.ptr<T>(), T{}, one};
-  if (v.on_host) std::memcpy(&s.value, v.data, sizeof(T));
-  return s;
-}
-
-/// Kernels without statistics of their own have no slot here, and get a pass from whoever called them.
-inline KernelStatus then_watch(const KernelArgs& a, const KernelStatus& s) { return s.code || !board_slot(a, 0) ? s : watch(a); }
-
-template <class Out, class... In, class F, size_t... j>
-KernelStatus pointwise_on(const KernelArgs& a, F f, const std::array<int, sizeof...(In)>& order, std::index_sequence<j...>) {
-  constexpr int N = 1 + int(sizeof...(In)), V = 16 / int(std::max({sizeof(Out), sizeof(In)...}));
-  const int64_t n = a.out[0].size();
-  if (n == 0) return {};
-  const TensorView* const views[N] = {&a.out[0], &a.in[order[j]]...};
-  const Walk<N> w(views);
-  use(a.device);
-  const auto aligned = [](const TensorView& v, size_t bytes) { return reinterpret_cast<uintptr_t>(v.data) % (V * bytes) == 0; };
-  if (w.dense(0) && aligned(a.out[0], sizeof(Out)) &&
-      (true && ... && (w.constant(j + 1) || (w.dense(j + 1) && aligned(*views[j + 1], sizeof(In)))))) {
-    const auto blocks = unsigned(ceil_div(n, int64_t(kThreads) * V));
-    if constexpr (kWatched<F> && kTallied<Out>)
-      if (BoardSlot* const slot = board_slot(a, 0)) {
-        return start<pointwise_watched<V, F, Out, In...>>(a, std::min(blocks, 32u * unsigned(processors(a.device))), kThreads, f, n, slot,
-                                                          a.out[0].ptr<Out>(), source_of<In>(*views[j + 1], w.constant(j + 1))...);
-      }
-    return then_watch(a, start<pointwise_dense<V, F, Out, In...>>(a, blocks, kThreads, f, n, a.out[0].ptr<Out>(),
-                                                                  source_of<In>(*views[j + 1], w.constant(j + 1))...));
-  }
-  bool packs = w.rank > 0 && w.stride[0][0] == 1 && w.extent[0] % V == 0 && aligned(a.out[0], sizeof(Out)) &&
-               (true && ... && (w.constant(j + 1) || w.stride[j + 1][0] == 0 || aligned(*views[j + 1], sizeof(In))));
-  for (int k = 0; k < N && packs; ++k) {
-    packs = w.stride[k][0] == 0 || w.stride[k][0] == 1;
-    for (int i = 1; i < w.rank; ++i) packs = packs && (w.stride[k][0] == 0 || w.stride[k][i] % V == 0);
-  }
-  if (packs) {
-    return then_watch(
-        a, start<pointwise_rows<V, F, Out, In...>>(a, unsigned(ceil_div(n, int64_t(kThreads) * V)), kThreads, f, n, DeviceWalk<N>(w, n),
-                                                   a.out[0].ptr<Out>(), source_of<In>(*views[j + 1], w.constant(j + 1))...));
-  }
-  return then_watch(a, start<pointwise_strided<F, Out, In...>>(a, unsigned(ceil_div(n, kThreads)), kThreads, f, n, DeviceWalk<N>(w, n),
-                                                               a.out[0].ptr<Out>(), source_of<In>(*views[j + 1], w.constant(j + 1))...));
+template <auto kernel>
+PointwiseKernels::Form form_of() {
+  return {reinterpret_cast<const void*>(kernel), &handles_of<kernel>};
 }
 
 /// y[i] = f(in[order[0]][i], in[order[1]][i], ...) with broadcasting; `Out` and `In` are the operands' types in memory.
 template <class Out, class... In, class F>
-KernelStatus pointwise_of(const KernelArgs& a, F f, const std::array<int, sizeof...(In)>& order) {
-  return pointwise_on<Out, In...>(a, f, order, std::make_index_sequence<sizeof...(In)>());
+KernelStatus pointwise_of(const KernelArgs& a, const F& f, const std::array<int, sizeof...(In)>& order) {
+  constexpr int V = 16 / int(std::max({sizeof(Out), sizeof(In)...}));
+  static constexpr uint8_t sizes[] = {sizeof(Out), sizeof(In)...};
+  static_assert((true && ... && kUsualSource<In>));
+  PointwiseKernels k{V, sizes};
+  k.dense = form_of<pointwise_dense<V, F, Out, In...>>();
+  if constexpr (kWatched<F> && kTallied<Out>) k.watched = form_of<pointwise_watched<V, F, Out, In...>>();
+  if constexpr (kRowsInPacks<Out, In...>) k.rows = form_of<pointwise_rows<V, F, Out, In...>>();
+  k.strided = form_of<pointwise_strided<F, Out, In...>>();
+  const TensorView* operands[1 + sizeof...(In)] = {&a.out[0]};
+  for (int i = 0; i < int(sizeof...(In)); ++i) operands[1 + i] = &a.in[order[i]];
+  return start_pointwise(a, k, &f, operands, 1 + int(sizeof...(In)));
 }
 
 /// The same on inputs 0, 1, ... in order.
 template <class Out, class... In, class F>
-KernelStatus pointwise(const KernelArgs& a, F f) {
+KernelStatus pointwise(const KernelArgs& a, const F& f) {
   std::array<int, sizeof...(In)> order;
   for (int i = 0; i < int(sizeof...(In)); ++i) order[i] = i;
   return pointwise_of<Out, In...>(a, f, order);

@@ -140,9 +140,6 @@ struct Tally {
   }
 };
 
-/// Passes over the outputs from `first` to before `end` of a kernel that took no statistics of them while it wrote, where somebody watches.
-KernelStatus watch(const KernelArgs& a, int first = 0, int end = 4);
-
 /// Types that kernels take statistics of while they write; of others a pass does.
 template <class T>
 inline constexpr bool kTallied = std::is_same_v<T, float> || std::is_same_v<T, half> || std::is_same_v<T, bfloat>;
