@@ -60,7 +60,7 @@ bool fits(const TensorView& v) {
 template <int n>
 inline constexpr int kAhead = n == 1 ? 8 : 4;
 template <int n>
-inline constexpr int kRoom = kAhead<n> * n * kBlock * 16;
+inline constexpr int kRoom = kAhead<n>* n* kBlock * 16;
 
 /// The rows of this thread of `n` tensors, the last one first if `back`. The first ones are asked for at once: what a kernel must know of
 /// its channels it reads meanwhile.
@@ -158,8 +158,8 @@ struct Accumulator {
 /// Sums over the parts of 32 channels, by a block of kFinish threads: afterwards the first thread of a warp has those of a channel, and
 /// true where there is such a channel.
 inline constexpr int kFinish = 1024;
-template <class Part>
-__device__ __forceinline__ bool sum_parts(int64_t channels, int64_t parts, Part part, int64_t& channel, double& first, double& second) {
+__device__ __forceinline__ bool sum_parts(int64_t channels, int64_t parts, const Sums<double>* part, int64_t& channel, double& first,
+                                          double& second) {
   __shared__ double all[2][32][33];
   const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x / 32);
   const int64_t begin = int64_t(blockIdx.x) * 32;
@@ -170,7 +170,7 @@ __device__ __forceinline__ bool sum_parts(int64_t channels, int64_t parts, Part 
 #pragma unroll
     for (int j = 0; j < kAtOnce; ++j) {
       const int64_t p = k + j * 32;
-      some[j] = p < parts ? part(p * channels + begin + lane) : Sums<double>{0, 0};
+      some[j] = p < parts ? part[p * channels + begin + lane] : Sums<double>{0, 0};
     }
 #pragma unroll
     for (int j = 0; j < kAtOnce; ++j) first += some[j].first, second += some[j].second;
@@ -216,7 +216,7 @@ __global__ void __launch_bounds__(kFinish, 1)
     finish_moments(Cut c, double eps, const T* x, const Sums<double>* parts, float* mean, float* var, float* rstd) {
   int64_t at;
   double first, second;
-  if (!sum_parts(c.channels, c.grid.y, [&](int64_t i) { return parts[i]; }, at, first, second)) return;
+  if (!sum_parts(c.channels, c.grid.y, parts, at, first, second)) return;
   const double off = first / double(c.rows), v = second / double(c.rows) - off * off;
   mean[at] = float(double(origin(x[at])) + off), var[at] = float(v < 0 ? 0 : v);
   rstd[at] = 1.0f / __fsqrt_rn(var[at] + float(eps));
@@ -229,9 +229,8 @@ __device__ __forceinline__ float above_zero(float v) { return v <= 0 ? 0.0f : v;
 
 /// y = (x - mean) rstd weight + bias, and what follows.
 template <class T, Then then>
-__global__ void __launch_bounds__(kBlock, kResident)
-    apply(Cut c, const Pack<T>* x, const float* mean, const float* rstd, const T* weight, const T* bias, const Pack<T>* residual,
-          Pack<T>* y) {
+__global__ void __launch_bounds__(kBlock, kResident) apply(Cut c, const Pack<T>* x, const float* mean, const float* rstd, const T* weight,
+                                                           const T* bias, const Pack<T>* residual, Pack<T>* y) {
   constexpr int n = kWide<T>;
   constexpr bool added = then == Then::add_relu;
   const Pack<T>* tensors[1 + added] = {x};
@@ -310,8 +309,7 @@ struct Mask {
     for (int i = 0; i < n; ++i) {
       const int64_t channel = at * n + i;
       m[i] = mean[channel], r[i] = 1.0f / __fsqrt_rn(var[channel] + float(eps));
-      if constexpr (!from_y)
-        w[i] = weight ? float(widen(weight[channel])) : 1.0f, b[i] = bias ? float(widen(bias[channel])) : 0.0f;
+      if constexpr (!from_y) w[i] = weight ? float(widen(weight[channel])) : 1.0f, b[i] = bias ? float(widen(bias[channel])) : 0.0f;
     }
   }
   __device__ __forceinline__ float normal(int i, T x) const { return (float(widen(x)) - m[i]) * r[i]; }
