@@ -41,21 +41,17 @@ struct ToInput {
 template <class T, class C>
 __global__ void __launch_bounds__(kThreads)
     column_sums(int64_t rows, int64_t n, int64_t share, const T* g, const T* x, const C* mean, const C* rstd, C* dw, C* db) {
-  const int column = int(threadIdx.x % 32), first = int(threadIdx.x / 32);
-  const int64_t i = int64_t(blockIdx.x) * 32 + column, from = int64_t(blockIdx.y) * share, to = from + share < rows ? from + share : rows;
-  C w = 0, b = 0;
+  const int64_t i = int64_t(blockIdx.x) * 32 + threadIdx.x % 32, from = int64_t(blockIdx.y) * share,
+                to = from + share < rows ? from + share : rows;
+  C sum[2] = {};
   if (i < n)
-    for (int64_t r = from + first; r < to; r += kThreads / 32) {
+    for (int64_t r = from + threadIdx.x / 32; r < to; r += kThreads / 32) {
       const C a = widen(g[r * n + i]), m = mean ? mean[r] : C(0);
-      b += a, w += a * ((widen(x[r * n + i]) - m) * rstd[r]);
+      sum[0] += a * ((widen(x[r * n + i]) - m) * rstd[r]), sum[1] += a;
     }
-  __shared__ C all[2][kThreads];
-  all[0][threadIdx.x] = w, all[1][threadIdx.x] = b;
-  __syncthreads();
-  if (first || i >= n) return;
-  for (int k = 1; k < kThreads / 32; ++k) w += all[0][k * 32 + column], b += all[1][k * 32 + column];
-  if (dw) dw[blockIdx.y * n + i] = w;
-  if (db) db[blockIdx.y * n + i] = b;
+  if (!add_warps(sum) || i >= n) return;
+  if (dw) dw[blockIdx.y * n + i] = sum[0];
+  if (db) db[blockIdx.y * n + i] = sum[1];
 }
 template <bool centered>
 void define(KernelDef& k) {
@@ -66,9 +62,7 @@ void define(KernelDef& k) {
         const DType t = in[0].dtype, c = t == f64 ? f64 : f32;
         return in[kRstd].dtype == c && in[2].dtype == c ? nullptr : "statistics of another dtype";
       })
-      .workspace([](const KernelArgs& a) -> size_t {
-        return RowsAndColumns(a.in[1], a.get<NormBackwardParams>().axes).room();
-      })
+      .workspace([](const KernelArgs& a) -> size_t { return RowsAndColumns(a.in[1], a.get<NormBackwardParams>().axes).room(); })
       .stats()
       .run([](const KernelArgs& a) {
         KernelStatus s;
@@ -91,7 +85,7 @@ void define(KernelDef& k) {
           if (v.parts())
             column_sums<T, C><<<dim3(unsigned(ceil_div(v.n, 32)), unsigned(v.parts())), kThreads, 0, stream(a)>>>(
                 v.rows, v.n, v.share(), g, x, mean, rstd, dweight ? dw : nullptr, dbias ? db : nullptr);
-          sum_both<T, C><<<unsigned(ceil_div(v.n, 32)), kThreads, 0, stream(a)>>>(v.n, v.parts(), dw, db, dweight, dbias);
+          add_parts(v.n, v.parts(), PartSums<2, C, T>{{dw, db}, {dweight, dbias}}, stream(a));
           s = launched();
         });
         return s.code ? s : watch(a, 1);

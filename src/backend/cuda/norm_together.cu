@@ -106,7 +106,7 @@ bool run_together(const KernelArgs& a, const RowsAndColumns& v, KernelStatus& s,
   : packs == 2 ? go(std::integral_constant<int, 2>())
   : packs == 3 ? go(std::integral_constant<int, 3>())
                : go(std::integral_constant<int, 4>());
-  sum_both<T, C><<<unsigned(ceil_div(v.n, 32)), kThreads, 0, stream(a)>>>(v.n, v.blocks(), dw, db, dweight, dbias);
+  add_parts(v.n, v.blocks(), PartSums<2, C, T>{{dw, db}, {dweight, dbias}}, stream(a));
   s = launched();
   return true;
 }
@@ -140,4 +140,3 @@ KernelStatus keel::cuda::norm_gradient_and_sum(const KernelArgs& a, bool centere
   });
   return s;
 }
-
