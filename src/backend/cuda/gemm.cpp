@@ -193,6 +193,42 @@ Algo best_algo(const Product& p, const Problem& problem, int device) {
   });
 }
 
+/// Whether every sum is added up in one go.
+bool in_one_go(const cublasLtMatmulAlgo_t& algo) {
+  const auto get = [&](cublasLtMatmulAlgoConfigAttributes_t what) {
+    uint32_t value = 0;
+    size_t written = 0;
+    blas().f_cublasLtMatmulAlgoConfigGetAttribute(&algo, what, &value, sizeof value, &written);
+    return value;
+  };
+  return get(CUBLASLT_ALGO_CONFIG_SPLITK_NUM) <= 1 && get(CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME) == CUBLASLT_REDUCTION_SCHEME_NONE;
+}
+/// Whether an algorithm takes a product without a workspace.
+bool takes(const cublasLtMatmulAlgo_t& algo, const Product& p, int device) {
+  const Problem q(p);
+  cublasLtMatmulHeuristicResult_t r{};
+  return blas().f_cublasLtMatmulAlgoCheck(blas().handles[device], q.desc, q.b, q.a, q.c, q.c, &algo, &r) == CUBLAS_STATUS_SUCCESS &&
+         r.workspaceSize == 0;
+}
+/// `p` on dense memory with as many rows, as often.
+Product with_rows(const Product& p, int64_t rows, int64_t batch) {
+  const Operand b = right(p);
+  Product q = p;
+  q.m = rows, q.batch = batch;
+  q.a_row = p.k, q.a_column = 1, q.ldc = p.n;
+  q.a_step = rows * p.k, q.b_step = b.ld * (b.transposed ? p.n : p.k), q.c_step = rows * p.n;
+  return q;
+}
+/// Whether an algorithm takes few rows and many, one product and, but where they end in something, several.
+bool takes_any_rows(const cublasLtMatmulAlgo_t& algo, const Product& p, int device) {
+  for (const int64_t rows : {1, 2, 3, 7, 16, 33, 64, 100, 129, 256, 1000, 4096, 100'000})
+    if (!takes(algo, with_rows(p, rows, 1), device)) return false;
+  if (end_of(p) != CUBLASLT_EPILOGUE_DEFAULT) return true;  // dense layers have one
+  for (const int64_t batch : {2, 7, 200})
+    for (const int64_t rows : {1, 64, 100})
+      if (!takes(algo, with_rows(p, rows, batch), device)) return false;
+  return true;
+}
 /// One algorithm for a right operand, whatever the number of rows and however many products there are: the fastest for many rows that adds
 /// up every sum in one go and takes few rows and batches, too. A row of the result is then a matter of that row and of `b`.
 Algo algo_for_any_rows(const Product& p, int device) {
@@ -205,40 +241,11 @@ Algo algo_for_any_rows(const Product& p, int device) {
   const std::array<int64_t, 11> key{int64_t(p.dtype), int64_t(result_of(p)), p.n,    p.k, b.transposed, b.ld, of_b, end_of(p),
                                     device,           alignment(p.bias),     p.parts};
   return known_algo(key, [&] {
-    Product usual = p;
-    usual.a_row = p.k, usual.a_column = 1, usual.ldc = p.n;
-    usual.a_step = 0, usual.b_step = b.ld * (b.transposed ? p.n : p.k), usual.c_step = 0;
-    const auto with = [&](int64_t rows, int64_t batch) {
-      Product q = usual;
-      q.m = rows, q.batch = batch, q.a_step = rows * p.k, q.c_step = rows * p.n;
-      return q;
-    };
     cublasLtMatmulHeuristicResult_t found[kMost];
-    const int n = candidates(Problem(with(kManyRows, 1)), device, of_b, of_a, of_c, true, found, kMost);
-    const auto in_one_go = [&](const cublasLtMatmulAlgo_t& algo) {
-      const auto get = [&](cublasLtMatmulAlgoConfigAttributes_t what) {
-        uint32_t value = 0;
-        size_t written = 0;
-        blas().f_cublasLtMatmulAlgoConfigGetAttribute(&algo, what, &value, sizeof value, &written);
-        return value;
-      };
-      return get(CUBLASLT_ALGO_CONFIG_SPLITK_NUM) <= 1 && get(CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME) == CUBLASLT_REDUCTION_SCHEME_NONE;
-    };
-    const auto takes = [&](const cublasLtMatmulAlgo_t& algo, int64_t rows, int64_t batch) {
-      const Problem q(with(rows, batch));
-      cublasLtMatmulHeuristicResult_t r{};
-      return blas().f_cublasLtMatmulAlgoCheck(blas().handles[device], q.desc, q.b, q.a, q.c, q.c, &algo, &r) == CUBLAS_STATUS_SUCCESS &&
-             r.workspaceSize == 0;
-    };
-    for (int i = 0; i < n; ++i) {
-      const cublasLtMatmulAlgo_t& algo = found[i].algo;
-      bool all = found[i].workspaceSize == 0 && in_one_go(algo);
-      for (const int64_t rows : {1, 2, 3, 7, 16, 33, 64, 100, 129, 256, 1000, 4096, 100'000}) all = all && takes(algo, rows, 1);
-      for (const int64_t batch : {2, 7, 200})  // dense layers have none
-        all =
-            all && (end_of(p) != CUBLASLT_EPILOGUE_DEFAULT || (takes(algo, 1, batch) && takes(algo, 64, batch) && takes(algo, 100, batch)));
-      if (all) return Algo{algo, true, 0};
-    }
+    const int n = candidates(Problem(with_rows(p, kManyRows, 1)), device, of_b, of_a, of_c, true, found, kMost);
+    for (int i = 0; i < n; ++i)
+      if (const auto& f = found[i]; f.workspaceSize == 0 && in_one_go(f.algo) && takes_any_rows(f.algo, p, device))
+        return Algo{f.algo, true, 0};
     return Algo{{}, false, 0};
   });
 }
@@ -255,29 +262,49 @@ const char* set_up(int device) {
   return lib.workspaces[device] ? nullptr : "there is no memory for cuBLASLt's workspace";
 }
 
+/// Memory that a product works in: the device's for all, or some of its own.
+class Room {
+ public:
+  /// Products of a recording may run at the same time: each works in memory of its own.
+  Room(int device, const Algo& algo) : device_(device), own_(algo.found && algo.space && arena_of(device)), bytes_(algo.space) {
+    p_ = own_ ? allocate(device, bytes_, "cuBLASLt") : blas().workspaces[device];
+  }
+  ~Room() {
+    if (own_ && p_) release(device_, p_, bytes_);  // for work that is queued later
+  }
+  Room(const Room&) = delete;
+  void* data() const { return p_; }
+  size_t bytes() const { return own_ ? bytes_ : kWorkspace; }
+
+ private:
+  int device_;
+  bool own_;
+  size_t bytes_;
+  void* p_;
+};
+
+cublasStatus_t launch(const Product& p, const Problem& problem, const Algo& algo, void* room, size_t bytes, int device,
+                      cudaStream_t stream) {
+  const double one64 = 1, zero64 = 0;
+  const float one32 = 1, zero32 = 0;
+  const bool wide = p.dtype == f64;
+  const void *one = wide ? static_cast<const void*>(&one64) : &one32, *zero = wide ? static_cast<const void*>(&zero64) : &zero32;
+  return blas().f_cublasLtMatmul(blas().handles[device], problem.desc, one, p.b, problem.b, p.a, problem.a, zero, p.c, problem.c, p.c,
+                                 problem.c, &algo.algo, room, bytes, stream);
+}
+
 /// `found`: whether there is an algorithm.
 KernelStatus run(const Product& p, int device, cudaStream_t stream, bool& found) {
-  Blas& lib = blas();
   found = true;
   if (const char* wrong = set_up(device)) return KernelStatus::device(wrong);
   const Problem problem(p);
   const bool any_rows = p.invariant && !left(p).transposed;
   const Algo algo = any_rows ? algo_for_any_rows(p, device) : best_algo(p, problem, device);
   if (!algo.found && any_rows && p.after == After::nothing) return plain_product(p, device, stream);
-  // Products of a recording may run at the same time: each works in memory of its own.
-  const bool own = algo.found && algo.space && arena_of(device);
-  const size_t room = own || any_rows ? algo.space : kWorkspace;
-  void* const space = own ? allocate(device, algo.space, "cuBLASLt") : lib.workspaces[device];
-  if (!space) return KernelStatus::device("there is no memory for a product to work in");
-  cublasStatus_t status = CUBLAS_STATUS_NOT_SUPPORTED;
-  const double one64 = 1, zero64 = 0;
-  const float one32 = 1, zero32 = 0;
-  const void *one = p.dtype == f64 ? static_cast<const void*>(&one64) : &one32,
-             *zero = p.dtype == f64 ? static_cast<const void*>(&zero64) : &zero32;
-  if (algo.found)
-    status = lib.f_cublasLtMatmul(lib.handles[device], problem.desc, one, p.b, problem.b, p.a, problem.a, zero, p.c, problem.c, p.c,
-                                  problem.c, &algo.algo, space, room, stream);
-  if (own) release(device, space, algo.space);  // for work that is queued later
+  const Room room(device, algo);
+  if (!room.data()) return KernelStatus::device("there is no memory for a product to work in");
+  const cublasStatus_t status =
+      algo.found ? launch(p, problem, algo, room.data(), any_rows ? 0 : room.bytes(), device, stream) : CUBLAS_STATUS_NOT_SUPPORTED;
   // Where an algorithm for any rows is refused after all, another way for these would give other bits.
   found = (any_rows && algo.found) || (status != CUBLAS_STATUS_NOT_SUPPORTED && status != CUBLAS_STATUS_INVALID_VALUE);
   if (status != CUBLAS_STATUS_SUCCESS) return KernelStatus::device("cuBLASLt refused the product");
