@@ -11,15 +11,29 @@ using namespace keel::cuda;
 
 namespace {
 
-/// [batch, heads, positions, width] by strides.
-template <class T>
+/// [batch, heads, positions, width] by strides, of any dtype that computes in C. Kernels know C alone: of which dtype elements are is asked
+/// once a tile.
+template <class C>
 struct Heads {
-  T* p;
+  void* p;
+  DType dtype;
   int64_t stride[4];
-  explicit Heads(const TensorView& v) : p(v.ptr<T>()) {
+  explicit Heads(const TensorView& v) : p(v.data), dtype(v.dtype) {
     for (int i = 0; i < 4; ++i) stride[i] = v.stride(i);
   }
-  __device__ T* head(int64_t b, int64_t h) const { return p + b * stride[0] + h * stride[1]; }
+  /// f(pointer to the first element of a head).
+  template <class F>
+  __device__ __forceinline__ void with_head(int64_t b, int64_t h, F f) const {
+    const int64_t at = b * stride[0] + h * stride[1];
+    if constexpr (std::is_same_v<C, double>)
+      f(static_cast<double*>(p) + at);
+    else if (dtype == DType::f32)
+      f(static_cast<float*>(p) + at);
+    else if (dtype == DType::f16)
+      f(static_cast<half*>(p) + at);
+    else
+      f(static_cast<bfloat*>(p) + at);
+  }
 };
 /// What each query sees, broadcast by stride 0.
 struct Mask {
@@ -30,16 +44,15 @@ struct Mask {
   explicit Mask(const TensorView& v) : p(v.data), dtype(v.dtype) {
     for (int i = 0; i < v.rank(); ++i) stride[4 - v.rank() + i] = v.dim(i) == 1 ? 0 : v.stride(i);
   }
-  /// What is added to a score.
-  template <class C>
-  __device__ C at(int64_t b, int64_t h, int64_t t, int64_t s) const {
-    const int64_t i = b * stride[0] + h * stride[1] + t * stride[2] + s * stride[3];
+  /// f(read), where read(offset) is what is added to a score.
+  template <class C, class F>
+  __device__ __forceinline__ void with_values(F f) const {
     switch (dtype) {
-      case DType::boolean: return static_cast<const bool*>(p)[i] ? C(0) : C(-INFINITY);
-      case DType::f64: return C(static_cast<const double*>(p)[i]);
-      case DType::f32: return C(static_cast<const float*>(p)[i]);
-      case DType::f16: return C(widen(static_cast<const half*>(p)[i]));
-      default: return C(widen(static_cast<const bfloat*>(p)[i]));
+      case DType::boolean: return f([m = static_cast<const bool*>(p)](int64_t i) { return m[i] ? C(0) : C(-INFINITY); });
+      case DType::f64: return f([m = static_cast<const double*>(p)](int64_t i) { return C(m[i]); });
+      case DType::f32: return f([m = static_cast<const float*>(p)](int64_t i) { return C(m[i]); });
+      case DType::f16: return f([m = static_cast<const half*>(p)](int64_t i) { return C(widen(m[i])); });
+      default: return f([m = static_cast<const bfloat*>(p)](int64_t i) { return C(widen(m[i])); });
     }
   }
 };
@@ -59,9 +72,8 @@ struct Sizes {
 };
 
 /// Tiles of kTile queries by kTile keys; 16 by 16 threads, each with every 16th row and column.
-template <class T, int D>
+template <class C, int D>
 struct Tiles {
-  using C = Compute<T>;
   // Of f32, four neighbours of a row are read at once: rows are four apart then, so that those of neighbouring threads meet different banks.
   static constexpr int kAtOnce = sizeof(C) == 8 ? 1 : 4;
   static constexpr int kTile = sizeof(C) == 8 ? 32 : 64, kEach = kTile / 16, kWide = D / 16, kRow = D + kAtOnce, kScore = kTile + kAtOnce;
@@ -70,11 +82,15 @@ struct Tiles {
   static constexpr size_t kMatrix = size_t(kTile) * kRow * sizeof(C), kScores = size_t(kTile) * kScore * sizeof(C);
 
   /// to[kTile][kRow] = rows [from, from + kTile) of a head, zeros outside.
-  static __device__ void load(C* to, const T* head, int64_t row, int64_t step, int64_t from, int64_t rows, int width) {
-    for (int i = int(threadIdx.x); i < kTile * D; i += kThreads) {
-      const int r = i / D, c = i % D;
-      to[r * kRow + c] = from + r < rows && c < width ? widen(head[(from + r) * row + c * step]) : C(0);
-    }
+  static __device__ void load(C* to, const Heads<C>& x, int64_t b, int64_t h, int64_t from, int64_t rows, int width) {
+    x.with_head(b, h, [&]<class T>(const T* head) {
+      constexpr int kUnrolled = sizeof(T) < sizeof(C) ? 1 : 4;  // 16-bit floats come here only where cuDNN does not take them
+#pragma unroll kUnrolled
+      for (int i = int(threadIdx.x); i < kTile * D; i += kThreads) {
+        const int r = i / D, c = i % D;
+        to[r * kRow + c] = from + r < rows && c < width ? widen(head[(from + r) * x.stride[2] + c * x.stride[3]]) : C(0);
+      }
+    });
   }
   /// out[a][b] = x[row a] . y[row b]
   static __device__ void products(const C* x, const C* y, int width, C (&out)[kEach][kEach]) {
@@ -119,20 +135,36 @@ struct Tiles {
         }
     }
   }
-  static __device__ void put(T* head, int64_t row, int64_t step, int64_t from, int64_t rows, int width, const C (&v)[kEach][kWide], C by) {
+  /// Rows [from, from + kTile) of a head = v by.
+  static __device__ void put(const Heads<C>& y, int64_t b, int64_t h, int64_t from, int64_t rows, int width, const C (&v)[kEach][kWide],
+                             C by) {
     const int first = int(threadIdx.x) / 16, column = int(threadIdx.x) % 16;
+    y.with_head(b, h, [&]<class T>(T* head) {
 #pragma unroll
-    for (int a = 0; a < kEach; ++a)
+      for (int a = 0; a < kEach; ++a)
 #pragma unroll
-      for (int c = 0; c < kWide; ++c)
-        if (from + first + 16 * a < rows && column + 16 * c < width)
-          head[(from + first + 16 * a) * row + (column + 16 * c) * step] = narrow<T>(v[a][c] * by);
+        for (int c = 0; c < kWide; ++c)
+          if (from + first + 16 * a < rows && column + 16 * c < width)
+            head[(from + first + 16 * a) * y.stride[2] + (column + 16 * c) * y.stride[3]] = narrow<T>(v[a][c] * by);
+    });
+  }
+  /// to[row][column] = what the mask adds to this thread's scores of a tile, which nobody else reads.
+  static __device__ void put_mask(const Sizes& z, int64_t b, int64_t h, int64_t from, int64_t at, C* to) {
+    const int row = int(threadIdx.x) / 16, column = int(threadIdx.x) % 16;
+    const int64_t head = b * z.mask.stride[0] + h * z.mask.stride[1];
+    z.mask.with_values<C>([&](auto read) {
+#pragma unroll 4
+      for (int i = 0; i < kEach * kEach; ++i) {
+        const int r = row + i / kEach * 16, c = column + i % kEach * 16;
+        if (from + r < z.t && at + c < z.s) to[r * kScore + c] = read(head + (from + r) * z.mask.stride[2] + (at + c) * z.mask.stride[3]);
+      }
+    });
   }
   /// The score with its mask; -inf where the query does not see the key.
-  static __device__ C score(const Sizes& z, C product, int64_t b, int64_t h, int64_t t, int64_t s) {
+  static __device__ C score(const Sizes& z, C product, const C& mask, int64_t t, int64_t s) {
     if (t >= z.t || s >= z.s || (z.causal && s > t + z.s - z.t)) return C(-INFINITY);
     const C v = product * C(z.scale);
-    return z.mask.p ? v + z.mask.at<C>(b, h, t, s) : v;
+    return z.mask.p ? v + mask : v;
   }
 };
 
@@ -147,33 +179,32 @@ __device__ __forceinline__ C over_16(C v, bool maximum) {
 }
 
 /// A block makes kTile rows of y: the grid is (tiles, heads, batch).
-template <class T, int D>
-__global__ void __launch_bounds__(kThreads)
-    forward_kernel(Sizes z, Heads<const T> q, Heads<const T> k, Heads<const T> v, Heads<T> y, Compute<T>* lse) {
-  using S = Tiles<T, D>;
-  using C = Compute<T>;
+template <class C, int D>
+__global__ void __launch_bounds__(kThreads) forward_kernel(Sizes z, Heads<C> q, Heads<C> k, Heads<C> v, Heads<C> y, C* lse) {
+  using S = Tiles<C, D>;
   extern __shared__ __align__(16) unsigned char room[];
   C *tq = reinterpret_cast<C*>(room), *tk = tq + S::kTile * S::kRow, *tv = tk + S::kTile * S::kRow, *tp = tv + S::kTile * S::kRow;
   const int64_t b = blockIdx.z, h = blockIdx.y, kv = h / (z.heads / z.kv_heads), from = int64_t(blockIdx.x) * S::kTile;
   const int row = int(threadIdx.x) / 16, column = int(threadIdx.x) % 16;
-  S::load(tq, q.head(b, h), q.stride[2], q.stride[3], from, z.t, z.d);
+  S::load(tq, q, b, h, from, z.t, z.d);
   C out[S::kEach][S::kWide] = {}, top[S::kEach], sum[S::kEach];
 #pragma unroll
   for (int a = 0; a < S::kEach; ++a) top[a] = C(-INFINITY), sum[a] = 0;
   const int64_t last = z.causal ? from + S::kTile + z.s - z.t : z.s, end = last < z.s ? last : z.s;
   for (int64_t at = 0; at < end; at += S::kTile) {
     __syncthreads();
-    S::load(tk, k.head(b, kv), k.stride[2], k.stride[3], at, z.s, z.d);
-    S::load(tv, v.head(b, kv), v.stride[2], v.stride[3], at, z.s, z.dv);
+    S::load(tk, k, b, kv, at, z.s, z.d);
+    S::load(tv, v, b, kv, at, z.s, z.dv);
     __syncthreads();
     C p[S::kEach][S::kEach];
+    if (z.mask.p) S::put_mask(z, b, h, from, at, tp);
     S::products(tq, tk, z.d, p);
 #pragma unroll
     for (int a = 0; a < S::kEach; ++a) {
       C most = C(-INFINITY);
 #pragma unroll
       for (int c = 0; c < S::kEach; ++c) {
-        p[a][c] = S::score(z, p[a][c], b, h, from + row + 16 * a, at + column + 16 * c);
+        p[a][c] = S::score(z, p[a][c], tp[(row + 16 * a) * S::kScore + column + 16 * c], from + row + 16 * a, at + column + 16 * c);
         most = most != most ? most : p[a][c] != p[a][c] || p[a][c] > most ? p[a][c] : most;
       }
       most = over_16(most, true);
@@ -202,31 +233,32 @@ __global__ void __launch_bounds__(kThreads)
     const int64_t t = from + row + 16 * a;
     if (lse && column == 0 && t < z.t) lse[(b * z.heads + h) * z.t + t] = sum[a] == 0 ? C(0) : top[a] + log_of(sum[a]);
   }
-  S::put(y.head(b, h), y.stride[2], y.stride[3], from, z.t, z.dv, out, C(1));
+  S::put(y, b, h, from, z.t, z.dv, out, C(1));
 }
 
-/// delta[row] = g . y; a warp a row.
-template <class T>
-__global__ void __launch_bounds__(kThreads) delta_kernel(Sizes z, Heads<const T> g, Heads<const T> y, Compute<T>* delta) {
+/// delta[row] = g . y; a warp a row. Both are of one dtype.
+template <class C>
+__global__ void __launch_bounds__(kThreads) delta_kernel(Sizes z, Heads<C> g, Heads<C> y, C* delta) {
   const int64_t i = int64_t(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32, t = i % z.t, h = i / z.t % z.heads, b = i / z.t / z.heads;
   if (b >= z.b) return;
-  const T *pg = g.head(b, h) + t * g.stride[2], *py = y.head(b, h) + t * y.stride[2];
-  Compute<T> sum = 0;
-  for (int c = int(threadIdx.x % 32); c < z.dv; c += 32) sum += widen(pg[c * g.stride[3]]) * widen(py[c * y.stride[3]]);
+  C sum = 0;
+  y.with_head(b, h, [&]<class T>(T* head) {
+    const T *pg = static_cast<const T*>(g.p) + b * g.stride[0] + h * g.stride[1] + t * g.stride[2], *py = head + t * y.stride[2];
+    for (int c = int(threadIdx.x % 32); c < z.dv; c += 32) sum += widen(pg[c * g.stride[3]]) * widen(py[c * y.stride[3]]);
+  });
 #pragma unroll
   for (int d = 16; d; d >>= 1) sum += __shfl_xor_sync(~0u, sum, d);
   if (threadIdx.x % 32 == 0) delta[i] = sum;
 }
 
 /// Probabilities and their gradients of one tile, into tp and ts.
-template <class T, int D>
-__device__ __forceinline__ void gradient_tile(const Sizes& z, int64_t b, int64_t h, int64_t from, int64_t at, const Compute<T>* tq,
-                                              const Compute<T>* tk, const Compute<T>* tg, const Compute<T>* tv, const Compute<T>* lse,
-                                              const Compute<T>* delta, Compute<T>* tp, Compute<T>* ts) {
-  using S = Tiles<T, D>;
-  using C = Compute<T>;
+template <class C, int D>
+__device__ __forceinline__ void gradient_tile(const Sizes& z, int64_t b, int64_t h, int64_t from, int64_t at, const C* tq, const C* tk,
+                                              const C* tg, const C* tv, const C* lse, const C* delta, C* tp, C* ts) {
+  using S = Tiles<C, D>;
   const int row = int(threadIdx.x) / 16, column = int(threadIdx.x) % 16;
   C p[S::kEach][S::kEach], dp[S::kEach][S::kEach];
+  if (z.mask.p) S::put_mask(z, b, h, from, at, ts);
   S::products(tq, tk, z.d, p);
   S::products(tg, tv, z.dv, dp);
 #pragma unroll
@@ -235,8 +267,8 @@ __device__ __forceinline__ void gradient_tile(const Sizes& z, int64_t b, int64_t
     const C l = t < z.t ? lse[line] : C(0), d = t < z.t ? delta[line] : C(0);
 #pragma unroll
     for (int c = 0; c < S::kEach; ++c) {
-      const C v = exp_of(S::score(z, p[a][c], b, h, t, at + column + 16 * c) - l);
       const int to = (row + 16 * a) * S::kScore + column + 16 * c;
+      const C v = exp_of(S::score(z, p[a][c], ts[to], t, at + column + 16 * c) - l);
       if (tp) tp[to] = v;
       ts[to] = v * (dp[a][c] - d);
     }
@@ -244,58 +276,56 @@ __device__ __forceinline__ void gradient_tile(const Sizes& z, int64_t b, int64_t
 }
 
 /// kTile rows of dq.
-template <class T, int D>
-__global__ void __launch_bounds__(kThreads) query_gradient(Sizes z, Heads<const T> g, Heads<const T> q, Heads<const T> k, Heads<const T> v,
-                                                           const Compute<T>* lse, const Compute<T>* delta, Heads<T> dq) {
-  using S = Tiles<T, D>;
-  using C = Compute<T>;
+template <class C, int D>
+__global__ void __launch_bounds__(kThreads)
+    query_gradient(Sizes z, Heads<C> g, Heads<C> q, Heads<C> k, Heads<C> v, const C* lse, const C* delta, Heads<C> dq) {
+  using S = Tiles<C, D>;
   extern __shared__ __align__(16) unsigned char room[];
   constexpr int one = S::kTile * S::kRow;
   C *tq = reinterpret_cast<C*>(room), *tk = tq + one, *tg = tk + one, *tv = tg + one, *ts = tv + one;
   const int64_t b = blockIdx.z, h = blockIdx.y, kv = h / (z.heads / z.kv_heads), from = int64_t(blockIdx.x) * S::kTile;
-  S::load(tq, q.head(b, h), q.stride[2], q.stride[3], from, z.t, z.d);
-  S::load(tg, g.head(b, h), g.stride[2], g.stride[3], from, z.t, z.dv);
+  S::load(tq, q, b, h, from, z.t, z.d);
+  S::load(tg, g, b, h, from, z.t, z.dv);
   C out[S::kEach][S::kWide] = {};
   const int64_t last = z.causal ? from + S::kTile + z.s - z.t : z.s, end = last < z.s ? last : z.s;
   for (int64_t at = 0; at < end; at += S::kTile) {
     __syncthreads();
-    S::load(tk, k.head(b, kv), k.stride[2], k.stride[3], at, z.s, z.d);
-    S::load(tv, v.head(b, kv), v.stride[2], v.stride[3], at, z.s, z.dv);
+    S::load(tk, k, b, kv, at, z.s, z.d);
+    S::load(tv, v, b, kv, at, z.s, z.dv);
     __syncthreads();
-    gradient_tile<T, D>(z, b, h, from, at, tq, tk, tg, tv, lse, delta, nullptr, ts);
+    gradient_tile<C, D>(z, b, h, from, at, tq, tk, tg, tv, lse, delta, nullptr, ts);
     __syncthreads();
     S::template add<false>(ts, tk, out);
   }
-  S::put(dq.head(b, h), dq.stride[2], dq.stride[3], from, z.t, z.d, out, C(z.scale));
+  S::put(dq, b, h, from, z.t, z.d, out, C(z.scale));
 }
 /// kTile rows of dk and dv, from all queries of the heads that share them.
-template <class T, int D>
-__global__ void __launch_bounds__(kThreads) key_gradient(Sizes z, Heads<const T> g, Heads<const T> q, Heads<const T> k, Heads<const T> v,
-                                                         const Compute<T>* lse, const Compute<T>* delta, Heads<T> dk, Heads<T> dv) {
-  using S = Tiles<T, D>;
-  using C = Compute<T>;
+template <class C, int D>
+__global__ void __launch_bounds__(kThreads)
+    key_gradient(Sizes z, Heads<C> g, Heads<C> q, Heads<C> k, Heads<C> v, const C* lse, const C* delta, Heads<C> dk, Heads<C> dv) {
+  using S = Tiles<C, D>;
   extern __shared__ __align__(16) unsigned char room[];
   constexpr int one = S::kTile * S::kRow;
   C *tq = reinterpret_cast<C*>(room), *tk = tq + one, *tg = tk + one, *tv = tg + one, *ts = tv + one, *tp = ts + S::kTile * S::kScore;
   const int64_t b = blockIdx.z, kv = blockIdx.y, at = int64_t(blockIdx.x) * S::kTile, share = z.heads / z.kv_heads;
-  S::load(tk, k.head(b, kv), k.stride[2], k.stride[3], at, z.s, z.d);
-  S::load(tv, v.head(b, kv), v.stride[2], v.stride[3], at, z.s, z.dv);
+  S::load(tk, k, b, kv, at, z.s, z.d);
+  S::load(tv, v, b, kv, at, z.s, z.dv);
   C to_k[S::kEach][S::kWide] = {}, to_v[S::kEach][S::kWide] = {};
   for (int64_t h = kv * share; h < (kv + 1) * share; ++h) {
     const int64_t first = z.causal && at - (z.s - z.t) > 0 ? (at - (z.s - z.t)) / S::kTile * S::kTile : 0;
     for (int64_t from = first; from < z.t; from += S::kTile) {
       __syncthreads();
-      S::load(tq, q.head(b, h), q.stride[2], q.stride[3], from, z.t, z.d);
-      S::load(tg, g.head(b, h), g.stride[2], g.stride[3], from, z.t, z.dv);
+      S::load(tq, q, b, h, from, z.t, z.d);
+      S::load(tg, g, b, h, from, z.t, z.dv);
       __syncthreads();
-      gradient_tile<T, D>(z, b, h, from, at, tq, tk, tg, tv, lse, delta, tp, ts);
+      gradient_tile<C, D>(z, b, h, from, at, tq, tk, tg, tv, lse, delta, tp, ts);
       __syncthreads();
       S::template add<true>(ts, tq, to_k);
       S::template add<true>(tp, tg, to_v);
     }
   }
-  S::put(dk.head(b, kv), dk.stride[2], dk.stride[3], at, z.s, z.d, to_k, C(z.scale));
-  S::put(dv.head(b, kv), dv.stride[2], dv.stride[3], at, z.s, z.dv, to_v, C(1));
+  S::put(dk, b, kv, at, z.s, z.d, to_k, C(z.scale));
+  S::put(dv, b, kv, at, z.s, z.dv, to_v, C(1));
 }
 
 template <class K, class... A>
@@ -306,19 +336,20 @@ void launch(K kernel, dim3 grid, size_t shared, cudaStream_t s, A... args) {
 }
 unsigned tiles(int64_t n, int tile) { return unsigned(ceil_div(n, tile)); }
 
-/// Calls f with the type and the least tile width that holds both heads' widths.
+/// Calls f with the type that `t` computes in and the least tile width that holds both heads' widths.
 template <class F>
 KernelStatus with_width(const KernelArgs& a, const Sizes& z, DType t, F f) {
   use(a.device);
   const int width = std::max(z.d, z.dv);
-  Floats::call(t, [&](auto type) {
+  const auto by_width = [&](auto type) {
     if (width <= 32)
       f(type, std::integral_constant<int, 32>());
     else if (width <= 64)
       f(type, std::integral_constant<int, 64>());
     else
       f(type, std::integral_constant<int, 128>());
-  });
+  };
+  t == DType::f64 ? by_width(double()) : by_width(float());
   return launched();
 }
 template <int q>
@@ -387,12 +418,12 @@ KEEL_CUDA_KERNEL(attention) {
       .run([](const KernelArgs& a) {
         if (const AttentionPlan* plan = plan_of(a, false)) return run_plan(a, *plan, false);
         const Sizes z(a, 0, 3);
-        return with_width(a, z, a.in[0].dtype, [&]<class T, int D>(T, std::integral_constant<int, D>) {
-          using S = Tiles<T, D>;
-          Compute<T>* lse = a.n_out > 1 && a.out[1].present() ? a.out[1].ptr<Compute<T>>() : nullptr;
-          using In = Heads<const T>;
-          launch(forward_kernel<T, D>, dim3(tiles(z.t, S::kTile), unsigned(z.heads), unsigned(z.b)), 3 * S::kMatrix + S::kScores, stream(a),
-                 z, In(a.in[0]), In(a.in[1]), In(a.in[2]), Heads<T>(a.out[0]), lse);
+        return with_width(a, z, a.in[0].dtype, [&]<class C, int D>(C, std::integral_constant<int, D>) {
+          using S = Tiles<C, D>;
+          C* lse = a.n_out > 1 && a.out[1].present() ? a.out[1].ptr<C>() : nullptr;
+          using H = Heads<C>;
+          launch(forward_kernel<C, D>, dim3(tiles(z.t, S::kTile), unsigned(z.heads), unsigned(z.b)), 3 * S::kMatrix + S::kScores, stream(a),
+                 z, H(a.in[0]), H(a.in[1]), H(a.in[2]), H(a.out[0]), lse);
         });
       });
 }
@@ -411,18 +442,18 @@ KEEL_CUDA_KERNEL(attention_backward) {
       .run([](const KernelArgs& a) {
         if (const AttentionPlan* plan = plan_of(a, true)) return run_plan(a, *plan, true);
         const Sizes z(a, 1, 6);
-        return with_width(a, z, a.in[1].dtype, [&]<class T, int D>(T, std::integral_constant<int, D>) {
-          using S = Tiles<T, D>;
-          using In = Heads<const T>;
-          auto* delta = static_cast<Compute<T>*>(a.workspace);
-          const Compute<T>* lse = a.in[5].ptr<Compute<T>>();
-          const In g(a.in[0]), q(a.in[1]), k(a.in[2]), v(a.in[3]);
+        return with_width(a, z, a.in[1].dtype, [&]<class C, int D>(C, std::integral_constant<int, D>) {
+          using S = Tiles<C, D>;
+          using H = Heads<C>;
+          auto* delta = static_cast<C*>(a.workspace);
+          const C* lse = a.in[5].ptr<C>();
+          const H g(a.in[0]), q(a.in[1]), k(a.in[2]), v(a.in[3]);
           const int64_t rows = z.b * z.heads * z.t;
-          if (rows) delta_kernel<T><<<unsigned(ceil_div(rows, kThreads / 32)), kThreads, 0, stream(a)>>>(z, g, In(a.in[4]), delta);
-          launch(query_gradient<T, D>, dim3(tiles(z.t, S::kTile), unsigned(z.heads), unsigned(z.b)), 4 * S::kMatrix + S::kScores, stream(a),
-                 z, g, q, k, v, lse, static_cast<const Compute<T>*>(delta), Heads<T>(a.out[0]));
-          launch(key_gradient<T, D>, dim3(tiles(z.s, S::kTile), unsigned(z.kv_heads), unsigned(z.b)), 4 * S::kMatrix + 2 * S::kScores,
-                 stream(a), z, g, q, k, v, lse, static_cast<const Compute<T>*>(delta), Heads<T>(a.out[1]), Heads<T>(a.out[2]));
+          if (rows) delta_kernel<C><<<unsigned(ceil_div(rows, kThreads / 32)), kThreads, 0, stream(a)>>>(z, g, H(a.in[4]), delta);
+          launch(query_gradient<C, D>, dim3(tiles(z.t, S::kTile), unsigned(z.heads), unsigned(z.b)), 4 * S::kMatrix + S::kScores, stream(a),
+                 z, g, q, k, v, lse, static_cast<const C*>(delta), H(a.out[0]));
+          launch(key_gradient<C, D>, dim3(tiles(z.s, S::kTile), unsigned(z.kv_heads), unsigned(z.b)), 4 * S::kMatrix + 2 * S::kScores,
+                 stream(a), z, g, q, k, v, lse, static_cast<const C*>(delta), H(a.out[1]), H(a.out[2]));
         });
       });
 }
