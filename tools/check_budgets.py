@@ -15,6 +15,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build/release").resolve()
 MAX_LINES, MAX_HEADER_RATIO, MAX_HELLO_S, MAX_UNIT_S, MAX_UNIT_MB, MAX_LIBRARY_MB = 800, 1.5, 1.5, 15.0, 800, 15
+MAX_CUDA_UNIT_S = 20.0  # four compilers in turn, an architecture
 CXX = os.environ.get("CXX", "g++")
 failures = []
 
@@ -41,7 +42,7 @@ def measure(command, cwd=ROOT):
 def files():
     worst = ("", 0)
     for file in subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True).split():
-        if file.endswith((".cpp", ".h", ".py", ".cmake", ".sh", ".txt", ".pyi")) and not file.startswith("bench/shapes") and (ROOT / file).exists():
+        if file.endswith((".cpp", ".h", ".cu", ".cuh", ".py", ".cmake", ".sh", ".txt", ".pyi")) and not file.startswith("bench/shapes") and (ROOT / file).exists():
             lines = (ROOT / file).read_text(errors="replace").count("\n")
             worst = max(worst, (file, lines), key=lambda w: w[1])
             if lines > MAX_LINES:
@@ -84,15 +85,18 @@ def units():
         words = shlex.split(entry["command"])
         known[words[words.index("-o") + 1]] = entry
     largest = sorted(((pathlib.Path(e["file"]).stat().st_size, o) for o, e in known.items() if pathlib.Path(e["file"]).exists()), reverse=True)[:3]
-    slow = dict.fromkeys([o for o, _ in sorted(taken.items(), key=lambda t: -t[1])[:6]] + [o for _, o in largest])
-    for output in slow:
-        if output in known:
+    slowest = [o for o, _ in sorted(taken.items(), key=lambda t: -t[1]) if o in known]
+    cuda = [o for o in slowest if known[o]["file"].endswith(".cu")]
+    slow = [o for o in slowest if o not in cuda][:6] + [o for _, o in largest]
+    with tempfile.TemporaryDirectory() as folder:
+        for output in dict.fromkeys(slow + cuda[:4]):
             command = shlex.split(known[output]["command"])
             command = command[1:] if "ccache" in command[0] else command
-            command[command.index("-o") + 1] = "/dev/null"
+            command[command.index("-o") + 1] = f"{folder}/unit.o"
             _, seconds, megabytes = measure(command, BUILD)
             name = pathlib.Path(known[output]["file"]).name
-            report(f"{name} compiles", seconds, MAX_UNIT_S, "s")
+            architectures = sum("arch=compute" in word for word in command) or 1
+            report(f"{name} compiles", seconds / architectures, MAX_CUDA_UNIT_S if output in cuda else MAX_UNIT_S, "s")
             report(f"{name} compiles", megabytes, MAX_UNIT_MB, "MB")
 
 
