@@ -65,6 +65,16 @@ bool can_join(const TensorImpl& s, const TensorImpl& o) {
   return o.spec.dtype == s.spec.dtype && o.spec.shape == s.spec.shape && o.storage.get() != s.storage.get();
 }
 
+/// What the gradient of `op` keeps of the memory that is about to be written is kept as a copy: `h *= w` needs the old h for the gradient of w.
+void save_before_writing(const OpDef& op, const void* params, const TensorImpl& self, const Tensor** in, Tensor* copies, int n) {
+  Needs needs;
+  for (int i = 0; i < n; ++i)
+    if (in[i]->defined() && in[i]->tracked() && is_inexact(in[i]->dtype())) needs.bits |= 1u << i;
+  const Saves keep = op.saved(params, needs);
+  for (int i = 0; i < n; ++i)
+    if (((keep.in >> i) & 1) && in[i]->defined() && self.storage && impl(*in[i]).storage.get() == self.storage.get()) copies[i] = in[i]->clone(), in[i] = &copies[i];
+}
+
 template <class P, class... T>
 Tensor& in_place(Tensor& self, const OpDef& op, const P& params, const char* name, const T&... others) {
   if (!self.defined()) raise(Error(ErrorCode::value, "empty tensor").op(name));
@@ -81,6 +91,8 @@ Tensor& in_place(Tensor& self, const OpDef& op, const P& params, const char* nam
       return self;
     }
   }
+  Tensor copies[1 + sizeof...(T)];
+  if (tracked) save_before_writing(op, &params, s, in, copies, inputs.size());
   const Tensor y = dispatch_one(op, &params, inputs, __builtin_return_address(0));
   if (kind_of(y.dtype()) > kind_of(s.spec.dtype))
     raise(Error(ErrorCode::dtype, std::string("a result of ") + name_of(y.dtype()) + " would be cut down to " + name_of(s.spec.dtype)).op(name).arg("x", to_string(s.spec)).hint("the op that is not in place makes a tensor of the wider dtype; x.copy_(...) casts").path(scope().path));

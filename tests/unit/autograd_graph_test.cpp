@@ -151,6 +151,40 @@ TEST(AutogradGraph, WritingIntoAResultMovesItsNode) {
   EXPECT_TRUE(plain.tracked());
 }
 
+TEST(AutogradGraph, WritingKeepsWhatItsOwnGradientNeeds) {
+  const Tensor a = leaf({3}), b = leaf({3}) + 2;
+  struct Way {
+    const char* name;
+    Tensor (*in_place)(Tensor h, const Tensor& b);
+    Tensor (*plain)(const Tensor& h, const Tensor& b);
+  };
+  const Way ways[] = {
+      {"h *= b", [](Tensor h, const Tensor& v) { return h.mul_(v); }, [](const Tensor& h, const Tensor& v) { return h * v; }},
+      {"h *= h", [](Tensor h, const Tensor&) { return h.mul_(h); }, [](const Tensor& h, const Tensor&) { return h * h; }},
+      {"h *= h[0]", [](Tensor h, const Tensor&) { return h.mul_(h[0]); }, [](const Tensor& h, const Tensor&) { return h * h[0]; }},
+      {"h /= b", [](Tensor h, const Tensor& v) { return h.div_(v); }, [](const Tensor& h, const Tensor& v) { return h / v; }},
+      {"h /= h[1]", [](Tensor h, const Tensor&) { return h.div_(h[1]); }, [](const Tensor& h, const Tensor&) { return h / h[1]; }},
+      {"clamp_ and *=", [](Tensor h, const Tensor& v) { return h.clamp_(-1, 1).mul_(v); }, [](const Tensor& h, const Tensor& v) { return clamp(h, -1, 1) * v; }},
+      {"relu_ and *=", [](Tensor h, const Tensor& v) { return h.relu_().mul_(v); }, [](const Tensor& h, const Tensor& v) { return relu(h) * v; }},
+      {"*= into zeros", [](Tensor h, const Tensor& v) { return (zeros({3}) + 1.5).mul_(v) + h; }, [](const Tensor& h, const Tensor& v) { return v * 1.5 + h; }},
+  };
+  for (const Way& w : ways) {
+    const auto twice = [&](const Tensor& y) {  // gradients and their gradients
+      Tensors g = grad(sum(square(y)), {a, b}, {.create_graph = true, .allow_unused = true});
+      Tensor l = sum(square(g[0]));
+      if (g[1].defined()) l = l + sum(square(g[1]));
+      for (const Tensor& h : grad(l, {a, b}, {.allow_unused = true})) g.push_back(h);
+      return g;
+    };
+    const Tensors got = twice(w.in_place(a * 2, b)), want = twice(w.plain(a * 2, b));
+    for (int64_t i = 0; i < want.size(); ++i) {
+      ASSERT_EQ(got[i].defined(), want[i].defined()) << w.name << i;
+      if (!want[i].defined()) continue;
+      EXPECT_TRUE(allclose(got[i], want[i], {.rel = 1e-5, .abs = 1e-5})) << w.name << i << to_string(got[i]) << to_string(want[i]);
+    }
+  }
+}
+
 TEST(AutogradGraph, SavedTensorsWrittenLaterAreRefusedByName) {
   Tensor w = leaf({3}), h = w * 2, k = h * h;
   h.add_(1.0);
