@@ -49,6 +49,7 @@ Tensor& write_back(Tensor& self, const Tensor& y, const char* name) {
     Tensor value = y;
     if (impl(y).weak) value = full(Shape(), scalar_of(y), {.dtype = self.dtype(), .device = self.device()});  // a number would take a dtype of its own
     else if (impl(y).spec.dtype != impl(self).spec.dtype) value = cast(y, self.dtype());
+    else if (impl(y).storage && y.shares_storage(self)) value = y.clone();  // x.copy_(flip(x)) must not read what it has written
     call(op_assign, NoParams{}, self, value);
   }
   if (linked) {

@@ -160,6 +160,22 @@ TEST(Indexing, WriteFromOneself) {
   EXPECT_EQ(to_string(x), "[5 4 3 5 4 3]");
 }
 
+TEST(Indexing, CopiesOfOverlappingPartsReadBeforeTheyWrite) {
+  Tensor row = arange(6), shifted = arange(6), square = arange(9).reshape({3, 3}), sum = square.clone(), rows = square.clone();
+  row.copy_(row.flip({0}));
+  EXPECT_TRUE(array_equal(row, tensor({5, 4, 3, 2, 1, 0})));
+  shifted[{slice(1, none)}] = shifted[{slice(none, -1)}];
+  EXPECT_TRUE(array_equal(shifted, tensor({0, 0, 1, 2, 3, 4})));
+  shifted[{slice(none, -1)}] = shifted[{slice(1, none)}];
+  EXPECT_TRUE(array_equal(shifted, tensor({0, 1, 2, 3, 4, 4})));
+  square.copy_(square.transpose());
+  EXPECT_TRUE(array_equal(square, tensor({{0, 3, 6}, {1, 4, 7}, {2, 5, 8}})));
+  sum += sum.transpose();
+  EXPECT_TRUE(array_equal(sum, tensor({{0, 4, 8}, {4, 8, 12}, {8, 12, 16}})));
+  rows.copy_(rows[2]);
+  EXPECT_TRUE(array_equal(rows, tensor({{6, 7, 8}, {6, 7, 8}, {6, 7, 8}})));
+}
+
 TEST(Indexing, WritesConvertAndBroadcast) {
   Tensor x = zeros({3, 4});
   x[{tensor({0, 2})}] = 1.5;
