@@ -67,7 +67,7 @@ class Compiled {
 /// The first `warm_up` calls run `f` as it is. The next one is recorded (keel/trace.h), the one after it runs the recording, and where the
 /// step neither waits for the device nor leaves an op to the CPU, all that follow replay a capture of the device's work: on CUDA a graph.
 /// Each dtype, shape and order of the inputs has a recording of its own, of which eight are kept; so has each grad mode, autocast and
-/// `deterministic`. Where a step cannot be captured, `reason` says why and calls go on by running the recording; where the host looked at
+/// level of determinism, training and evaluation of the modules that the step asks, and a begin with and without gradients. Where a step cannot be captured, `reason` says why and calls go on by running the recording; where the host looked at
 /// values, or the recording would not do what `f` does, by running `f`. So it is while another recording is at work,
 /// and in steps that a monitor watches as a whole.
 ///
@@ -77,7 +77,7 @@ class Compiled {
 /// Results, gradients and everything the step writes equal those of `f` to the bit. Read anew in each call are the inputs, the tensors
 /// that the step uses from outside, an optimiser's settings (schedules work) and the state of the default generator. Numbers of the
 /// program, as in `x * k`, and decisions of the host are as they were when the step was recorded; hooks are not called. A step is recorded
-/// again where a tensor that it uses was replaced, as load_state_dict() and to() do.
+/// again where a tensor that it uses was replaced, as load_state_dict() and to() do, or frozen.
 ///
 /// Results are the caller's own. `.grad` of a leaf is the same memory after every replay, and results that were computed with gradients are
 /// given without: call backward() inside.

@@ -8,6 +8,7 @@
 #include "core/impl.h"
 #include "keel/error.h"
 #include "keel/ops/cast.h"
+#include "layers/autocast.h"
 #include "op/scope.h"
 
 namespace keel {
@@ -23,6 +24,7 @@ struct AutocastCache {
   std::unordered_map<const TensorImpl*, Entry> entries;
 
   std::unique_ptr<AutocastPolicy> policy;
+  std::string policy_text;
   std::unordered_map<const char*, std::unordered_map<const OpDef*, DType>> known;  // by interned path: what the policy said
   DType dtype_for(const OpDef& op, const char* path) {
     const auto [at, fresh] = known[path].try_emplace(&op, DType::none);
@@ -89,7 +91,7 @@ Autocast::Autocast(const AutocastPolicy& policy, bool enabled) : Autocast(policy
   };
   known(policy.low);
   for (const AutocastPolicy::Rule& r : policy.rules) known(r.dtype);
-  if (cache_) cache_->policy = std::make_unique<AutocastPolicy>(policy);
+  if (cache_) cache_->policy = std::make_unique<AutocastPolicy>(policy), cache_->policy_text = policy.json();
 }
 Autocast::~Autocast() {
   Scope& s = scope();
@@ -97,6 +99,11 @@ Autocast::~Autocast() {
   delete cache_;
 }
 DType autocast_dtype() { return scope().autocast; }
+const std::string& autocast_policy() {
+  static const std::string none;
+  const auto* cache = static_cast<const AutocastCache*>(scope().autocast_cache);
+  return cache ? cache->policy_text : none;
+}
 
 namespace {
 

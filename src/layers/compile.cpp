@@ -12,6 +12,7 @@
 #include "keel/autograd.h"
 #include "keel/error.h"
 #include "keel/random.h"
+#include "layers/autocast.h"
 #include "layers/fuse.h"
 #include "layers/monitor/rest.h"
 #include "layers/trace.h"
@@ -41,6 +42,7 @@ struct Key {
   bool grad, oracle;
   Determinism determinism;
   DType autocast;
+  std::string policy;  // of autocast
   bool operator==(const Key&) const = default;
 };
 int64_t place_of(const TensorImpl& x) {
@@ -48,7 +50,7 @@ int64_t place_of(const TensorImpl& x) {
 }
 Key key_of(const Tensors& inputs) {
   const Scope& s = scope();
-  Key k{{}, s.grad, s.oracle, determinism_of(s), s.autocast};
+  Key k{{}, s.grad, s.oracle, determinism_of(s), s.autocast, autocast_policy()};
   for (const Tensor& t : inputs) {
     const TensorImpl& x = impl(t);
     k.inputs.push_back({x.spec, x.strides, x.device, place_of(x), x.tracked()});
@@ -102,6 +104,7 @@ struct Watch {
   int value;
   const std::byte* data;
   bool held, shared;       // by others: the object, its memory
+  bool wants_gradient;     // as the program set it
   int32_t storage_owners;  // within the recording
 };
 /// What a leaf's gradient must be when a step begins.
@@ -144,11 +147,13 @@ struct Entry {
   Ref<GraphData> graph;
   std::vector<Watch> watches;
   std::vector<Start> starts;
+  std::vector<KnownMode> modes;
   std::unique_ptr<FusedKernels> fused;  // of `graph`
   bool waiting = false;                 // for kernels of chains
   int64_t had = 0;                      // kernels of chains, when the capture was made
   std::unique_ptr<Capture> made;
 
+  bool serves(const Tensors& inputs) const;
   void settle(Stage s, std::string why) { stage = s, reason = std::move(why), made.reset(); }
 };
 
@@ -167,7 +172,8 @@ struct detail::CompiledState : RefCounted {
   std::string reason = "it was not called yet", report = "nothing was captured yet\n";
   static void destroy(CompiledState* s) { delete s; }
 
-  Entry& entry_for(Key key);
+  Entry* known_entry(const Key& key, const Tensors& inputs) const;
+  Entry& entry_for(Key key, const Tensors& inputs);
   Tensors plain(const Tensors& inputs, std::string why) {
     reason = std::move(why);
     return f(inputs);
@@ -294,6 +300,8 @@ std::vector<Start> starts_of(const Listener& l, const GraphData& g) {
   return rules;
 }
 
+bool wants_gradient(const TensorImpl& x) { return x.grad && x.grad->requires_grad; }
+
 std::vector<Watch> watches_of(const GraphData& g) {
   std::unordered_map<const Storage*, int32_t> owners;
   for (const GraphValue& v : g.values)
@@ -303,28 +311,30 @@ std::vector<Watch> watches_of(const GraphData& g) {
     if (g.values[i].kind != Kind::captured) continue;
     const TensorImpl& x = impl(g.values[i].held);
     const int32_t within = x.storage ? owners[x.storage.get()] : 0;
-    all.push_back({int(i), x.data, x.refs.load() > 1, x.storage.use_count() > within, within});
+    all.push_back({int(i), x.data, x.refs.load() > 1, x.storage.use_count() > within, wants_gradient(x), within});
   }
   return all;
 }
 
+/// The gradient that the leaf of `s` has now; null: none.
+const TensorImpl* gradient_of(const GraphData& g, const Start& s, const Tensors& inputs) {
+  const GraphValue& v = g.values[size_t(s.leaf)];
+  const TensorImpl* leaf = v.held.impl();
+  for (int64_t i = 0; v.kind == Kind::input && i < inputs.size(); ++i)
+    if (g.inputs[i] == s.leaf) leaf = inputs[i].impl();
+  return leaf->grad ? leaf->grad->grad.impl() : nullptr;
+}
 /// Whether the step would begin from where the recording began.
 bool as_recorded(const Entry& e, const Tensors& inputs) {
   const GraphData& g = *e.graph;
   for (const Watch& w : e.watches) {
     const GraphValue& v = g.values[size_t(w.value)];
     const TensorImpl& x = impl(v.held);
-    if (x.data != w.data || !(x.spec == v.spec) || (w.held && x.refs.load() == 1)) return false;
+    if (x.data != w.data || !(x.spec == v.spec) || (w.held && x.refs.load() == 1) || wants_gradient(x) != w.wants_gradient) return false;
     if (w.shared && x.storage.use_count() <= w.storage_owners) return false;
   }
-  for (const Start& s : e.starts) {
-    const GraphValue& v = g.values[size_t(s.leaf)];
-    const TensorImpl* leaf = v.held.impl();
-    for (int64_t i = 0; v.kind == Kind::input && i < inputs.size(); ++i)
-      if (g.inputs[i] == s.leaf) leaf = inputs[i].impl();
-    const TensorImpl* now = leaf->grad ? leaf->grad->grad.impl() : nullptr;
-    if (s.want == Start::same ? now != s.gradient : (now != nullptr) != (s.want == Start::defined)) return false;
-  }
+  for (const Start& s : e.starts)
+    if (s.want == Start::same && gradient_of(g, s, inputs) != s.gradient) return false;
   return true;
 }
 
@@ -380,9 +390,22 @@ bool stage(Capture& c, const GraphData& g, const Tensors& inputs) {
 
 }  // namespace
 
-Entry& CompiledState::entry_for(Key key) {
-  for (auto& e : entries)
-    if (e->key == key) return e->used = calls, *e;
+/// Steps that begin with gradients and steps that begin without, in training and not, have recordings of their own.
+bool Entry::serves(const Tensors& inputs) const {
+  for (const KnownMode& m : modes)
+    if (!m.holds()) return false;
+  for (const Start& s : starts)
+    if ((gradient_of(*graph, s, inputs) != nullptr) != (s.want != Start::undefined)) return false;
+  return true;
+}
+
+Entry* CompiledState::known_entry(const Key& key, const Tensors& inputs) const {
+  for (const auto& e : entries)
+    if (e->key == key && e->serves(inputs)) return e.get();
+  return nullptr;
+}
+Entry& CompiledState::entry_for(Key key, const Tensors& inputs) {
+  if (Entry* const e = known_entry(key, inputs)) return e->used = calls, *e;
   if (entries.size() == kMost) {
     size_t oldest = 0;
     for (size_t i = 1; i < kMost; ++i)
@@ -396,7 +419,7 @@ Entry& CompiledState::entry_for(Key key) {
 }
 
 Tensors CompiledState::record(Entry& e, const Tensors& inputs) {
-  e.made.reset(), e.fused.reset(), e.graph.reset(), e.watches.clear(), e.starts.clear();
+  e.made.reset(), e.fused.reset(), e.graph.reset(), e.watches.clear(), e.starts.clear(), e.modes.clear();
   if (e.recordings++ == kPatience) {
     e.settle(Entry::run, "what it works on was replaced between its calls time and again");
     return f(inputs);
@@ -412,6 +435,8 @@ Tensors CompiledState::record(Entry& e, const Tensors& inputs) {
     r.finish(out);
     for (int64_t i = 0; i < inputs.size(); ++i) r.graph->values[size_t(r.graph->inputs[i])].held = inputs[i];  // for the rules
   }
+  for (KnownMode& m : r.modes)
+    if (m.mode->alive) e.modes.push_back(std::move(m));  // others were the step's own
   if (std::string why = unlike(l, *r.graph, out); !why.empty()) {
     e.settle(Entry::run, std::move(why));
   } else {
@@ -622,9 +647,8 @@ Tensors CompiledState::call(const Tensors& inputs) {
 bool CompiledState::may_replay(const Tensors& inputs) const {
   for (const Tensor& t : inputs)
     if (!t.defined()) return false;
-  const Key key = key_of(inputs);
-  const auto it = std::find_if(entries.begin(), entries.end(), [&](const auto& e) { return e->key == key; });
-  return it == entries.end() || (*it)->stage <= Entry::replay;
+  const Entry* const e = known_entry(key_of(inputs), inputs);
+  return !e || e->stage <= Entry::replay;
 }
 
 Tensors CompiledState::unwatched(const Tensors& inputs) {
@@ -636,7 +660,7 @@ Tensors CompiledState::unwatched(const Tensors& inputs) {
     for (const Tensor& other : inputs)
       if (&other != &t && (t.is(other) || t.shares_storage(other))) return plain(inputs, "two inputs share memory");
   }
-  Entry& e = entry_for(key_of(inputs));
+  Entry& e = entry_for(key_of(inputs), inputs);
   usual = e.stage >= Entry::replay;
   if (e.stage == Entry::warm) {
     if (++e.calls == options.warm_up) e.stage = Entry::record;

@@ -84,6 +84,12 @@ int Recorder::value_of(const Tensor& t) {
   return value;
 }
 
+void Recorder::depends_on(ModuleMode& mode) {
+  for (const KnownMode& m : modes)
+    if (m.mode.get() == &mode) return;
+  modes.push_back({Ref(&mode), mode.training});
+}
+
 GraphAccess Recorder::access(const Tensor& t, int value) {
   const TensorImpl& x = impl(t);
   if (!x.storage) return {value, 0};

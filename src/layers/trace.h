@@ -56,6 +56,19 @@ struct GraphData : RefCounted {
   static void destroy(GraphData* g) { delete g; }
 };
 
+/// Whether a module is in training, in the hands of recordings too, which may outlive the module.
+struct ModuleMode : RefCounted {
+  bool training, alive = true;
+  explicit ModuleMode(bool training) : training(training) {}
+  static void destroy(ModuleMode* m) { delete m; }
+};
+/// A module that a recording depends on, and what it was in when the recording began.
+struct KnownMode {
+  Ref<ModuleMode> mode;
+  bool training;
+  bool holds() const { return mode->alive && mode->training == training; }
+};
+
 /// Fills a graph while ops run. `scope().trace` points to it.
 struct Recorder : TraceSink {
   Tensors (*watch)(Recorder& r, Call& c) = nullptr;  // where set, nothing is recorded: it runs the op below the trace, and looks on
@@ -72,6 +85,7 @@ struct Recorder : TraceSink {
   };
   std::unordered_map<const Storage*, Memory> memory;  // of externals
   SmallVector<const Storage*, 4> pending;             // written by the op that comes next
+  std::vector<KnownMode> modes;                       // of modules that were asked whether they are in training, or told
 
   void begin(const Tensors& inputs);
   void end();
@@ -79,6 +93,8 @@ struct Recorder : TraceSink {
   int add_value(GraphValue v);
   void bind(const Tensor& t, int value);
   GraphAccess access(const Tensor& t, int value);
+  /// The program asks for this mode, or changes it next.
+  void depends_on(ModuleMode& mode);
   void add_node(GraphNode n);
   Graph finish(const Tensors& outputs) const;
 };

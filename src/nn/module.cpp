@@ -2,10 +2,12 @@
 
 #include <unordered_set>
 
+#include "base/threads.h"
 #include "core/impl.h"
 #include "core/scope.h"
 #include "keel/autograd.h"
 #include "keel/error.h"
+#include "layers/trace.h"
 #include "nn/access.h"
 
 namespace keel::nn {
@@ -180,15 +182,45 @@ namespace {
 std::atomic<int64_t> next_hook{1};
 }
 
+// ---- mode ----
+
+/// A recording holds for the mode that this module is in.
+void ModuleBase::tell_recording() const {
+  static base::Mutex mutex;
+  {
+    const std::lock_guard lock(mutex);
+    if (!mode_) mode_ = new ModuleMode(training_), mode_->refs = 1;
+  }
+  static_cast<Recorder*>(scope().trace)->depends_on(*mode_);
+}
+bool ModuleBase::is_training() const {
+  if (scope().trace) [[unlikely]]
+    tell_recording();
+  return training_;
+}
+void ModuleBase::train(bool on) {
+  for_each(
+      [](void* c, ModuleBase& m) {
+        if (scope().trace) m.tell_recording();
+        m.training_ = *static_cast<bool*>(c);
+        if (m.mode_) m.mode_->training = m.training_;
+      },
+      &on);
+}
+
 ModuleBase::ModuleBase(const ModuleBase& o) : type_(o.type_), hooks_(o.hooks_ ? new Hooks(*o.hooks_) : nullptr), training_(o.training_) {}
 ModuleBase& ModuleBase::operator=(const ModuleBase& o) {
   if (this == &o) return *this;
   delete hooks_;
   hooks_ = o.hooks_ ? new Hooks(*o.hooks_) : nullptr;
   training_ = o.training_;
+  if (mode_) mode_->training = training_;
   return *this;
 }
-ModuleBase::~ModuleBase() { delete hooks_; }
+ModuleBase::~ModuleBase() {
+  delete hooks_;
+  if (mode_) mode_->alive = false, Ref<ModuleMode>::adopt(mode_).reset();
+}
 
 int64_t ModuleBase::register_forward_pre_hook(ForwardPreHook hook) {
   if (!hooks_) hooks_ = new Hooks;
@@ -290,10 +322,6 @@ void ModuleBase::for_each(void (*f)(void*, ModuleBase&), void* context) {
     if (kind == PartKind::module) static_cast<ModuleBase*>(part)->for_each(f, context);
   });
   f(context, *this);
-}
-
-void ModuleBase::train(bool on) {
-  for_each([](void* c, ModuleBase& m) { m.training_ = *static_cast<bool*>(c); }, &on);
 }
 
 void ModuleBase::zero_grad() {

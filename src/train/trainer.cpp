@@ -256,6 +256,9 @@ Tensor Trainer::step(data::Batch b, bool last_of_group, Session& session) {
   const FitOptions& o = session.o;
   const bool guarded = session.monitor && o.monitor.options().protect && o.accumulate == 1;
   if (o.compile && o.accumulate == 1 && !guarded) return compiled_step(b, session);
+  if (o.compile && !std::exchange(session.told, true))
+    base::log(LogLevel::info, "train",
+              std::string("steps are not captured: ") + (guarded ? "the monitor guards them" : "gradients of several batches add up"));
   const Generator::State before = guarded ? default_generator().state() : Generator::State{};
   const Tensor &x = b.x, &y = b.y;
   Tensor loss = loss_(forward_(x), y);

@@ -11,6 +11,9 @@
 #include "keel/tensor.h"
 
 #pragma GCC visibility push(default)
+namespace keel {
+struct ModuleMode;
+}
 /// Modules: structs that hold parameters and other modules, and a `forward`.
 ///
 ///     struct Net : nn::Module<Net> {
@@ -173,7 +176,7 @@ class ModuleBase {
   LoadResult load_state_dict(const StateDict& state, const LoadOptions& o = {});
 
   /// Whether layers such as Dropout and BatchNorm behave as in training; on at first. Copies of a module have their own flag.
-  bool is_training() const { return training_; }
+  bool is_training() const;
   void train(bool on = true);
   void eval() { train(false); }
   /// Calls f(module) for every module inside and then for this one. `f` takes a ModuleBase&, or one type of module, and then sees only those: `net.apply([](nn::Linear& m) { nn::init::zeros(m.bias); })`.
@@ -222,6 +225,9 @@ class ModuleBase {
   bool training_ = true;
 
  private:
+  void tell_recording() const;
+  mutable ModuleMode* mode_ = nullptr;  // where a recording asked for it
+
   void for_each(void (*f)(void* context, ModuleBase& m), void* context);
   friend struct ModuleAccess;
 };
