@@ -109,7 +109,7 @@ void MonitorState::judge_nearing(uint32_t site, WatchedArgument& a) {
   }
   if (left < 0 && low < -4)
     if (const double straight = steps_to_zero(h, &Reading::low, false, by); straight > 0) left = straight;
-  a.lost_streak = low <= -most_digits_lost(digits) && furthest > low + 4 ? uint8_t(std::min(a.lost_streak + 1, 200)) : uint8_t(0);
+  a.lost_streak.add(low <= -most_digits_lost(digits) && furthest > low + 4);
   if (left < 0 && a.lost_streak != 2) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.eta = left < 0 ? -1 : int64_t(left), about.low = std::exp2(low);
@@ -175,8 +175,7 @@ void MonitorState::judge_height(uint32_t site, uint8_t output, WatchedResult& r)
 /// Angles of which the format has few: the distance from one number to the next is half a radian and more.
 void MonitorState::judge_angle(uint32_t site, WatchedArgument& a, double high) {
   const double apart = std::floor(high) - (format_of(a.dtype).digits - 1);
-  a.streak = apart >= -1 ? uint8_t(std::min(a.streak + 1, 200)) : uint8_t(0);
-  if (a.streak != 2) return;
+  if (a.streak.add(apart >= -1) != 2) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = std::exp2(high), about.lost_ulps = 0.5;
   about.suggestion =
@@ -228,7 +227,7 @@ void MonitorState::judge_vanished(uint32_t site, uint8_t output, WatchedResult& 
   // Zeros throughout may be what a mask leaves: only where the product of the largest is nothing.
   const bool nothing = high > -INFINITY ? high < f.normal2 - (squares || f.digits <= 4 ? 0 : 4)
                                         : (squares || s.op == &op_cast || s.factor != 0 || (two && known == 2)) && bound < f.tiny2;
-  r.stuck = nothing ? uint8_t(std::min(r.stuck + 1, 200)) : uint8_t(0);
+  r.stuck.add(nothing);
   if (nothing && f.narrow && s.phase == Phase::backward) vanished_site = site, vanished_output = output;
   if (r.stuck != 3) return;
   Monitor::Finding about;
@@ -246,8 +245,7 @@ void MonitorState::judge_vanished(uint32_t site, uint8_t output, WatchedResult& 
 /// Exponentials that are all nothing, three steps in a row: a kernel that is too narrow, weights that were not shifted by their largest.
 void MonitorState::judge_extinct(uint32_t site, WatchedResult& r) {
   const WatchedSite& s = sites[site];
-  r.stuck = s.phase == Phase::forward && r.series->back().elements >= 8 ? uint8_t(std::min(r.stuck + 1, 200)) : uint8_t(0);
-  if (r.stuck != 3) return;
+  if (r.stuck.add(s.phase == Phase::forward && r.series->back().elements >= 8) != 3) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = std::exp2(double(r.series->back().high));
   about.suggestion = {"stable_op", 0, "softmax or logsumexp, which take the largest argument off first, or a wider kernel"};
@@ -263,8 +261,7 @@ void MonitorState::judge_outgrown(uint32_t site, WatchedResult& r) {
   if (!terms || terms->size() == 0 || terms->back().step != step) return;
   const int digits = format_of(r.dtype).digits;
   const double lost = double(r.series->back().high - terms->back().high);
-  r.stuck = lost >= digits - 1 ? uint8_t(std::min(r.stuck + 1, 200)) : uint8_t(0);
-  if (r.stuck != 2) return;
+  if (r.stuck.add(lost >= digits - 1) != 2) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = std::exp2(lost), about.lost_ulps = 0.5;
   about.suggestion = {"accumulator", 0, digits <= 11 ? "f32 for the sum, cast afterwards" : "f64 for the sum, or sums of shorter pieces"};
@@ -280,8 +277,7 @@ void MonitorState::judge_residual(uint32_t site, WatchedResult& r) {
   if (!guess || guess->size() == 0 || guess->back().step != step || step > r.first_step + 7) return;
   const int digits = format_of(sites[from].results[0].dtype).digits;
   const double lost = double(guess->back().high) - 0.5 * double(r.series->back().high);
-  r.stuck = lost >= most_digits_lost(digits) && std::isfinite(lost) ? uint8_t(std::min(r.stuck + 1, 200)) : uint8_t(0);
-  if (r.stuck != 3) return;
+  if (r.stuck.add(lost >= most_digits_lost(digits) && std::isfinite(lost)) != 3) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = lost, about.lost_ulps = std::exp2(std::min(lost, double(digits)));
   about.suggestion = {"stable_op", 0, "take off what all targets have in common, in f64, before the cast: their mean, a known share"};
@@ -335,7 +331,7 @@ void MonitorState::judge_noise(uint32_t site, uint8_t output, const Written& w) 
   const Format f = format_of(w.dtype);
   const double lost = double(w.noise) + f.digits - std::log2(magnitude_of(w.max_bits, w.dtype));
   WatchedResult& r = s.results[output];
-  r.stuck = lost >= std::max(most_digits_lost(f.digits), f.digits - 4.0) ? uint8_t(std::min(r.stuck + 1, 200)) : uint8_t(0);
+  r.stuck.add(lost >= std::max(most_digits_lost(f.digits), f.digits - 4.0));
   if (r.stuck < 2 || r.first_step == step || (s.factor < 6 && step > r.first_step + 3)) return;  // as data are from the start
   const WatchedSite& from = sites[w.noise_site];
   Monitor::Finding about;
@@ -359,8 +355,7 @@ void MonitorState::judge_endless(uint32_t site, uint8_t output, WatchedResult& r
   double before = 0, now = 0;
   bool falls = r.negative && grows_faster(*r.series, before, now) && before > 1;
   for (const WatchedSite& s : sites) falls = falls && !(s.update && s.update->rate_rises);  // in a warm-up every loss falls so
-  r.streak = falls ? uint8_t(std::min(r.streak + 1, 200)) : uint8_t(0);
-  if (r.streak != 2) return;
+  if (r.streak.add(falls) != 2) return;
   const uint32_t from = producer(site, r.series->trend(kEvery, &Reading::high).slope);
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = -now;
@@ -401,7 +396,7 @@ void MonitorState::judge_slopes(const Call& c, uint32_t at, const Sample& sample
   size_t flat = 0;
   for (size_t from = 0; from + width <= y.size(); from += width) flat += std::all_of(&y[from], &y[from] + width, is_flat);
   const double share = double(flat * width) / double(y.size());
-  v.heavy = share > 0.9 ? uint8_t(std::min(v.heavy + 1, 200)) : uint8_t(0);
+  v.heavy.add(share > 0.9);
   ++v.rows;  // looks
   if (v.heavy != 2) return;
   Monitor::Finding about;

@@ -89,8 +89,7 @@ void MonitorState::judge_alike(uint32_t at, WatchedValues& v, const std::vector<
     alike = *high - *low <= 1e-6F * std::max(std::abs(*low), std::abs(*high)) && *high != 0;
     differs |= std::abs(*high - x[0]) > 1e-3F * std::abs(x[0]);
   }
-  v.alike = alike && differs ? uint8_t(std::min(v.alike + 1, 200)) : uint8_t(0);
-  if (v.alike != 2) return;
+  if (v.alike.add(alike && differs) != 2) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = double(width);
   about.suggestion = {"stable_op", 0, "weights that start as random numbers: what starts the same stays the same"};
@@ -131,7 +130,7 @@ void MonitorState::judge_cut(const Call& c, uint32_t at, std::span<const double>
   const WatchedResult* const loss = loss_site < sites.size() ? &sites[loss_site].results[loss_output] : nullptr;
   const bool loses =
       loss && (loss->now.calls ? loss->now.max_bits > 0 : loss->series && loss->series->size() && loss->series->back().high > -INFINITY);
-  u.empty = most == 0 && loses ? uint8_t(std::min(u.empty + 1, 200)) : uint8_t(0);
+  u.empty.add(most == 0 && loses);
   if (u.empty == 9 && *std::max_element(u.cut.begin(), u.cut.end()) == 0 && vanished_site >= sites.size()) {
     Monitor::Finding about;
     about.severity = Severity::warning, about.value = 0;
@@ -147,8 +146,8 @@ void MonitorState::judge_cut(const Call& c, uint32_t at, std::span<const double>
     const bool made = w && sites[w->site].phase == Phase::backward;
     // Depth makes gradients faint from the start; what comes to be small later has done its part.
     const bool cut = made && loses && w->max_bits == 0, faint = made && squares[i] > 0 && u.faint[i] == u.gradient.size();
-    u.cut[i] = cut ? uint8_t(std::min(u.cut[i] + 1, 200)) : uint8_t(0);
-    u.faint[i] = faint ? uint8_t(std::min(u.faint[i] + 1, 200)) : uint8_t(0);
+    u.cut[i].add(cut);
+    u.faint[i].add(faint);
     if (u.faint[i] == 8 && (faintest == squares.size() || squares[i] < squares[faintest])) faintest = i;
     if (u.cut[i] != 8) continue;
     const uint32_t blamed = forward_of(where_cut(w->site));

@@ -326,7 +326,7 @@ bool MonitorState::judge_dwindling(uint32_t site, uint8_t output, WatchedResult&
   const Series* const terms = from < sites.size() ? sites[from].results[0].series.get() : nullptr;
   if (terms && terms->size() && terms->back().step == now.step && terms->back().high > now.high + 3) return false;
   const bool few = share > 0.5 || (share > 0.25 && now.high < float(format_of(r.dtype).normal2) + 4);
-  r.streak = few ? uint8_t(std::min(r.streak + 1, 200)) : uint8_t(0);
+  r.streak.add(few);
   if (r.streak != 3 && (r.streak == 0 || r.streak % 16)) return true;
   float least, most;
   h.range(h.size(), least, most);
@@ -626,7 +626,7 @@ void MonitorState::judge_argument(uint32_t site, WatchedArgument& a) {
   const auto lost = double(std::exchange(a.lost, -INFINITY));
   if ((sites[site].op == &op_sqrt || a.power > 0) && !a.recorded) return;  // its value at 0 is good; only its gradient is not
   // What guards it does so as long as it stays.
-  a.fades = a.floor > -INFINITY && a.floor < a.last_floor ? uint8_t(std::min(a.fades + 1, 200)) : uint8_t(0);
+  a.fades.add(a.floor > -INFINITY && a.floor < a.last_floor);
   a.last_floor = a.floor;
   if (a.fades >= kWindow - 1) a.floor = -INFINITY;
   judge_cancellation(site, a, lost, mean);
@@ -640,8 +640,7 @@ void MonitorState::judge_cancellation(uint32_t site, WatchedArgument& a, double 
   const int digits = lost > -INFINITY ? digits_of(a.lost_site) : format_of(a.dtype).digits;
   // An epsilon that was added bounds what noise can do to the result: four digits are left beside it.
   const bool guarded = lost + low - double(a.floor) <= digits - 4;
-  a.lost_streak = lost >= most_digits_lost(digits) && !guarded ? uint8_t(std::min(a.lost_streak + 1, 200)) : uint8_t(0);
-  if (a.lost_streak != 2) return;
+  if (a.lost_streak.add(lost >= most_digits_lost(digits) && !guarded) != 2) return;
   const WatchedSite &s = sites[site], &from = sites[a.lost_site];
   Monitor::Finding about;
   about.severity = Severity::warning, about.low = std::exp2(low), about.mean = mean;
@@ -719,8 +718,7 @@ void MonitorState::judge_vanishing(uint32_t site, const WatchedArgument& a, doub
 void MonitorState::judge_saturation(uint32_t site, WatchedArgument& a, double high) {
   const DType t = sites[site].results[0].dtype;
   const double over = high - format_of(t).max2;
-  a.streak = over > std::log2(1.05) ? uint8_t(std::min(a.streak + 1, 200)) : uint8_t(0);
-  if (a.streak != 2) return;
+  if (a.streak.add(over > std::log2(1.05)) != 2) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = std::exp2(high);
   about.suggestion = {"margin", std::ceil(over) + 1,
@@ -732,8 +730,8 @@ void MonitorState::judge_saturation(uint32_t site, WatchedArgument& a, double hi
 
 /// Attention that looks at one key only while its logits keep growing.
 void MonitorState::judge_attention(uint32_t site, WatchedArgument& a, double entropy) {
-  a.streak = entropy < 0.1 ? uint8_t(std::min(a.streak + 1, 200)) : uint8_t(0);
-  a.fades = uint8_t(std::min(a.fades + 1, 200));  // looks
+  a.streak.add(entropy < 0.1);
+  a.fades.add(true);  // looks
   if (a.streak < 4) return;
   if (a.streak == 4 && a.fades == 4) {
     Monitor::Finding about;

@@ -96,8 +96,7 @@ void MonitorState::judge_unfelt(uint32_t at, WatchedUpdate& u, double share, dou
   const bool settled = u.most_lr == 0 || (lr <= 1.01 * u.last_lr && lr >= 0.1 * u.most_lr);
   const bool arrived = u.gradient.size() && double(u.gradient.back()) < double(u.most_gradient) - 2;
   // A rate of 0 is somebody's wish.
-  u.unfelt = relative > 0 && settled && !arrived && share > 0.5 ? uint8_t(std::min(u.unfelt + 1, 200)) : uint8_t(0);
-  if (u.unfelt != 10) return;
+  if (u.unfelt.add(relative > 0 && settled && !arrived && share > 0.5) != 10) return;
   const double factor = std::pow(10, std::round(std::log10(kFelt / relative)));
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = share, about.lost_ulps = 0.5;

@@ -201,7 +201,7 @@ void MonitorState::judge_moments(const Call& c, uint32_t at) {
   if (!u.moments) return;
   WatchedMoments& m = *u.moments;
   const bool cancelled = std::exchange(m.cancelled, false);
-  m.cancels = cancelled ? uint8_t(std::min(m.cancels + 1, 200)) : uint8_t(0);
+  m.cancels.add(cancelled);
   if (m.cancels == 2) {
     Monitor::Finding about;
     about.severity = Severity::warning, about.value = 14, about.lost_ulps = std::exp2(14);
@@ -283,7 +283,7 @@ void MonitorState::note_copied_back(const Call& c) {
   m->first = nullptr;
   if (m->step != step) {
     const bool stands = m->step_due >= 8 && 10 * m->step_still > 9 * m->step_due;
-    m->streak = stands ? uint8_t(std::min(m->streak + 1, 200)) : uint8_t(0);
+    m->streak.add(stands);
     if (m->streak == 8) {
       const bool mixes = sites[w->site].op == &op_lerp;
       Monitor::Finding about;

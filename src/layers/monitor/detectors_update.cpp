@@ -388,8 +388,7 @@ void MonitorState::judge_uncleared(const Call& c, uint32_t at, bool old) {
   if (!options.foretell || !lists_of(c).count) return;
   if (!sites[at].update) sites[at].update = std::make_unique<WatchedUpdate>();
   WatchedUpdate& u = *sites[at].update;
-  u.uncleared = old ? uint8_t(std::min(u.uncleared + 1, 200)) : uint8_t(0);
-  if (u.uncleared != 3) return;
+  if (u.uncleared.add(old) != 3) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = u.uncleared;
   about.suggestion = {"stable_op", 0, "zero_grad() before each backward pass"};
@@ -436,11 +435,10 @@ void MonitorState::judge_absorbed(uint32_t at, WatchedUpdate& u, double share, d
   // Neither do weights move whose gradients have gone, as they do where a minimum is reached.
   const bool arrived = u.gradient.size() && double(u.gradient.back()) < double(u.most_gradient) - 2;
   if ((u.most_lr > 0 && !settled) || arrived) {
-    u.absorbed = 0;
+    u.absorbed = {};
     return;
   }
-  u.absorbed = share > 0.9 ? uint8_t(std::min(u.absorbed + 1, 200)) : uint8_t(0);
-  if (u.absorbed != 8) return;
+  if (u.absorbed.add(share > 0.9) != 8) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = share, about.lost_ulps = 0.5;
   about.suggestion = {
@@ -453,9 +451,7 @@ void MonitorState::judge_absorbed(uint32_t at, WatchedUpdate& u, double share, d
 
 /// Gradients that were all 0 from the start, five steps in a row, where one in f16 vanished on its way and nobody adapts a loss scale.
 void MonitorState::judge_silent(WatchedUpdate& u, bool silent) {
-  u.silent =
-      silent && u.gradient.size() == 0 && vanished_site < sites.size() && scale_stays() ? uint8_t(std::min(u.silent + 1, 200)) : uint8_t(0);
-  if (u.silent != 5) return;
+  if (u.silent.add(silent && u.gradient.size() == 0 && vanished_site < sites.size() && scale_stays()) != 5) return;
   const WatchedSite& s = sites[vanished_site];
   const WatchedResult& r = s.results[vanished_output];
   const uint32_t from = s.from[0];
@@ -486,8 +482,7 @@ void MonitorState::judge_adam(uint32_t at, WatchedUpdate& u, double rms, double 
     warn(Detector::adam, at, 0, "stale moment", std::move(about));
   }
   u.ratio.push(rms);
-  u.floored = floored > 0.5 ? uint8_t(std::min(u.floored + 1, 200)) : uint8_t(0);
-  if (u.floored != 10) return;
+  if (u.floored.add(floored > 0.5) != 10) return;
   Monitor::Finding about;
   about.severity = Severity::info, about.value = eps;
   about.text = "epsilon " + number(eps) + " exceeds the root of Adam's second moment for " + number(100 * floored) +
@@ -500,8 +495,7 @@ void MonitorState::judge_adam(uint32_t at, WatchedUpdate& u, double rms, double 
 /// though gradients are what they were.
 void MonitorState::judge_smothered(uint32_t at, WatchedUpdate& u, double floored, double relative, double eps, double gradient) {
   const bool arrived = u.gradient.size() && double(u.gradient.back()) < double(u.most_gradient) - 2;
-  u.unmoved = floored > 0.9 && relative < 1e-6 && !arrived ? uint8_t(std::min(u.unmoved + 1, 200)) : uint8_t(0);
-  if (u.unmoved != 10) return;
+  if (u.unmoved.add(floored > 0.9 && relative < 1e-6 && !arrived) != 10) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = eps;
   const double better = std::pow(10, std::floor(std::log10(1e-3 * gradient)));
@@ -530,7 +524,7 @@ void MonitorState::judge_gradient(uint32_t at, WatchedUpdate& u) {
     z = (now - median) / std::max(spread, 0.25);
   }
   // A batch may have a tail: 1 / x of a small x. It is gone in the next step, and seldom a thousand times what any was before.
-  u.spikes = z > 6 ? uint8_t(std::min(u.spikes + 1, 200)) : uint8_t(0);
+  u.spikes.add(z > 6);
   if (u.spikes == 1 && now < double(u.most_gradient) + 10) return;
   u.most_gradient = std::max(u.most_gradient, u.gradient.back());
   if (u.spikes == 0 || find_jump()) return;

@@ -205,10 +205,10 @@ struct DeviceBoards {
   void plan_before(MonitorState& m, const Call& c, Board& b, Event& e, uint32_t at);
   void plan_after(MonitorState& m, const Call& c, const Tensors& out, Board& b, Event& e, uint32_t at);
   void gather(const Call& c, const Tensors* out, Board& b, Event& e);
-  void judge_before(MonitorState& m, const Call& c, const Event& e);
-  void judge_after(MonitorState& m, const Call& c, const Event& e);
+  void keep_values(const Call& c, const Event& e);
+  void judge(MonitorState& m, const Call& c, const Event& e, Moment when);
   void judge_update(MonitorState& m, const Call& c, const Event& e);
-  SmallVector<Sample, 8> samples(const Call& c, const Event& e, ValueRule from, ValueRule to) const;
+  SmallVector<Sample, 8> samples(const Call& c, const Event& e, ValueRule rule) const;
   void see_rest(const Call& c, Board& b, int first, int end);
   void see_whole(const Call& c, const Tensors& out, Board& b, const Event& e);
   /// What a slot about `count` elements says; the count that it gives is of those that were looked at.

@@ -211,14 +211,16 @@ void DeviceBoards::book_call(MonitorState& m, Event& e) {
         m.sites[e.site].from[i] = w->site;
   if (e.first && m.options.foretell) m.lint_call(c, e.site);
   if (m.sites[e.site].argument) m.look_at_argument(c, m.sites[e.site], e.site);
-  judge_before(m, c, e);
+  keep_values(c, e);
+  judge(m, c, e, Moment::before);
   if (e.kind == Event::update && !book_step(m, c, e)) return;
   book_results(m, c, out, e);
   if (e.kind == Event::update) {
     m.judge_made(c, e.site, e.guard, e.settings ? e.setting : nullptr);
     judge_update(m, c, e);
+  } else {
+    judge(m, c, e, Moment::after);
   }
-  judge_after(m, c, e);
 }
 
 /// An optimiser's step; false: it was not made.

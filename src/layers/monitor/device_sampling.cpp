@@ -69,11 +69,11 @@ void DeviceBoards::gather(const Call& c, const Tensors* out, Board& b, Event& e)
   if (const char* wrong = b.kernels->gather(b.d.index, int(list.size()), list.data())) raise_device(wrong);
 }
 
-/// What has arrived of what the rules `from` to `to` asked for.
-SmallVector<Sample, 8> DeviceBoards::samples(const Call& c, const Event& e, ValueRule from, ValueRule to) const {
+/// What has arrived of what a rule asked for.
+SmallVector<Sample, 8> DeviceBoards::samples(const Call& c, const Event& e, ValueRule rule) const {
   SmallVector<Sample, 8> s;
   for (const Wanted::Ask& a : e.wanted.asks) {
-    if (!(from <= a.rule && a.rule <= to)) continue;
+    if (a.rule != rule) continue;
     const DType t = a.operand >= 0 ? impl(c.in[a.operand]).spec.dtype : c.out[-1 - a.operand].dtype;
     const std::byte* const p = reinterpret_cast<const std::byte*>(numbers->slots) - a.place;
     s.push_back({a.operand, t, {e.wanted.lines.data() + a.first, e.wanted.lines.data() + a.end}, p, true});
@@ -81,26 +81,28 @@ SmallVector<Sample, 8> DeviceBoards::samples(const Call& c, const Event& e, Valu
   return s;
 }
 
-void DeviceBoards::judge_before(MonitorState& m, const Call& c, const Event& e) {
-  if (e.wanted.asks.empty()) return;
-  for (const Sample& s : samples(c, e, ValueRule::data, ValueRule::data))
-    if (const auto at = outside.find(impl(c.in[s.operand]).storage.get()); at != outside.end()) at->second.values = s.all<float>();
-  for (const ValueRule r : {ValueRule::exponents, ValueRule::denominator, ValueRule::targets})
-    if (const auto s = samples(c, e, r, r); !s.empty()) m.judge(r, c, e.site, {s.data(), size_t(s.size())});
+/// Lets the rules of this moment judge what has arrived.
+void DeviceBoards::judge(MonitorState& m, const Call& c, const Event& e, Moment when) {
+  ValueRules asked;
+  for (const Wanted::Ask& a : e.wanted.asks)
+    if (moment_of(a.rule) == when) asked.add(a.rule);
+  asked.each([&](ValueRule r) {
+    const auto s = samples(c, e, r);
+    m.judge(r, c, e.site, {s.data(), size_t(s.size())});
+  });
 }
 
-void DeviceBoards::judge_after(MonitorState& m, const Call& c, const Event& e) {
-  if (e.wanted.asks.empty() || e.kind == Event::update) return;
-  using enum ValueRule;
-  for (const ValueRule r : {product, rows, spread, attention, slopes, running_sum})
-    if (const auto s = samples(c, e, r, r); !s.empty()) m.judge(r, c, e.site, {s.data(), size_t(s.size())});
+/// Keeps values of what no op made.
+void DeviceBoards::keep_values(const Call& c, const Event& e) {
+  for (const Sample& s : samples(c, e, ValueRule::data))
+    if (const auto at = outside.find(impl(c.in[s.operand]).storage.get()); at != outside.end()) at->second.values = s.all<float>();
 }
 
 /// An optimiser's step that has been made.
 void DeviceBoards::judge_update(MonitorState& m, const Call& c, const Event& e) {
-  SmallVector<Sample, 8> s = samples(c, e, ValueRule::weights, ValueRule::weights);
+  SmallVector<Sample, 8> s = samples(c, e, ValueRule::weights);
   if (s.empty()) return;
-  for (Sample& after : samples(c, e, ValueRule::update, ValueRule::update)) s.push_back(after);
+  for (Sample& after : samples(c, e, ValueRule::update)) s.push_back(after);
   m.judge_device_update(c, e.site, e.setting, {s.data(), size_t(s.size())});
 }
 

@@ -135,8 +135,7 @@ void MonitorState::judge_running_sum(uint32_t at, const std::vector<float>& befo
   for (size_t i = 0; i < before.size(); ++i)
     if (mixes ? added[i] != before[i] : added[i] != 0) ++due, stuck += after[i] == before[i];
   WatchedResult& r = sites[at].results[0];
-  r.stuck = 2 * stuck > due ? uint8_t(std::min(r.stuck + 1, 200)) : uint8_t(0);
-  if (r.stuck != 16) return;
+  if (r.stuck.add(2 * stuck > due) != 16) return;
   Monitor::Finding about;
   about.severity = Severity::warning, about.value = double(stuck) / due, about.lost_ulps = 0.5;
   about.suggestion = {"accumulator", 0,

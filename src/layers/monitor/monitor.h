@@ -39,8 +39,8 @@ struct WatchedResult {
   bool negative = false;           // and it was below 0 in the last step
   float record = -INFINITY;        // log2, the largest up to 32 steps ago
   float first = NAN;               // of a loss: log2, in its first step
-  uint8_t streak = 0;              // steps in a row with too many subnormal numbers; of a loss: looks that saw it fall without end
-  uint8_t stuck = 0;               // calls in a row that added to a sum and did not change it
+  Streak streak;                   // steps in a row with too many subnormal numbers; of a loss: looks that saw it fall without end
+  Streak stuck;                    // calls in a row that added to a sum and did not change it
   uint32_t every = 1;              // the largest of all steps'
   std::unique_ptr<Rotation> parts;  // where a step looks at a part
   RunningStep now;
@@ -59,14 +59,14 @@ struct WatchedArgument {
   uint32_t lost_site = 0;   // that subtraction
   float floor = -INFINITY;  // as Written's
   float last_floor = -INFINITY;  // of the step before
-  uint8_t fades = 0;  // steps in a row in which it fell
-  uint8_t lost_streak = 0;  // steps in a row that lost too many
+  Streak fades;                  // steps in a row in which it fell
+  Streak lost_streak;            // steps in a row that lost too many
   bool recorded = false;    // a gradient flows through it
   enum Kind : uint8_t { vanishes, saturates, attends, targets, turns, nears_one } kind = vanishes;  // what is watched: see judge_argument
   bool number = false;      // the program divides by a number of its own, no tensor
   uint64_t number_bits = 0; // its last value
   float power = 0;          // of a `pow`, whose base this is
-  uint8_t streak = 0;
+  Streak streak;
   uint32_t every = 1;
   std::unique_ptr<Rotation> parts;
   std::unique_ptr<Series> series;
@@ -77,14 +77,14 @@ struct WatchedUpdate {
   std::vector<float> before;       // sampled weights, as they were before the step
   double last_lr = 0, most_lr = 0;
   float most_gradient = -INFINITY;    // log2, ever
-  uint8_t absorbed = 0, floored = 0, unfelt = 0, spikes = 0;  // steps in a row
-  uint8_t silent = 0;                 // steps in a row in which all gradients were 0
-  uint8_t uncleared = 0;              // steps in a row along gradients that hold those of the step before
+  Streak absorbed, floored, unfelt, spikes;  // steps in a row
+  Streak silent;                             // steps in a row in which all gradients were 0
+  Streak uncleared;                          // steps in a row along gradients that hold those of the step before
   uint32_t rate_rises = 0;            // steps in a row with a higher rate than ever
   double first_long = 0;              // the first step that moved the weights by as much as they were: times their length
-  uint8_t empty = 0;                  // steps in a row whose gradients were all 0
-  uint8_t unmoved = 0;                // steps in a row that an epsilon kept from moving anything
-  std::vector<uint8_t> cut, faint;    // a parameter: steps in a row without gradient, or with next to none
+  Streak empty;                       // steps in a row whose gradients were all 0
+  Streak unmoved;                     // steps in a row that an epsilon kept from moving anything
+  std::vector<Streak> cut, faint;     // a parameter: steps in a row without gradient, or with next to none
   Numbers loss;                       // log2, as it was at each step while the rate rose
   Numbers turn;                       // cosine between the sampled gradients of one step and the next
   std::vector<float> last_gradient;   // those samples
@@ -98,8 +98,8 @@ struct WatchedValues {
   std::vector<uint8_t> alive;  // units of a relu that were not 0 in one of the last `rows` rows
   int64_t rows = 0;
   int64_t last_step = -1, largest = 0;  // elements of the largest result so far
-  uint8_t heavy = 0;  // samples in a row far from the median
-  uint8_t alike = 0;  // in which all units of a layer gave the same
+  Streak heavy;                         // samples in a row far from the median
+  Streak alike;                         // in which all units of a layer gave the same
 };
 /// One op at one place of the program. What every call asks for comes first, in one line of the cache.
 struct alignas(64) WatchedSite {

@@ -11,7 +11,47 @@ namespace keel {
 
 /// Which rule asks. `data` is what no op made, should it be to blame; `weights` are those before an optimiser's step, `update` is about
 /// what it leaves.
-enum class ValueRule : uint8_t { data, exponents, denominator, targets, running_sum, weights, product, rows, spread, attention, slopes, mixture, update };
+enum class ValueRule : uint8_t {
+  data,
+  exponents,
+  denominator,
+  targets,
+  weights,
+  product,
+  rows,
+  spread,
+  attention,
+  slopes,
+  mixture,
+  running_sum,
+  update
+};
+/// When a rule judges what it saw: before the results are booked or after; or it helps others, whom DeviceBoards knows.
+enum class Moment : uint8_t { before, after, helps };
+constexpr Moment moment_of(ValueRule r) {
+  switch (r) {
+    using enum ValueRule;
+    case exponents:
+    case denominator:
+    case targets: return Moment::before;
+    case running_sum:
+    case product:
+    case rows:
+    case spread:
+    case attention:
+    case slopes:
+    case mixture: return Moment::after;
+    case data:
+    case weights:
+    case update: break;
+  }
+  return Moment::helps;
+}
+/// Whether a rule looks at what the inputs of a call hold before the op runs.
+constexpr bool looks_before(ValueRule r) {
+  using enum ValueRule;
+  return moment_of(r) == Moment::before || r == data || r == weights || r == running_sum;
+}
 
 /// Some of them.
 class ValueRules {
@@ -38,7 +78,7 @@ struct Wanted {
     uint32_t first, end;  // of `lines`
     uint32_t place = 0;   // where a board keeps the values: bytes before its first slot; 0: not asked of a device yet
     /// Whether it is about what an input holds before the op runs.
-    bool before() const { return operand >= 0 && rule <= ValueRule::weights; }
+    bool before() const { return operand >= 0 && looks_before(rule); }
   };
   std::vector<Ask> asks;
   std::vector<Lines> lines;

@@ -18,6 +18,17 @@ struct Reading {
   uint32_t nan = 0, inf = 0, subnormal = 0, calls = 0;
 };
 
+/// How many times in a row something held; 200 stands for more, too.
+class Streak {
+ public:
+  /// Takes in whether it holds; gives how many times it did so in a row.
+  int add(bool holds) { return count_ = holds ? uint8_t(std::min(count_ + 1, 200)) : uint8_t(0); }
+  operator int() const { return count_; }
+
+ private:
+  uint8_t count_ = 0;
+};
+
 /// What the last steps saw that looked at a part each: together they have seen everything.
 class Rotation {
  public:

@@ -31,7 +31,7 @@ struct WatchedMoments {
   Leap leap;                    // the first in this step
   Numbers second;               // log2 of the largest second moment
   double most_second = 0;       // in this step
-  uint8_t cancels = 0;          // steps in a row in which a centred second moment was rounding
+  Streak cancels;               // steps in a row in which a centred second moment was rounding
   bool cancelled = false;       // in this step
 };
 
@@ -42,7 +42,7 @@ struct WatchedMixture {
   int step_due = 0, step_still = 0;  // of all calls of a step that were copied back
   double factor = 0;                 // least one that would have moved half of them
   int64_t step = -1;
-  uint8_t streak = 0;  // steps in a row
+  Streak streak;  // steps in a row
 };
 
 }  // namespace keel

@@ -83,7 +83,7 @@ void MonitorState::judge_spread(const Call& c, uint32_t at, const Sample& sample
   if (&c.op == &op_linear && c.out[0].shape[-1] <= kSamples) judge_alike(at, v, x, c.out[0].shape[-1]);
   // What grows longer and longer has ever longer tails.
   if (const int64_t n = c.out[0].shape.numel(); n > v.largest) {
-    if (v.largest && n > v.largest + v.largest / 10) v.kurtosis = {}, v.heavy = 0;
+    if (v.largest && n > v.largest + v.largest / 10) v.kurtosis = {}, v.heavy = {};
     v.largest = n;
   }
   judge_kurtosis(at, v, x, c.out[0].dtype);
@@ -139,7 +139,7 @@ void MonitorState::judge_zeros(uint32_t at, WatchedValues& v, const std::vector<
   float least = 1;
   for (int k = 1; k < v.zeros.size(); ++k) least = std::min(least, v.zeros.back(k));
   const bool flushed = v.zeros.size() >= 8 && (zeros < n) && (double(v.zeros.back()) > double(least) + 0.05);
-  v.heavy = flushed ? uint8_t(std::min(v.heavy + 1, 200)) : uint8_t(0);
+  v.heavy.add(flushed);
   if (v.heavy < 3 || !r.series || r.series->size() < 8) return;
   float low, most;
   r.series->range(r.series->size(), low, most);
@@ -176,8 +176,7 @@ void MonitorState::judge_kurtosis(uint32_t site, WatchedValues& v, const std::ve
   v.kurtosis.centre(median, spread, kWindow, 1 + v.heavy);  // what is suspect already is no measure
   const double now = double(v.kurtosis.back()), over = now - median;
   const bool heavy = over > std::log2(3.0) && over > 3 * spread && now > std::log2(10.0);
-  v.heavy = heavy ? uint8_t(std::min(v.heavy + 1, 200)) : uint8_t(0);
-  if (v.heavy != 3) return;
+  if (v.heavy.add(heavy) != 3) return;
   const Format f = format_of(t);
   Monitor::Finding about;
   // Only formats of few exponents lose the many for the few.
