@@ -1,7 +1,8 @@
 // Kernels of batch_norm over x [n, c, ...], training, evaluation and backward. Channels innermost: rows of channels in chunks of 256 rows;
 // else planes, one run a channel and image. Each chunk or plane gives its mean and squared deviations in one pass; they are combined by
-// Chan's formula in f64, in order (Chan, Golub, LeVeque 1979). Then one pass writes. 16-bit tensors are converted to f32 in scratch. Any
-// other layout is copied first. Traffic: x twice and y once, from DRAM; large results are streamed past the caches.
+// Chan's formula in f64, in order (Chan, Golub, LeVeque 1979). Then one pass writes. Any other layout is copied first. Traffic: x twice and y
+// once, from DRAM; large results are streamed past the caches. 16-bit tensors are converted to f32 in scratch as a whole: 4 more bytes an
+// element are written, and read in place of their two.
 #include <cmath>
 
 #include "backend/cpu/channel_layout.h"
@@ -46,15 +47,34 @@ void put(const TensorView& y, const T* v, StatSlot* slot) {
   slot->merge(part);
 }
 
+/// Whether results leave past the caches.
+template <class T>
+bool streams(const Geometry& g) {
+  return g.size() * int64_t(sizeof(T)) > kStreamBytes * num_threads();
+}
+/// Calls f(first, last) for ranges of rows of channels, f(plane, channel) for planes; `stream`: results leave past the caches.
+template <class F>
+void each_rows(const Geometry& g, bool stream, F f) {
+  parallel_for(0, g.count(), std::max<int64_t>(1, 16384 / g.channels), [&](int64_t lo, int64_t hi) {
+    f(lo, hi);
+    if (stream) stream_fence();
+  });
+}
+template <class F>
+void each_plane(const Geometry& g, bool stream, F f) {
+  parallel_for(0, g.images * g.channels, std::max<int64_t>(1, 16384 / (g.spots + 1)), [&](int64_t lo, int64_t hi) {
+    for (int64_t i = lo; i < hi; ++i) f(i, i % g.channels);
+    if (stream) stream_fence();
+  });
+}
+
 /// Mean and sum of squared deviations of every channel; `part` holds kMomentValues for each part of it.
 template <class T>
 void moments_of(const Geometry& g, const T* x, T* part, double* mean, double* square) {
   if (g.innermost) return column_moments(x, g.count(), g.channels, part, mean, square);
   const auto row = moment_loops(dtype_of<T>).row;
   const bool far = g.size() * int64_t(sizeof(T)) > l2_bytes();
-  parallel_for(0, g.images * g.channels, std::max<int64_t>(1, 16384 / (g.spots + 1)), [&](int64_t lo, int64_t hi) {
-    for (int64_t i = lo; i < hi; ++i) row(x + i * g.spots, g.spots, far, part + kMomentValues * i);
-  });
+  each_plane(g, false, [&](int64_t i, int64_t) { row(x + i * g.spots, g.spots, far, part + kMomentValues * i); });
   for (int64_t c = 0; c < g.channels; ++c) {
     Moments all;
     for (int64_t i = c; i < g.images * g.channels; i += g.channels) all.join(double(g.spots), part + kMomentValues * i);
@@ -62,30 +82,20 @@ void moments_of(const Geometry& g, const T* x, T* part, double* mean, double* sq
   }
 }
 
-/// Whether results leave past the caches.
-template <class T>
-bool streams(const Geometry& g) {
-  return g.size() * int64_t(sizeof(T)) > kStreamBytes * num_threads();
-}
 template <class T>
 void apply(const Geometry& g, const T* x, T* y, const T* mean, const T* rstd, const T* weight, const T* bias) {
   const BatchNormLoops f = batch_norm_loops(dtype_of<T>);
   const bool stream = streams<T>(g);
   if (g.innermost) {
-    parallel_for(0, g.count(), std::max<int64_t>(1, 16384 / g.channels), [&](int64_t lo, int64_t hi) {
+    each_rows(g, stream, [&](int64_t lo, int64_t hi) {
       const int64_t at = lo * g.channels;
       f.apply_rows(x + at, y + at, (hi - lo) * g.channels, period_of(g), mean, rstd, weight, bias, stream);
-      if (stream) stream_fence();
     });
     return;
   }
-  parallel_for(0, g.images * g.channels, std::max<int64_t>(1, 16384 / (g.spots + 1)), [&](int64_t lo, int64_t hi) {
-    for (int64_t i = lo; i < hi; ++i) {
-      const int64_t c = i % g.channels;
-      f.apply_plane(x + i * g.spots, y + i * g.spots, g.spots, mean + c, rstd + c, weight ? weight + c : nullptr, bias ? bias + c : nullptr,
-                    stream);
-    }
-    if (stream) stream_fence();
+  each_plane(g, stream, [&](int64_t i, int64_t c) {
+    const int64_t at = i * g.spots;
+    f.apply_plane(x + at, y + at, g.spots, mean + c, rstd + c, weight ? weight + c : nullptr, bias ? bias + c : nullptr, stream);
   });
 }
 
@@ -130,68 +140,93 @@ size_t evaluate(const KernelArgs& a, bool measure) {
   return b.used;
 }
 
+/// What the backward pass reads, in one type.
+template <class T>
+struct BackwardInputs {
+  Geometry g;
+  const T *gy, *x, *mean, *rstd, *weight;
+};
+
+/// Sums of g and of g times the normalised x, of every channel and part: `part` holds two values for each.
+template <class T>
+void grad_parts(const BackwardInputs<T>& in, T* part) {
+  const BatchNormLoops f = batch_norm_loops(dtype_of<T>);
+  const Geometry& g = in.g;
+  if (g.innermost) {
+    const bool far = 2 * g.size() * int64_t(sizeof(T)) > l2_bytes();
+    each_chunk(g.count(), g.channels, [&](int64_t k, int64_t first, int64_t rows, int64_t c, int64_t width) {
+      const int64_t at = first * g.channels + c;
+      T* out = part + k * 2 * g.channels + c;
+      f.grad_sums_rows(in.gy + at, in.x + at, rows, g.channels, width, in.mean + c, in.rstd + c, far, out, out + g.channels);
+    });
+    return;
+  }
+  each_plane(g, false, [&](int64_t i, int64_t c) {
+    T* out = part + i / g.channels * 2 * g.channels + c;
+    double total[2] = {0, 0};  // of the blocks of one plane, in order
+    for (int64_t k = 0; k < g.spots; k += kReduceBlock) {
+      T s[2];
+      const int64_t at = i * g.spots + k;
+      f.grad_sums_plane(in.gy + at, in.x + at, std::min(kReduceBlock, g.spots - k), in.mean + c, in.rstd + c, s);
+      total[0] += double(s[0]), total[1] += double(s[1]);
+    }
+    out[0] = T(total[0]), out[g.channels] = T(total[1]);
+  });
+}
+
+/// The parts of every channel, in order.
+template <class T>
+void add_parts(const Geometry& g, const T* part, T* sum_g, T* sum_gn) {
+  for (int64_t c = 0; c < g.channels; ++c) {
+    double u = 0, v = 0;
+    for (int64_t k = 0; k < parts_of(g); ++k) u += double(part[k * 2 * g.channels + c]), v += double(part[(k * 2 + 1) * g.channels + c]);
+    sum_g[c] = T(u), sum_gn[c] = T(v);
+  }
+}
+
+template <class T>
+void grad_apply(const BackwardInputs<T>& in, T* dx, const T* scale, const T* mean_g, const T* mean_gn) {
+  const BatchNormLoops f = batch_norm_loops(dtype_of<T>);
+  const Geometry& g = in.g;
+  const bool stream = streams<T>(g);
+  if (g.innermost) {
+    each_rows(g, stream, [&](int64_t lo, int64_t hi) {
+      const int64_t at = lo * g.channels;
+      f.grad_rows(in.gy + at, in.x + at, dx + at, (hi - lo) * g.channels, period_of(g), in.mean, in.rstd, scale, mean_g, mean_gn, stream);
+    });
+    return;
+  }
+  each_plane(g, stream, [&](int64_t i, int64_t c) {
+    const int64_t at = i * g.spots;
+    f.grad_plane(in.gy + at, in.x + at, dx + at, g.spots, in.mean + c, in.rstd + c, scale + c, mean_g + c, mean_gn + c, stream);
+  });
+}
+
 template <class T>
 size_t backward(const KernelArgs& a, bool measure) {
   const auto& p = a.get<BatchNormBackwardParams>();
   Geometry g = geometry(a.in[1]);
   g.innermost = channels_innermost(a.in[1]);
   Buffers b{measure ? nullptr : static_cast<std::byte*>(a.workspace)};
-  const T *gy = input<T>(a.in[0], g.innermost, b), *x = input<T>(a.in[1], g.innermost, b);
-  const T *mean = vector<T>(a, 2, g, b), *rstd = vector<T>(a, 3, g, b), *weight = vector<T>(a, 4, g, b);
+  const BackwardInputs<T> in{g,
+                             input<T>(a.in[0], g.innermost, b),
+                             input<T>(a.in[1], g.innermost, b),
+                             vector<T>(a, 2, g, b),
+                             vector<T>(a, 3, g, b),
+                             vector<T>(a, 4, g, b)};
   T *part = b.take<T>(parts_of(g) * 2 * g.channels), *sum_g = take_vector<T>(g, b), *sum_gn = take_vector<T>(g, b),
     *scale = take_vector<T>(g, b);
   Output<T> dx(p.need_x ? a.out[0] : a.in[1], g.innermost, b);
   if (measure) return b.used;
-  const BatchNormLoops f = batch_norm_loops(dtype_of<T>);
-  if (g.innermost) {
-    const bool far = 2 * g.size() * int64_t(sizeof(T)) > l2_bytes();
-    each_chunk(g.count(), g.channels, [&](int64_t k, int64_t first, int64_t rows, int64_t c, int64_t width) {
-      const int64_t at = first * g.channels + c;
-      T* out = part + k * 2 * g.channels + c;
-      f.grad_sums_rows(gy + at, x + at, rows, g.channels, width, mean + c, rstd + c, far, out, out + g.channels);
-    });
-  } else {
-    parallel_for(0, g.images * g.channels, std::max<int64_t>(1, 16384 / (g.spots + 1)), [&](int64_t lo, int64_t hi) {
-      for (int64_t i = lo; i < hi; ++i) {
-        const int64_t c = i % g.channels;
-        T* out = part + i / g.channels * 2 * g.channels + c;
-        double total[2] = {0, 0};  // of the blocks of one plane, in order
-        for (int64_t k = 0; k < g.spots; k += kReduceBlock) {
-          T s[2];
-          f.grad_sums_plane(gy + i * g.spots + k, x + i * g.spots + k, std::min(kReduceBlock, g.spots - k), mean + c, rstd + c, s);
-          total[0] += double(s[0]), total[1] += double(s[1]);
-        }
-        out[0] = T(total[0]), out[g.channels] = T(total[1]);
-      }
-    });
-  }
-  for (int64_t c = 0; c < g.channels; ++c) {
-    double u = 0, v = 0;
-    for (int64_t k = 0; k < parts_of(g); ++k) u += double(part[k * 2 * g.channels + c]), v += double(part[(k * 2 + 1) * g.channels + c]);
-    sum_g[c] = T(u), sum_gn[c] = T(v);
-  }
+  grad_parts(in, part);
+  add_parts(g, part, sum_g, sum_gn);
   if (p.need_bias) put(a.out[2], sum_g, a.stats[2]);
   if (p.need_weight) put(a.out[1], sum_gn, a.stats[1]);
   if (!p.need_x) return b.used;
-  const bool stream = streams<T>(g);
   for (int64_t c = 0; c < g.channels; ++c)
-    sum_g[c] /= T(g.count()), sum_gn[c] /= T(g.count()), scale[c] = weight ? rstd[c] * weight[c] : rstd[c];
+    sum_g[c] /= T(g.count()), sum_gn[c] /= T(g.count()), scale[c] = in.weight ? in.rstd[c] * in.weight[c] : in.rstd[c];
   repeat(g, sum_g), repeat(g, sum_gn), repeat(g, scale);
-  if (g.innermost) {
-    parallel_for(0, g.count(), std::max<int64_t>(1, 16384 / g.channels), [&](int64_t lo, int64_t hi) {
-      const int64_t at = lo * g.channels;
-      f.grad_rows(gy + at, x + at, dx.at + at, (hi - lo) * g.channels, period_of(g), mean, rstd, scale, sum_g, sum_gn, stream);
-      if (stream) stream_fence();
-    });
-  } else {
-    parallel_for(0, g.images * g.channels, std::max<int64_t>(1, 16384 / (g.spots + 1)), [&](int64_t lo, int64_t hi) {
-      for (int64_t i = lo; i < hi; ++i) {
-        const int64_t c = i % g.channels, at = i * g.spots;
-        f.grad_plane(gy + at, x + at, dx.at + at, g.spots, mean + c, rstd + c, scale + c, sum_g + c, sum_gn + c, stream);
-      }
-      if (stream) stream_fence();
-    });
-  }
+  grad_apply(in, dx.at, scale, sum_g, sum_gn);
   dx.finish(a.stats[0]);
   return b.used;
 }

@@ -31,17 +31,6 @@ inline bool channels_innermost(const TensorView& x) {
 /// Whether kernels can walk `x` as it lies, with channels innermost or not.
 inline bool walkable(const TensorView& x, bool innermost) { return innermost ? channels_innermost(x) : x.contiguous(); }
 
-struct Buffers {  // a bump allocator over the workspace; with a null base it measures
-  std::byte* base;
-  size_t used = 0;
-  template <class U>
-  U* take(int64_t n) {
-    std::byte* p = base ? base + used : nullptr;
-    used += round_up(size_t(n) * sizeof(U));
-    return reinterpret_cast<U*>(p);
-  }
-};
-
 /// Strides of a dense tensor [n, c, ...] with its channels innermost or not.
 inline Strides order_strides(const Shape& s, bool innermost) {
   if (!innermost) return contiguous_strides(s);

@@ -12,6 +12,7 @@
 #include "backend/cpu/copy.h"
 #include "backend/cpu/isa.h"
 #include "backend/cpu/loops/loops.h"
+#include "backend/cpu/workspace.h"
 #include "keel/parallel.h"
 
 namespace keel::cpu {
@@ -61,13 +62,21 @@ void merge(Axes& a) {
   a.rank = n;
 }
 
+/// Which of `rank` axes go: those named, or all where none is.
+struct ReducedAxes {
+  bool gone[kMaxRank] = {};
+  ReducedAxes(int rank, const Dims& axes) {
+    for (int i = 0; i < rank; ++i) gone[i] = axes.empty();
+    if (rank > 0)  // a number allows the axes 0 and -1, and has none
+      for (int64_t i : axes) gone[i < 0 ? i + rank : i] = true;
+  }
+  bool operator[](int i) const { return gone[i]; }
+};
+
 /// Axes in the order of memory. `permuted` tells that the kept axes come out in another order than the tensor's.
 Axes analyse(const TensorView& x, const Dims& axes, bool dense, bool& permuted) {
   Axes a;
-  bool reduced[kMaxRank] = {};
-  for (int i = 0; i < x.rank(); ++i) reduced[i] = axes.empty();
-  if (x.rank() > 0) // a number allows the axes 0 and -1, and has none
-    for (int64_t i : axes) reduced[i < 0 ? i + x.rank() : i] = true;
+  const ReducedAxes reduced(x.rank(), axes);
   int64_t shift[kMaxRank], contiguous[kMaxRank], step = 1, all = 1;
   for (int i = x.rank() - 1; i >= 0; --i)
     shift[i] = reduced[i] ? 0 : step, contiguous[i] = all, step *= reduced[i] ? 1 : x.dim(i), all *= x.dim(i);
@@ -285,7 +294,41 @@ void run_columns(const Stage& s, const Axes& a, int gone, std::byte* out, std::b
     for (int64_t i = 0; i < outer; ++i) join_parts(s, part + i * parts * width * s.acc_bytes, parts, width, out + i * width * s.acc_bytes);
 }
 
-constexpr size_t round_up(size_t n) { return (n + 63) & ~size_t(63); }
+/// Copies results that lie in the order of memory of the kept axes, as the input's strides give it, to `to` in the order of the axes.
+void put_in_order(const TensorView& x, const Dims& axes, DType t, std::byte* from, void* to) {
+  const ReducedAxes reduced(x.rank(), axes);
+  Shape kept;
+  Strides in_stride, st;
+  for (int i = 0; i < x.rank(); ++i)
+    if (!reduced[i]) kept.push_back(x.dim(i)), in_stride.push_back(x.stride(i));
+  st.resize(kept.rank());
+  for (int i = 0; i < kept.rank(); ++i) {
+    int64_t step = 1;
+    for (int j = 0; j < kept.rank(); ++j)
+      if (kept[j] > 1 && (in_stride[j] < in_stride[i] || (in_stride[j] == in_stride[i] && j > i))) step *= kept[j];
+    st[i] = step;
+  }
+  const Strides dense = contiguous_strides(kept);
+  copy_view({from, t, &kept, &st}, {to, t, &kept, &dense});
+}
+
+/// What comes after the sums: the job's last function, the result's dtype, its statistics.
+void finish(const ReduceJob& r, std::byte* made, DType acc, const TensorView& y, StatSlot* slot) {
+  const UnaryLoop convert = acc == y.dtype || (acc == DType::boolean && y.dtype == DType::u8) ? nullptr : convert_loop(acc, y.dtype);
+  if (!r.finish && !convert && !slot) return;
+  parallel_for(0, y.size(), kGrain, [&](int64_t lo, int64_t hi) {
+    StatSlot::Part stats;
+    for (int64_t i = lo; i < hi; i += 1024) {
+      const int64_t n = std::min<int64_t>(1024, hi - i);
+      std::byte* at = made + i * int64_t(size_of(acc));
+      std::byte* to = static_cast<std::byte*>(y.data) + i * int64_t(size_of(y.dtype));
+      if (r.finish) r.finish(at, n, r.args);
+      if (convert) convert(at, to, n, nullptr);
+      if (slot) stat_block(y.dtype, to, n, stats);
+    }
+    if (slot) slot->merge(stats);
+  });
+}
 
 }  // namespace
 
@@ -303,15 +346,11 @@ size_t reduction_workspace(const TensorView& x, const Dims& axes, DType as, Redu
 void run_reduction(const ReduceJob& r, const TensorView& x, const Dims& axes, const TensorView& y, void* workspace, StatSlot* slot) {
   bool permuted;
   Axes a = analyse(x, axes, false, permuted);
-  std::byte* work = static_cast<std::byte*>(workspace);
-  const auto take = [&](size_t n) {
-    std::byte* p = work;
-    work += round_up(n);
-    return p;
-  };
+  Buffers work{static_cast<std::byte*>(workspace)};
+  const auto take = [&](int64_t n, DType t) { return work.take<std::byte>(n * int64_t(size_of(t))); };
   const std::byte* from = static_cast<const std::byte*>(x.data);
   if (a.copy) {
-    std::byte* dense = take(size_t(x.size()) * size_of(x.dtype));
+    std::byte* dense = take(x.size(), x.dtype);
     const Strides st = contiguous_strides(x.shape());
     copy_view(x, {dense, x.dtype, x.shape_, &st});
     from = dense, a = analyse(x, axes, true, permuted);
@@ -319,11 +358,8 @@ void run_reduction(const ReduceJob& r, const TensorView& x, const Dims& axes, co
   const DType acc = reduce_acc(r.op, r.as);
   ReduceOp op = r.op;
   DType t = x.dtype, as = r.as;
-  const int64_t results = y.size();
-  if (results == 0) return;
-  while (true) {
-    const int gone = a.last_reduced();
-    if (gone < 0) break;
+  if (y.size() == 0) return;
+  for (int gone; (gone = a.last_reduced()) >= 0;) {
     const Axes next = after(a, gone);
     Stage s;
     s.loops = reduce_loops(op, as);
@@ -332,56 +368,21 @@ void run_reduction(const ReduceJob& r, const TensorView& x, const Dims& axes, co
     s.shift = op == ReduceOp::sum_deviation ? static_cast<const std::byte*>(r.shift) : nullptr;
     s.far = !s.convert && from == x.data && x.size() * s.bytes > l2_bytes();
     const bool last = next.last_reduced() < 0, straight = last && !permuted && acc == y.dtype;
-    std::byte* out = straight ? static_cast<std::byte*>(y.data) : take(size_t(count_without(a, gone)) * size_of(acc));
-    std::byte* part = take(size_t(count_without(a, gone) * parts_of(a, gone)) * size_of(acc));
+    std::byte* out = straight ? static_cast<std::byte*>(y.data) : take(count_without(a, gone), acc);
+    std::byte* part = take(count_without(a, gone) * parts_of(a, gone), acc);
     if (gone == a.rank - 1)
       run_rows(s, a, out, part);
     else
       run_columns(s, a, gone, out, part);
     from = out, t = as = acc, op = second_stage(op), a = next;
   }
-  // Now `from` holds the results, in the order of memory of the kept axes.
   std::byte* made = const_cast<std::byte*>(from);
   if (permuted) {
-    // Strides of the results, seen in the tensor's order of axes: kept axes sorted by the input's strides.
-    bool reduced[kMaxRank] = {};
-    for (int i = 0; i < x.rank(); ++i) reduced[i] = axes.empty();
-    for (int64_t i : axes) reduced[i < 0 ? i + x.rank() : i] = true;
-    Shape kept;
-    Strides in_stride, st;
-    for (int i = 0; i < x.rank(); ++i)
-      if (!reduced[i]) kept.push_back(x.dim(i)), in_stride.push_back(x.stride(i));
-    st.resize(kept.rank());
-    for (int i = 0; i < kept.rank(); ++i) {
-      int64_t step = 1;
-      for (int j = 0; j < kept.rank(); ++j)
-        if (kept[j] > 1 && (in_stride[j] < in_stride[i] || (in_stride[j] == in_stride[i] && j > i))) step *= kept[j];
-      st[i] = step;
-    }
-    const Strides dense = contiguous_strides(kept);
-    if (acc == y.dtype) {
-      copy_view({made, acc, &kept, &st}, {y.data, acc, &kept, &dense});
-      made = static_cast<std::byte*>(y.data);
-    } else {
-      std::byte* sorted = take(size_t(results) * size_of(acc));
-      copy_view({made, acc, &kept, &st}, {sorted, acc, &kept, &dense});
-      made = sorted;
-    }
+    auto* const sorted = acc == y.dtype ? static_cast<std::byte*>(y.data) : take(y.size(), acc);
+    put_in_order(x, axes, acc, made, sorted);
+    made = sorted;
   }
-  const UnaryLoop convert = acc == y.dtype || (acc == DType::boolean && y.dtype == DType::u8) ? nullptr : convert_loop(acc, y.dtype);
-  if (!r.finish && !convert && !slot) return;
-  parallel_for(0, results, kGrain, [&](int64_t lo, int64_t hi) {
-    StatSlot::Part stats;
-    for (int64_t i = lo; i < hi; i += 1024) {
-      const int64_t n = std::min<int64_t>(1024, hi - i);
-      std::byte* at = made + i * int64_t(size_of(acc));
-      std::byte* to = static_cast<std::byte*>(y.data) + i * int64_t(size_of(y.dtype));
-      if (r.finish) r.finish(at, n, r.args);
-      if (convert) convert(at, to, n, nullptr);
-      if (slot) stat_block(y.dtype, to, n, stats);
-    }
-    if (slot) slot->merge(stats);
-  });
+  finish(r, made, acc, y, slot);
 }
 
 }  // namespace keel::cpu

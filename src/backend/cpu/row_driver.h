@@ -8,6 +8,7 @@
 #include "backend/cpu/isa.h"
 #include "backend/cpu/loops/fetch.h"
 #include "backend/cpu/loops/rows.h"
+#include "backend/cpu/workspace.h"
 #include "keel/parallel.h"
 
 namespace keel::cpu {
@@ -42,8 +43,6 @@ void each_task(int64_t rows, int64_t tasks, F f) {
     for (int64_t t = lo; t < hi; ++t) f(rows * t / tasks, rows * (t + 1) / tasks, t);
   });
 }
-
-constexpr size_t round_up(size_t n) { return (n + 63) & ~size_t(63); }
 
 /// Whether rows of the result `y` are computed in scratch and streamed past the caches.
 inline bool streams(const TensorView& y, const Rows& rows) {
