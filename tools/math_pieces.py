@@ -131,12 +131,14 @@ struct Pieces {
 
 // clang-format off"""
 )
-edges, index = quadratic("5.5", "3")
+edges, index = quadratic("5.3", "3")
 pieces("kNormalTail", "Phi(-u), the tail of the normal distribution.", cdf, edges, 6, ["0.5"], index)
+edges, index = quadratic("5.5", "3")
 pieces("kNormalSlope", "Phi(-u) - u phi(u); below 1.5 the error is of 0.1 where that is more.", lambda u: cdf(u) - u * phi(u), edges, 6,
        ["0.5"], index, slope_weight)
-edges, index = quadratic("5", "3")
+edges, index = quadratic("4.8", "3")
 pieces("kBentTail", "1 / (1 + exp(2 b (u + k u^3))), b and k as in gelu_tanh.", bent, edges, 6, ["0.5"], index)
+edges, index = quadratic("5", "3")
 pieces("kBentSlope", "The derivative of x / (1 + exp(-2 b (x + k x^3))) at -u; below 1.5 as above.", bent_slope, edges, 6,
        ["0.5"], index, slope_weight)
 edges, index = uniform("9")
@@ -157,4 +159,18 @@ while len(terms) < 4:
 print("\n/// 2^(i / 16) e^s with s = 0.00626055, and coefficients of e^(r - s) - 1 for |r| <= ln(2) / 32.")
 print("alignas(64) inline constexpr float kExpTable[16] =\n    " + row(table) + ";")
 print("inline constexpr float kExpTerms[4] = {" + row(terms + [mp.mpf(0)] * 12)[1:].split(", 0x0p")[0] + "};")
+
+# u Phi(-u) = phi(u) (1 - p(1 / u^2)) from where kNormalTail ends to where f32 does; p also holds what f32 leaves of 1 / sqrt(2 pi).
+lo, hi, root = 1 / mp.mpf("14.7") ** 2, 1 / mp.mpf("5.29") ** 2, mp.mpf(float(np.float32(float(phi(mp.mpf(0))))))
+terms = []
+
+
+def share(s):
+    return 1 - cdf(1 / mp.sqrt(s)) * mp.exp(1 / s / 2) / mp.sqrt(s) / root
+
+
+while len(terms) < 6:
+    terms.append(mp.mpf(float(np.float32(float(fit(share, lambda s, v: 1, mp.mpf(0), lo, hi, 5, terms)[0])))))
+print("\n/// 1 - sqrt(2 pi) u Phi(-u) e^(u^2 / 2) as a polynomial in 1 / u^2 for u from 5.29 to 14.7, the root rounded to f32.")
+print("inline constexpr float kFarNormal[6] = {" + row(terms + [mp.mpf(0)] * 10)[1:].split(",\n")[0] + "};")
 print("// clang-format on\n\n}  // namespace keel::cpu")

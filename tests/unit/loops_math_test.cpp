@@ -6,8 +6,10 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <random>
 #include <sstream>
+#include <tuple>
 #include <vector>
 
 #include "backend/cpu/loops/loops.h"
@@ -390,6 +392,36 @@ TEST(LoopsMath, NumpyValidationSets) {
     }
     EXPECT_GT(rows, 100) << name;
     RecordProperty(std::string(name) + "_worst_ulp_f32", std::to_string(worst[0]));
+  }
+}
+
+/// Every 40,009th f32 against the same formula in f64; tools/ulp_survey.cpp takes all of them.
+TEST(LoopsMath, F32IsWithinTwoUlp) {
+  const auto sigmoid = [](double x) { return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x)); };
+  const std::tuple<const char*, UnaryOp, std::function<double(double)>> functions[] = {
+      {"exp", UnaryOp::exp, [](double x) { return std::exp(x); }},
+      {"tanh", UnaryOp::tanh, [](double x) { return std::tanh(x); }},
+      {"erf", UnaryOp::erf, [](double x) { return std::erf(x); }},
+      {"sigmoid", UnaryOp::sigmoid, sigmoid},
+      {"silu", UnaryOp::silu, [&](double x) { return x * sigmoid(x); }},
+      {"gelu", UnaryOp::gelu, [](double x) { return x * std::erfc(-x * std::sqrt(0.5)) / 2; }},
+      {"gelu_tanh", UnaryOp::gelu_tanh, [&](double x) { return x * sigmoid(std::sqrt(8 / M_PI) * (x + 0.044715 * x * x * x)); }},
+      {"mish", UnaryOp::mish, [](double x) { return x * std::tanh(x > 60 ? x : std::log1p(std::exp(x))); }}};
+  std::vector<float> x, y;
+  for (uint64_t bits = 0; bits < uint64_t(1) << 32; bits += 40'009) x.push_back(std::bit_cast<float>(uint32_t(bits)));
+  for (float far = -120; far < -4; far += 0.0117f) x.push_back(far);  // where the tails end
+  y.resize(x.size());
+  for (const auto& [name, op, want] : functions) {
+    unary_loop(op, DType::f32)(x.data(), y.data(), int64_t(x.size()), nullptr);
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double exact = want(x[i]);
+      const float near = std::fabs(float(exact));
+      if (!std::isfinite(near)) {
+        ASSERT_TRUE(same(y[i], float(exact))) << name << " of " << x[i] << " gave " << y[i];
+        continue;
+      }
+      ASSERT_LE(std::fabs(y[i] - exact), 2 * (double(std::nextafter(near, INFINITY)) - near)) << name << " of " << x[i] << " gave " << y[i];
+    }
   }
 }
 

@@ -114,17 +114,46 @@ HWY_INLINE Vec<D> exp_scaled(D d, Vec<D> x) {
   return scale_pow2_or_zero(d, positive, exp_poly(d, r), n);
 }
 
-/// e^x, `bounded` as above. f32: x = n ln 2 + r with n in sixteenths, whose four bits are the index of a table.
+/// e^x = base (1 + share) 2^n, none of it rounded to the result yet.
+template <class D>
+struct Power {
+  Vec<D> base, share, n;
+};
+/// e^(x + low) for |x| < 2^10 and a `low` far below it, or none. f32: n counts sixteenths, whose four bits are the index of a table.
+template <class D, class... Low>
+HWY_INLINE Power<D> power(D d, Vec<D> x, Low... low) {
+  if constexpr (kIsF32<D>) {
+    const Vec<D> magic = num(d, 0x1.8p19), at = fma(d, x, num(d, 0x1.71547652b82fep0), magic), n = hn::Sub(at, magic);
+    Vec<D> r = fnma(d, n, num(d, -0x1.05c610ca86c39p-29), fnma(d, n, num(d, 0x1.62e43p-1), x));
+    ((r = hn::Add(r, low)), ...);
+    const Vec<D> share = horner(d, r, kExpTerms[0], kExpTerms[1], kExpTerms[2], kExpTerms[3]);
+    return {piece(d, at, kExpTable), share, kScaleFloors<D> ? n : hn::Floor(n)};
+  } else {
+    Vec<D> n, r;
+    reduce_ln2(d, x, n, r);
+    ((r = hn::Add(r, low)), ...);
+    return {num(d, 1), fma(d, hn::Mul(r, r), exp_curve(d, r), r), n};
+  }
+}
+template <class D>
+HWY_INLINE Vec<D> rounded(D d, const Power<D>& e) {
+  return scale_pow2(d, fma(d, e.base, e.share, e.base), e.n);
+}
+/// a e^x (1 - less), rounded about once however small e^x alone may be.
+template <class D>
+HWY_INLINE Vec<D> times_power(D d, Vec<D> a, const Power<D>& e, Vec<D> less) {
+  const Vec<D> p = hn::Mul(a, e.base), low = fma(d, p, e.share, fma(d, a, e.base, hn::Neg(p)));
+  return scale_pow2(d, hn::Add(p, fnma(d, p, less, fnma(d, low, less, low))), e.n);
+}
+
+/// e^x, `bounded` as above.
 template <bool bounded, class D>
 HWY_INLINE Vec<D> exp_of(D d, Vec<D> x) {
   if constexpr (kIsF32<D>) {
     const auto positive = hn::Not(hn::Lt(x, num(d, -104)));
     // Of -infinity, which masks are made of, arithmetic would make NaN on the way and raise the flag that the monitor asks for.
-    const Vec<D> c = hn::IfThenElseZero(positive, bounded ? x : at_most(d, x, num(d, 90)));
-    const Vec<D> magic = num(d, 0x1.8p19), at = fma(d, c, num(d, 0x1.71547652b82fep0), magic), n = hn::Sub(at, magic);
-    const Vec<D> r = fnma(d, n, num(d, -0x1.05c610ca86c39p-29), fnma(d, n, num(d, 0x1.62e43p-1), c)), table = piece(d, at, kExpTable);
-    const Vec<D> y = fma(d, table, horner(d, r, kExpTerms[0], kExpTerms[1], kExpTerms[2], kExpTerms[3]), table);
-    return scale_pow2_or_zero(d, positive, y, kScaleFloors<D> ? n : hn::Floor(n));
+    const Power<D> e = power(d, hn::IfThenElseZero(positive, bounded ? x : at_most(d, x, num(d, 90))));
+    return scale_pow2_or_zero(d, positive, fma(d, e.base, e.share, e.base), e.n);
   } else {
     return exp_scaled<0, bounded>(d, x);
   }
@@ -278,20 +307,36 @@ HWY_INLINE Vec<D> tanh(D d, Vec<D> x) {
   }
 }
 
+/// a / (1 + e^u) for u >= 0 and finite, of which e^-u is given.
+template <class D>
+HWY_INLINE Vec<D> times_logistic(D d, Vec<D> a, const Power<D>& e) {
+  const Vec<D> y = rounded(d, e);
+  return times_power(d, a, e, hn::Div(y, hn::Add(y, num(d, 1))));
+}
+/// Beyond this magnitude e^-u is 0 even where it is multiplied by u.
+template <class D>
+inline constexpr double kVanishes = kIsF32<D> ? 110 : 755;
+/// u, but 0 beyond `last`, where nobody wants what follows and it would underflow; NaN stays.
+template <class D>
+HWY_INLINE Vec<D> up_to(D d, Vec<D> u, double last) {
+  return hn::IfThenElseZero(hn::Not(hn::Gt(u, num(d, last))), u);
+}
+
 /// 1 / (1 + e^-x), accurate down to the subnormals. f32: pieces of 1 / (1 + e^|x|).
 template <class D>
 HWY_INLINE Vec<D> sigmoid(D d, Vec<D> x) {
-  const Vec<D> one = num(d, 1);
+  const Vec<D> u = hn::Abs(x), one = num(d, 1);
   const auto below = hn::Lt(x, hn::Zero(d));
-  const auto divided = [&]() HWY_ATTR {
-    const Vec<D> e = exp_bounded(d, hn::Or(x, num(d, -0.0)));
-    return hn::Div(hn::IfThenElse(below, e, one), hn::Add(one, e));
-  };
   if constexpr (kIsF32<D>) {
-    const Vec<D> u = hn::Abs(x), tail = even_pieces(d, u, kLogisticTail);
-    return or_far(d, u, kLogisticTail.reach, hn::IfThenElse(below, tail, hn::Sub(one, tail)), divided);
+    const auto far = [&]() HWY_ATTR {
+      const Vec<D> tail = times_logistic(d, one, power(d, hn::Neg(up_to(d, u, kVanishes<D>))));
+      return hn::IfThenElseZero(hn::Not(hn::Gt(u, num(d, kVanishes<D>))), tail);
+    };
+    const Vec<D> tail = or_far(d, u, kLogisticTail.reach, even_pieces(d, u, kLogisticTail), far);
+    return hn::IfThenElse(below, tail, hn::Sub(one, tail));
   } else {
-    return divided();
+    const Vec<D> e = exp_bounded(d, hn::Neg(u));
+    return hn::Div(hn::IfThenElse(below, e, one), hn::Add(one, e));
   }
 }
 
