@@ -66,9 +66,10 @@ class Compiled {
 ///
 /// The first `warm_up` calls run `f` as it is. The next one is recorded (keel/trace.h), the one after it runs the recording, and where the
 /// step neither waits for the device nor leaves an op to the CPU, all that follow replay a capture of the device's work: on CUDA a graph.
-/// Each dtype, shape and order of the inputs has a recording of its own, of which eight are kept; so has each grad mode, autocast and
-/// level of determinism, training and evaluation of the modules that the step asks, and a begin with and without gradients. Where a step cannot be captured, `reason` says why and calls go on by running the recording; where the host looked at
-/// values, or the recording would not do what `f` does, by running `f`. So it is while another recording is at work,
+/// Each dtype, shape and order of the inputs has a recording of its own, of which eight are kept; so has each grad mode, autocast and level
+/// of determinism, training and evaluation of the modules that the step asks, and a begin with and without gradients. Where a step cannot
+/// be captured, `reason` says why and calls go on by running the recording; where the host looked at values, or the recording would not do
+/// what `f` does, by running `f`. So it is while another recording is at work,
 /// and in steps that a monitor watches as a whole.
 ///
 /// Chains of elementwise ops run as one kernel each. Until the device has made these, which takes a moment where they are new, the step
