@@ -178,7 +178,10 @@ Tensors Node::run(const Tensors& cotangents, bool create_graph, const Tensor* se
       grads[i] = conform(std::move(grads[i]), in_specs[i]);
     }
   }
-  for (auto& [id, hook] : hooks) hook(grads);
+  if (!hooks.empty()) {
+    const auto now = hooks;  // a copy: a hook may remove itself
+    for (auto& [id, hook] : now) hook(grads);
+  }
   return grads;
 }
 
