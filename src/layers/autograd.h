@@ -70,6 +70,8 @@ struct TensorHooks {
 
 extern OpDef op_slice_view;
 
+/// Whether the pass in progress on this thread adds to the `.grad` of leaves, as `backward` does and `grad` does not.
+bool accumulating();
 /// Makes `out` the result `slot` of `n`.
 void attach(const Tensor& out, const Ref<Node>& n, uint32_t slot);
 /// Sums broadcast axes away and casts, so that `g` has the dtype and shape of the input it belongs to.

@@ -437,6 +437,8 @@ void on_backward_end(Callback<void()> f) {
   current->at_end.push_back(std::move(f));
 }
 
+bool accumulating() { return current && !current->r.inputs; }
+
 Tensors grad(const Tensors& outputs, const Tensors& inputs, const GradOptions& o, const Tensors& cotangents) {
   for (const Tensor& x : inputs)
     if (!x.defined() || !x.tracked()) raise(Error(ErrorCode::autograd, "an input does not require a gradient").op("grad").hint("create it with {.requires_grad = true}"));

@@ -197,12 +197,13 @@ Tensor checkpoint_list(Callback<Tensor(const Tensors&)> f, const Tensors& inputs
       ~KeepGenerator() { default_generator().set_state(state); }
     } keep;
     default_generator().set_state(before);
-    Tensors in;
+    Tensors in, wanted;
     for (const Saved& s : self.saved_in) {
       Tensor x = s.t.detach();
-      if (s.t.tracked()) x.requires_grad_();
+      if (s.t.tracked()) wanted.push_back(x.requires_grad_());
       in.push_back(x);
     }
+    Tensors found;
     {
       // As it was then, but for guards that may be gone by now: who watches and who records is decided by who runs the backward pass.
       ScopeGuard guard;
@@ -210,10 +211,12 @@ Tensor checkpoint_list(Callback<Tensor(const Tensors&)> f, const Tensors& inputs
       s.grad = true, s.oracle = outer.oracle, s.path = outer.path, s.module = outer.module, s.autocast = outer.autocast;
       s.autocast_cache = nullptr, s.frame = nullptr;
       Tensor y = f(in);
-      if (y.tracked()) keel::backward(Tensors{y}, Tensors{g[0]});
+      if (y.tracked() && accumulating()) keel::backward(Tensors{y}, Tensors{g[0]});
+      else if (y.tracked() && !wanted.empty()) found = keel::grad(Tensors{y}, wanted, {.allow_unused = true}, Tensors{g[0]});
     }
     Tensors grads;
-    for (const Tensor& x : in) grads.push_back(x.grad());
+    int64_t next = 0;
+    for (const Tensor& x : in) grads.push_back(found.empty() ? x.grad() : x.tracked() ? found[next++] : Tensor());
     return grads;
   };
   return out;

@@ -194,7 +194,31 @@ TEST(Function, ResultSavedByItselfDoesNotOwnItself) {
   EXPECT_EQ(memory_stats().bytes_in_use, before.bytes_in_use);
 }
 
+TEST(Hooks, OfANodeMayRemoveThemselves) {
+  Tensor x = ones({3}).requires_grad_(), y = x * 2;
+  int calls = 0;
+  int64_t id = 0;
+  id = register_node_hook(y, [&](Tensors&) { ++calls, remove_hook(y, id); });
+  register_node_hook(y, [&](Tensors& g) { ++calls, g[0] = g[0] * 10; });
+  sum(y).backward(Tensor(), true);
+  sum(y).backward();
+  EXPECT_EQ(calls, 3);
+  EXPECT_EQ(x.grad()[0].item(), 40);
+}
+
 // ---- checkpoint ----
+
+TEST(Checkpoint, GradLeavesLeavesAlone) {
+  Tensor x = (arange(4).astype(f32) + 1).requires_grad_(), w = full({4}, 3.0).requires_grad_();
+  const auto f = [&](const Tensor& v) { return checkpoint([&](const Tensor& u) { return u * w; }, v * v) + v; };
+  const Tensors g = grad(sum(checkpoint(f, x)), {x});
+  EXPECT_TRUE(allclose(g[0], x.detach() * 6 + 1));
+  EXPECT_FALSE(w.grad().defined());
+  EXPECT_FALSE(x.grad().defined());
+  sum(checkpoint(f, x)).backward();
+  EXPECT_TRUE(allclose(x.grad(), g[0]));
+  EXPECT_TRUE(allclose(w.grad(), square(x.detach())));
+}
 
 TEST(Checkpoint, SameGradientLessMemory) {
   const auto f = [](const Tensor& v) {
