@@ -53,9 +53,11 @@ Tensor& write_back(Tensor& self, const Tensor& y, const char* name) {
     call(op_assign, NoParams{}, self, value);
   }
   if (linked) {
-    const Tensor fit = y.dtype() == self.dtype() && y.shape() == self.shape() ? y : expand(cast(y, self.dtype()), self.shape());
+    Tensor fit = y.dtype() == self.dtype() && y.shape() == self.shape() ? y : expand(cast(y, self.dtype()), self.shape());
+    if (fit.tracked() && fit.is_leaf()) fit = reshape(fit, fit.shape());  // a leaf has no node to take over
     GradMeta& m = grad_meta(self);
-    m.node = impl(fit).grad->node, m.slot = impl(fit).grad->slot, m.requires_grad = false, m.is_view = false;
+    m.node = {}, m.slot = 0, m.requires_grad = false, m.is_view = false;
+    if (fit.tracked()) m.node = impl(fit).grad->node, m.slot = impl(fit).grad->slot;  // else the tensor is a constant from now on
   }
   return self;
 }

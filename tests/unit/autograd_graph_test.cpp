@@ -185,6 +185,33 @@ TEST(AutogradGraph, WritingKeepsWhatItsOwnGradientNeeds) {
   }
 }
 
+TEST(AutogradGraph, CopiesIntoAResultTakeTheGradientOfWhatIsCopied) {
+  const Tensor w = leaf({3}), v = leaf({3}, 2);
+  const auto gradient = [&](auto&& write) {
+    Tensor h = w * 2;
+    write(h);
+    sum(h * w).backward();
+    Tensors g{w.grad(), v.grad()};
+    Tensor(w).zero_grad(), Tensor(v).zero_grad();
+    return g;
+  };
+  for (const auto& constant : {+[](Tensor& h) { h.zero_(); }, +[](Tensor& h) { h.fill_(0.0); }, +[](Tensor& h) { h.copy_(0.0); },
+                               +[](Tensor& h) { h.copy_(zeros({3})); }, +[](Tensor& h) { h.copy_(zeros({})); }, +[](Tensor& h) { h.copy_(zeros({3}, {.dtype = f64})); }}) {
+    const Tensors g = gradient(constant);
+    EXPECT_TRUE(array_equal(g[0], zeros({3})));  // what was there before no longer matters
+    EXPECT_FALSE(g[1].defined());
+  }
+  const Tensors leaf_copied = gradient([&](Tensor& h) { h.copy_(v); });
+  EXPECT_TRUE(allclose(leaf_copied[0], v.detach()));
+  ASSERT_TRUE(leaf_copied[1].defined());
+  EXPECT_TRUE(allclose(leaf_copied[1], w.detach()));
+  const Tensors result_copied = gradient([&](Tensor& h) { h.copy_(v * 3); });
+  EXPECT_TRUE(allclose(result_copied[1], w.detach() * 3));
+  const Tensors into_plain = gradient([&](Tensor& h) { Tensor plain = zeros({3}); plain.copy_(v); h = plain; });
+  ASSERT_TRUE(into_plain[1].defined());
+  EXPECT_TRUE(allclose(into_plain[1], w.detach()));
+}
+
 TEST(AutogradGraph, SavedTensorsWrittenLaterAreRefusedByName) {
   Tensor w = leaf({3}), h = w * 2, k = h * h;
   h.add_(1.0);
