@@ -5,8 +5,8 @@
 
 namespace keel::train {
 
-/// Two numbers at most are under way. Where the device does not copy by itself (DeviceDriver::fetch), and of dtypes other than f32 and
-/// f64, each is waited for at once.
+/// Two numbers at most are under way. Where the device does not copy by itself (DeviceDriver::fetch), and of dtypes that are no
+/// floats of 16 bits or more, each is waited for at once.
 class LateNumbers {
  public:
   explicit LateNumbers(Device from);

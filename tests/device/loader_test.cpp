@@ -1,5 +1,6 @@
 // Batches that travel ahead: the same ones in the same order, whatever makes them and wherever a walk ends.
 #include "device/on_device.h"
+#include "train/late_number.h"
 
 namespace keel {
 namespace {
@@ -140,6 +141,20 @@ TEST_F(LoaderOnDevice, TrainerTellsEachLoss) {
     ASSERT_EQ(int64_t(cut.losses.size()), cut.done);
     for (size_t i = 0; i < cut.losses.size(); ++i) EXPECT_EQ(cut.losses[i], there.losses[i]) << i;
   }
+}
+
+/// Losses of 16 bits, as weights of 16 bits give them, are not waited for either.
+TEST_F(LoaderOnDevice, NumbersArriveLater) {
+  if (!driver_of(d).fetch) GTEST_SKIP() << "the device copies nothing by itself";
+  train::LateNumbers numbers(d);
+  for (const DType t : {f16, bf16, f32, f64}) {
+    const Tensor x = full({}, -1.5, {.dtype = t}).to(d), y = full({1}, 1e-3, {.dtype = t}).to(d);
+    const train::LateNumbers::Number first = numbers.send(x), second = numbers.send(y);
+    EXPECT_NE(first.ticket, 0u) << name_of(t);
+    EXPECT_EQ(numbers.value(first), -1.5) << name_of(t);
+    EXPECT_EQ(numbers.value(second), y.to(cpu_device).item()) << name_of(t);
+  }
+  EXPECT_EQ(numbers.value(numbers.send(full({}, 7, {.dtype = i32}).to(d))), 7);
 }
 
 /// Batches that travel ahead, into steps that are captured; the last one of an epoch is smaller.
