@@ -90,7 +90,8 @@ class ModelBench {
       return std::chrono::duration<double>(Clock::now() - begin).count() / double(steps);
     };
     for (int i = 0; i < (o_.compile ? 6 : 3) || (governed && i * steps < 160); ++i) sample();  // caches fill
-    if (o_.compile && !compiled.captured()) fmt::print(stderr, "not captured: {}\n", compiled.reason());
+    captured_ = o_.compile && compiled.captured();
+    if (o_.compile && !captured_) why_not_ = compiled.reason(), fmt::print(stderr, "not captured: {}\n", why_not_);
     reset_peak_memory(where_);
     const auto end = Clock::now() + std::chrono::duration<double>(o_.seconds);
     while (Clock::now() < end || rates_.size() < 3) {
@@ -130,7 +131,8 @@ class ModelBench {
     json j{{"name", o_.model}, {"kind", kind}, {"device", device_text(where_)}, {"dtype", o_.dtype}, {"batch", batch}, {"unit", w.unit},
            {"median", median}, {"best", best}, {"spread", spread}, {"n", rates_.size()}, {"seconds_a_step", w.units / median},
            {"parameters", net.num_parameters()}, {"peak_bytes", peak_}, {"reserved_bytes", reserved_}, {"tiny", o_.tiny}, {"monitor", o_.monitor},
-           {"autocast", o_.autocast}, {"compile", o_.compile}, {"determinism", o_.determinism}};
+           {"autocast", o_.autocast}, {"compile", o_.compile}, {"captured", captured_}, {"determinism", o_.determinism}};
+    if (!why_not_.empty()) j["not_captured"] = why_not_;
     if (loss) j["loss"] = *loss;
     if (!added_.empty())
       j["watched_share"] = quantile(added_, 0.5), j["watched_share_low"] = quantile(added_, 0.25),
@@ -144,6 +146,8 @@ class ModelBench {
   DType low_;
   std::vector<double> rates_, without_, added_, control_;
   int64_t peak_ = 0, reserved_ = 0;
+  bool captured_ = false;
+  std::string why_not_;
 };
 
 int64_t or_else(int64_t given, int64_t otherwise) { return given > 0 ? given : otherwise; }

@@ -521,6 +521,8 @@ class Models(Case):
         self.assertNotIn("loss", self.row("gpt2", "--forward", "--dtype", "f32"))
         self.refused(USAGE, "bench", "model", "gpt2", "--tiny", "--context", "17", says="16 positions")
         self.refused(USAGE, "bench", "model", "gpt3", says="gpt3")
+        compiled = self.row("mlp", "--compile")
+        self.assertEqual((compiled["captured"], compiled["not_captured"]), (False, "the CPU has nothing to capture"))
 
     def test_a_curve_falls_and_repeats(self):
         ids = [(i * i + i // 7) % 101 for i in range(400)]
