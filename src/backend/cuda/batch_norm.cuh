@@ -129,8 +129,8 @@ void inverse_roots(const KernelArgs& a, const TensorView& var, double eps);
 size_t gradient_room(const TensorView& g, const TensorView& x, int device);
 KernelStatus batch_norm_gradient(const KernelArgs& a);
 
-/// Means of the sums of a gradient that blocks left in parts, and gradients of weight and bias. With `var` the inverse roots are made of it,
-/// and kept.
+/// Means of the sums of a gradient that blocks left in parts, and gradients of weight and bias. With `var` the inverse roots are made of
+/// it, and kept.
 template <class T>
 __global__ void __launch_bounds__(channel_rows::kFinish, 1)
     finish_gradient(int64_t channels, int64_t parts, double count, const channel_rows::Sums<double>* part, const Compute<T>* rstd,

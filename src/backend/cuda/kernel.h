@@ -22,7 +22,8 @@ KernelStatus start(const KernelArgs& a, unsigned blocks, unsigned threads, const
 
 /// Passes over the outputs from `first` to before `end` of a kernel that took no statistics of them while it wrote, where somebody watches.
 KernelStatus watch(const KernelArgs& a, int first = 0, int end = 4);
-/// The same after a start that gave `s`. Kernels without statistics of their own have no slot here, and get a pass from whoever called them.
+/// The same after a start that gave `s`. Kernels without statistics of their own have no slot here, and get a pass from whoever called
+/// them.
 inline KernelStatus then_watch(const KernelArgs& a, const KernelStatus& s) { return s.code || !board_slot(a, 0) ? s : watch(a); }
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

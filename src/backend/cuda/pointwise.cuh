@@ -190,24 +190,34 @@ inline KernelDef& pointwise_def(KernelDef& k, DTypeSet dtypes) {
 template <class T, class F>
 inline constexpr bool kWatched<Lifted<T, F>> = kWatched<F>;
 
-/// y = f(x), y = f(x, z): all of one dtype out of the list `Types`.
-template <class Types, class F>
-KernelStatus unary(const KernelArgs& a, F f) {
+template <class T, size_t>
+using Each = T;
+/// y = f(in[0], ..., in[n - 1]): all of one dtype out of the list `Types`, in whose compute type f works.
+template <class Types, int n, class F>
+KernelStatus lifted(const KernelArgs& a, const F& f) {
   KernelStatus s;
-  Types::call(a.out[0].dtype, [&](auto t) {
-    using T = decltype(t);
-    s = pointwise<T, T>(a, Lifted<T, F>{f});
+  Types::call(a.out[0].dtype, [&]<class T>(T) {
+    s = [&]<size_t... i>(std::index_sequence<i...>) { return pointwise<T, Each<T, i>...>(a, Lifted<T, F>{f}); }
+    (std::make_index_sequence<n>());
   });
   return s;
 }
 template <class Types, class F>
-KernelStatus binary(const KernelArgs& a, F f) {
-  KernelStatus s;
-  Types::call(a.out[0].dtype, [&](auto t) {
-    using T = decltype(t);
-    s = pointwise<T, T, T>(a, Lifted<T, F>{f});
-  });
-  return s;
+KernelStatus unary(const KernelArgs& a, const F& f) {
+  return lifted<Types, 1>(a, f);
 }
+template <class Types, class F>
+KernelStatus binary(const KernelArgs& a, const F& f) {
+  return lifted<Types, 2>(a, f);
+}
+/// Output `i` alone, where an op has several: they are written one after the other.
+template <int n, class F>
+KernelStatus lifted_for(const KernelArgs& a, int i, const F& f) {
+  KernelArgs one = a;
+  one.out = a.out + i, one.n_out = 1;
+  return lifted<Floats, n>(one, f);
+}
+/// What kernels have in common whose results may not lie where an input does: several, or of another type.
+inline KernelDef& apart_def(KernelDef& k) { return k.dtypes(kinds::floating).inputs(Layout::strided).outputs(Layout::like_inputs); }
 
 }  // namespace keel::cuda

@@ -84,24 +84,10 @@ KEEL_CUDA_KERNEL(masked_fill) {
       });
 }
 KEEL_CUDA_KERNEL(clamp) {
-  pointwise_def(k, kinds::real).run([](const KernelArgs& a) {
-    KernelStatus s;
-    Reals::call(a.out[0].dtype, [&](auto t) {
-      using T = decltype(t);
-      s = pointwise<T, T, T, T>(a, Lifted<T, Clamp>{});
-    });
-    return s;
-  });
+  pointwise_def(k, kinds::real).run([](const KernelArgs& a) { return lifted<Reals, 3>(a, Clamp{}); });
 }
 KEEL_CUDA_KERNEL(lerp) {
-  pointwise_def(k, kinds::floating).run([](const KernelArgs& a) {
-    KernelStatus s;
-    Floats::call(a.out[0].dtype, [&](auto t) {
-      using T = decltype(t);
-      s = pointwise<T, T, T, T>(a, Lifted<T, Lerp>{});
-    });
-    return s;
-  });
+  pointwise_def(k, kinds::floating).run([](const KernelArgs& a) { return lifted<Floats, 3>(a, Lerp{}); });
 }
 KEEL_CUDA_KERNEL(cast) {
   k.dtypes(kCastable | kinds::fp8)

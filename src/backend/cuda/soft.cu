@@ -1,12 +1,9 @@
-// Comparisons with a slope, in the formulas of src/ops/soft.cpp. Elementwise; 16-bit floats compute in f32 and are rounded once. The
-// gradients of the two operands are two launches.
+// Comparisons with a slope, and clamps, in the formulas of src/ops/soft.cpp. Elementwise; 16-bit floats compute in f32 and are rounded
+// once. The gradients of the two operands are two launches.
 #include "keel/ops/soft.h"
 
-#include <cmath>
-
-#include "backend/cuda/math.cuh"
 #include "backend/cuda/pointwise.cuh"
-#include "backend/float_limits.h"
+#include "backend/cuda/tolerance.cuh"
 
 using namespace keel;
 using namespace keel::cuda;
@@ -119,41 +116,77 @@ struct SoftCompareGrad : Compared {
   }
 };
 
-template <int n, class F>
-KernelStatus run(const KernelArgs& a, int output, F f) {
-  KernelArgs one = a;
-  one.out = a.out + output, one.n_out = 1;
-  KernelStatus s;
-  Floats::call(one.out[0].dtype, [&](auto t) {
-    using T = decltype(t);
-    if constexpr (n == 2) s = pointwise<T, T, T>(one, Lifted<T, F>{f});
-    if constexpr (n == 3) s = pointwise<T, T, T, T>(one, Lifted<T, F>{f});
-  });
-  return s;
-}
-/// Outputs are written one after the other, so none may lie where an input does.
-KernelDef& define_two(KernelDef& k) { return k.dtypes(kinds::floating).inputs(Layout::strided).outputs(Layout::like_inputs); }
+/// The side of the middle decides which of two equal forms is taken: that in which nothing cancels.
+struct SoftClamp {
+  double beta, leak;
+  template <class T>
+  __device__ T rest(T z) const {
+    return log1p_of(exp_of(-absolute(T(beta) * z))) / T(beta);
+  }
+  template <class T>
+  __device__ T operator()(T x, T lo, T hi) const {
+    if (x != x || lo != lo || hi != hi) return x + lo + hi;
+    const bool upper = x >= lo * T(0.5) + hi * T(0.5);
+    const T p = x - lo, q = x - hi, u = upper ? -p : p, v = upper ? -q : q, ru = rest(u), rv = rest(v);
+    const T su = (u > 0 ? u : T(0)) + ru, sv = (v > 0 ? v : T(0)) + rv, diff = su - sv;
+    T f = (upper ? hi : lo) + (upper ? (diff < 0 ? diff : T(0)) : (diff > 0 ? diff : T(0)));
+    f = f < lo ? lo : f;
+    f = f > hi ? hi : f;
+    if (leak == 0) return f;
+    const T nu = (u < 0 ? -u : T(0)) + ru, nv = (v < 0 ? -v : T(0)) + rv;
+    return f + T(leak) * ((upper ? nv : sv) - (upper ? su : nu));
+  }
+};
+struct SoftClampGrad {
+  double beta, leak;
+  template <class T>
+  __device__ T logistic(T z) const {
+    const T e = exp_of(z < 0 ? z : -z);
+    return z < 0 ? e / (1 + e) : 1 / (1 + e);
+  }
+  template <class T>
+  __device__ T operator()(T g, T x, T lo, T hi) const {
+    const bool upper = x >= lo * T(0.5) + hi * T(0.5);
+    const T p = x - lo, q = x - hi, su = logistic(T(beta) * (upper ? -p : p)), sv = logistic(T(beta) * (upper ? -q : q));
+    const T slope = upper ? sv - su : su - sv;
+    return g * (slope + T(leak) * (1 - slope));
+  }
+};
 
 }  // namespace
 
 KEEL_CUDA_KERNEL(soft_near) {
-  pointwise_def(k, kinds::floating).run([](const KernelArgs& a) { return run<2>(a, 0, SoftNear{Near(a)}); });
+  pointwise_def(k, kinds::floating).run([](const KernelArgs& a) { return lifted<Floats, 2>(a, SoftNear{Near(a)}); });
 }
 KEEL_CUDA_KERNEL(soft_near_backward) {
-  define_two(k).run([](const KernelArgs& a) {
-    const KernelStatus s = run<3>(a, 0, SoftNearGrad<true>{Near(a)});
-    return s.code ? s : run<3>(a, 1, SoftNearGrad<false>{Near(a)});
+  apart_def(k).run([](const KernelArgs& a) {
+    const KernelStatus s = lifted_for<3>(a, 0, SoftNearGrad<true>{Near(a)});
+    return s.code ? s : lifted_for<3>(a, 1, SoftNearGrad<false>{Near(a)});
   });
 }
 KEEL_CUDA_KERNEL(soft_compare) {
   pointwise_def(k, kinds::floating).run([](const KernelArgs& a) {
-    return run<2>(a, 0, SoftCompare{{a.get<SoftCompareParams>().temperature}});
+    return lifted<Floats, 2>(a, SoftCompare{{a.get<SoftCompareParams>().temperature}});
   });
 }
 KEEL_CUDA_KERNEL(soft_compare_backward) {
-  define_two(k).run([](const KernelArgs& a) {
+  apart_def(k).run([](const KernelArgs& a) {
     const double t = a.get<SoftCompareParams>().temperature;
-    const KernelStatus s = run<3>(a, 0, SoftCompareGrad{{t}, 1});
-    return s.code ? s : run<3>(a, 1, SoftCompareGrad{{t}, -1});
+    const KernelStatus s = lifted_for<3>(a, 0, SoftCompareGrad{{t}, 1});
+    return s.code ? s : lifted_for<3>(a, 1, SoftCompareGrad{{t}, -1});
   });
+}
+KEEL_CUDA_KERNEL(soft_clamp) {
+  pointwise_def(k, kinds::floating)
+      .refuses([](const void*, Specs in) -> const char* { return in.has(3) ? "a sharpness of every element" : nullptr; })
+      .run([](const KernelArgs& a) {
+        return lifted<Floats, 3>(a, SoftClamp{a.get<SoftClampParams>().beta, a.get<SoftClampParams>().leak});
+      });
+}
+KEEL_CUDA_KERNEL(soft_clamp_backward) {
+  pointwise_def(k, kinds::floating)
+      .refuses([](const void*, Specs in) -> const char* { return in.has(4) ? "a sharpness of every element" : nullptr; })
+      .run([](const KernelArgs& a) {
+        return lifted<Floats, 4>(a, SoftClampGrad{a.get<SoftClampParams>().beta, a.get<SoftClampParams>().leak});
+      });
 }

@@ -1,4 +1,4 @@
-// Functions of one tensor.
+// Functions of one tensor but the transcendental ones (transcendental.cu).
 #include "backend/cuda/element.cuh"
 #include "backend/cuda/pointwise.cuh"
 
@@ -36,18 +36,6 @@ KEEL_CUDA_KERNEL(trunc) { define<Floats, Trunc>(k, kinds::floating); }
 KEEL_CUDA_KERNEL(sqrt) { define<Floats, Sqrt>(k, kinds::floating); }
 KEEL_CUDA_KERNEL(rsqrt) { define<Floats, Rsqrt>(k, kinds::floating); }
 KEEL_CUDA_KERNEL(reciprocal) { define<Floats, Reciprocal>(k, kinds::floating); }
-KEEL_CUDA_KERNEL(exp) { define<Floats, Exp>(k, kinds::floating); }
-KEEL_CUDA_KERNEL(expm1) { define<Floats, Expm1>(k, kinds::floating); }
-KEEL_CUDA_KERNEL(log) { define<Floats, Log>(k, kinds::floating); }
-KEEL_CUDA_KERNEL(log1p) { define<Floats, Log1p>(k, kinds::floating); }
-KEEL_CUDA_KERNEL(log2) { define<Floats, Log2>(k, kinds::floating); }
-KEEL_CUDA_KERNEL(sin) { define<Floats, Sin>(k, kinds::floating); }
-KEEL_CUDA_KERNEL(cos) { define<Floats, Cos>(k, kinds::floating); }
-KEEL_CUDA_KERNEL(tan) { define<Floats, Tan>(k, kinds::floating); }
-KEEL_CUDA_KERNEL(sinh) { define<Floats, Sinh>(k, kinds::floating); }
-KEEL_CUDA_KERNEL(cosh) { define<Floats, Cosh>(k, kinds::floating); }
-KEEL_CUDA_KERNEL(tanh) { define<Floats, Tanh>(k, kinds::floating); }
-KEEL_CUDA_KERNEL(erf) { define<Floats, Erf>(k, kinds::floating); }
 KEEL_CUDA_KERNEL(isnan) { define_test<Floats, IsNan>(k, kinds::floating); }
 KEEL_CUDA_KERNEL(isinf) { define_test<Floats, IsInf>(k, kinds::floating); }
 KEEL_CUDA_KERNEL(isfinite) { define_test<Floats, IsFinite>(k, kinds::floating); }
