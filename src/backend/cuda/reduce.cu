@@ -6,10 +6,6 @@ using namespace keel::cuda;
 
 namespace {
 
-template <class T>
-struct Mean : Sum<T, T> {
-  __device__ T finish(Total<T> a, int64_t n) const { return out_of<T>(a / Total<T>(n)); }
-};
 template <class T, class O>
 struct Prod : Sum<T, O> {
   using A = Total<T>;
@@ -18,6 +14,7 @@ struct Prod : Sum<T, O> {
   __device__ void take(A& a, T x, int64_t) const { a *= A(widen(x)); }
   __device__ A combine(A a, A b) const { return a * b; }
 };
+
 // ---- sums over the rows of dense matrices: gradients of biases ----
 bool row_major(const TensorView& x) {
   int64_t step = 1;
@@ -135,7 +132,7 @@ KEEL_CUDA_KERNEL(prod) { reduction<SumParams>(k, kinds::ordered).refuses(refuse_
 KEEL_CUDA_KERNEL(mean) {
   reduction<MeanParams>(k, kinds::floating).run([](const KernelArgs& a) {
     KernelStatus s;
-    Floats::call(a.in[0].dtype, [&](auto t) { s = reduce(a, a.get<MeanParams>().axis, Mean<decltype(t)>{}); });
+    Floats::call(a.in[0].dtype, [&](auto t) { s = reduce(a, a.get<MeanParams>().axis, Sum<decltype(t), decltype(t)>{true}); });
     return s;
   });
 }

@@ -20,8 +20,26 @@ __device__ Out out_of(A a) {
     return Out(a);
 }
 
+/// A choice that the compiler knows.
+template <bool b>
+struct Fixed {
+  __device__ constexpr operator bool() const { return b; }
+};
+/// Whether the largest is wanted, or the smallest: of floats known to the compiler, which is quicker; of integers one kernel does both.
+template <class T, bool largest>
+using Wanted = std::conditional_t<std::is_integral_v<T>, bool, Fixed<largest>>;
+template <class T, bool largest>
+constexpr Wanted<T, largest> wanted() {
+  if constexpr (std::is_integral_v<T>)
+    return largest;
+  else
+    return {};
+}
+
+/// `mean`: the sum divided by the count.
 template <class T, class O>
 struct Sum {
+  bool mean = false;
   using In = T;
   using Out = O;
   using A = Total<T>;
@@ -31,7 +49,11 @@ struct Sum {
   __device__ void take(A& a, T x, int64_t) const { a += A(widen(x)); }
   __device__ A done(A a) const { return a; }
   __device__ A combine(A a, A b) const { return a + b; }
-  __device__ O finish(A a, int64_t) const { return out_of<O>(a); }
+  __device__ O finish(A a, int64_t n) const {
+    if constexpr (std::is_floating_point_v<A>)
+      if (mean) return out_of<O>(a / A(n));
+    return out_of<O>(a);
+  }
 };
 inline constexpr size_t kLargestPart = 32;
 

@@ -7,8 +7,9 @@ using namespace keel::cuda;
 namespace {
 
 /// NaN wins.
-template <class T, bool largest>
+template <class T, class Largest>
 struct Extreme {
+  Largest largest;
   using In = T;
   using Out = T;
   using A = std::conditional_t<sizeof(T) == 8, std::conditional_t<std::is_floating_point_v<T>, double, T>,
@@ -32,7 +33,8 @@ template <bool largest>
 void define_extreme(KernelDef& k) {
   reduction<ReduceParams>(k, kinds::real).run([](const KernelArgs& a) {
     KernelStatus s;
-    Reals::call(a.in[0].dtype, [&](auto t) { s = reduce(a, a.get<ReduceParams>().axis, Extreme<decltype(t), largest>{}); });
+    Reals::call(a.in[0].dtype,
+                [&]<class T>(T) { s = reduce(a, a.get<ReduceParams>().axis, Extreme<T, Wanted<T, largest>>{wanted<T, largest>()}); });
     return s;
   });
 }

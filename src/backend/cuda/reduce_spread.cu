@@ -6,11 +6,12 @@ using namespace keel::cuda;
 
 namespace {
 
-template <class T, bool root>
+template <class T>
 struct Variance : Spread<T> {
   using Out = T;
   double correction;
-  explicit Variance(double c) : correction(c) {}
+  bool root;
+  Variance(double c, bool r) : correction(c), root(r) {}
   __device__ T finish(typename Spread<T>::A a, int64_t n) const {
     const double v = n == 0 ? NAN : a.squares / (double(n) - correction);
     return out_of<T>(root ? sqrt(v) : v);
@@ -62,7 +63,7 @@ void define_variance(KernelDef& k) {
   reduction<VarParams>(k, kinds::floating).run([](const KernelArgs& a) {
     KernelStatus s;
     const auto& p = a.get<VarParams>();
-    Floats::call(a.in[0].dtype, [&](auto t) { s = reduce(a, p.axis, Variance<decltype(t), root>(p.correction)); });
+    Floats::call(a.in[0].dtype, [&](auto t) { s = reduce(a, p.axis, Variance<decltype(t)>(p.correction, root)); });
     return s;
   });
 }

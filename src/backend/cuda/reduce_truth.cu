@@ -1,4 +1,4 @@
-// any and all.
+// any and all: a search for a number that is not 0, or for one that is. Either is a matter of its bits but the sign of a float.
 #include "backend/cuda/reduce.cuh"
 
 using namespace keel;
@@ -6,25 +6,37 @@ using namespace keel::cuda;
 
 namespace {
 
-template <class T, bool every>
+/// `every`: all. U: an unsigned type of the number's size; `mask`: the bits that count.
+template <class U>
 struct Truth {
-  using In = T;
+  using In = U;
   using Out = bool;
-  using A = uint32_t;
-  __device__ A empty() const { return every; }
+  using A = uint32_t;  // whether what decides was found
+  U mask;
+  bool every;
+  __device__ A empty() const { return 0; }
   using Lane = A;
-  __device__ A lane() const { return every; }
-  __device__ void take(A& a, T x, int64_t) const { a = combine(a, widen(x) != 0); }
+  __device__ A lane() const { return 0; }
+  __device__ void take(A& a, U x, int64_t) const { a |= A(((x & mask) != 0) != every); }
   __device__ A done(A a) const { return a; }
-  __device__ A combine(A a, A b) const { return every ? a & b : a | b; }
-  __device__ bool finish(A a, int64_t) const { return a != 0; }
+  __device__ A combine(A a, A b) const { return a | b; }
+  __device__ bool finish(A a, int64_t) const { return (a != 0) != every; }
 };
 template <bool every>
 void define_truth(KernelDef& k) {
   reduction<AllParams>(k, kinds::ordered).run([](const KernelArgs& a) {
-    KernelStatus s;
-    Ordered::call(a.in[0].dtype, [&](auto t) { s = reduce(a, a.get<AllParams>().axis, Truth<decltype(t), every>{}); });
-    return s;
+    const Dims& axes = a.get<AllParams>().axis;
+    const auto run = [&](auto all) {
+      using U = decltype(all);
+      const U sign = contains(kinds::floating, a.in[0].dtype) ? U(U(1) << (8 * sizeof(U) - 1)) : U(0);
+      return reduce(a, axes, Truth<U>{U(~sign), every});
+    };
+    switch (size_of(a.in[0].dtype)) {
+      case 1: return run(uint8_t());
+      case 2: return run(uint16_t());
+      case 4: return run(uint32_t());
+      default: return run(uint64_t());
+    }
   });
 }
 

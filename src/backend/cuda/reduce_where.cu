@@ -7,8 +7,9 @@ using namespace keel::cuda;
 namespace {
 
 /// The first of the largest (smallest); the first NaN where there is one.
-template <class T, bool largest>
+template <class T, class Largest>
 struct Where {
+  Largest largest;
   using In = T;
   using Out = int64_t;
   struct A {
@@ -38,7 +39,8 @@ template <bool largest>
 void define_where(KernelDef& k) {
   reduction<ArgParams>(k, kinds::real).run([](const KernelArgs& a) {
     KernelStatus s;
-    Reals::call(a.in[0].dtype, [&](auto t) { s = reduce(a, a.get<ArgParams>().axis, Where<decltype(t), largest>{}); });
+    Reals::call(a.in[0].dtype,
+                [&]<class T>(T) { s = reduce(a, a.get<ArgParams>().axis, Where<T, Wanted<T, largest>>{wanted<T, largest>()}); });
     return s;
   });
 }

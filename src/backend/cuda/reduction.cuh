@@ -61,6 +61,7 @@ __device__ typename Op::A row_part(const Op& op, const typename Op::In* x, const
   using In = typename Op::In;
   typename Op::Lane l = op.lane();
   if (reduced.rank > 1) {
+#pragma unroll 1
     for (int64_t r = from + lane; r < to; r += lanes) {
       int64_t at[1];
       offsets_of(reduced, r, at);
@@ -69,17 +70,18 @@ __device__ typename Op::A row_part(const Op& op, const typename Op::In* x, const
     return op.done(l);
   }
   const int64_t step = reduced.rank ? reduced.stride[0][0] : 0;
-  constexpr int V = 16 / int(sizeof(In));
+  constexpr int V = 16 / int(sizeof(In)), kPacks = V > 8 ? 2 : 4;
   if (step == 1 && to - from >= 2 * V * lanes) {  // 16 bytes at a time, from the first aligned element on
     const auto odd = int64_t(reinterpret_cast<uintptr_t>(x + from) % 16 / sizeof(In)), head = odd && !fixed ? V - odd : 0;
     if (lane < head) op.take(l, x[from + lane], from + lane);
     const int64_t begin = from + head, end = begin + (to - begin) / V * V;
     if (fixed && odd) {
+#pragma unroll 1
       for (int64_t r = begin + int64_t(lane) * V; r < end; r += int64_t(lanes) * V)
-#pragma unroll
+#pragma unroll 1
         for (int k = 0; k < V; ++k) op.take(l, x[r + k], r + k);
     } else {
-#pragma unroll 4
+#pragma unroll kPacks
       for (int64_t r = begin + int64_t(lane) * V; r < end; r += int64_t(lanes) * V) {
         const auto pack = *reinterpret_cast<const Pack<In, V>*>(x + r);
 #pragma unroll
