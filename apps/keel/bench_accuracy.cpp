@@ -89,7 +89,9 @@ void gpt_row(const Rows& r) {
 
 int bench_accuracy(const AccuracyOptions& o) {
   if (o.threads > 0) set_num_threads(o.threads);
-  if (!o.as_json) fmt::print("{}, {}, {} threads; the rate drops after {} epochs of MNIST (0: never)\n", cpu_info().name, cpu_info().isa, num_threads(), o.lr_drop);
+  if (!o.as_json)
+    fmt::print("{}, {}, {} threads; the rate drops after {} epochs of MNIST (0: never)\n", cpu_info().name, cpu_info().isa, num_threads(),
+               o.lr_drop);
   const Rows r{o};
   mnist_rows(r, "MLP", 0.976, [] { return mlp(); });
   mnist_rows(r, "CNN", 0.989, [] { return LeNet(); });

@@ -14,7 +14,8 @@ struct CurveOptions {
   bool tiny = false, compile = false, as_json = false;
 };
 
-/// Windows of `context` tokens: row r of step s begins at ((s * batch + r) * context) mod (tokens - context - 1); the targets are one further on.
+/// Windows of `context` tokens: row r of step s begins at ((s * batch + r) * context) mod (tokens - context - 1); the targets are one
+/// further on.
 class Windows {
  public:
   Windows(Tensor tokens, int64_t batch, int64_t context)
@@ -40,7 +41,8 @@ Tensor read_tokens(const CurveOptions& o, int64_t vocab, int64_t context) {
   if (t.rank() != 1) usage_error(fmt::format("--tokens {}: holds {} axes, wanted 1", o.tokens, t.rank()));
   if (t.size() < context + 2) usage_error(fmt::format("--tokens {}: {} tokens are too few for windows of {}", o.tokens, t.size(), context));
   const auto least = min(t).item<int64_t>(), most = max(t).item<int64_t>();
-  if (least < 0 || most >= vocab) usage_error(fmt::format("--tokens {}: token {} is not below {}", o.tokens, least < 0 ? least : most, vocab));
+  if (least < 0 || most >= vocab)
+    usage_error(fmt::format("--tokens {}: token {} is not below {}", o.tokens, least < 0 ? least : most, vocab));
   return t;
 }
 
@@ -58,7 +60,8 @@ int bench_curve(const CurveOptions& o) {
   net.to(where);
   const bool low = o.dtype == "bf16";
   auto [matrices, vectors] = optim::split_by_rank(net.parameters());
-  optim::AdamW opt({{.params = matrices, .weight_decay = 0.1}, {.params = vectors, .weight_decay = 0.0}}, {.lr = o.lr, .master_weights = low});
+  optim::AdamW opt({{.params = matrices, .weight_decay = 0.1}, {.params = vectors, .weight_decay = 0.0}},
+                   {.lr = o.lr, .master_weights = low});
   if (low) net.to(bf16);  // after the optimiser has seen all their digits
   const auto train = [&](const Tensors& in) {
     opt.zero_grad();
@@ -85,11 +88,15 @@ int bench_curve(const CurveOptions& o) {
 
 void add_bench_curve(CLI::App& bench, Outcome& out) {
   auto o = std::make_shared<CurveOptions>();
-  auto* a = bench.add_subcommand("curve", "The losses of GPT-2's first steps from given weights on given tokens, to compare with another framework's");
+  auto* a = bench.add_subcommand(
+      "curve", "The losses of GPT-2's first steps from given weights on given tokens, to compare with another framework's");
   a->add_option("--tokens", o->tokens, "A .npy file of token numbers, one axis")->required()->check(CLI::ExistingFile);
-  a->add_option("--weights", o->weights, "Weights to begin with, under Keel's names; none: Keel's own, by seed 0")->check(CLI::ExistingFile);
+  a->add_option("--weights", o->weights, "Weights to begin with, under Keel's names; none: Keel's own, by seed 0")
+      ->check(CLI::ExistingFile);
   a->add_option("--device", o->device, "cpu, cuda, cuda:N or auto")->check(device_name())->capture_default_str();
-  a->add_option("--dtype", o->dtype, "f32, or bf16 with f32 masters in the optimiser")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
+  a->add_option("--dtype", o->dtype, "f32, or bf16 with f32 masters in the optimiser")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
   a->add_option("--steps", o->steps, "Steps of AdamW, clipped at 1, with decay 0.1 of matrices")->check(whole(1))->capture_default_str();
   a->add_option("--batch", o->batch, "Windows a step")->check(whole(1))->capture_default_str();
   a->add_option("--context", o->context, "Tokens a window; 0: all positions")->check(whole(0))->capture_default_str();

@@ -18,7 +18,8 @@ std::string read_corpus(const std::string& path) {
   return text;
 }
 
-TextSets text_sets(const text::CharTokenizer& chars, const std::string& corpus, const std::string& name, int64_t context, int64_t train_windows) {
+TextSets text_sets(const text::CharTokenizer& chars, const std::string& corpus, const std::string& name, int64_t context,
+                   int64_t train_windows) {
   const Tensor ids = chars.encode(corpus);
   const int64_t n = ids.size(), cut = n * 9 / 10, held = n - cut;
   if (held <= context)
@@ -39,7 +40,8 @@ TextSets text_sets(const text::CharTokenizer& chars, const std::string& corpus, 
   TextSets sets;
   sets.train = data::Dataset(train_windows, [=](const data::Fetch& f) {
     std::vector<int64_t> at;
-    for (int64_t i = 0; i < f.count; ++i) at.push_back(data::ExampleRandom(f.seed, f.epoch, uint64_t(f.index[i])).integer(0, cut - context));
+    for (int64_t i = 0; i < f.count; ++i)
+      at.push_back(data::ExampleRandom(f.seed, f.epoch, uint64_t(f.index[i])).integer(0, cut - context));
     return windows(at);
   });
   sets.held_out = data::Dataset(std::min<int64_t>((held - 1) / context, 640), [=](const data::Fetch& f) {
@@ -73,8 +75,12 @@ CharGptRun fit_char_gpt(const CharGptOptions& o, const Callback<void(const CharG
   data::Loader batches(sets.train, {.batch_size = o.batch, .workers = 1}), held_out(sets.held_out, {.batch_size = 32});
   train::Trainer trainer(net, opt, nn::CrossEntropyLoss());
   if (o.resume) trainer.resume(o.out);
-  train::FitOptions fit{.epochs = (o.iterations + kInterval - 1) / kInterval, .run_dir = o.out, .monitor = o.monitor, .progress = o.progress,
-                        .clip_norm = 1.0, .checkpoint_steps = o.checkpoint_steps};
+  train::FitOptions fit{.epochs = (o.iterations + kInterval - 1) / kInterval,
+                        .run_dir = o.out,
+                        .monitor = o.monitor,
+                        .progress = o.progress,
+                        .clip_norm = 1.0,
+                        .checkpoint_steps = o.checkpoint_steps};
   fit.schedule = optim::CosineAnnealing(
       opt, {.total_steps = o.iterations, .warmup_steps = std::min<int64_t>(100, o.iterations / 10), .min_lr = o.lr / 10});
   fit.on_step = [last = o.iterations](int64_t step, double loss) { return check_loss(step, loss), step < last; };

@@ -62,7 +62,8 @@ CLI::Validator whole(int64_t least, int64_t most) {
     errno = 0;
     const long long v = std::strtoll(s.c_str(), &end, 10);
     if (!s.empty() && *end == 0 && errno == 0 && v >= least && v <= most) return std::string();
-    return most == INT64_MAX ? fmt::format("must be a whole number of at least {}, got {}", least, s) : fmt::format("must be a whole number from {} to {}, got {}", least, most, s);
+    return most == INT64_MAX ? fmt::format("must be a whole number of at least {}, got {}", least, s)
+                             : fmt::format("must be a whole number from {} to {}, got {}", least, most, s);
   }, "");
 }
 CLI::Validator positive() {

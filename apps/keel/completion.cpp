@@ -73,7 +73,8 @@ std::string fish(const CLI::App& root) {
     }
     const std::vector<std::string> below = names(app, false);
     const std::string here = below.empty() ? seen : fmt::format("{}; and not __fish_seen_subcommand_from {}", seen, fmt::join(below, " "));
-    for (const CLI::App* sub : app.get_subcommands({})) out += fmt::format("complete -c keel -f -n {} -a {} -d {}\n", quoted(here), sub->get_name(), quoted(sub->get_description()));
+    for (const CLI::App* sub : app.get_subcommands({}))
+      out += fmt::format("complete -c keel -f -n {} -a {} -d {}\n", quoted(here), sub->get_name(), quoted(sub->get_description()));
     for (const CLI::Option* o : app.get_options()) {
       const std::string of = fmt::format("{}", fmt::join(choices(*o), " ")),
                         values = of.empty() ? "" : fmt::format(" -f -a {}", quoted(of));

@@ -49,8 +49,8 @@ int demo(const DemoOptions& o) {
   make_folder(o.out);
   remove_events(o.out);
   LeNet net;
-  fmt::print("keel {}: LeNet, {} parameters, on {} ({} training and {} held-out images)\n{}, kernels for {}, {} threads\n\n", version(), net.num_parameters(), sets.name, sets.train.size(), sets.test.size(), cpu.name,
-             cpu.isa, num_threads());
+  fmt::print("keel {}: LeNet, {} parameters, on {} ({} training and {} held-out images)\n{}, kernels for {}, {} threads\n\n", version(),
+             net.num_parameters(), sets.name, sets.train.size(), sets.test.size(), cpu.name, cpu.isa, num_threads());
   std::fflush(stdout);
   data::Loader batches(sets.train, {.batch_size = 64, .shuffle = true, .workers = 1}), held_out(sets.test, {.batch_size = 500});
   optim::Adam opt(net.parameters(), {.lr = 1e-3});
@@ -59,7 +59,9 @@ int demo(const DemoOptions& o) {
                         .schedule = optim::CosineAnnealing(opt, {.total_steps = o.epochs * batches.size(), .min_lr = 1e-5})};
   const bool terminal = isatty(2);
   fit.on_epoch = [&](const train::EpochResult& e) {
-    if (!terminal || o.no_progress) fmt::print("epoch {}/{}: train loss {:.4f}, held-out loss {:.4f}, accuracy {:.4f}, {:.1f} s\n", e.epoch, o.epochs, e.train_loss, e.loss, e.accuracy, e.seconds);
+    if (!terminal || o.no_progress)
+      fmt::print("epoch {}/{}: train loss {:.4f}, held-out loss {:.4f}, accuracy {:.4f}, {:.1f} s\n", e.epoch, o.epochs, e.train_loss,
+                 e.loss, e.accuracy, e.seconds);
     std::fflush(stdout);
   };
   const train::Result r = trainer.fit(batches, held_out, fit);
@@ -70,9 +72,20 @@ int demo(const DemoOptions& o) {
   save(o.out + "/model.safetensors", net.state_dict());
   write_json(o.out + "/config.json", {{"model", "cnn"}, {"dataset", sets.name}, {"keel", version()}});
   const double rate = r.seconds > 0 ? double(sets.train.size() * o.epochs) / r.seconds : 0;
-  write_json(o.out + "/summary.json", {{"dataset", sets.name}, {"model", "LeNet"}, {"parameters", net.num_parameters()}, {"epochs", r.epochs.size()}, {"accuracy", number(r.accuracy)}, {"seconds_train", r.seconds},
-                                       {"images_per_second", rate}, {"peak_rss_bytes", peak_rss_bytes()}, {"checkpoint", o.out + "/checkpoint.keel"}, {"cpu", cpu.name}, {"isa", cpu.isa}, {"threads", num_threads()}});
-  fmt::print("\naccuracy {:.4f} on held-out images; {:.1f} s of training, {:.0f} images a second\n\nloaded again in a new process:\n\n", r.accuracy, r.seconds, rate);
+  write_json(o.out + "/summary.json", {{"dataset", sets.name},
+                                       {"model", "LeNet"},
+                                       {"parameters", net.num_parameters()},
+                                       {"epochs", r.epochs.size()},
+                                       {"accuracy", number(r.accuracy)},
+                                       {"seconds_train", r.seconds},
+                                       {"images_per_second", rate},
+                                       {"peak_rss_bytes", peak_rss_bytes()},
+                                       {"checkpoint", o.out + "/checkpoint.keel"},
+                                       {"cpu", cpu.name},
+                                       {"isa", cpu.isa},
+                                       {"threads", num_threads()}});
+  fmt::print("\naccuracy {:.4f} on held-out images; {:.1f} s of training, {:.0f} images a second\n\nloaded again in a new process:\n\n",
+             r.accuracy, r.seconds, rate);
   std::fflush(stdout);
   std::vector<std::string> predict{"predict", o.out, "--count", "3"};
   if (exists(o.data)) predict.insert(predict.end(), {"--data", o.data});  // without the folder both draw their digits
@@ -87,7 +100,9 @@ void add_demo(CLI::App& root, Outcome& out) {
   auto* a = root.add_subcommand("demo", "Train a small network, save it, load it in a new process and predict");
   auto o = std::make_shared<DemoOptions>();
   a->add_option("--out", o->out, "Folder for what it leaves")->capture_default_str();
-  a->add_option("--data", o->data, "Folder with mnist/; drawn digits where it is missing")->check(CLI::ExistingDirectory)->capture_default_str();
+  a->add_option("--data", o->data, "Folder with mnist/; drawn digits where it is missing")
+      ->check(CLI::ExistingDirectory)
+      ->capture_default_str();
   a->add_option("--epochs", o->epochs, "Epochs")->check(whole(1))->capture_default_str();
   a->add_option("--seed", o->seed, "Seed")->check(whole(0))->capture_default_str();
   a->add_flag("--no-progress", o->no_progress, "No bar");

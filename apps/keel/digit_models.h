@@ -8,8 +8,9 @@
 
 namespace keel::app {
 
-/// A network for colour images of 32x32, fed with handwritten digits: a border of two background pixels, the same in three channels, channels
-/// last, in the dtype of the weights. Its parameters have the network's own names. `background` is what a black pixel is after normalisation.
+/// A network for colour images of 32x32, fed with handwritten digits: a border of two background pixels, the same in three channels,
+/// channels last, in the dtype of the weights. Its parameters have the network's own names. `background` is what a black pixel is after
+/// normalisation.
 template <class Net>
 struct OnDigits : nn::Module<OnDigits<Net>> {
   Net net;
@@ -27,7 +28,9 @@ inline const std::vector<std::string>& image_models() {
   static const std::vector<std::string> names = {"mlp", "cnn", "resnet18", "resnet50"};
   return names;
 }
-inline bool is_image_model(const std::string& name) { return std::find(image_models().begin(), image_models().end(), name) != image_models().end(); }
+inline bool is_image_model(const std::string& name) {
+  return std::find(image_models().begin(), image_models().end(), name) != image_models().end();
+}
 
 /// What `f` gives for a new network of this kind, one of image_models(), which it may move from.
 template <class F>

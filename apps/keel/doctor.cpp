@@ -10,7 +10,8 @@ namespace {
 /// A line a CUDA device, or one that says why there is none.
 std::string cuda_lines() {
   std::string text;
-  for (int i = 0; i < std::max(1, device_count(DeviceType::cuda)); ++i) text += "            " + device_text({DeviceType::cuda, uint8_t(i)}) + "\n";
+  for (int i = 0; i < std::max(1, device_count(DeviceType::cuda)); ++i)
+    text += "            " + device_text({DeviceType::cuda, uint8_t(i)}) + "\n";
   return text;
 }
 
@@ -21,12 +22,25 @@ int doctor(bool as_json) {
     for (const CpuFeature& f : cpu_features()) features.push_back({{"name", f.name}, {"found", f.found}, {"used", f.used}, {"why", f.why}});
     json devices = json::array({"cpu"});
     for (int i = 0; i < device_count(DeviceType::cuda); ++i) devices.push_back(device_text({DeviceType::cuda, uint8_t(i)}));
-    fmt::print("{}\n", json{{"version", version()}, {"build", build_id()}, {"cpu", cpu.name}, {"isa", cpu.isa}, {"threads", num_threads()}, {"features", features}, {"note", cpu_refusal()}, {"environment", environment_complaints()}, {"ops", registry().size()},
-                            {"devices", devices}, {"cuda", device_text({DeviceType::cuda, 0})}, {"data", data_folder()}, {"data_present", exists(data_folder())}}.dump(1));
+    fmt::print("{}\n", json{{"version", version()},
+                            {"build", build_id()},
+                            {"cpu", cpu.name},
+                            {"isa", cpu.isa},
+                            {"threads", num_threads()},
+                            {"features", features},
+                            {"note", cpu_refusal()},
+                            {"environment", environment_complaints()},
+                            {"ops", registry().size()},
+                            {"devices", devices},
+                            {"cuda", device_text({DeviceType::cuda, 0})},
+                            {"data", data_folder()},
+                            {"data_present", exists(data_folder())}}
+                           .dump(1));
     return kOk;
   }
-  fmt::print("keel {} ({})\n{}threads     {}\nops         {}\ndevices     cpu\n{}data        {} ({})\n", version(), build_id(), cpu.text, num_threads(), registry().size(), cuda_lines(),
-             data_folder(), exists(data_folder()) ? "present" : "missing; `keel demo` draws its own digits");
+  fmt::print("keel {} ({})\n{}threads     {}\nops         {}\ndevices     cpu\n{}data        {} ({})\n", version(), build_id(), cpu.text,
+             num_threads(), registry().size(), cuda_lines(), data_folder(),
+             exists(data_folder()) ? "present" : "missing; `keel demo` draws its own digits");
   for (const std::string& complaint : environment_complaints()) fmt::print("warning     {}\n", complaint);
   return kOk;
 }

@@ -37,12 +37,30 @@ json params_json(const ParamsType& p) {
 json op_json(const OpDef& d) {
   constexpr const char* casts[] = {"keep", "lower", "fp32"};
   constexpr const char* costs[] = {"memory_bound", "compute_bound", "view"};
-  json j{{"name", d.name}, {"doc", d.doc}, {"params", params_json(d.params)}, {"cast", casts[int(d.cast)]}, {"cost", costs[int(d.cost)]}, {"primitive", d.is_primitive}, {"elementwise", d.elementwise},
-         {"random", d.random}, {"gradient", d.vjp ? "vjp" : d.decompose ? "decomposition" : "none"}, {"decomposition", d.decompose != nullptr}, {"view", d.view != nullptr}};
+  json j{{"name", d.name},
+         {"doc", d.doc},
+         {"params", params_json(d.params)},
+         {"cast", casts[int(d.cast)]},
+         {"cost", costs[int(d.cost)]},
+         {"primitive", d.is_primitive},
+         {"elementwise", d.elementwise},
+         {"random", d.random},
+         {"gradient", d.vjp         ? "vjp"
+                      : d.decompose ? "decomposition"
+                                    : "none"},
+         {"decomposition", d.decompose != nullptr},
+         {"view", d.view != nullptr}};
   j["onnx"] = d.onnx ? json(d.onnx) : json(nullptr);
   j["no_oracle"] = d.why_no_oracle ? json(d.why_no_oracle) : json(nullptr);
-  for (const ArgDef& a : d.in) j["inputs"].push_back({{"name", a.name}, {"dtypes", dtypes_json(a.kinds)}, {"optional", a.optional}, {"variadic", a.variadic}, {"promoted", a.grouped}, {"written", a.written}});
-  for (const OutDef& o : d.out) j["outputs"].push_back({{"name", o.name}, {"alias_of", o.alias_of}, {"only_when_recording", o.only_when_recording}});
+  for (const ArgDef& a : d.in)
+    j["inputs"].push_back({{"name", a.name},
+                           {"dtypes", dtypes_json(a.kinds)},
+                           {"optional", a.optional},
+                           {"variadic", a.variadic},
+                           {"promoted", a.grouped},
+                           {"written", a.written}});
+  for (const OutDef& o : d.out)
+    j["outputs"].push_back({{"name", o.name}, {"alias_of", o.alias_of}, {"only_when_recording", o.only_when_recording}});
   for (const std::string& k : kernels_of(d)) j["kernels"].push_back(k);
   json judges = json::array({"strides", "threads", "red_zones", "errors", "trace", "monitor", "autocast"});
   if (!d.why_no_oracle) judges.push_back(d.decompose ? "decomposition_f64" : "reference_f64");
@@ -58,7 +76,12 @@ int inspect_registry(bool as_json) {
     fmt::print("{}\n", all.dump(1));
     return kOk;
   }
-  for (const json& j : all) fmt::print("{:<24} {:<14} {}\n", j["name"].get<std::string>(), j.contains("kernels") ? "kernel" : j["view"].get<bool>() ? "view" : "decomposition", j["doc"].get<std::string>());
+  for (const json& j : all)
+    fmt::print("{:<24} {:<14} {}\n", j["name"].get<std::string>(),
+               j.contains("kernels")   ? "kernel"
+               : j["view"].get<bool>() ? "view"
+                                       : "decomposition",
+               j["doc"].get<std::string>());
   fmt::print("{} ops\n", all.size());
   return kOk;
 }
@@ -81,7 +104,9 @@ int inspect_file(const std::string& path, bool as_json) {
     fmt::print("{}\n", j.dump(1));
     return kOk;
   }
-  for (const json& t : j["tensors"]) fmt::print("{:<48} {}{}\n", t["name"].get<std::string>(), t["dtype"].get<std::string>(), to_string(Dims(t["shape"].get<std::vector<int64_t>>().data(), int64_t(t["shape"].size()))));
+  for (const json& t : j["tensors"])
+    fmt::print("{:<48} {}{}\n", t["name"].get<std::string>(), t["dtype"].get<std::string>(),
+               to_string(Dims(t["shape"].get<std::vector<int64_t>>().data(), int64_t(t["shape"].size()))));
   if (j.contains("metadata"))
     for (const auto& [k, v] : j["metadata"].items()) fmt::print("  {} = {}\n", k, v.get<std::string>());
   fmt::print("{} tensors, {} elements, {:.2f} MB\n", j["tensors"].size(), elements, double(bytes) / 1e6);

@@ -94,7 +94,9 @@ int main(int argc, char** argv) {
   keel::app::add_doctor(app, out);
   keel::app::add_demo(app, out);
   keel::app::add_completion(app, out);
-  const bool computes = argc > 1 && std::any_of(argv + 1, argv + 2, [](std::string_view v) { return v != "doctor" && v != "completion" && v != "inspect" && v != "monitor" && !v.starts_with("-"); });
+  const bool computes = argc > 1 && std::any_of(argv + 1, argv + 2, [](std::string_view v) {
+                          return v != "doctor" && v != "completion" && v != "inspect" && v != "monitor" && !v.starts_with("-");
+                        });
   if (const std::string refused = keel::cpu_refusal(); computes && !refused.empty()) {
     std::fprintf(stderr, "keel: %s; `keel doctor` says what there is\n", refused.c_str());
     return keel::app::kUsage;

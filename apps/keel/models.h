@@ -30,8 +30,17 @@ struct GptBlock : nn::Module<GptBlock> {
   int64_t heads;
   Gelu kind;
   explicit GptBlock(const GptConfig& c)
-      : norm1(c.width), norm2(c.width), qkv(c.width, 3 * c.width), proj(c.width, c.width), up(c.width, 4 * c.width), down(4 * c.width, c.width), heads(c.heads), kind(c.gelu) {}
-  static void fields(auto& m, auto&& f) { f("ln_1", m.norm1)("attn.c_attn", m.qkv)("attn.c_proj", m.proj)("ln_2", m.norm2)("mlp.c_fc", m.up)("mlp.c_proj", m.down); }
+      : norm1(c.width),
+        norm2(c.width),
+        qkv(c.width, 3 * c.width),
+        proj(c.width, c.width),
+        up(c.width, 4 * c.width),
+        down(4 * c.width, c.width),
+        heads(c.heads),
+        kind(c.gelu) {}
+  static void fields(auto& m, auto&& f) {
+    f("ln_1", m.norm1)("attn.c_attn", m.qkv)("attn.c_proj", m.proj)("ln_2", m.norm2)("mlp.c_fc", m.up)("mlp.c_proj", m.down);
+  }
   Tensor forward(const Tensor& x) const {
     const auto [b, t, d] = x.shape().as<3>();
     const auto h = qkv(norm1(x)).reshape({b, t, 3, heads, d / heads}).permute({2, 0, 3, 1, 4});
@@ -49,7 +58,8 @@ struct Gpt : nn::Module<Gpt> {
   nn::ModuleList<GptBlock> blocks;
   nn::LayerNorm norm;
   nn::Linear head;
-  explicit Gpt(const GptConfig& c) : config(c), tokens(c.vocab, c.width), positions(c.context, c.width), norm(c.width), head(c.width, c.vocab, {.bias = false}) {
+  explicit Gpt(const GptConfig& c)
+      : config(c), tokens(c.vocab, c.width), positions(c.context, c.width), norm(c.width), head(c.width, c.vocab, {.bias = false}) {
     for (int64_t i = 0; i < c.layers; ++i) blocks.emplace_back(c);
     if (c.tied) {
       head.weight = tokens.weight;

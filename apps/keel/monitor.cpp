@@ -60,7 +60,8 @@ std::string wrapped(const std::string& s, size_t width, const std::string& inden
 
 std::string bits_text(float v) { return std::isfinite(v) ? fmt::format("{:.1f}", v) : "-"; }
 
-/// Headroom over the steps: a block a column, whose height is the share of the site's greatest headroom that is left. × where values broke, ! where a warning stands.
+/// Headroom over the steps: a block a column, whose height is the share of the site's greatest headroom that is left. × where values broke,
+/// ! where a warning stands.
 std::string timeline(const Story& s, size_t at, int64_t columns, const Paint& paint) {
   constexpr const char* blocks[] = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
   const StorySite& t = s.sites[at];
@@ -113,7 +114,8 @@ void print_event(const StoryEvent& e, const Paint& paint, size_t width) {
   std::string numbers;
   const auto said = [&](const std::string& what) { return e.text.find(what) != std::string::npos; };  // texts of rules have their numbers
   if (e.eta >= 0 && !said(fmt::format("{} steps", e.eta))) numbers += fmt::format(", out of range in about {} steps", e.eta);
-  if ((e.mean > 0 || e.low > 0) && !said(fmt::format("{:.3g}", e.mean))) numbers += fmt::format(", magnitude {:.3g} at least, {:.3g} in the mean", e.low, e.mean);
+  if ((e.mean > 0 || e.low > 0) && !said(fmt::format("{:.3g}", e.mean)))
+    numbers += fmt::format(", magnitude {:.3g} at least, {:.3g} in the mean", e.low, e.mean);
   if (e.lost_ulps > 0 && !said(fmt::format("{:.3g}", e.lost_ulps))) numbers += fmt::format(", {:.3g} ULPs lost", e.lost_ulps);
   if (e.count > 1) numbers += fmt::format(", {} times", e.count);
   if (!numbers.empty()) fmt::print("{}{}\n", indent, numbers.substr(2));

@@ -42,7 +42,9 @@ ImageModel load_image_model(const std::string& dir) {
   const RunConfig config(dir);
   const std::string name = config.model();
   if (!is_image_model(name))
-    raise(Error(ErrorCode::value, dir + ": holds a model of kind '" + name + "', not an image model").op("load").hint("`keel sample` writes text with a char-gpt, `keel eval RUN --text FILE` measures it"));
+    raise(Error(ErrorCode::value, dir + ": holds a model of kind '" + name + "', not an image model")
+              .op("load")
+              .hint("`keel sample` writes text with a char-gpt, `keel eval RUN --text FILE` measures it"));
   const StateDict state = run_weights(dir);
   return with_image_model(name, [&]<class Net>(Net fresh) {
     auto net = std::make_shared<Net>(std::move(fresh));
@@ -142,8 +144,14 @@ int evaluate_text(const PredictOptions& o) {
     hits += sum(argmax(logits, {.axis = -1}) == y).item<int64_t>(), count += y.size();
   }
   const auto n = double(count);
-  if (o.as_json) fmt::print("{}\n", json{{"model", "char-gpt"}, {"text", o.text}, {"characters", count}, {"accuracy", double(hits) / n}, {"loss", number(loss / n)}}.dump());
-  else fmt::print("char-gpt on the last tenth of {}: loss {:.4f} nats a character, accuracy {:.4f} ({} characters)\n", o.text, loss / n, double(hits) / n, count);
+  if (o.as_json)
+    fmt::print(
+        "{}\n",
+        json{{"model", "char-gpt"}, {"text", o.text}, {"characters", count}, {"accuracy", double(hits) / n}, {"loss", number(loss / n)}}
+            .dump());
+  else
+    fmt::print("char-gpt on the last tenth of {}: loss {:.4f} nats a character, accuracy {:.4f} ({} characters)\n", o.text, loss / n,
+               double(hits) / n, count);
   return kOk;
 }
 
@@ -163,8 +171,16 @@ int evaluate(const PredictOptions& o) {
     loss += cross_entropy(out, y).item() * double(x.shape()[0]);
   }
   const auto n = double(sets.test.size());
-  if (o.as_json) fmt::print("{}\n", json{{"model", model.name}, {"dataset", sets.name}, {"examples", sets.test.size()}, {"accuracy", double(hits) / n}, {"loss", loss / n}}.dump());
-  else fmt::print("{} on {}: accuracy {:.4f}, loss {:.4f} ({} examples)\n", model.name, sets.name, double(hits) / n, loss / n, sets.test.size());
+  if (o.as_json)
+    fmt::print("{}\n", json{{"model", model.name},
+                            {"dataset", sets.name},
+                            {"examples", sets.test.size()},
+                            {"accuracy", double(hits) / n},
+                            {"loss", loss / n}}
+                           .dump());
+  else
+    fmt::print("{} on {}: accuracy {:.4f}, loss {:.4f} ({} examples)\n", model.name, sets.name, double(hits) / n, loss / n,
+               sets.test.size());
   return kOk;
 }
 

@@ -35,7 +35,8 @@ class RunConfig {
 /// NumericalError where a loss is not finite.
 void check_loss(int64_t step, double loss);
 
-/// A run on the characters of a text: the last tenth of it is held out, lr rises for 100 steps and falls along a cosine to a tenth, the gradient's norm is clipped at 1.
+/// A run on the characters of a text: the last tenth of it is held out, lr rises for 100 steps and falls along a cosine to a tenth, the
+/// gradient's norm is clipped at 1.
 struct CharGptOptions {
   [[no_unique_address]] ByName by_name = ByName();
   std::string text = {}, out = {};  // an empty `out`: nothing is written
@@ -67,7 +68,8 @@ std::string read_corpus(const std::string& path);
 struct TextSets {
   data::Dataset train, held_out;
 };
-TextSets text_sets(const text::CharTokenizer& chars, const std::string& corpus, const std::string& name, int64_t context, int64_t train_windows);
+TextSets text_sets(const text::CharTokenizer& chars, const std::string& corpus, const std::string& name, int64_t context,
+                   int64_t train_windows);
 
 /// A trained image model of a run folder, ready to predict.
 struct ImageModel {

@@ -19,7 +19,8 @@ void make_folder(const std::string& dir) {
   struct stat s{};
   if (stat(dir.c_str(), &s) != 0) raise(Error(ErrorCode::io, "cannot make the folder " + dir + ": " + std::strerror(why)).op("train"));
   if (!S_ISDIR(s.st_mode)) raise(Error(ErrorCode::io, "cannot write into " + dir + ": it is no folder").op("train"));
-  if (access(dir.c_str(), W_OK | X_OK) != 0) raise(Error(ErrorCode::io, "cannot write into " + dir + ": " + std::strerror(errno)).op("train"));
+  if (access(dir.c_str(), W_OK | X_OK) != 0)
+    raise(Error(ErrorCode::io, "cannot write into " + dir + ": " + std::strerror(errno)).op("train"));
 }
 
 ImageSets image_sets(const std::string& data, bool quiet) {
@@ -48,18 +49,22 @@ void begin_run(const std::string& dir, const json& config) {
 
 void check_loss(int64_t step, double loss) {
   if (!std::isfinite(loss))
-    raise(Error(ErrorCode::numeric, "the loss is " + to_string(Scalar(loss)) + " at step " + std::to_string(step)).op("train").hint("a lower --lr often helps; --monitor tells which op made the first one"));
+    raise(Error(ErrorCode::numeric, "the loss is " + to_string(Scalar(loss)) + " at step " + std::to_string(step))
+              .op("train")
+              .hint("a lower --lr often helps; --monitor tells which op made the first one"));
 }
 
 namespace {
 
 struct TrainOptions {
   std::string data = data_folder(), out, text, model = "cnn", device = "cpu", dtype = "f32";
-  int64_t epochs = 10, batch = 64, seed = 0, iterations = 2000, layers = 4, width = 128, heads = 4, context = 64, threads = 0, checkpoint_steps = 0, lr_drop = 8;
+  int64_t epochs = 10, batch = 64, seed = 0, iterations = 2000, layers = 4, width = 128, heads = 4, context = 64, threads = 0,
+          checkpoint_steps = 0, lr_drop = 8;
   double lr = 1e-3, weight_decay = 0.1;
   std::string break_on = "never";
   double max_ulp_drift = 0;  // 0: as MonitorOptions has it
-  bool json_lines = false, monitor = false, break_on_instability = false, no_progress = false, resume = false, data_given = false, compile = false;
+  bool json_lines = false, monitor = false, break_on_instability = false, no_progress = false, resume = false, data_given = false,
+       compile = false;
 };
 
 /// How the run is to be watched.
@@ -110,22 +115,49 @@ int fit_images(Model& net, const TrainOptions& o, const ImageSets& sets) {
   if (low) net.to(bf16);
   train::Trainer trainer(net, opt, nn::CrossEntropyLoss());
   if (o.resume) trainer.resume(o.out);
-  train::FitOptions fit{.epochs = o.epochs, .run_dir = o.out, .monitor = watch(o), .progress = !o.no_progress && !o.json_lines, .compile = o.compile, .checkpoint_steps = o.checkpoint_steps};
+  train::FitOptions fit{.epochs = o.epochs,
+                        .run_dir = o.out,
+                        .monitor = watch(o),
+                        .progress = !o.no_progress && !o.json_lines,
+                        .compile = o.compile,
+                        .checkpoint_steps = o.checkpoint_steps};
   fit.on_finding = &say_finding;
   drop_rate_after(fit, opt, o.lr_drop);
   fit.on_step = [](int64_t step, double loss) { return check_loss(step, loss), true; };
   fit.on_epoch = [&](const train::EpochResult& e) {
     if (o.json_lines)
-      fmt::print("{}\n", json{{"epoch", e.epoch}, {"train_loss", number(e.train_loss)}, {"loss", number(e.loss)}, {"accuracy", number(e.accuracy)}, {"seconds", e.seconds}, {"examples_per_second", e.examples_per_second}}.dump());
-    else if (o.no_progress || !isatty(2)) fmt::print("epoch {}: train loss {:.4f}, held out loss {:.4f}, accuracy {:.4f}, {:.1f} s\n", e.epoch, e.train_loss, e.loss, e.accuracy, e.seconds);
+      fmt::print("{}\n", json{{"epoch", e.epoch},
+                              {"train_loss", number(e.train_loss)},
+                              {"loss", number(e.loss)},
+                              {"accuracy", number(e.accuracy)},
+                              {"seconds", e.seconds},
+                              {"examples_per_second", e.examples_per_second}}
+                             .dump());
+    else if (o.no_progress || !isatty(2))
+      fmt::print("epoch {}: train loss {:.4f}, held out loss {:.4f}, accuracy {:.4f}, {:.1f} s\n", e.epoch, e.train_loss, e.loss,
+                 e.accuracy, e.seconds);
     std::fflush(stdout);
   };
   const train::Result r = trainer.fit(batches, held_out, fit);
   save(o.out + "/model.safetensors", net.state_dict());
   const bool measured = !r.epochs.empty();
-  return finish(o, {{"dataset", sets.name}, {"model", o.model}, {"parameters", net.num_parameters()}, {"epochs", r.epochs.size()}, {"accuracy", measured ? number(r.accuracy) : json(nullptr)},
-                    {"loss", measured ? number(r.loss) : json(nullptr)}, {"seconds_train", r.seconds}, {"steps", r.steps}, {"interrupted", r.interrupted}, {"faults", r.faults}, {"warnings", r.warnings}, {"checkpoint", o.out + "/checkpoint.keel"}},
-                r.steps, r.interrupted, fmt::format("{}: accuracy {:.4f} on held-out data after {} epochs; written to {}", o.model, r.accuracy, r.epochs.size(), o.out) + watched(watch(o), r.faults, r.warnings, o.out));
+  return finish(
+      o,
+      {{"dataset", sets.name},
+       {"model", o.model},
+       {"parameters", net.num_parameters()},
+       {"epochs", r.epochs.size()},
+       {"accuracy", measured ? number(r.accuracy) : json(nullptr)},
+       {"loss", measured ? number(r.loss) : json(nullptr)},
+       {"seconds_train", r.seconds},
+       {"steps", r.steps},
+       {"interrupted", r.interrupted},
+       {"faults", r.faults},
+       {"warnings", r.warnings},
+       {"checkpoint", o.out + "/checkpoint.keel"}},
+      r.steps, r.interrupted,
+      fmt::format("{}: accuracy {:.4f} on held-out data after {} epochs; written to {}", o.model, r.accuracy, r.epochs.size(), o.out) +
+          watched(watch(o), r.faults, r.warnings, o.out));
 }
 
 int train_mnist(TrainOptions o, bool model_given) {
@@ -156,9 +188,11 @@ int train_char_gpt(TrainOptions o, const CLI::App& given) {
     const RunConfig config = resumed_config(o);
     if (config.model() != "char-gpt") usage_error("--resume: " + o.out + " holds a model of kind '" + config.model() + "', not char-gpt");
     characters = config.text("characters");
-    for (auto [name, value] : {std::pair<const char*, int64_t*>{"layers", &o.layers}, {"width", &o.width}, {"heads", &o.heads}, {"context", &o.context}}) {
+    for (auto [name, value] :
+         {std::pair<const char*, int64_t*>{"layers", &o.layers}, {"width", &o.width}, {"heads", &o.heads}, {"context", &o.context}}) {
       const auto held = config.count(name);
-      if (given.count("--" + std::string(name)) && held != *value) usage_error(fmt::format("--{} {}: the model in {} was made with {}", name, *value, o.out, held));
+      if (given.count("--" + std::string(name)) && held != *value)
+        usage_error(fmt::format("--{} {}: the model in {} was made with {}", name, *value, o.out, held));
       *value = held;
     }
   }
@@ -183,13 +217,30 @@ int train_char_gpt(TrainOptions o, const CLI::App& given) {
                            .resume = o.resume,
                            .characters = characters};
   const CharGptRun r = fit_char_gpt(run, [&](const CharGptStep& s) {
-    if (o.json_lines) fmt::print("{}\n", json{{"step", s.step}, {"train_loss", number(s.train)}, {"loss", number(s.held_out)}, {"seconds", s.seconds}}.dump());
-    else if (o.no_progress || !isatty(2)) fmt::print("step {:5d}/{}: {}held out loss {:.4f}, {:.1f} s\n", s.step, o.iterations, std::isnan(s.train) ? "" : fmt::format("train loss {:.4f}, ", s.train), s.held_out, s.seconds);
+    if (o.json_lines)
+      fmt::print("{}\n",
+                 json{{"step", s.step}, {"train_loss", number(s.train)}, {"loss", number(s.held_out)}, {"seconds", s.seconds}}.dump());
+    else if (o.no_progress || !isatty(2))
+      fmt::print("step {:5d}/{}: {}held out loss {:.4f}, {:.1f} s\n", s.step, o.iterations,
+                 std::isnan(s.train) ? "" : fmt::format("train loss {:.4f}, ", s.train), s.held_out, s.seconds);
     std::fflush(stdout);
   });
-  return finish(o, {{"model", "char-gpt"}, {"parameters", r.parameters}, {"iterations", o.iterations}, {"loss", r.interrupted ? json(nullptr) : number(r.loss)}, {"best_loss", number(r.best)},
-                    {"seconds_train", r.seconds}, {"steps", r.steps}, {"interrupted", r.interrupted}, {"faults", r.faults}, {"warnings", r.warnings}, {"checkpoint", o.out + "/checkpoint.keel"}},
-                r.steps, r.interrupted, fmt::format("held out loss {:.4f} after {} steps; written to {}. `keel sample {}` writes text", r.loss, r.steps, o.out, o.out) + watched(watch(o), r.faults, r.warnings, o.out));
+  return finish(
+      o,
+      {{"model", "char-gpt"},
+       {"parameters", r.parameters},
+       {"iterations", o.iterations},
+       {"loss", r.interrupted ? json(nullptr) : number(r.loss)},
+       {"best_loss", number(r.best)},
+       {"seconds_train", r.seconds},
+       {"steps", r.steps},
+       {"interrupted", r.interrupted},
+       {"faults", r.faults},
+       {"warnings", r.warnings},
+       {"checkpoint", o.out + "/checkpoint.keel"}},
+      r.steps, r.interrupted,
+      fmt::format("held out loss {:.4f} after {} steps; written to {}. `keel sample {}` writes text", r.loss, r.steps, o.out, o.out) +
+          watched(watch(o), r.faults, r.warnings, o.out));
 }
 
 }  // namespace
@@ -208,18 +259,27 @@ void add_train(CLI::App& root, Outcome& out) {
     a->add_option("--threads", o->threads, "Threads; 0: all cores")->check(whole(0, 1024));
     a->add_flag("--json", o->json_lines, "One JSON object a line on stdout");
     a->add_flag("--monitor", o->monitor, "Watch every op; findings go to monitor.jsonl");
-    a->add_option("--break-on", o->break_on, "Watch, and stop at the first: warning, nan or nonfinite")->check(CLI::IsMember({"warning", "nan", "nonfinite"}));
+    a->add_option("--break-on", o->break_on, "Watch, and stop at the first: warning, nan or nonfinite")
+        ->check(CLI::IsMember({"warning", "nan", "nonfinite"}));
     a->add_flag("--break-on-instability", o->break_on_instability, "The same as --break-on warning");
-    a->add_option("--max-ulp-drift", o->max_ulp_drift, "Watch, and warn where rounding costs more units in the last place [1000]")->check(positive());
+    a->add_option("--max-ulp-drift", o->max_ulp_drift, "Watch, and warn where rounding costs more units in the last place [1000]")
+        ->check(positive());
     a->add_flag("--no-progress", o->no_progress, "No bar");
   };
   auto* mnist = train->add_subcommand("mnist", "Handwritten digits; drawn ones where there is no MNIST");
-  auto* model = mnist->add_option("--model", o->model, "mlp (101,770 parameters), cnn (44,426), resnet18 (11.2 million) or resnet50 (23.5 million)")->check(CLI::IsMember(image_models()))->capture_default_str();
+  auto* model =
+      mnist->add_option("--model", o->model, "mlp (101,770 parameters), cnn (44,426), resnet18 (11.2 million) or resnet50 (23.5 million)")
+          ->check(CLI::IsMember(image_models()))
+          ->capture_default_str();
   auto* data = mnist->add_option("--data", o->data, "Folder with mnist/")->check(CLI::ExistingDirectory)->capture_default_str();
   mnist->add_option("--epochs", o->epochs, "Epochs in all, those before a resume included")->check(whole(1))->capture_default_str();
   mnist->add_option("--batch-size", o->batch, "Examples a batch")->check(whole(1))->capture_default_str();
-  mnist->add_option("--lr-drop", o->lr_drop, "Epochs after which the learning rate falls to a tenth; 0: never")->check(whole(0))->capture_default_str();
-  mnist->add_option("--dtype", o->dtype, "f32, or bf16 with f32 masters in the optimiser, for the residual networks")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
+  mnist->add_option("--lr-drop", o->lr_drop, "Epochs after which the learning rate falls to a tenth; 0: never")
+      ->check(whole(0))
+      ->capture_default_str();
+  mnist->add_option("--dtype", o->dtype, "f32, or bf16 with f32 masters in the optimiser, for the residual networks")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
   mnist->add_flag("--compile", o->compile, "Record a step once and replay it, captured on a GPU: the same bits in less time");
   common(mnist, "runs/mnist-MODEL");
   mnist->callback([o, model, data, &out] {

@@ -1,5 +1,5 @@
-// A model whose weights are bf16 and whose learning rate is small: each update is less than half of the distance between neighbours, so that
-// nothing moves. No NaN, no error, gradients as they should be, and a loss that stands still. The monitor says so within ten steps.
+// A model whose weights are bf16 and whose learning rate is small: each update is less than half of the distance between neighbours, so
+// that nothing moves. No NaN, no error, gradients as they should be, and a loss that stands still. The monitor says so within ten steps.
 #include <keel/keel.h>
 
 #include <cstdio>

@@ -46,7 +46,8 @@ Outcome run(double eps) {
 int main() {
   std::puts("Without an epsilon:");
   const Outcome bare = run(0);
-  std::printf("  broke at step %lld, %lld steps after the first warning\n", static_cast<long long>(bare.broke), static_cast<long long>(bare.broke - bare.warned));
+  std::printf("  broke at step %lld, %lld steps after the first warning\n", static_cast<long long>(bare.broke),
+              static_cast<long long>(bare.broke - bare.warned));
   const double eps = bare.epsilon > 0 ? bare.epsilon : 1e-5;
   std::printf("With an epsilon of %g:\n", eps);
   const Outcome guarded = run(eps);
