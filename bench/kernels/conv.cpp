@@ -1,5 +1,6 @@
-// f32 convolution of channels-last images against oneDNN (nhwc, its own weight layout), in turns: forward, gradient to the input, gradient to the weight.
-// usage: conv [threads] [resnet18|resnet50|lenet|depthwise|all] [seconds a row] [images]; OMP_NUM_THREADS must equal threads.
+// f32 convolution of channels-last images against oneDNN (nhwc, its own weight layout), in turns: forward, gradient to the input, gradient
+// to the weight. usage: conv [threads] [resnet18|resnet50|lenet|depthwise|all] [seconds a row] [images]; OMP_NUM_THREADS must equal
+// threads.
 #include "backend/cpu/conv/conv.h"
 
 #include <cmath>

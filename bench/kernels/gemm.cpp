@@ -1,4 +1,5 @@
-// f32 matrix products against oneDNN, in turns. usage: gemm [threads] [square|skinny|batch|all] [seconds a row]; OMP_NUM_THREADS must equal threads.
+// f32 matrix products against oneDNN, in turns. usage: gemm [threads] [square|skinny|batch|all] [seconds a row]; OMP_NUM_THREADS must equal
+// threads.
 #include "backend/cpu/gemm/gemm.h"
 
 #include <cmath>

@@ -52,7 +52,11 @@ Result interleave(A&& a, B&& b, double total = 0.6, double sample = 2e-3) {
     std::sort(v.begin(), v.end());
     return v[size_t(share * double(v.size() - 1))];
   };
-  return {{*std::min_element(va.begin(), va.end()), *std::min_element(vb.begin(), vb.end())}, {mid(va), mid(vb)}, mid(r), part(r, 0.1), part(r, 0.9)};
+  return {{*std::min_element(va.begin(), va.end()), *std::min_element(vb.begin(), vb.end())},
+          {mid(va), mid(vb)},
+          mid(r),
+          part(r, 0.1),
+          part(r, 0.9)};
 }
 
 inline float* floats(size_t n, unsigned seed = 1) {

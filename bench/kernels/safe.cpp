@@ -20,8 +20,8 @@ struct Bench {
   void row(const char* name, A op, B by_hand) const {
     if (std::string(name).find(only) == std::string::npos) return;
     const bench::Result r = bench::interleave(op, by_hand, seconds);
-    std::printf("%-28s %8.3f %8.3f ms   by hand %8.3f %8.3f ms   %5.2f (%.2f to %.2f)\n", name, r.best[0] * 1e3, r.median[0] * 1e3, r.best[1] * 1e3,
-                r.median[1] * 1e3, r.ratio, r.low, r.high);
+    std::printf("%-28s %8.3f %8.3f ms   by hand %8.3f %8.3f ms   %5.2f (%.2f to %.2f)\n", name, r.best[0] * 1e3, r.median[0] * 1e3,
+                r.best[1] * 1e3, r.median[1] * 1e3, r.ratio, r.low, r.high);
     std::fflush(stdout);
   }
 };
@@ -50,7 +50,8 @@ void rows(const Bench& bench, DType t, int64_t n) {
   const auto hand_div = [](const Tensor& x, const Tensor& y) { return where(equal(y, 0), 0, div(x, where(equal(y, 0), 1, y))); };
   row("div_safe", [&] { div_safe(a, b, {.otherwise = 0}); }, [&] { hand_div(a, b); });
   row("div", [&] { div_safe(a, b, {.otherwise = 0}); }, [&] { div(a, b); });
-  row("div_safe with gradient", trained([](const Tensor& x, const Tensor& y) { return div_safe(x, y, {.otherwise = 0}); }, a, b), trained(hand_div, a, b));
+  row("div_safe with gradient", trained([](const Tensor& x, const Tensor& y) { return div_safe(x, y, {.otherwise = 0}); }, a, b),
+      trained(hand_div, a, b));
   row("sanitize", [&] { sanitize(odd); }, [&] { where(isfinite(odd), odd, where(isnan(odd), 0, clamp(odd, -1e30, 1e30))); });
   row("near", [&] { near(a, b); }, [&] { less_equal(abs(sub(a, b)), maximum(mul(maximum(abs(a), abs(b)), 1e-6), 1e-7)); });
   row("near_zero", [&] { near_zero(a); }, [&] { less_equal(abs(a), 1e-7); });
@@ -63,12 +64,16 @@ void rows(const Bench& bench, DType t, int64_t n) {
   row("soft_near", [&] { soft_near(a, b, {.temperature = 0.1}); },
       [&] { sigmoid(div(sub(maximum(mul(maximum(abs(a), abs(b)), 1e-6), 1e-7), abs(sub(a, b))), 0.1)); });
   row("soft_near with gradient", trained([](const Tensor& x, const Tensor& y) { return soft_near(x, y, {.temperature = 0.1}); }, a, b),
-      trained([](const Tensor& x, const Tensor& y) { return sigmoid(div(sub(maximum(mul(maximum(abs(x), abs(y)), 1e-6), 1e-7), abs(sub(x, y))), 0.1)); }, a, b));
+      trained([](const Tensor& x,
+                 const Tensor& y) { return sigmoid(div(sub(maximum(mul(maximum(abs(x), abs(y)), 1e-6), 1e-7), abs(sub(x, y))), 0.1)); },
+              a, b));
   row("soft_compare", [&] { soft_compare(a, b); }, [&] { tanh(sub(a, b)); });
   row("ulp_diff", [&] { ulp_diff(a, b); }, [&] { sub(a, b); });
   const Tensor logits = reshape(a, {n / 1000, 1000});
   row("norm_safe", [&] { norm_safe(logits, {.axis = {1}}); }, [&] { norm(logits, {.axis = {1}}); });
-  row("normalize_safe", [&] { normalize_safe(logits); }, [&] { div(logits, maximum(norm(logits, {.axis = {1}, .keepdim = true}), 1e-12)); });
+  row(
+      "normalize_safe", [&] { normalize_safe(logits); },
+      [&] { div(logits, maximum(norm(logits, {.axis = {1}, .keepdim = true}), 1e-12)); });
   row("softmax_safe", [&] { softmax_safe(logits); }, [&] { softmax(logits); });
 }
 

@@ -1,4 +1,5 @@
-// Public headers must survive a program that defines common words as macros, and must not define macros of their own outside KEEL_ (tools/check_budgets.py).
+// Public headers must survive a program that defines common words as macros, and must not define macros of their own outside KEEL_
+// (tools/check_budgets.py).
 #include <algorithm>
 #include <array>
 #include <bit>

@@ -98,7 +98,8 @@ TEST_F(CompilesOnDevice, TrainsToTheSameBits) {
   for (const StateDict::Entry& e : weights[0]) expect_same_bits(*weights[1].find(e.name), e.tensor, e.name);
 }
 
-/// Branches that have nothing in common, beside writes into what others still read: whoever runs them at the same time must not mix them up.
+/// Branches that have nothing in common, beside writes into what others still read: whoever runs them at the same time must not mix them
+/// up.
 TEST_F(CompilesOnDevice, BranchesKeepTheirOrder) {
   manual_seed(4);
   const Tensor x = randn({96, 64}).to(d), long_row = randn({1, 300000}).to(d);

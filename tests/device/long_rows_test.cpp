@@ -117,7 +117,8 @@ TEST_F(LongRowsOnDevice, RowsOfThousands) {
   x[{0}].fill_(-INFINITY);
   x[{1, slice(0, 4000)}].fill_(-INFINITY);
   x[{2, 17}].fill_(NAN);
-  const Tensor got = softmax(x.to(d)).to(cpu_device), safe = softmax_safe(x.to(d)).to(cpu_device), log_got = log_softmax(x.to(d)).to(cpu_device);
+  const Tensor got = softmax(x.to(d)).to(cpu_device), safe = softmax_safe(x.to(d)).to(cpu_device),
+               log_got = log_softmax(x.to(d)).to(cpu_device);
   EXPECT_TRUE(std::isnan(got[{0, 9}].item()) && std::isnan(got[{2, 9}].item()) && std::isnan(log_got[{2, 4000}].item()));
   EXPECT_EQ(sum(safe[{0}]).item(), 0.0);
   expect_near(got[{1}], softmax(x.to(f64))[{1}], 1e-5, "masked");
@@ -157,7 +158,8 @@ TEST_F(LongRowsOnDevice, SoftmaxOfAFewRows) {
       expect_near(log_got[{all, slice(70000, 100003)}], log_want[{all, slice(70000, 100003)}], bound, "log, " + what);
       EXPECT_EQ(all(equal(got.to(cpu_device), softmax(x.to(d)).to(cpu_device))).item(), 1.0) << what;
     }
-  const Tensor none = full({1, 70000}, -INFINITY), broken = where(arange(70000).reshape({1, 70000}).to(f32) < 5, full({1}, NAN), ones({1, 70000}));
+  const Tensor none = full({1, 70000}, -INFINITY),
+               broken = where(arange(70000).reshape({1, 70000}).to(f32) < 5, full({1}, NAN), ones({1, 70000}));
   EXPECT_EQ(sum(softmax_safe(none.to(d)).to(cpu_device)).item(), 0.0);
   EXPECT_TRUE(std::isnan(softmax(none.to(d)).to(cpu_device)[{0, 9}].item()));
   EXPECT_TRUE(std::isnan(softmax(broken.to(d)).to(cpu_device)[{0, 69999}].item()));

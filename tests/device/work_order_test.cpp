@@ -27,8 +27,8 @@ TEST(WorkOrders, OnlyClashesWait) {
   EXPECT_EQ(order.count(), 4);
 }
 
-/// Two pieces that touch the same memory, of which one writes, stand in an order, directly or by way of others; what says so is no more than
-/// needed: nothing that is known otherwise, and no pieces that have nothing in common.
+/// Two pieces that touch the same memory, of which one writes, stand in an order, directly or by way of others; what says so is no more
+/// than needed: nothing that is known otherwise, and no pieces that have nothing in common.
 TEST(WorkOrders, HoldsWhatMustHold) {
   std::mt19937 draw(5);
   for (int round = 0; round < 20; ++round) {

@@ -8,7 +8,8 @@
 #include "base/sha256.h"
 #include "io/bytes.h"
 
-// The bytes are an index and, after a zero byte, the data; header and checksum of the index are made to fit, so that what lies behind them is reached.
+// The bytes are an index and, after a zero byte, the data; header and checksum of the index are made to fit, so that what lies behind them
+// is reached.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   (void)keel::io::parse_checkpoint(std::string_view(reinterpret_cast<const char*>(data), size)).ok();
   const auto* end = static_cast<const uint8_t*>(size > 0 ? std::memchr(data, 0, size) : nullptr);

@@ -1,4 +1,5 @@
-// A network that another framework trained: its weights, through Keel's readers and layers, must classify the 10,000 test images as torch did.
+// A network that another framework trained: its weights, through Keel's readers and layers, must classify the 10,000 test images as torch
+// did.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -14,7 +15,9 @@ struct BurnNet : nn::Module<BurnNet> {
   nn::BatchNorm2d norm1{24};
   nn::Linear fc1{24 * 22 * 22, 32}, fc2{32, 10};
   nn::BatchNorm1d norm2{10};
-  static void fields(auto& m, auto&& f) { f("conv1", m.conv1)("conv2", m.conv2)("conv3", m.conv3)("norm1", m.norm1)("fc1", m.fc1)("fc2", m.fc2)("norm2", m.norm2); }
+  static void fields(auto& m, auto&& f) {
+    f("conv1", m.conv1)("conv2", m.conv2)("conv3", m.conv3)("norm1", m.norm1)("fc1", m.fc1)("fc2", m.fc2)("norm2", m.norm2);
+  }
   Tensor forward(const Tensor& image) const {  // f32[n, 1, 28, 28] -> log-probabilities f32[n, 10]
     const Tensor x = norm1(relu(conv3(relu(conv2(relu(conv1(image)))))));
     return log_softmax(norm2(fc2(relu(fc1(x.flatten(1))))), {.axis = 1});

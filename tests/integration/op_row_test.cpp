@@ -1,4 +1,5 @@
-// Every kind of row that a program may register, with a kernel of its own: aux outputs, variadic inputs, writes in place, keys, shapes that the data decides, fallbacks.
+// Every kind of row that a program may register, with a kernel of its own: aux outputs, variadic inputs, writes in place, keys, shapes that
+// the data decides, fallbacks.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -56,12 +57,24 @@ struct DemoNoiseParams {
 };
 /// x plus a number in [0, 1) that depends on the key and the offset alone.
 KEEL_OP(demo_noise, DemoNoiseParams) {
-  def.doc("x + noise").in("x", kinds::floating).in("key", set_of(u64)).alone().out("y").random().primitive().no_oracle("random").infer([](auto&, Specs in) { return in[0]; })
-      .vjp([](auto&, const VjpArgs& a) -> Tensors { return {a.g[0], Tensor()}; });
+  def.doc("x + noise")
+      .in("x", kinds::floating)
+      .in("key", set_of(u64))
+      .alone()
+      .out("y")
+      .random()
+      .primitive()
+      .no_oracle("random")
+      .infer([](auto&, Specs in) { return in[0]; })
+      .vjp([](auto&, const VjpArgs& a) -> Tensors {
+        return {a.g[0], Tensor()};
+      });
 }
 /// The positive elements.
 KEEL_OP(demo_positive, NoParams) {
-  def.doc("elements above 0").in("x", kinds::floating).out("y").primitive().infer([](auto&, Specs in) { return Spec{in[0].dtype, Shape({Extent::unknown})}; });
+  def.doc("elements above 0").in("x", kinds::floating).out("y").primitive().infer([](auto&, Specs in) {
+    return Spec{in[0].dtype, Shape({Extent::unknown})};
+  });
 }
 
 Tensor demo_halve(const Tensor& x) { return call(op_demo_halve, NoParams{}, x); }
@@ -150,9 +163,12 @@ class OpRow : public testing::Test {
  protected:
   void SetUp() override {
     static const bool once = [] {
-      for (auto* f : {register_op_demo_halve, register_op_demo_root, register_op_demo_weighted, register_op_demo_accumulate, register_op_demo_noise, register_op_demo_positive}) f(registry());
+      for (auto* f : {register_op_demo_halve, register_op_demo_root, register_op_demo_weighted, register_op_demo_accumulate,
+                      register_op_demo_noise, register_op_demo_positive})
+        f(registry());
       registry().validate();
-      for (auto* f : {cpu::register_kernel_demo_halve, cpu::register_kernel_demo_root, cpu::register_kernel_demo_accumulate, cpu::register_kernel_demo_noise, cpu::register_kernel_demo_positive})
+      for (auto* f : {cpu::register_kernel_demo_halve, cpu::register_kernel_demo_root, cpu::register_kernel_demo_accumulate,
+                      cpu::register_kernel_demo_noise, cpu::register_kernel_demo_positive})
         f(cpu_kernels());
       return true;
     }();
@@ -205,7 +221,9 @@ TEST_F(OpRow, FallbacksAreCountedByOp) {
   for (int i = 0; i < 3; ++i) EXPECT_TRUE(allclose(demo_halve(x), x * 0.5));
   set_log_sink(nullptr);
   set_log_level(LogLevel::off);
-  if (before == 0) { EXPECT_EQ(told, std::vector<std::string>{"demo_halve: cpu.demo_halve does not take f64; its decomposition runs instead"}); }  // once
+  if (before == 0) {
+    EXPECT_EQ(told, std::vector<std::string>{"demo_halve: cpu.demo_halve does not take f64; its decomposition runs instead"});
+  }  // once
   EXPECT_EQ(fallbacks_of("demo_halve"), before + 3);
   EXPECT_EQ(fallback_calls(), all + 3);
 }
@@ -336,7 +354,8 @@ TEST_F(OpRow, ShapesThatTheDataDecides) {
   Monitor m;
   demo_positive(tensor({1.0, -2.0, 3.0}));
   EXPECT_EQ(m.statistics()[0].elements, 2);
-  const std::string e = error_of([] { trace([](const Tensors& in) { return demo_positive(in[0]); }, {ones({3})}); }, ErrorCode::unsupported);
+  const std::string e =
+      error_of([] { trace([](const Tensors& in) { return demo_positive(in[0]); }, {ones({3})}); }, ErrorCode::unsupported);
   EXPECT_NE(e.find("depends on the data"), std::string::npos) << e;
   EXPECT_NE(e.find("demo_positive"), std::string::npos) << e;
 }

@@ -90,7 +90,8 @@ TEST(TraceTraining, AdamWUnderAutocast) {
   replay_equals_eager([](const Tensors& p) { return optim::AdamW(p, {.lr = 0.01}); }, bf16);
 }
 
-/// What a recorded step looks like to a reader: every line a value, an op and its inputs, modules and phases beside them; and a picture whose arrows end at nodes that exist.
+/// What a recorded step looks like to a reader: every line a value, an op and its inputs, modules and phases beside them; and a picture
+/// whose arrows end at nodes that exist.
 TEST(TraceTraining, DumpShowsModulesAndPhases) {
   manual_seed(7);
   Net net;
@@ -107,7 +108,8 @@ TEST(TraceTraining, DumpShowsModulesAndPhases) {
   }
   const Graph g = t.graph({loss});
   const std::string text = g.text(), dot = g.dot();
-  for (const char* part : {"graph(%0: f32[8, 6], %1: i64[8])", "linear(", "tanh(", "cross_entropy", "sgd_step(", "first", "second", "backward", "optimiser", "return %"})
+  for (const char* part : {"graph(%0: f32[8, 6], %1: i64[8])", "linear(", "tanh(", "cross_entropy", "sgd_step(", "first", "second",
+                           "backward", "optimiser", "return %"})
     EXPECT_NE(text.find(part), std::string::npos) << part << " is not in\n" << text;
   int64_t lines = 0;
   for (char c : text) lines += c == '\n';

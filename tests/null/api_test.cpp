@@ -1,4 +1,5 @@
-// The public surface of the rows (names, inputs, params and their defaults, results) is what api/ops.json says, so that no change of it goes unseen. `./dev api` writes the file anew.
+// The public surface of the rows (names, inputs, params and their defaults, results) is what api/ops.json says, so that no change of it
+// goes unseen. `./dev api` writes the file anew.
 #include <gtest/gtest.h>
 
 #include <algorithm>

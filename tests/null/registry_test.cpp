@@ -39,7 +39,8 @@ TEST(Registry, EveryRowIsDocumented) {
 TEST(Registry, EveryOpCanRun) {
   for (int64_t i = 0; i < registry().size(); ++i) {
     const OpDef& d = registry().op(i);
-    EXPECT_TRUE(d.decompose || d.view || cpu_kernels().first(d) || reference_kernels().first(d)) << d.name << " has neither a kernel nor a decomposition";
+    EXPECT_TRUE(d.decompose || d.view || cpu_kernels().first(d) || reference_kernels().first(d))
+        << d.name << " has neither a kernel nor a decomposition";
     if (d.is_primitive && !d.why_no_oracle) {
       EXPECT_TRUE(reference_kernels().first(d)) << d.name << " is primitive and has no reference kernel to judge it";
     }

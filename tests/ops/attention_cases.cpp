@@ -50,7 +50,7 @@ KEEL_CASES(attention) {
       .error(P{}, {normal({2, 3, 4}), normal({2, 5, 4}), normal({2, 5, 4}), absent()}, ErrorCode::shape, "q")
       .error(P{}, {normal({2, 2, 3, 4}), normal({2, 2, 5, 4}), normal({2, 2, 5, 4}), bools({4, 5})}, ErrorCode::shape,
              "does not broadcast to [b, h, t, s] = [2, 2, 3, 5]");
-  // y and lse of a real call, which the kernel trusts, come from the forward pass; here they are what the first sample's inputs give only by chance, so the
-  // gradient is judged through attention itself.
+  // y and lse of a real call, which the kernel trusts, come from the forward pass; here they are what the first sample's inputs give only
+  // by chance, so the gradient is judged through attention itself.
   c.op("attention_backward").no_gradient("judged through attention, whose y and lse it needs");
 }

@@ -73,7 +73,9 @@ class OpCase {
   OpCase& sample(const P& p, std::vector<Arg> in, bool grad = true) { return samples.push_back({bytes(p), std::move(in), grad}), *this; }
   OpCase& sample(std::vector<Arg> in, bool grad = true) { return sample(NoParams{}, std::move(in), grad); }
   template <class P>
-  OpCase& error(const P& p, std::vector<Arg> in, ErrorCode code, const char* text) { return errors.push_back({bytes(p), std::move(in), code, text}), *this; }
+  OpCase& error(const P& p, std::vector<Arg> in, ErrorCode code, const char* text) {
+    return errors.push_back({bytes(p), std::move(in), code, text}), *this;
+  }
   OpCase& error(std::vector<Arg> in, ErrorCode code, const char* text) { return error(NoParams{}, std::move(in), code, text); }
   OpCase& only(DTypeSet s) { return dtypes = s, *this; }
   OpCase& tolerance(DType t, double rel, double abs) {

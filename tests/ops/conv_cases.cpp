@@ -68,7 +68,8 @@ KEEL_CASES(conv) {
       .sample(B{.extent = 8}, {normal({17, 6, 6, 6}), normal({6, 5, 3, 3})}, false)
       .sample(B{.extent = 12}, {normal({17, 16, 8, 8}), normal({16, 6, 5, 5})}, false)
       .sample(B{.padding = 2, .extent = 14}, {normal({16, 6, 14, 14}), normal({6, 1, 5, 5})}, false)
-      .sample(B{.stride = {2, 1}, .padding = {1, 2}, .dilation = {1, 2}, .extent = {7, 6}}, {normal({16, 5, 4, 8}), normal({5, 3, 3, 2})}, false)
+      .sample(B{.stride = {2, 1}, .padding = {1, 2}, .dilation = {1, 2}, .extent = {7, 6}}, {normal({16, 5, 4, 8}), normal({5, 3, 3, 2})},
+              false)
       .sample(B{.padding = 1, .extent = 4}, {normal({2, 3, 4, 4}), normal({3, 0, 3, 3})})
       .sample(B{.padding = 1, .extent = 4}, {normal({2, 0, 4, 4}), normal({0, 3, 3, 3})})
       .error(B{.extent = 6}, {normal({2, 4, 4, 4}), normal({4, 3, 2, 2})}, ErrorCode::shape, "the convolution's result has");
@@ -86,7 +87,8 @@ KEEL_CASES(conv) {
       .sample(B{.stride = 2, .padding = 1, .groups = 20, .extent = 3}, {normal({2, 40, 5, 4}), normal({2, 20, 9, 8})}, false)
       .sample(B{.stride = 2, .padding = 3, .extent = 7}, {normal({2, 5, 8, 7}), normal({2, 1, 15, 14})}, false)
       .sample(B{.extent = 3}, {normal({17, 6, 6, 6}), normal({17, 2, 8, 8})}, false)
-      .sample(B{.stride = {2, 1}, .padding = {1, 2}, .dilation = {1, 2}, .extent = {3, 2}}, {normal({16, 5, 4, 8}), normal({16, 3, 7, 6})}, false)
+      .sample(B{.stride = {2, 1}, .padding = {1, 2}, .dilation = {1, 2}, .extent = {3, 2}}, {normal({16, 5, 4, 8}), normal({16, 3, 7, 6})},
+              false)
       .sample(B{.extent = 5}, {normal({133, 3, 4, 4}), normal({133, 2, 8, 8})}, false)
       .sample(B{.padding = 1, .extent = 3}, {normal({2, 3, 4, 4}), normal({2, 0, 4, 4})})
       .sample(B{.padding = 1, .extent = 3}, {normal({0, 3, 4, 4}), normal({0, 2, 4, 4})})

@@ -32,7 +32,8 @@ inline std::vector<DType> dtypes_of(const OpCase& c) {
   return out;
 }
 
-/// Whether two dense tensors of one dtype and shape have the same bits, but for the bits inside a NaN: of a sum of two NaN IEEE 754 leaves open which one comes out, and so does the compiler.
+/// Whether two dense tensors of one dtype and shape have the same bits, but for the bits inside a NaN: of a sum of two NaN IEEE 754 leaves
+/// open which one comes out, and so does the compiler.
 inline bool same_bits(const Tensor& x, const Tensor& y) {
   if (std::memcmp(impl(x).data, impl(y).data, x.nbytes()) == 0) return true;
   const DType t = x.dtype() == complex64 ? f32 : x.dtype() == complex128 ? f64 : x.dtype();
@@ -68,7 +69,9 @@ inline Tensors fresh(const OpDef& op, const Tensors& in) {
   return out;
 }
 
-inline Tolerance tolerance_for(const OpCase& c, DType t) { return t == f64 ? c.f64_tolerance : t == f16 ? c.f16_tolerance : t == bf16 ? c.bf16_tolerance : c.f32_tolerance; }
+inline Tolerance tolerance_for(const OpCase& c, DType t) {
+  return t == f64 ? c.f64_tolerance : t == f16 ? c.f16_tolerance : t == bf16 ? c.bf16_tolerance : c.f32_tolerance;
+}
 
 /// The largest finite value of a floating dtype; beyond it the oracle's value must have become infinite.
 inline double largest(DType t) { return t == f16 ? 65504.0 : t == bf16 ? 3.3895e38 : t == f32 ? 3.4028234e38 : 1.7e308; }
@@ -76,8 +79,8 @@ inline double largest(DType t) { return t == f16 ? 65504.0 : t == bf16 ? 3.3895e
 /// By how much, relatively, rounding a wider number once to `t` changes it at most.
 inline double rounding_of(DType t) { return t == bf16 ? 0x1p-8 : t == f16 ? 0x1p-11 : 0; }
 
-/// Compares every output with the oracle's; says where the worst element is. A result of 16 bits where the call computes in more may be off by
-/// its own rounding.
+/// Compares every output with the oracle's; says where the worst element is. A result of 16 bits where the call computes in more may be off
+/// by its own rounding.
 inline void expect_close(const Tensors& got, const Tensors& want, Tolerance tol, const std::string& what) {
   for (int64_t k = 0; k < got.size() && k < want.size(); ++k) {
     if (!got[k].defined() || !want[k].defined()) continue;
@@ -95,9 +98,11 @@ inline void expect_close(const Tensors& got, const Tensors& want, Tolerance tol,
       if (std::isnan(y)) {
         ASSERT_TRUE(std::isnan(x)) << what << ", output " << k << ", element " << i << ": got " << x << ", want nan";
       } else if (std::isinf(y) || std::fabs(y) > largest(t)) {
-        ASSERT_TRUE((std::isinf(x) && std::signbit(x) == std::signbit(y)) || std::fabs(x) > 0.99 * largest(t)) << what << ", output " << k << ", element " << i << ": got " << x << ", want " << y;
+        ASSERT_TRUE((std::isinf(x) && std::signbit(x) == std::signbit(y)) || std::fabs(x) > 0.99 * largest(t))
+            << what << ", output " << k << ", element " << i << ": got " << x << ", want " << y;
       } else {
-        ASSERT_LE(std::fabs(x - y), tol.abs + rel * std::fabs(y)) << what << ", output " << k << ", element " << i << ": got " << x << ", want " << y;
+        ASSERT_LE(std::fabs(x - y), tol.abs + rel * std::fabs(y))
+            << what << ", output " << k << ", element " << i << ": got " << x << ", want " << y;
       }
     }
   }
@@ -145,6 +150,8 @@ class Judge : public ::testing::TestWithParam<int> {
   }
 };
 
-inline std::string test_name(const ::testing::TestParamInfo<int>& i) { return all_cases().ops[size_t(i.param)].op + "_" + std::to_string(i.param); }
+inline std::string test_name(const ::testing::TestParamInfo<int>& i) {
+  return all_cases().ops[size_t(i.param)].op + "_" + std::to_string(i.param);
+}
 
 }  // namespace keel::testing_cases

@@ -98,7 +98,8 @@ struct Count {
 };
 
 /// The last row of result `i` of `op` says what a plain count says.
-void expect_counted(const MonitorState& state, const OpDef& op, int i, const Count& want, const char* name, DType t, const std::string& what) {
+void expect_counted(const MonitorState& state, const OpDef& op, int i, const Count& want, const char* name, DType t,
+                    const std::string& what) {
   const WatchedRow* got = nullptr;
   for (uint64_t r = 0; r < state.rows; ++r)
     if (state.sites[state.ring[r].site].op == &op && state.ring[r].output == i) got = &state.ring[r];
@@ -123,7 +124,9 @@ enum class Plant { nothing, broken, tiny };
 Tensors planted(const Sample& s, const Tensors& in, Plant plant) {
   Tensors out = in;
   for (int64_t i = 0; i < in.size(); ++i) {
-    if (plant == Plant::nothing || !in[i].defined() || !is_floating(in[i].dtype()) || s.in[size_t(i)].dtype != DType::none || in[i].size() == 0) continue;
+    if (plant == Plant::nothing || !in[i].defined() || !is_floating(in[i].dtype()) || s.in[size_t(i)].dtype != DType::none ||
+        in[i].size() == 0)
+      continue;
     out[i] = in[i].clone().contiguous();
     const DType t = in[i].dtype();
     const int64_t n = in[i].size();
@@ -139,7 +142,9 @@ Tensors planted(const Sample& s, const Tensors& in, Plant plant) {
 TEST_P(LayerJudge, MonitorSeesAllAndChangesNothing) {
   each([&](const Sample& s, const Tensors& in, DType, const std::string& name) {
     for (const Plant plant : {Plant::nothing, Plant::broken, Plant::tiny}) {
-      const std::string what = name + (plant == Plant::nothing ? "" : plant == Plant::broken ? " with NaN and infinities" : " with subnormals");
+      const std::string what = name + (plant == Plant::nothing  ? ""
+                                       : plant == Plant::broken ? " with NaN and infinities"
+                                                                : " with subnormals");
       const Tensors x = planted(s, in, plant);
       const bool gradients = !c.no_grad && s.grad;
       Tensors plain;
@@ -245,9 +250,17 @@ TEST(LayerJudgeLarge, StatisticsOfLargeResults) {
       {"rms_norm", [](const Tensor& x) { return rms_norm(x, ones({1003})); }, {701, 1003}},
       {"matmul", [](const Tensor& x) { return matmul(x, x.transpose(0, 1)); }, {517, 301}},
       {"linear", [](const Tensor& x) { return linear(x, x); }, {517, 301}},
-      {"conv2d", [](const Tensor& x) { return conv2d(x, x[{all, all, slice(0, 3), slice(0, 3)}].contiguous(), Tensor(), {.padding = 1}); }, {16, 16, 33, 35}},
+      {"conv2d",
+       [](const Tensor& x) {
+         return conv2d(x, x[{all, all, slice(0, 3), slice(0, 3)}].contiguous(), Tensor(), {.padding = 1});
+       },
+       {16, 16, 33, 35}},
       {"max_pool2d", [](const Tensor& x) { return max_pool2d(x, {.kernel = 2, .stride = 2}); }, {16, 16, 64, 66}},
-      {"concat", [](const Tensor& x) { return concat({x, x}, {.axis = 1}); }, {701, 1003}},
+      {"concat",
+       [](const Tensor& x) {
+         return concat({x, x}, {.axis = 1});
+       },
+       {701, 1003}},
   };
   const int64_t threads = num_threads();
   set_num_threads(2);
@@ -257,7 +270,8 @@ TEST(LayerJudgeLarge, StatisticsOfLargeResults) {
         const OpDef& op = *registry().find(row.op);
         Tensor x = make_inputs({normal(row.shape)}, t, 5)[0];
         if (spike != 0)
-          for (int64_t at : {int64_t(0), x.size() / 2 + 1, x.size() - 1}) write_scalar(impl(x).data + at * int64_t(size_of(t)), t, Scalar(spike));
+          for (int64_t at : {int64_t(0), x.size() / 2 + 1, x.size() - 1})
+            write_scalar(impl(x).data + at * int64_t(size_of(t)), t, Scalar(spike));
         const Tensor plain = row.run(x);
         Monitor m;
         const Tensor y = row.run(x);

@@ -13,7 +13,9 @@ namespace {
 
 TEST_P(Judge, AgreesWithOracle) {
   if (op.why_no_oracle) GTEST_SKIP() << op.why_no_oracle;
-  each([&](const Sample& s, const Tensors& in, DType t, const std::string& what) { expect_close(run_op(op, s.params, fresh(op, in)), run_oracle(op, s.params, fresh(op, in)), tolerance_for(c, t), what); });
+  each([&](const Sample& s, const Tensors& in, DType t, const std::string& what) {
+    expect_close(run_op(op, s.params, fresh(op, in)), run_oracle(op, s.params, fresh(op, in)), tolerance_for(c, t), what);
+  });
 }
 
 TEST_P(Judge, StridesDoNotMatter) {
@@ -66,14 +68,16 @@ TEST_P(Judge, GradientIsRight) {
       std::vector<int64_t> at;
       int64_t elements = 0;
       for (int64_t k = 0; k < all.size(); ++k)
-        if (all[k].defined() && all[k].dtype() == f64 && s.in[size_t(k)].differentiable) leaves.push_back(all[k].requires_grad_()), at.push_back(k), elements += all[k].size();
+        if (all[k].defined() && all[k].dtype() == f64 && s.in[size_t(k)].differentiable)
+          leaves.push_back(all[k].requires_grad_()), at.push_back(k), elements += all[k].size();
       if (leaves.empty() || elements == 0 || elements > (order == 1 ? 400 : 120)) continue;
       auto f = [&](const Tensors& x) {
         Tensors in = all, out;
         for (size_t k = 0; k < at.size(); ++k) in[at[k]] = x[int64_t(k)];
         int n = 0;
         for (Tensor& y : run_op(op, s.params, in))
-          if (y.defined() && is_inexact(y.dtype()) && !op.out[std::min(n++, op.out.size() - 1)].only_when_recording && y.tracked()) out.push_back(y);
+          if (y.defined() && is_inexact(y.dtype()) && !op.out[std::min(n++, op.out.size() - 1)].only_when_recording && y.tracked())
+            out.push_back(y);
         return out;
       };
       try {

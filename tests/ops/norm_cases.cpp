@@ -111,7 +111,8 @@ KEEL_CASES(batch_norm) {
       .error(BatchNormParams{}, {normal({4, 3}), normal({4}), normal({3}), absent(), absent()}, ErrorCode::shape,
              "mean must have shape [3]");
   c.op("batch_norm_relu")
-      .torch("torch.relu(torch.nn.functional.batch_norm(x, None, None, weight, bias, True, 0.1, eps) + (0 if residual is None else residual))")
+      .torch(
+          "torch.relu(torch.nn.functional.batch_norm(x, None, None, weight, bias, True, 0.1, eps) + (0 if residual is None else residual))")
       .sample(BatchNormParams{}, {normal({4, 3}), normal({3}), normal({3}), normal({4, 3})})
       .sample(BatchNormParams{.eps = 1e-3}, {normal({2, 3, 2, 2}), normal({3}), absent(), absent()})
       .sample(BatchNormParams{}, {normal({3, 2, 3}), absent(), absent(), normal({3, 2, 3})})
@@ -139,36 +140,40 @@ KEEL_CASES(batch_norm) {
               {normal({2, 3, 2}), normal({2, 3, 2}), normal({3}), between({3}, 0.5, 2), absent(), absent(), normal({2, 3, 2})})
       .sample(BatchNormReluBackwardParams{.need_x = false},
               {normal({2, 3, 2}), normal({2, 3, 2}), normal({3}), between({3}, 0.5, 2), absent(), normal({3}), absent()})
-      .sample(BatchNormReluBackwardParams{}, {normal({4, 35, 9, 11}), normal({4, 35, 9, 11}), normal({35}), between({35}, 0.5, 2),
-                                              normal({35}), absent(), normal({4, 35, 9, 11})}, false)
+      .sample(BatchNormReluBackwardParams{},
+              {normal({4, 35, 9, 11}), normal({4, 35, 9, 11}), normal({35}), between({35}, 0.5, 2), normal({35}), absent(),
+               normal({4, 35, 9, 11})},
+              false)
       .sample(BatchNormReluBackwardParams{.need_residual = false},
-              {normal({6, 16, 5, 7}), normal({6, 16, 5, 7}), normal({16}), between({16}, 0.5, 2), normal({16}), normal({16}), absent()}, false)
+              {normal({6, 16, 5, 7}), normal({6, 16, 5, 7}), normal({16}), between({16}, 0.5, 2), normal({16}), normal({16}), absent()},
+              false)
       .tolerance(f32, 4e-6, 6e-5)
       .tolerance(f16, 4e-3, 6e-2)
       .tolerance(bf16, 3e-2, 0.5)
       .tolerance(f64, 1e-12, 1e-12)
-      .error(BatchNormReluBackwardParams{},
-             {normal({4, 3}), normal({4, 3}), normal({2}), normal({3}), absent(), absent(), normal({4, 3})}, ErrorCode::shape,
-             "mean must have shape [3]")
-      .error(BatchNormReluBackwardParams{},
-             {normal({4, 3}), normal({4, 3}), normal({3}), normal({3}), absent(), absent(), normal({4, 4})}, ErrorCode::shape,
-             "y and x must have the same shape");
+      .error(BatchNormReluBackwardParams{}, {normal({4, 3}), normal({4, 3}), normal({2}), normal({3}), absent(), absent(), normal({4, 3})},
+             ErrorCode::shape, "mean must have shape [3]")
+      .error(BatchNormReluBackwardParams{}, {normal({4, 3}), normal({4, 3}), normal({3}), normal({3}), absent(), absent(), normal({4, 4})},
+             ErrorCode::shape, "y and x must have the same shape");
   c.op("batch_norm_relu_sum_backward")
-      .sample(BatchNormReluBackwardParams{}, {normal({4, 3}), normal({4, 3}), normal({3}), between({3}, 0.5, 2), normal({3}), absent(),
-                                              normal({4, 3}), normal({4, 3})})
+      .sample(BatchNormReluBackwardParams{},
+              {normal({4, 3}), normal({4, 3}), normal({3}), between({3}, 0.5, 2), normal({3}), absent(), normal({4, 3}), normal({4, 3})})
       .sample(BatchNormReluBackwardParams{.need_weight = false, .need_residual = false},
               {normal({2, 3, 2}), normal({2, 3, 2}), normal({3}), between({3}, 0.5, 2), absent(), normal({3}), absent(), normal({2, 3, 2})})
-      .sample(BatchNormReluBackwardParams{}, {normal({6, 16, 5, 7}), normal({6, 16, 5, 7}), normal({16}), between({16}, 0.5, 2),
-                                              normal({16}), absent(), normal({6, 16, 5, 7}), normal({6, 16, 5, 7})}, false)
+      .sample(BatchNormReluBackwardParams{},
+              {normal({6, 16, 5, 7}), normal({6, 16, 5, 7}), normal({16}), between({16}, 0.5, 2), normal({16}), absent(),
+               normal({6, 16, 5, 7}), normal({6, 16, 5, 7})},
+              false)
       .tolerance(f32, 4e-6, 6e-5)
       .tolerance(f16, 4e-3, 6e-2)
       .tolerance(bf16, 3e-2, 0.5)
       .tolerance(f64, 1e-12, 1e-12)
       .error(BatchNormReluBackwardParams{},
-             {normal({4, 3}), normal({4, 3}), normal({3}), normal({3}), absent(), absent(), normal({4, 3}), normal({4, 4})}, ErrorCode::shape,
-             "more and x must have the same shape");
+             {normal({4, 3}), normal({4, 3}), normal({3}), normal({3}), absent(), absent(), normal({4, 3}), normal({4, 4})},
+             ErrorCode::shape, "more and x must have the same shape");
   c.op("batch_norm_relu_eval")
-      .torch("torch.relu(torch.nn.functional.batch_norm(x, mean, var, weight, bias, False, 0.1, eps) + (0 if residual is None else residual))")
+      .torch(
+          "torch.relu(torch.nn.functional.batch_norm(x, mean, var, weight, bias, False, 0.1, eps) + (0 if residual is None else residual))")
       .sample(BatchNormParams{}, {normal({4, 3}), normal({3}), between({3}, 0.5, 2), normal({3}), normal({3}), normal({4, 3})})
       .sample(BatchNormParams{.eps = 1e-3}, {normal({2, 3, 2, 2}), normal({3}), between({3}, 0.5, 2), normal({3}), absent(), absent()})
       .sample(BatchNormParams{}, {normal({0, 2, 3}), normal({2}), between({2}, 0.5, 2), absent(), absent(), normal({0, 2, 3})})
@@ -187,12 +192,16 @@ KEEL_CASES(batch_norm) {
       .only(set_of(f32, f64))
       .no_gradient("running statistics are not differentiated")
       .sample(BatchNormUpdateParams{.count = 8}, {normal({5}), between({5}, 0, 2), seen, normal({5}), between({5}, 0, 2)})
-      .sample(BatchNormUpdateParams{.momentum = 0.5, .count = 2}, {normal({300}), between({300}, 0, 2), seen, normal({300}), between({300}, 0, 2)})
+      .sample(BatchNormUpdateParams{.momentum = 0.5, .count = 2},
+              {normal({300}), between({300}, 0, 2), seen, normal({300}), between({300}, 0, 2)})
       .sample(BatchNormUpdateParams{}, {normal({0}), normal({0}), seen, normal({0}), normal({0})})
-      .error(BatchNormUpdateParams{.count = 1}, {normal({2}), normal({2}), seen, normal({2}), normal({2})}, ErrorCode::value, "count must be at least 2")
-      .error(BatchNormUpdateParams{.momentum = 2}, {normal({2}), normal({2}), seen, normal({2}), normal({2})}, ErrorCode::value, "momentum must be between 0 and 1")
+      .error(BatchNormUpdateParams{.count = 1}, {normal({2}), normal({2}), seen, normal({2}), normal({2})}, ErrorCode::value,
+             "count must be at least 2")
+      .error(BatchNormUpdateParams{.momentum = 2}, {normal({2}), normal({2}), seen, normal({2}), normal({2})}, ErrorCode::value,
+             "momentum must be between 0 and 1")
       .error(BatchNormUpdateParams{}, {normal({2}), normal({2}), seen, normal({3}), normal({2})}, ErrorCode::shape, "the statistics")
-      .error(BatchNormUpdateParams{}, {normal({2}), normal({2}), values({1}, {7}, i64), normal({2}), normal({2})}, ErrorCode::shape, "batches must be i64[]");
+      .error(BatchNormUpdateParams{}, {normal({2}), normal({2}), values({1}, {7}, i64), normal({2}), normal({2})}, ErrorCode::shape,
+             "batches must be i64[]");
 }
 
 KEEL_CASES(embedding) {

@@ -6,9 +6,11 @@
 
 KEEL_CASES(optim_step) {
   const char* why = "steps of optimisers are not differentiated";
-  const Arg x = normal({5, 7}), y = normal({300}), square_x = between({5, 7}, 0, 2), square_y = between({300}, 0, 2), empty = normal({0, 3}), step = values({}, {3}, f64), first = values({}, {0}, f64);
+  const Arg x = normal({5, 7}), y = normal({300}), square_x = between({5, 7}, 0, 2), square_y = between({300}, 0, 2),
+            empty = normal({0, 3}), step = values({}, {3}, f64), first = values({}, {0}, f64);
   const Arg goes = values({}, {0}, f32), stays = values({}, {1}, f32);
-  const Arg sgd = values({4}, {0.1, 0.9, 0.2, 0.01}, f64), adam = values({5}, {0.01, 0.9, 0.99, 1e-6, 0.1}, f64), rms = values({5}, {0.01, 0.9, 1e-6, 0.1, 0.5}, f64);
+  const Arg sgd = values({4}, {0.1, 0.9, 0.2, 0.01}, f64), adam = values({5}, {0.01, 0.9, 0.99, 1e-6, 0.1}, f64),
+            rms = values({5}, {0.01, 0.9, 1e-6, 0.1, 0.5}, f64);
   const auto fixed = [](Arg a, DType t) { return a.dtype = t, a; };
   const Arg low = fixed(x, bf16), half = fixed(y, f16), wide = fixed(x, f32), wide_y = fixed(y, f32), square = fixed(square_x, f32);
   c.op("sgd_step").only(set_of(f32, f64)).no_gradient(why)
@@ -25,20 +27,26 @@ KEEL_CASES(optim_step) {
       .error(SgdStepParams{.momentum = true}, {sgd, absent(), x, x}, ErrorCode::shape, "4 lists of equal length, got 2 tensors")
       .error(SgdStepParams{}, {sgd, absent(), x, y}, ErrorCode::shape, "list 1 has f32[300] where parameter 0 calls for f32[5, 7]")
       .error(SgdStepParams{}, {adam, absent(), x, x}, ErrorCode::shape, "hyper must be f64[4]");
-  c.op("adam_step").only(set_of(f32, f64)).no_gradient(why)
+  c.op("adam_step")
+      .only(set_of(f32, f64))
+      .no_gradient(why)
       .sample(AdamStepParams{}, {adam, absent(), x, y, x, y, x, y, square_x, square_y, step, first})
       .sample(AdamStepParams{.amsgrad = true, .maximize = true}, {adam, absent(), x, x, x, square_x, square_x, step})
       .sample(AdamStepParams{.decoupled = true}, {adam, absent(), x, x, x, square_x, step})
       .sample(AdamStepParams{}, {adam, stays, x, x, x, square_x, step})
       .sample(AdamStepParams{.amsgrad = true}, {adam, goes, x, x, x, square_x, square_x, step})
       .sample(AdamStepParams{.decoupled = true, .master = true}, {adam, goes, low, low, wide, square, wide, step})
-      .sample(AdamStepParams{.amsgrad = true, .master = true}, {adam, absent(), half, half, wide_y, fixed(square_y, f32), fixed(square_y, f32), wide_y, step})
+      .sample(AdamStepParams{.amsgrad = true, .master = true},
+              {adam, absent(), half, half, wide_y, fixed(square_y, f32), fixed(square_y, f32), wide_y, step})
       .error(AdamStepParams{}, {adam, absent(), x, x, x, x, values({}, {1}, f32)}, ErrorCode::shape, "calls for f64[]");
-  c.op("rmsprop_step").only(set_of(f32, f64)).no_gradient(why)
+  c.op("rmsprop_step")
+      .only(set_of(f32, f64))
+      .no_gradient(why)
       .sample(RmspropStepParams{}, {rms, absent(), x, y, x, y, square_x, square_y, step, first})
       .sample(RmspropStepParams{.momentum = true}, {rms, absent(), x, x, square_x, x, step})
       .sample(RmspropStepParams{.centered = true}, {rms, absent(), x, x, between({5, 7}, 3, 4), between({5, 7}, -1, 1), step})
-      .sample(RmspropStepParams{.centered = true, .momentum = true}, {rms, absent(), x, x, between({5, 7}, 3, 4), between({5, 7}, -1, 1), x, step})
+      .sample(RmspropStepParams{.centered = true, .momentum = true},
+              {rms, absent(), x, x, between({5, 7}, 3, 4), between({5, 7}, -1, 1), x, step})
       .sample(RmspropStepParams{}, {rms, stays, x, x, square_x, step})
       .sample(RmspropStepParams{.momentum = true, .master = true}, {rms, absent(), low, low, square, wide, wide, step})
       .error(RmspropStepParams{}, {sgd, absent(), x, x, x, step}, ErrorCode::shape, "hyper must be f64[5]");

@@ -30,7 +30,8 @@ KEEL_CASES(pool) {
       .sample(MaxPool2dBackwardParams{.shape = {2, 1, 3, 4}}, {normal({2, 1, 2, 3}), integers({2, 1, 2, 3}, 0, 12, i32)})
       .sample(MaxPool2dBackwardParams{.shape = {0, 1, 3, 4}}, {normal({0, 1, 2, 3}), integers({0, 1, 2, 3}, 0, 12, i32)})
       .sample(MaxPool2dBackwardParams{.shape = {3, 19, 17, 23}}, {normal({3, 19, 8, 11}), integers({3, 19, 8, 11}, 0, 391, i32)}, false)
-      .sample(MaxPool2dBackwardParams{.shape = {1, 2, 4, 5}, .kernel = 2, .stride = 2, .padding = {0, 1}}, {normal({1, 2, 2, 3}), values({1, 2, 2, 3}, {0, 6, 4, 10, 17, 14, 5, 2, 9, 15, 11, 19}, i32)})
+      .sample(MaxPool2dBackwardParams{.shape = {1, 2, 4, 5}, .kernel = 2, .stride = 2, .padding = {0, 1}},
+              {normal({1, 2, 2, 3}), values({1, 2, 2, 3}, {0, 6, 4, 10, 17, 14, 5, 2, 9, 15, 11, 19}, i32)})
       .tolerance(f32, 2e-6, 2e-6)
       .error(MaxPool2dBackwardParams{.shape = {1, 1, 2, 2}}, {normal({1, 1, 1, 1}), integers({1, 1, 1, 1}, 4, 5, i32)}, ErrorCode::index,
              "index 4 is out of range [0, 3]")

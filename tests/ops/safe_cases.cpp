@@ -36,7 +36,8 @@ KEEL_CASES(safe_division) {
       .sample(DivSafeParams{.zero_tol = 0.75}, {normal({3, 4}), normal({4}), with_zeros({3, 1})})
       .sample(DivSafeParams{.saturate = true}, {normal({3, 4}), normal({3, 4}), with_zeros({3, 4})})
       .sample(DivSafeParams{}, {normal({0, 2}), normal({2}), normal({2})})
-      .sample(DivSafeParams{}, {normal({16, 1}), values({16, 1}, {0, 1, -2, 3}), values({7}, {0, -0.0, 1, -2, INFINITY, -INFINITY, NAN})}, false)
+      .sample(DivSafeParams{}, {normal({16, 1}), values({16, 1}, {0, 1, -2, 3}), values({7}, {0, -0.0, 1, -2, INFINITY, -INFINITY, NAN})},
+              false)
       .error(DivSafeParams{}, {normal({2}), normal({2}), normal({3})}, ErrorCode::shape, "do not broadcast");
 }
 
@@ -53,7 +54,10 @@ KEEL_CASES(sanitize) {
       .error(SanitizeParams{.nan_value = 1e39}, {normal({2})}, ErrorCode::value, "nan_value must be a value of f32")
       .error(SanitizeParams{.inf_value = -1e39}, {normal({2})}, ErrorCode::value, "inf_value must be a value of f32");
   c.op("sanitize").only(set_of(f64)).sample(SanitizeParams{}, {special({16})}, false);
-  c.op("sanitize").only(set_of(i8, i64, u8)).sample(SanitizeParams{}, {integers({4, 5}, 0, 9, DType::none)}).sample(SanitizeParams{}, {bools({6})});
+  c.op("sanitize")
+      .only(set_of(i8, i64, u8))
+      .sample(SanitizeParams{}, {integers({4, 5}, 0, 9, DType::none)})
+      .sample(SanitizeParams{}, {bools({6})});
   c.op("sanitize_backward")
       .sample({normal({3, 4}), normal({3, 4})})
       .sample({normal({16}), special({16})}, false)
@@ -86,9 +90,13 @@ KEEL_CASES(safe_clamps) {
       .sample(ClampSafeParams{}, {special({16, 1}), values({4}, {-1, NAN, 0, -INFINITY}), values({4}, {1, 1, NAN, INFINITY})}, false)
       .sample(ClampSafeParams{}, {normal({5}), values({}, {1}), values({}, {-1})}, false)
       .sample(ClampSafeParams{}, {normal({0, 3}), normal({3}), normal({3})})
-      .error(ClampSafeParams{.boundary_grad = 0.3}, {normal({2}), normal({2}), normal({2})}, ErrorCode::value, "boundary_grad must be 0, 0.5 or 1")
+      .error(ClampSafeParams{.boundary_grad = 0.3}, {normal({2}), normal({2}), normal({2})}, ErrorCode::value,
+             "boundary_grad must be 0, 0.5 or 1")
       .error(ClampSafeParams{}, {normal({2}), normal({3}), normal({2})}, ErrorCode::shape, "do not broadcast");
-  c.op("clamp_safe").only(set_of(i8, i64, u8)).sample(ClampSafeParams{}, {integers({4, 5}, 0, 20, DType::none), integers({5}, 3, 5, DType::none), integers({5}, 7, 9, DType::none)});
+  c.op("clamp_safe")
+      .only(set_of(i8, i64, u8))
+      .sample(ClampSafeParams{},
+              {integers({4, 5}, 0, 20, DType::none), integers({5}, 3, 5, DType::none), integers({5}, 7, 9, DType::none)});
   const Arg x = constant(values({6}, {-1, 0, 1, 2, 3, 0.5})), lo = constant(values({}, {0})), hi = constant(values({}, {1}));
   c.op("clamp_safe_backward")
       .sample(ClampSafeParams{}, {normal({3, 4}), constant(normal({3, 4})), constant(values({4}, {-0.5})), constant(values({}, {0.5}))})

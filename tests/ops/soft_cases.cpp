@@ -42,14 +42,17 @@ KEEL_CASES(safe_math) {
       .sample(OtherwiseParams{.otherwise = 0.5}, {between({3, 4}, 0.5, 3), normal({3, 4})})
       .sample(OtherwiseParams{.otherwise = 0.5}, {between({2, 1, 3}, 0.5, 3), normal({4, 1})})
       .sample(OtherwiseParams{.otherwise = 0.5}, {between({6}, -2, -1), constant(values({6}, {0, 1, 2, 3, -1, -2}))})
-      .sample(OtherwiseParams{.otherwise = -7}, {values({6}, {0, -0.0, -2, 0, -8, 4}), values({6}, {-1, -2, 0.5, 0.5, 1.0 / 3, 0.5})}, false)
-      .sample(OtherwiseParams{.otherwise = 2}, {values({5, 1}, {0, 1, -1, INFINITY, NAN}), values({7}, {0, 1, -1, INFINITY, -INFINITY, NAN, 2})}, false)
+      .sample(OtherwiseParams{.otherwise = -7}, {values({6}, {0, -0.0, -2, 0, -8, 4}), values({6}, {-1, -2, 0.5, 0.5, 1.0 / 3, 0.5})},
+              false)
+      .sample(OtherwiseParams{.otherwise = 2},
+              {values({5, 1}, {0, 1, -1, INFINITY, NAN}), values({7}, {0, 1, -1, INFINITY, -INFINITY, NAN, 2})}, false)
       .sample(OtherwiseParams{.otherwise = 2}, {normal({0}), normal({0})})
       .tolerance(f32, 4e-6, 1e-6)
       .error(OtherwiseParams{.otherwise = 1e39}, {normal({2}), normal({2})}, ErrorCode::value, "otherwise must be a value of f32");
   c.op("pow_safe_backward")
       .sample(OtherwiseParams{}, {normal({3, 4}), between({3, 4}, 0.5, 3), normal({3, 4})})
-      .sample(OtherwiseParams{}, {normal({6}), constant(values({6}, {0, -0.0, -2, 0, -8, -3})), constant(values({6}, {-1, 2, 0.5, 1, 2, 3}))})
+      .sample(OtherwiseParams{},
+              {normal({6}), constant(values({6}, {0, -0.0, -2, 0, -8, -3})), constant(values({6}, {-1, 2, 0.5, 1, 2, 3}))})
       .tolerance(f32, 4e-6, 1e-6)
       .error(OtherwiseParams{}, {normal({2}), normal({2}), normal({3})}, ErrorCode::shape, "do not broadcast");
 }
@@ -68,8 +71,14 @@ KEEL_CASES(safe_rows) {
       .sample(NormSafeParams{.axis = {1}}, {normal({3, 0})})
       .sample(NormSafeParams{}, {normal({})}, false)
       .error(NormSafeParams{.axis = {2}}, {normal({2, 3})}, ErrorCode::index, "axis 2 is out of range");
-  c.op("norm_safe").only(set_of(f64)).sample(NormSafeParams{}, {values({3}, {1e300, -1e300, 1e300})}, false).sample(NormSafeParams{}, {values({3}, {1e-300, 1e-300, 1e-300})}, false);
-  c.op("norm_safe").only(set_of(f32)).sample(NormSafeParams{}, {values({3}, {1e38, -1e38, 1e38})}, false).sample(NormSafeParams{}, {values({3}, {1e-30, 1e-30, 1e-30})}, false);
+  c.op("norm_safe")
+      .only(set_of(f64))
+      .sample(NormSafeParams{}, {values({3}, {1e300, -1e300, 1e300})}, false)
+      .sample(NormSafeParams{}, {values({3}, {1e-300, 1e-300, 1e-300})}, false);
+  c.op("norm_safe")
+      .only(set_of(f32))
+      .sample(NormSafeParams{}, {values({3}, {1e38, -1e38, 1e38})}, false)
+      .sample(NormSafeParams{}, {values({3}, {1e-30, 1e-30, 1e-30})}, false);
   c.op("norm_safe_backward")
       .sample({normal({3, 4}), normal({3, 4}), between({3, 1}, 0.5, 2)})
       .sample({normal({4}), values({4}, {0, 1, -2, 3}), constant(values({4}, {0, 0, 1, 2}))})
@@ -98,7 +107,8 @@ KEEL_CASES(safe_rows) {
       .torch("torch._safe_softmax(x, axis)")
       .sample(SoftmaxParams{}, {normal({3, 4})})
       .sample(SoftmaxParams{.axis = 0}, {normal({3, 4})})
-      .sample(SoftmaxParams{.axis = 1}, {values({3, 4}, {-INFINITY, 1, 2, -INFINITY, -INFINITY, -INFINITY, -INFINITY, -INFINITY, 0, 0, 5, 1})}, false)
+      .sample(SoftmaxParams{.axis = 1},
+              {values({3, 4}, {-INFINITY, 1, 2, -INFINITY, -INFINITY, -INFINITY, -INFINITY, -INFINITY, 0, 0, 5, 1})}, false)
       .sample(SoftmaxParams{}, {values({2, 3}, {NAN, 1, 2, -INFINITY, NAN, -INFINITY})}, false)
       .sample(SoftmaxParams{}, {normal({3, 0})})
       .sample(SoftmaxParams{}, {normal({0, 3})})
@@ -155,7 +165,8 @@ KEEL_CASES(soft) {
       .sample(plain, {normal({3, 4}), normal({3, 4}), normal({3, 4})})
       .sample(normal_one, {normal({3, 4}), normal({3, 1}), normal({4})})
       .sample(own, {normal({5}), between({5}, 1, 2), between({5}, 1, 2)})
-      .sample(plain, {constant(values({4}, {1})), constant(values({4}, {1, -2, 0, INFINITY})), constant(values({4}, {1, 2, 0, INFINITY}))}, false)
+      .sample(plain, {constant(values({4}, {1})), constant(values({4}, {1, -2, 0, INFINITY})), constant(values({4}, {1, 2, 0, INFINITY}))},
+              false)
       .tolerance(f32, 8e-6, 2e-6);
   c.op("soft_compare")
       .sample(SoftCompareParams{}, {normal({3, 4}), normal({3, 4})})
@@ -185,7 +196,10 @@ KEEL_CASES(near) {
         .sample(NearParams{}, {bools({8}), bools({8})})
         .error(NearParams{.rel_tol = -1}, {normal({2}), normal({2})}, ErrorCode::value, "rel_tol must be not negative, got -1")
         .error(NearParams{}, {normal({2}), normal({3})}, ErrorCode::shape, "do not broadcast");
-  c.op("near").only(set_of(f64)).no_gradient("has none").sample(NearParams{}, {values({4}, {0.3, 1, INFINITY, 1e308}), values({4}, {0.30000000000000004, 1.1, 1e308, -1e308})});
+  c.op("near")
+      .only(set_of(f64))
+      .no_gradient("has none")
+      .sample(NearParams{}, {values({4}, {0.3, 1, INFINITY, 1e308}), values({4}, {0.30000000000000004, 1.1, 1e308, -1e308})});
   c.op("near_zero")
       .no_gradient("has none")
       .sample(NearZeroParams{.abs_tol = 0.125}, {values({8}, {0.125, -0.125, 0.126, -0.0, 0.25, -1, 0, 0.13})})
@@ -193,8 +207,18 @@ KEEL_CASES(near) {
       .sample(NearZeroParams{.abs_tol = 0}, {normal({0})})
       .error(NearZeroParams{.abs_tol = -1}, {normal({2})}, ErrorCode::value, "abs_tol must be not negative, got -1");
   for (const char* name : {"ulp_of", "ulp_next", "ulp_prev"})
-    c.op(name).no_gradient("a step has no difference quotient").sample({normal({3, 4})}).sample({special({16})}).sample({normal({0})}).error({integers({2}, 0, 4)}, ErrorCode::dtype, "i64");
-  c.op("ulp_diff").no_gradient("gives integers").sample({normal({3, 4}), normal({4})}).sample({special({16, 1}), special({16})}).sample({normal({0}), normal({})}).error({normal({2}), normal({3})}, ErrorCode::shape, "do not broadcast");
+    c.op(name)
+        .no_gradient("a step has no difference quotient")
+        .sample({normal({3, 4})})
+        .sample({special({16})})
+        .sample({normal({0})})
+        .error({integers({2}, 0, 4)}, ErrorCode::dtype, "i64");
+  c.op("ulp_diff")
+      .no_gradient("gives integers")
+      .sample({normal({3, 4}), normal({4})})
+      .sample({special({16, 1}), special({16})})
+      .sample({normal({0}), normal({})})
+      .error({normal({2}), normal({3})}, ErrorCode::shape, "do not broadcast");
   c.op("ulp_within")
       .no_gradient("gives bools")
       .sample(UlpWithinParams{}, {a, b})

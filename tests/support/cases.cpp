@@ -39,7 +39,21 @@ Tensor make(const Arg& a, DType dtype, uint64_t seed) {
   uint64_t s = seed;
   const double inf = std::numeric_limits<double>::infinity();
   const bool narrow = t.dtype() == f16;
-  const double odd[] = {std::nan(""), inf, -inf, 0.0, -0.0, narrow ? 6e-8 : 1e-45, narrow ? -6e-8 : -1e-45, narrow ? 65504 : 3.3e38, narrow ? -65504 : -3.3e38, 1, -1, 0.5, 88.0, -88.0, 1e-3};
+  const double odd[] = {std::nan(""),
+                        inf,
+                        -inf,
+                        0.0,
+                        -0.0,
+                        narrow ? 6e-8 : 1e-45,
+                        narrow ? -6e-8 : -1e-45,
+                        narrow ? 65504 : 3.3e38,
+                        narrow ? -65504 : -3.3e38,
+                        1,
+                        -1,
+                        0.5,
+                        88.0,
+                        -88.0,
+                        1e-3};
   for (int64_t i = 0; i < t.size(); ++i, p += step) {
     double v = 0;
     switch (a.fill) {

@@ -1,5 +1,5 @@
-// Convolution and its gradients against naive f64 loops, over windows, strides, paddings, dilations, groups and channel counts around every tile border, at every ISA level; and the promise
-// that bits depend neither on threads nor, for pixels, on the batch.
+// Convolution and its gradients against naive f64 loops, over windows, strides, paddings, dilations, groups and channel counts around every
+// tile border, at every ISA level; and the promise that bits depend neither on threads nor, for pixels, on the batch.
 #include "backend/cpu/conv/conv.h"
 
 #include <gtest/gtest.h>

@@ -51,13 +51,18 @@ TEST(DebugMode, ReachesTheBackwardPass) {
 TEST(DebugMode, SafeOpsSpeakWhereTheyReplace) {
   const Tensor a = tensor({1.0, 2.0, 3.0}), b = tensor({2.0, 0.0, 1e-9}), bad = tensor({-1.0, 0.0, 4.0});
   const auto quiet = [&] {
-    return Tensors{div_safe(a, b, {.otherwise = 0.0, .zero_tol = 1e-6}), sqrt_safe(bad, {.otherwise = 0.0}), log_safe(bad, {.otherwise = -1.0}),
-                   rsqrt_safe(bad, {.otherwise = 0.0}), pow_safe(bad, -0.5, {.otherwise = 0.0}), sanitize(a / (b * 0.0))};
+    return Tensors{div_safe(a, b, {.otherwise = 0.0, .zero_tol = 1e-6}),
+                   sqrt_safe(bad, {.otherwise = 0.0}),
+                   log_safe(bad, {.otherwise = -1.0}),
+                   rsqrt_safe(bad, {.otherwise = 0.0}),
+                   pow_safe(bad, -0.5, {.otherwise = 0.0}),
+                   sanitize(a / (b * 0.0))};
   };
   for (const Tensor& y : quiet()) EXPECT_TRUE(isfinite(y).all().item<bool>());
   const Tensor broken = a / (b * 0.0);
   DebugMode loud;
-  EXPECT_NE(raised_by([&] { div_safe(a, b, {.otherwise = 0.0, .zero_tol = 1e-6}); }).find("div_safe replaced values: 2 of 3 denominators"), std::string::npos);
+  EXPECT_NE(raised_by([&] { div_safe(a, b, {.otherwise = 0.0, .zero_tol = 1e-6}); }).find("div_safe replaced values: 2 of 3 denominators"),
+            std::string::npos);
   EXPECT_NE(raised_by([&] { sqrt_safe(bad, {.otherwise = 0.0}); }).find("1 of 3 arguments are negative"), std::string::npos);
   EXPECT_NE(raised_by([&] { log_safe(bad, {.otherwise = 0.0}); }).find("2 of 3 arguments"), std::string::npos);
   EXPECT_NE(raised_by([&] { rsqrt_safe(bad, {.otherwise = 0.0}); }).find("2 of 3 arguments"), std::string::npos);
@@ -68,7 +73,8 @@ TEST(DebugMode, SafeOpsSpeakWhereTheyReplace) {
 }
 
 TEST(DebugMode, SafeOpsOfRowsSpeakToo) {
-  Tensor x = tensor({3.0, 4.0, 0.0, 0.0}).reshape({2, 2}), masked = full({2, 2}, -INFINITY), good = tensor({3.0, 4.0, 0.0, 1.0}).reshape({2, 2});
+  Tensor x = tensor({3.0, 4.0, 0.0, 0.0}).reshape({2, 2}), masked = full({2, 2}, -INFINITY),
+         good = tensor({3.0, 4.0, 0.0, 1.0}).reshape({2, 2});
   masked[{0, 1}] = 1.0;
   const auto run = [](const Tensor& v, const Tensor& m) {
     return Tensors{softmax_safe(m), norm_safe(v, {.axis = -1}), normalize_safe(v)};
@@ -78,7 +84,8 @@ TEST(DebugMode, SafeOpsOfRowsSpeakToo) {
   DebugMode loud;
   const Tensors same = run(good, good);
   for (int64_t i = 0; i < same.size(); ++i) EXPECT_TRUE(array_equal(before[i], same[i]));
-  EXPECT_NE(raised_by([&] { softmax_safe(masked); }).find("softmax_safe replaced values: 1 of 2 rows are masked throughout"), std::string::npos);
+  EXPECT_NE(raised_by([&] { softmax_safe(masked); }).find("softmax_safe replaced values: 1 of 2 rows are masked throughout"),
+            std::string::npos);
   EXPECT_NE(raised_by([&] { normalize_safe(x); }).find("1 of 2 vectors are shorter than eps"), std::string::npos);
   EXPECT_EQ(raised_by([&] { norm_safe(x, {.axis = -1}); }), "");  // 0 is the norm of zeros; nobody wants its gradient
   x.requires_grad_();

@@ -1,5 +1,5 @@
-// The matrix product against a naive f64 loop, over shapes around every tile border, all strides and transposes, batches, epilogues and ISA levels; and its promise that an element's
-// bits depend on k, dtype and ISA alone.
+// The matrix product against a naive f64 loop, over shapes around every tile border, all strides and transposes, batches, epilogues and ISA
+// levels; and its promise that an element's bits depend on k, dtype and ISA alone.
 #include "backend/cpu/gemm/gemm.h"
 
 #include <gtest/gtest.h>
@@ -127,7 +127,8 @@ void check(const Case& t) {
       for (int64_t p = 0; p < t.k; ++p) sum += x[p] * y[p], size += std::abs(x[p] * y[p]);
       const double before = old[size_t(i * g.ldc + j)], add = t.bias ? get(t.out, bias.p(), j) : 0;
       const double want_pre = t.alpha * sum + t.beta * before + add, want = activate(want_pre, t.act);
-      // Chains of at most 512 roundings and one more a block, then a few for the epilogue; gelu's slope is below 1.13. f16 inputs may be products below f32's normal range: none here.
+      // Chains of at most 512 roundings and one more a block, then a few for the epilogue; gelu's slope is below 1.13. f16 inputs may be
+      // products below f32's normal range: none here.
       const double bound =
           (double(t.k) + 8) * unit * (std::abs(t.alpha) * size + std::abs(t.beta * before) + std::abs(add)) * 1.2 +
           (t.out == t.in && t.out != Elem::bf16 && t.out != Elem::f16 ? 4 * epsilon(t.out) * std::abs(want)
@@ -221,7 +222,8 @@ TEST_P(Gemm, HalfTypes) {
   }
 }
 
-// Every remainder of rows (14, 16, 32), columns (16, 32) and k (pairs, 32, blocks of 512). A sum of k exact products has at most k roundings on any path.
+// Every remainder of rows (14, 16, 32), columns (16, 32) and k (pairs, 32, blocks of 512). A sum of k exact products has at most k
+// roundings on any path.
 TEST_P(Gemm, Bf16Remainders) {
   int pick = 0;
   for (int64_t m : {1, 13, 14, 15, 16, 17, 28, 29, 31, 32, 33, 63, 64, 65})
@@ -258,7 +260,8 @@ TEST_P(Gemm, Bf16Batches) {
       Buffer a(Elem::bf16, b0 * b1 * m * k, rng), b(Elem::bf16, b0 * b1 * k * n, rng), c(Elem::f32, b0 * b1 * m * n, rng);
       GemmArgs g;
       g.in = Elem::bf16, g.m = m, g.n = n, g.k = k, g.a = a.p(), g.a_rs = k, g.b = b.p(), g.b_rs = 1, g.b_cs = k, g.c = c.p(), g.ldc = n;
-      g.batch_rank = 2, g.batch[0] = b0, g.batch[1] = b1, g.a_bs[0] = b1 * m * k, g.a_bs[1] = m * k, g.c_bs[0] = b1 * m * n, g.c_bs[1] = m * n;
+      g.batch_rank = 2, g.batch[0] = b0, g.batch[1] = b1, g.a_bs[0] = b1 * m * k, g.a_bs[1] = m * k, g.c_bs[0] = b1 * m * n,
+      g.c_bs[1] = m * n;
       if (which != 1) g.b_bs[0] = b1 * k * n, g.b_bs[1] = k * n;
       if (which == 2) g.a_bs[0] = 0, g.b_bs[1] = 0;
       run(g);
@@ -280,7 +283,8 @@ TEST_P(Gemm, Bf16Batches) {
   set_num_threads(2);
 }
 
-// What the instructions for bf16 do with numbers below f32's and bf16's common normal range, beside one normal product: they are zeros there, and count elsewhere.
+// What the instructions for bf16 do with numbers below f32's and bf16's common normal range, beside one normal product: they are zeros
+// there, and count elsewhere.
 TEST_P(Gemm, Bf16SubnormalNumbers) {
   const bool flushes = GetParam().dot || GetParam().isa == Isa::amx;
   const int64_t k = 40;

@@ -57,7 +57,12 @@ TEST(GradientRules, SecondDerivativeOfProductWithZeros) {
 }
 
 TEST(GradientRules, PaddingRowOfEmbedding) {
-  EXPECT_EQ(slope([](const Tensor& w) { return embedding(tensor({0, 1, 1, 2}), w, {.padding_index = 1}); }, ones({3, 1})), "[[1.]\n [0.]\n [1.]]");
+  EXPECT_EQ(slope(
+                [](const Tensor& w) {
+                  return embedding(tensor({0, 1, 1, 2}), w, {.padding_index = 1});
+                },
+                ones({3, 1})),
+            "[[1.]\n [0.]\n [1.]]");
 }
 
 TEST(GradientRules, MaxPoolGivesToTheFirst) {
@@ -66,7 +71,8 @@ TEST(GradientRules, MaxPoolGivesToTheFirst) {
 
 TEST(GradientRules, MaskedBranchesDoNotPoison) {
   // exp overflows in the branch that is not taken; its gradient must not become NaN, nor the second one.
-  for (auto f : {+[](const Tensor& t) { return elu(t); }, +[](const Tensor& t) { return softplus(t); }, +[](const Tensor& t) { return selu(t); }, +[](const Tensor& t) { return mish(t); },
+  for (auto f : {+[](const Tensor& t) { return elu(t); }, +[](const Tensor& t) { return softplus(t); },
+                 +[](const Tensor& t) { return selu(t); }, +[](const Tensor& t) { return mish(t); },
                  +[](const Tensor& t) { return silu(t); }, +[](const Tensor& t) { return gelu(t, {.approximate = Gelu::tanh}); }}) {
     Tensor x = tensor({-900.0, 900.0}, {.dtype = f64});
     x.requires_grad_();

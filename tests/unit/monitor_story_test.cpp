@@ -74,7 +74,9 @@ TEST_F(Story, ALineHasEveryNumber) {
             "ULPs lost; "
             "out of range in about 12 steps; at net.cpp:12; to do: add it (epsilon 1e-06)");
   f.text = "its mean is 0.003; beyond f32 in 12 steps", f.lost_ulps = 0, f.suggestion.text = "add 1e-06";
-  EXPECT_EQ(to_string(f), "step 7, epoch 2: div in Net.norm, forward (denominator): its mean is 0.003; beyond f32 in 12 steps; at net.cpp:12; to do: add 1e-06");
+  EXPECT_EQ(to_string(f),
+            "step 7, epoch 2: div in Net.norm, forward (denominator): its mean is 0.003; beyond f32 in 12 steps; at net.cpp:12; to do: add "
+            "1e-06");
 }
 
 TEST_F(Story, PostMortemHoldsEverything) {

@@ -24,11 +24,17 @@ struct Net : nn::Module<Net> {
   std::optional<nn::Linear> extra;
   nn::Linear head;
   Tensor scale;
-  Net() : tokens(10, 4), tail{nn::Linear(4, 4), nn::ReLU(), nn::Sequential{nn::Linear(4, 4)}}, head(4, 10, {.bias = false}), scale(full({1}, 2.0)) {
+  Net()
+      : tokens(10, 4),
+        tail{nn::Linear(4, 4), nn::ReLU(), nn::Sequential{nn::Linear(4, 4)}},
+        head(4, 10, {.bias = false}),
+        scale(full({1}, 2.0)) {
     for (int i = 0; i < 2; ++i) blocks.emplace_back(4);
     head.weight = tokens.weight;
   }
-  static void fields(auto& m, auto&& f) { f("wte", m.tokens)("h", m.blocks)("tail", m.tail)("extra", m.extra)("lm_head", m.head)("scale", m.scale); }
+  static void fields(auto& m, auto&& f) {
+    f("wte", m.tokens)("h", m.blocks)("tail", m.tail)("extra", m.extra)("lm_head", m.head)("scale", m.scale);
+  }
   Tensor forward(const Tensor& ids) const {
     Tensor x = tokens(ids);
     for (const Block& b : blocks) x = b(x);
@@ -51,8 +57,10 @@ Error caught(F&& f) {
 double at(const Tensor& t, int64_t i, int64_t j) { return t[{i, j}].item(); }
 Tensor ids() { return tensor({{1, 2, 3}}); }
 
-const std::vector<std::string> kParameters{"wte.weight", "h.0.mlp.c_fc.weight", "h.0.mlp.c_fc.bias", "h.0.mlp.c_proj.weight", "h.0.mlp.c_proj.bias", "h.1.mlp.c_fc.weight", "h.1.mlp.c_fc.bias",
-                                           "h.1.mlp.c_proj.weight", "h.1.mlp.c_proj.bias", "tail.0.weight", "tail.0.bias", "tail.2.0.weight", "tail.2.0.bias"};
+const std::vector<std::string> kParameters{"wte.weight",          "h.0.mlp.c_fc.weight", "h.0.mlp.c_fc.bias", "h.0.mlp.c_proj.weight",
+                                           "h.0.mlp.c_proj.bias", "h.1.mlp.c_fc.weight", "h.1.mlp.c_fc.bias", "h.1.mlp.c_proj.weight",
+                                           "h.1.mlp.c_proj.bias", "tail.0.weight",       "tail.0.bias",       "tail.2.0.weight",
+                                           "tail.2.0.bias"};
 
 TEST(Module, NamesPartsAsFieldsDo) {
   Net net;
@@ -62,7 +70,8 @@ TEST(Module, NamesPartsAsFieldsDo) {
   EXPECT_EQ(net.num_parameters(), 40 + 2 * (32 + 8 + 32 + 4) + 2 * 20);
   std::vector<std::string> modules;
   for (auto& m : net.named_modules()) modules.push_back(m.name);
-  EXPECT_EQ(modules, (std::vector<std::string>{"", "wte", "h", "h.0", "h.0.mlp.c_fc", "h.0.mlp.c_proj", "h.1", "h.1.mlp.c_fc", "h.1.mlp.c_proj", "tail", "tail.0", "tail.1", "tail.2", "tail.2.0", "lm_head"}));
+  EXPECT_EQ(modules, (std::vector<std::string>{"", "wte", "h", "h.0", "h.0.mlp.c_fc", "h.0.mlp.c_proj", "h.1", "h.1.mlp.c_fc",
+                                               "h.1.mlp.c_proj", "tail", "tail.0", "tail.1", "tail.2", "tail.2.0", "lm_head"}));
   EXPECT_TRUE(std::string(net.type_name()).ends_with("Net")) << net.type_name();
   net.extra.emplace(2, 2);
   EXPECT_EQ(net.named_parameters()[13].name, "extra.weight");
@@ -123,7 +132,8 @@ TEST(Module, LoadErrorListsEverythingAndChangesNothing) {
   const Error e = caught([&] { net.load_state_dict(s); });
   EXPECT_EQ(e.code(), ErrorCode::shape);
   const std::string text = e.what();
-  for (const char* part : {"does not fit", "2 missing, 1 unexpected, 1 of another shape", "missing: tail.0.bias", "missing: h.1.mlp.c_fc.weight", "unexpected: foo", "shape: tail.0.weight is f32[4, 4], the state has f32[4, 5]"})
+  for (const char* part : {"does not fit", "2 missing, 1 unexpected, 1 of another shape", "missing: tail.0.bias",
+                           "missing: h.1.mlp.c_fc.weight", "unexpected: foo", "shape: tail.0.weight is f32[4, 4], the state has f32[4, 5]"})
     EXPECT_NE(text.find(part), std::string::npos) << text;
   EXPECT_NE(at(net.tokens.weight, 0, 0), 0);
   EXPECT_EQ(caught([&] { net.load_state_dict(s, {.strict = false}); }).code(), ErrorCode::shape);

@@ -34,7 +34,8 @@ optim::Optimizer make_rule(std::string_view name, const Tensors& p) {
   if (name == "RMSprop") return optim::RMSprop(p, {.lr = 0.1});
   if (name == "RMSprop_wd") return optim::RMSprop(p, {.lr = 0.1, .weight_decay = 1e-2});
   if (name == "RMSprop_wd_centered") return optim::RMSprop(p, {.lr = 0.1, .weight_decay = 1e-6, .centered = true});
-  if (name == "RMSprop_wd_centered_momentum") return optim::RMSprop(p, {.lr = 0.1, .weight_decay = 1e-6, .momentum = 0.9, .centered = true});
+  if (name == "RMSprop_wd_centered_momentum")
+    return optim::RMSprop(p, {.lr = 0.1, .weight_decay = 1e-6, .momentum = 0.9, .centered = true});
   return {};
 }
 
@@ -70,7 +71,8 @@ TEST(OptimRules, FollowTorchToTenDigits) {
       base::JsonValue want = sample.first();
       for (const Tensor& p : params) {
         base::JsonValue v = want.first();
-        for (int64_t i = 0; i < p.size(); ++i, v = v.next()) ASSERT_NEAR(p.data<double>()[i], v.as_double(), 1e-10) << "after step " << step;
+        for (int64_t i = 0; i < p.size(); ++i, v = v.next())
+          ASSERT_NEAR(p.data<double>()[i], v.as_double(), 1e-10) << "after step " << step;
         want = want.next();
       }
     }
@@ -133,7 +135,8 @@ TEST(OptimRules, ThreadsDoNotChangeBits) {
   Tensors result[2];
   for (int k = 0; k < 2; ++k) {
     set_num_threads(k == 0 ? 1 : 3);
-    Tensors p{leaf(arange(0, 100003, {.dtype = f32}) * 1e-3), leaf(arange(0, 7, {.dtype = f32}).clone()), leaf(arange(0, 40000, {.dtype = f32}).reshape({200, 200}) * 1e-2)};
+    Tensors p{leaf(arange(0, 100003, {.dtype = f32}) * 1e-3), leaf(arange(0, 7, {.dtype = f32}).clone()),
+              leaf(arange(0, 40000, {.dtype = f32}).reshape({200, 200}) * 1e-2)};
     for (Tensor& x : p) x = leaf(x.detach().clone());
     optim::AdamW opt(p, {.lr = 0.1});
     for (int i = 0; i < 3; ++i) {
@@ -184,7 +187,8 @@ TEST(OptimGroups, HaveSettingsOfTheirOwn) {
   auto [matrices, vectors] = optim::split_by_rank(params);
   EXPECT_EQ(matrices.size(), 2);
   EXPECT_EQ(vectors.size(), 1);
-  optim::AdamW opt({{.params = matrices, .weight_decay = 0.1}, {.params = vectors, .weight_decay = 0.0}}, {.lr = 1e-3, .betas = {0.9, 0.99}});
+  optim::AdamW opt({{.params = matrices, .weight_decay = 0.1}, {.params = vectors, .weight_decay = 0.0}},
+                   {.lr = 1e-3, .betas = {0.9, 0.99}});
   EXPECT_EQ(opt.groups(), 2);
   EXPECT_EQ(opt.get(0, "weight_decay"), 0.1);
   EXPECT_EQ(opt.get(1, "weight_decay"), 0.0);
@@ -230,7 +234,9 @@ TEST(OptimState, RoundTripContinuesBitForBit) {
       opt.step();
     }
   };
-  auto make = [](Tensors& p) { return optim::AdamW({{.params = {p[0]}, .weight_decay = 0.1}, {.params = {p[1]}}}, {.lr = 0.05, .amsgrad = true}); };
+  auto make = [](Tensors& p) {
+    return optim::AdamW({{.params = {p[0]}, .weight_decay = 0.1}, {.params = {p[1]}}}, {.lr = 0.05, .amsgrad = true});
+  };
   Tensors a{leaf(ones({3, 2})), leaf(zeros({4}))};
   optim::AdamW first = make(a);
   train(first, a, 0, 5);
@@ -263,7 +269,8 @@ TEST(OptimState, OneErrorListsAllThatDoesNotFit) {
     FAIL();
   } catch (const Error& e) {
     const std::string text = e.what();
-    for (const char* part : {"state.0.exp_avg is f32[7], expected [2]", "missing: state.1.exp_avg_sq", "unexpected: state.2.step"}) EXPECT_NE(text.find(part), std::string::npos) << text;
+    for (const char* part : {"state.0.exp_avg is f32[7], expected [2]", "missing: state.1.exp_avg_sq", "unexpected: state.2.step"})
+      EXPECT_NE(text.find(part), std::string::npos) << text;
   }
 }
 
@@ -296,10 +303,14 @@ void expect_master_is_the_f32_run(Make make) {
   }
 }
 TEST(OptimMaster, StepsAsF32DoesAndRoundsOnce) {
-  expect_master_is_the_f32_run([](const Tensors& p, bool m) { return optim::SGD(p, {.lr = 0.01, .weight_decay = 0.1, .master_weights = m}); });
-  expect_master_is_the_f32_run([](const Tensors& p, bool m) { return optim::SGD(p, {.lr = 0.01, .momentum = 0.9, .nesterov = true, .master_weights = m}); });
-  expect_master_is_the_f32_run([](const Tensors& p, bool m) { return optim::AdamW(p, {.lr = 1e-3, .amsgrad = true, .master_weights = m}); });
-  expect_master_is_the_f32_run([](const Tensors& p, bool m) { return optim::RMSprop(p, {.lr = 1e-3, .momentum = 0.5, .centered = true, .master_weights = m}); });
+  expect_master_is_the_f32_run(
+      [](const Tensors& p, bool m) { return optim::SGD(p, {.lr = 0.01, .weight_decay = 0.1, .master_weights = m}); });
+  expect_master_is_the_f32_run(
+      [](const Tensors& p, bool m) { return optim::SGD(p, {.lr = 0.01, .momentum = 0.9, .nesterov = true, .master_weights = m}); });
+  expect_master_is_the_f32_run(
+      [](const Tensors& p, bool m) { return optim::AdamW(p, {.lr = 1e-3, .amsgrad = true, .master_weights = m}); });
+  expect_master_is_the_f32_run(
+      [](const Tensors& p, bool m) { return optim::RMSprop(p, {.lr = 1e-3, .momentum = 0.5, .centered = true, .master_weights = m}); });
 }
 TEST(OptimMaster, KeepsUpdatesThatThePlainParameterLoses) {
   Tensor p = leaf(ones({4}, {.dtype = bf16})), q = leaf(ones({4}, {.dtype = bf16}));
@@ -312,7 +323,8 @@ TEST(OptimMaster, BeginsWithAllDigitsOfWeightsThatWereCastAfterwards) {
   for (const DType low : {bf16, f16}) {
     nn::Linear net(16, 8), wide = nn::clone(net);
     const Tensor start = net.weight.detach().clone();
-    optim::AdamW opt(net.parameters(), {.lr = 1e-6, .weight_decay = 0, .master_weights = true}), plain(wide.parameters(), {.lr = 1e-6, .weight_decay = 0});
+    optim::AdamW opt(net.parameters(), {.lr = 1e-6, .weight_decay = 0, .master_weights = true}),
+        plain(wide.parameters(), {.lr = 1e-6, .weight_decay = 0});
     net.to(low);
     {
       NoGrad off;
@@ -370,7 +382,10 @@ TEST(OptimReport, NamesWhatIsForgotten) {
   set_log_level(LogLevel::off);
   EXPECT_EQ(opt.untrained(), std::vector<std::string>{"used.bias"});
   ASSERT_EQ(opt.without_gradient().size(), 1u);
-  EXPECT_EQ(log, "SGD, first step: parameters with a gradient that no optimiser trains: used.bias\nSGD, first step: parameters to train that got no gradient: " + opt.without_gradient()[0] + "\n");
+  EXPECT_EQ(log,
+            "SGD, first step: parameters with a gradient that no optimiser trains: used.bias\nSGD, first step: parameters to train that "
+            "got no gradient: " +
+                opt.without_gradient()[0] + "\n");
 }
 
 TEST(OptimReport, SilentWhereAllIsTrained) {

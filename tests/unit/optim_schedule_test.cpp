@@ -12,7 +12,8 @@ optim::SGD make_optimizer() {
   return optim::SGD({p.requires_grad_()}, {.lr = 0.1, .momentum = 0.9});
 }
 
-void expect_rates(optim::Optimizer opt, optim::Scheduler s, const std::vector<double>& want, const char* what = "lr", bool metric = false, double sign = 1) {
+void expect_rates(optim::Optimizer opt, optim::Scheduler s, const std::vector<double>& want, const char* what = "lr", bool metric = false,
+                  double sign = 1) {
   for (size_t i = 0; i < want.size(); ++i) {
     EXPECT_NEAR(opt.get(0, what), want[i], 1e-12) << "step " << i;
     if (i + 1 == want.size()) break;
@@ -42,15 +43,20 @@ TEST(Schedules, CosineAnnealing) {
 }
 TEST(Schedules, CosineAnnealingWithWarmUp) {
   auto opt = make_optimizer();
-  expect_rates(opt, optim::CosineAnnealing(opt, {.total_steps = 20, .warmup_steps = 5, .warmup_start = 0.1, .min_lr = 0.001}), goldens::cosine_warm);
+  expect_rates(opt, optim::CosineAnnealing(opt, {.total_steps = 20, .warmup_steps = 5, .warmup_start = 0.1, .min_lr = 0.001}),
+               goldens::cosine_warm);
 }
 TEST(Schedules, OneCycle) {
   auto a = make_optimizer(), b = make_optimizer(), c = make_optimizer(), d = make_optimizer(), e = make_optimizer();
   expect_rates(a, optim::OneCycle(a, {.max_lr = 0.4, .total_steps = 25}), goldens::one_cycle);
   expect_rates(b, optim::OneCycle(b, {.max_lr = 0.4, .total_steps = 25}), goldens::one_cycle_momentum, "momentum");
-  expect_rates(c, optim::OneCycle(c, {.max_lr = 0.4, .total_steps = 25, .pct_start = 0.2, .div_factor = 10, .final_div_factor = 100, .linear = true}), goldens::one_cycle_linear);
+  expect_rates(
+      c,
+      optim::OneCycle(c, {.max_lr = 0.4, .total_steps = 25, .pct_start = 0.2, .div_factor = 10, .final_div_factor = 100, .linear = true}),
+      goldens::one_cycle_linear);
   expect_rates(d, optim::OneCycle(d, {.max_lr = 0.4, .total_steps = 30, .three_phase = true}), goldens::one_cycle_three);
-  expect_rates(e, optim::OneCycle(e, {.max_lr = 0.4, .total_steps = 30, .three_phase = true}), goldens::one_cycle_three_momentum, "momentum");
+  expect_rates(e, optim::OneCycle(e, {.max_lr = 0.4, .total_steps = 30, .three_phase = true}), goldens::one_cycle_three_momentum,
+               "momentum");
   optim::OneCycle short_cycle(a, {.max_lr = 0.4, .total_steps = 2});
   short_cycle.step();
   EXPECT_THROW(short_cycle.step(), Error);
@@ -60,7 +66,9 @@ TEST(Schedules, ReduceOnPlateau) {
   optim::ReduceOnPlateau schedule(a, {.factor = 0.5, .patience = 2, .cooldown = 1});
   EXPECT_THROW(schedule.step(), Error);
   expect_rates(a, schedule, goldens::plateau, "lr", true);
-  expect_rates(b, optim::ReduceOnPlateau(b, {.maximize = true, .factor = 0.1, .patience = 1, .threshold = 0.01, .absolute = true, .min_lr = 0.002}), goldens::plateau_max, "lr", true, -1);
+  expect_rates(
+      b, optim::ReduceOnPlateau(b, {.maximize = true, .factor = 0.1, .patience = 1, .threshold = 0.01, .absolute = true, .min_lr = 0.002}),
+      goldens::plateau_max, "lr", true, -1);
 }
 TEST(Schedules, LambdaLR) {
   auto opt = make_optimizer();

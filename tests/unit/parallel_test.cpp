@@ -252,7 +252,8 @@ int64_t threads_under(const std::string& environment) {
   char self[4096] = {};
   if (readlink("/proc/self/exe", self, sizeof self - 1) < 0) return -1;
   const std::string command = "env -u KEEL_NUM_THREADS -u OMP_NUM_THREADS -u GTEST_TOTAL_SHARDS -u GTEST_SHARD_INDEX " + environment +
-                              " KEEL_TEST_PRINT_THREADS=1 '" + self + "' --gtest_filter=CpuLimit.Print 2>/dev/null | sed -n 's/^threads //p'";
+                              " KEEL_TEST_PRINT_THREADS=1 '" + self +
+                              "' --gtest_filter=CpuLimit.Print 2>/dev/null | sed -n 's/^threads //p'";
   std::unique_ptr<FILE, int (*)(FILE*)> pipe(popen(command.c_str(), "r"), pclose);
   char line[64] = {};
   if (!pipe || std::fgets(line, sizeof line, pipe.get()) == nullptr) return -1;

@@ -53,7 +53,8 @@ TEST(SafeOps, NanGradientsOfMaskedElementsAreDropped) {
   EXPECT_EQ(slope([](const Tensor& x) { return sqrt_safe(x, {.otherwise = 0}); }, tensor({double(-1), double(2)}))[0].item(), 0);
   EXPECT_EQ(slope([](const Tensor& x) { return sanitize(x); }, tensor({double(INFINITY), double(2)}))[0].item(), 0);
   EXPECT_EQ(slope([](const Tensor& x) { return clamp_to_zero(x, {.abs_tol = 1}); }, tensor({double(0.5), double(2)}))[0].item(), 0);
-  EXPECT_EQ(slope([](const Tensor& x) { return clamp_safe(x, 0, 1, {.boundary_grad = 0}); }, tensor({double(0), double(0.5)}))[0].item(), 0);
+  EXPECT_EQ(slope([](const Tensor& x) { return clamp_safe(x, 0, 1, {.boundary_grad = 0}); }, tensor({double(0), double(0.5)}))[0].item(),
+            0);
   EXPECT_EQ(slope([](const Tensor& x) { return softmax_safe(x); }, tensor({double(-INFINITY), double(2)}))[0].item(), 0);
 }
 

@@ -18,7 +18,8 @@ std::vector<T> grid() {
   using L = FloatTraits<T>;
   const T one(1.0f);
   std::vector<T> v;
-  for (T x : {T(0.0f), L::min_subnormal(), L::min_normal(), L::epsilon(), num::ulp::prev(one), one, num::ulp::next(one), T(2.0f), L::max(), L::infinity()}) {
+  for (T x : {T(0.0f), L::min_subnormal(), L::min_normal(), L::epsilon(), num::ulp::prev(one), one, num::ulp::next(one), T(2.0f), L::max(),
+              L::infinity()}) {
     v.push_back(x);
     v.push_back(std::bit_cast<T>(num::detail::Bits<T>(num::detail::bits_of(x) ^ num::detail::kSign<T>)));
   }
@@ -46,7 +47,8 @@ void expect_pairs(const Tensor& t, const std::vector<T>& v, const char* what, F 
     for (T b : v) {
       const R want = f(a, b);
       if constexpr (num::Float<R>)
-        ASSERT_TRUE(same(*got, want)) << what << " of " << double(a) << " and " << double(b) << ": got " << double(*got) << ", want " << double(want);
+        ASSERT_TRUE(same(*got, want)) << what << " of " << double(a) << " and " << double(b) << ": got " << double(*got) << ", want "
+                                      << double(want);
       else
         ASSERT_EQ(*got, want) << what << " of " << double(a) << " and " << double(b);
       ++got;

@@ -1,4 +1,5 @@
-// Safe and soft ops on special values: values beside the scalar core, gradients that may not be NaN, and the figures that documents promise.
+// Safe and soft ops on special values: values beside the scalar core, gradients that may not be NaN, and the figures that documents
+// promise.
 #include "safe_grid.h"
 
 namespace keel {
@@ -17,9 +18,11 @@ TYPED_TEST(SafeOps, DivisionIsThatOfTheScalarCore) {
   const auto v = grid<T>();
   const Tensor a = column(v), b = across(a);
   for (double tol : {0.0, 0.5})
-    expect_pairs<T>(div_safe(a, b, {.otherwise = 7, .zero_tol = tol}), v, "div_safe", [&](T x, T y) { return *num::safe::div(x, y, {.otherwise = 7.0, .zero_tol = tol}); });
+    expect_pairs<T>(div_safe(a, b, {.otherwise = 7, .zero_tol = tol}), v, "div_safe",
+                    [&](T x, T y) { return *num::safe::div(x, y, {.otherwise = 7.0, .zero_tol = tol}); });
   expect_pairs<T>(clamp_safe(a, b, 1), v, "clamp_safe", [](T x, T lo) {
-    return double(lo) > 1 && !num::is_nan(x) ? T(1.0f) : num::clamp::clamp_safe(x, double(lo) > 1 ? T(1.0f) : lo, T(1.0f));  // lo > hi gives hi
+    return double(lo) > 1 && !num::is_nan(x) ? T(1.0f)
+                                             : num::clamp::clamp_safe(x, double(lo) > 1 ? T(1.0f) : lo, T(1.0f));  // lo > hi gives hi
   });
 }
 /// Bounds that are numbers have a loop of their own.
@@ -44,21 +47,27 @@ TYPED_TEST(SafeOps, FunctionsAreThoseOfTheScalarCore) {
     for (size_t i = 0; i < v.size(); ++i) {
       const T want = f(v[i]);
       if (num::is_finite(want))
-        ASSERT_TRUE(num::ulp::within(got[i], want, {.max_ulps = ulps})) << what << " of " << double(v[i]) << ": " << double(got[i]) << ", want " << double(want);
+        ASSERT_TRUE(num::ulp::within(got[i], want, {.max_ulps = ulps}))
+            << what << " of " << double(v[i]) << ": " << double(got[i]) << ", want " << double(want);
       else
         ASSERT_TRUE(same(got[i], want)) << what << " of " << double(v[i]);
     }
   };
   each(sqrt_safe(x, {.otherwise = 5}), [](T a) { return *num::safe::sqrt(a, {.otherwise = 5.0}); }, "sqrt_safe", 0);
   each(log_safe(x, {.otherwise = 5}), [](T a) { return *num::safe::log(a, {.otherwise = 5.0}); }, "log_safe", 2);
-  each(log_safe(x, {.base = 2, .otherwise = 5}), [](T a) { return *num::safe::log(a, {.base = 2.0, .otherwise = 5.0}); }, "log_safe to base 2", 2);
-  each(log_safe(x, {.base = 10, .otherwise = 5}), [](T a) { return *num::safe::log(a, {.base = 10.0, .otherwise = 5.0}); }, "log_safe to base 10", 1);
+  each(
+      log_safe(x, {.base = 2, .otherwise = 5}), [](T a) { return *num::safe::log(a, {.base = 2.0, .otherwise = 5.0}); },
+      "log_safe to base 2", 2);
+  each(
+      log_safe(x, {.base = 10, .otherwise = 5}), [](T a) { return *num::safe::log(a, {.base = 10.0, .otherwise = 5.0}); },
+      "log_safe to base 10", 1);
   const Tensor p = pow_safe(x, across(x), {.otherwise = 5}).contiguous();
   const T* got = p.data<T>();
   for (T a : v)
     for (T b : v) {
       const T want = *num::safe::pow(a, b, {.otherwise = 5.0});
-      ASSERT_TRUE(num::is_finite(want) ? num::ulp::within(*got, want, {.max_ulps = 1}) : same(*got, want)) << double(a) << " ^ " << double(b) << ": " << double(*got) << ", want " << double(want);
+      ASSERT_TRUE(num::is_finite(want) ? num::ulp::within(*got, want, {.max_ulps = 1}) : same(*got, want))
+          << double(a) << " ^ " << double(b) << ": " << double(*got) << ", want " << double(want);
       ++got;
     }
 }
@@ -68,8 +77,10 @@ TYPED_TEST(AllFloats, ComparisonIsThatOfTheScalarCore) {
   const auto v = grid<T>();
   const Tensor a = column(v), b = across(a);
   expect_pairs<bool>(near(a, b), v, "near", [](T x, T y) { return num::compare::is_near(x, y); });
-  expect_pairs<bool>(near(a, b, {.rel_tol = 0.5, .abs_tol = 0.25, .equal_nan = true}), v, "near", [](T x, T y) { return num::compare::is_near(x, y, {.rel_tol = 0.5, .abs_tol = 0.25, .equal_nan = true}); });
-  expect_pairs<bool>(near(a, b, {.rel_tol = 4, .abs_tol = 0}), v, "near", [](T x, T y) { return num::compare::is_near(x, y, {.rel_tol = 4.0, .abs_tol = 0.0}); });
+  expect_pairs<bool>(near(a, b, {.rel_tol = 0.5, .abs_tol = 0.25, .equal_nan = true}), v, "near",
+                     [](T x, T y) { return num::compare::is_near(x, y, {.rel_tol = 0.5, .abs_tol = 0.25, .equal_nan = true}); });
+  expect_pairs<bool>(near(a, b, {.rel_tol = 4, .abs_tol = 0}), v, "near",
+                     [](T x, T y) { return num::compare::is_near(x, y, {.rel_tol = 4.0, .abs_tol = 0.0}); });
   expect_pairs<bool>(ulp_within(a, b, {.max_ulps = 2}), v, "ulp_within", [](T x, T y) { return num::ulp::within(x, y, {.max_ulps = 2}); });
   expect_pairs<int64_t>(ulp_diff(a, b), v, "ulp_diff", [](T x, T y) {
     if (num::is_nan(x) || num::is_nan(y)) return INT64_MAX;

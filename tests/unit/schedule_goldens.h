@@ -3,7 +3,8 @@
 #include <vector>
 
 namespace keel::goldens {
-inline const std::vector<double> metric{1.0, 0.9, 0.95, 0.9, 0.93, 0.92, 0.91, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.79999, 0.8, 0.5, 0.6, 0.6, 0.6, 0.6};
+inline const std::vector<double> metric{1.0, 0.9, 0.95, 0.9,     0.93, 0.92, 0.91, 0.8, 0.8, 0.8, 0.8,
+                                        0.8, 0.8, 0.8,  0.79999, 0.8,  0.5,  0.6,  0.6, 0.6, 0.6};
 inline const std::vector<double> step{
     0.1, 0.1, 0.1, 0.05, 0.05, 0.05, 0.025, 0.025, 0.025, 0.0125, 0.0125, 0.0125, 0.00625,};
 inline const std::vector<double> multistep{

@@ -66,7 +66,8 @@ TEST(Spine, ErrorsNameOpAndArguments) {
   } catch (const Error& e) {
     EXPECT_EQ(e.op(), "add");
     EXPECT_EQ(std::string(e.what()),
-              "ShapeError in add: shapes [2, 3] and [2, 4] do not broadcast: axis -1 (3 vs 4)\n    a: f32[2, 3]\n    b: f32[2, 4]\n    hint: axes are aligned from the right; each must be equal or 1");
+              "ShapeError in add: shapes [2, 3] and [2, 4] do not broadcast: axis -1 (3 vs 4)\n    a: f32[2, 3]\n    b: f32[2, 4]\n    "
+              "hint: axes are aligned from the right; each must be equal or 1");
   }
 }
 

@@ -32,7 +32,8 @@ std::vector<int64_t> order_of(data::Loader& l) {
 
 TEST(Loader, WorkersDoNotChangeTheOrder) {
   const data::Dataset set = numbers(101);
-  data::Loader alone(set, {.batch_size = 8, .shuffle = true, .seed = 5}), helped(set, {.batch_size = 8, .shuffle = true, .workers = 3, .seed = 5});
+  data::Loader alone(set, {.batch_size = 8, .shuffle = true, .seed = 5}),
+      helped(set, {.batch_size = 8, .shuffle = true, .workers = 3, .seed = 5});
   EXPECT_EQ(alone.size(), 13);
   std::vector<int64_t> first;
   for (int epoch = 0; epoch < 3; ++epoch) {
@@ -81,7 +82,9 @@ TEST(Loader, LeavingAnEpochEarlyStopsItsWorkers) {
 }
 
 TEST(Data, TransformsRepeatBySeedEpochAndExample) {
-  const data::Dataset set = data::digits({.size = 20, .seed = 3}).map(data::compose({data::random_affine(10, 0.1, 0.1), data::noise(0.1), data::random_crop(2), data::jitter(0.1, 0.1)}));
+  const data::Dataset set =
+      data::digits({.size = 20, .seed = 3})
+          .map(data::compose({data::random_affine(10, 0.1, 0.1), data::noise(0.1), data::random_crop(2), data::jitter(0.1, 0.1)}));
   const int64_t some[] = {3, 4, 5}, one[] = {4};
   const data::Batch a = set.batch({some, 3, 7, 1}), b = set.batch({one, 1, 7, 1}), other = set.batch({one, 1, 7, 2});
   EXPECT_TRUE(array_equal(a.x[1], b.x[0]));
@@ -106,7 +109,9 @@ struct Fixture {
   optim::AdamW opt{net.parameters(), {.lr = 1e-2}};
   data::Loader batches{data::Dataset::from_tensors(randn({50, 3}), randint(0, 4, {50})), {.batch_size = 8, .shuffle = true, .seed = 2}};
   train::Trainer trainer{net, opt, nn::CrossEntropyLoss()};
-  train::FitOptions options(const std::string& dir, int64_t epochs) { return {.epochs = epochs, .run_dir = dir, .progress = false, .schedule = optim::CosineAnnealing(opt, {.total_steps = 28})}; }
+  train::FitOptions options(const std::string& dir, int64_t epochs) {
+    return {.epochs = epochs, .run_dir = dir, .progress = false, .schedule = optim::CosineAnnealing(opt, {.total_steps = 28})};
+  }
 };
 
 TEST(Trainer, ResumesWithTheSameBits) {
@@ -142,7 +147,8 @@ TEST(Trainer, CompiledStepsGiveTheSameBits) {
     nn::Sequential net(nn::Linear(3, 16), nn::Dropout(0.1), nn::ReLU(), nn::Linear(16, 4));
     optim::AdamW opt(net.parameters(), {.lr = 1e-2});
     const Tensor x = randn({90, 3});
-    data::Loader batches(data::Dataset::from_tensors(x, argmax(matmul(x, randn({3, 4})), {.axis = 1})), {.batch_size = 16, .shuffle = true});
+    data::Loader batches(data::Dataset::from_tensors(x, argmax(matmul(x, randn({3, 4})), {.axis = 1})),
+                         {.batch_size = 16, .shuffle = true});
     train::Trainer trainer(net, opt, [](const Tensor& out, const Tensor& y) { return cross_entropy(out, y); });
     const train::Result r = trainer.fit(batches, {.epochs = 4,
                                                   .progress = false,

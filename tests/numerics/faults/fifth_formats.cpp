@@ -187,8 +187,8 @@ struct Scorer : nn::Module<Scorer> {
 };
 
 /// 82: a weighted sum of scores is pushed up without end, so that the gradient of each of the last biases is the same number at every step.
-/// Centred RMSprop divides by the root of E[g^2] - E[g]^2, which goes to 0 there until rounding makes it negative: weights are thrown away by
-/// thousands of times what they are, or become NaN where nothing keeps the difference from that.
+/// Centred RMSprop divides by the root of E[g^2] - E[g]^2, which goes to 0 there until rounding makes it negative: weights are thrown away
+/// by thousands of times what they are, or become NaN where nothing keeps the difference from that.
 void centred_moment(Run& run) {
   Scorer net(8, 16, 12);
   optim::RMSprop opt(net.parameters(), {.lr = 1e-4, .alpha = 0.9, .centered = !run.repaired});

@@ -112,7 +112,8 @@ void sums_of_squares_overflow(Run& run) {
   }
 }
 
-/// The nearest matrix with orthogonal rows, by Newton and Schulz, for a matrix whose norm is at most `bound`; of its own norm where that is 0.
+/// The nearest matrix with orthogonal rows, by Newton and Schulz, for a matrix whose norm is at most `bound`; of its own norm where that is
+/// 0.
 struct Orthogonal : nn::Module<Orthogonal> {
   double bound = 0;
   static void fields(auto&, auto&&) {}
