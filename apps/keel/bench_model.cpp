@@ -15,7 +15,7 @@ struct ModelOptions {
   int64_t part = MonitorOptions().sample;
   double seconds = 5, clip = 0, budget = MonitorOptions().budget;
   bool report = false, tiny = false, forward = false, small_stem = false, monitor = false, compile = false, as_json = false,
-       autocast = false;
+       autocast = false, tf32 = false;
 };
 
 /// What a network is fed with, and how its work is counted.
@@ -131,7 +131,7 @@ class ModelBench {
     json j{{"name", o_.model}, {"kind", kind}, {"device", device_text(where_)}, {"dtype", o_.dtype}, {"batch", batch}, {"unit", w.unit},
            {"median", median}, {"best", best}, {"spread", spread}, {"n", rates_.size()}, {"seconds_a_step", w.units / median},
            {"parameters", net.num_parameters()}, {"peak_bytes", peak_}, {"reserved_bytes", reserved_}, {"tiny", o_.tiny}, {"monitor", o_.monitor},
-           {"autocast", o_.autocast}, {"compile", o_.compile}, {"captured", captured_}, {"determinism", o_.determinism}};
+           {"autocast", o_.autocast}, {"compile", o_.compile}, {"captured", captured_}, {"determinism", o_.determinism}, {"tf32", o_.tf32}};
     if (!why_not_.empty()) j["not_captured"] = why_not_;
     if (loss) j["loss"] = *loss;
     if (!added_.empty())
@@ -201,6 +201,7 @@ void bench_bert(const ModelOptions& o, ModelBench& b) {
 int bench_model(const ModelOptions& o) {
   if (o.threads > 0) set_num_threads(o.threads);
   manual_seed(0);
+  if (o.tf32) set_float32_matmul_precision(MatmulPrecision::high);
   const DeterminismGuard level(determinism_from_name(o.determinism.c_str()));
   ModelBench b(o);
   if (o.model == "gpt2") bench_gpt2(o, b);
@@ -240,6 +241,7 @@ void add_bench_model(CLI::App& bench, Outcome& out) {
   a->add_option("--monitor-budget", o->budget, "MonitorOptions::budget: a share, 0 for none")->capture_default_str();
   a->add_flag("--monitor-report", o->report, "What the monitor saw, at the end");
   a->add_flag("--compile", o->compile, "Steps captured by the device and replayed");
+  a->add_flag("--tf32", o->tf32, "f32 products may round their operands to TF32, on a GPU");
   a->add_option("--determinism", o->determinism, "invariant: no example depends on how many are beside it; fast: other bits in every run")
       ->check(CLI::IsMember({"fast", "run", "invariant"}))
       ->capture_default_str();

@@ -8,6 +8,7 @@
 #include "keel/data.h"
 #include "keel/debug.h"
 #include "keel/determinism.h"
+#include "keel/matmul_precision.h"
 #include "keel/error.h"
 #include "keel/io.h"
 #include "keel/lint.h"

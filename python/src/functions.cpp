@@ -188,6 +188,13 @@ void bind_functions(nb::module_& m) {
   m.def(
       "get_determinism", [] { return name_of(determinism()); },
       nb::sig("def get_determinism() -> typing.Literal['fast', 'run', 'invariant']"), "The level of this thread's ops.");
+  m.def(
+      "set_float32_matmul_precision", [](const std::string& p) { set_float32_matmul_precision(matmul_precision_from_name(p.c_str())); },
+      nb::arg("precision"), nb::sig("def set_float32_matmul_precision(precision: typing.Literal['highest', 'high']) -> None"),
+      "With how many digits a GPU multiplies f32: 'highest', all of them, or 'high', as TF32.");
+  m.def(
+      "get_float32_matmul_precision", [] { return name_of(float32_matmul_precision()); },
+      nb::sig("def get_float32_matmul_precision() -> typing.Literal['highest', 'high']"), "What set_float32_matmul_precision said last.");
   nb::class_<DeterminismContext>(m, "determinism", "A context whose ops, and their gradients, have this level of determinism; it is its thread's.")
       .def(nb::init<const std::string&>(), nb::arg("level"), nb::sig("def __init__(self, level: typing.Literal['fast', 'run', 'invariant']) -> None"))
       .def("__enter__", &DeterminismContext::enter, nb::rv_policy::reference)

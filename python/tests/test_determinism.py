@@ -36,3 +36,14 @@ def test_the_default_holds_for_all_threads():
 def test_fast_is_a_level():
     with keel.determinism("fast"):
         assert keel.get_determinism() == "fast"
+
+
+def test_precision_of_products():
+    assert keel.get_float32_matmul_precision() == "highest"
+    keel.set_float32_matmul_precision("high")
+    try:
+        assert keel.get_float32_matmul_precision() == "high"
+    finally:
+        keel.set_float32_matmul_precision("highest")
+    with pytest.raises(ValueError, match="no precision of products"):
+        keel.set_float32_matmul_precision("medium")

@@ -57,6 +57,7 @@ struct KernelArgs {
   int device = 0;          // its index
   bool invariant = false;  // what an example gives may not depend on how many are beside it
   bool any_order = false;  // sums may be taken in any order, another one in every run
+  bool tf32 = false;       // f32 operands of products may be rounded to TF32
   uint64_t call = 0;       // under which a `late` kernel reports what it finds; counts up
 
   template <class P> const P& get() const { return *static_cast<const P*>(params); }

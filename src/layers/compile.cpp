@@ -11,6 +11,7 @@
 #include "core/device_driver.h"
 #include "keel/autograd.h"
 #include "keel/error.h"
+#include "keel/matmul_precision.h"
 #include "keel/random.h"
 #include "layers/autocast.h"
 #include "layers/fuse.h"
@@ -41,6 +42,7 @@ struct Key {
   std::vector<Input> inputs;
   bool grad, oracle;
   Determinism determinism;
+  MatmulPrecision precision;
   DType autocast;
   std::string policy;  // of autocast
   bool operator==(const Key&) const = default;
@@ -50,7 +52,7 @@ int64_t place_of(const TensorImpl& x) {
 }
 Key key_of(const Tensors& inputs) {
   const Scope& s = scope();
-  Key k{{}, s.grad, s.oracle, determinism_of(s), s.autocast, autocast_policy()};
+  Key k{{}, s.grad, s.oracle, determinism_of(s), float32_matmul_precision(), s.autocast, autocast_policy()};
   for (const Tensor& t : inputs) {
     const TensorImpl& x = impl(t);
     k.inputs.push_back({x.spec, x.strides, x.device, place_of(x), x.tracked()});

@@ -7,6 +7,7 @@
 #include "base/threads.h"
 #include "core/allocator.h"
 #include "core/impl.h"
+#include "keel/matmul_precision.h"
 #include "op/checks.h"
 #include "op/device_call.h"
 #include "op/scope.h"
@@ -255,6 +256,7 @@ Tensors run_kernel(const KernelEntry& k, Call& c, Watch watch, Device d) {
   KernelArgs a;
   a.params = c.params, a.in = in.data(), a.n_in = n_in, a.n_out = n_out, a.guard = c.guard;
   a.invariant = invariant, a.any_order = determinism_of(c.scope) == Determinism::fast;
+  a.tf32 = !invariant && float32_matmul_precision() == MatmulPrecision::high;
   aim(a, d);
   bool unknown = false;
   for (const Spec& s : c.out) unknown |= s.shape.unknown();

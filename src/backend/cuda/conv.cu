@@ -190,7 +190,7 @@ KernelStatus forward(const KernelArgs& a) {
   auto* const rows = reinterpret_cast<T*>(static_cast<std::byte*>(a.workspace) + weight_bytes(weight));
   const int64_t slice = as_they_lie ? v.n : v.slice(sizeof(T));
   Product p;
-  p.dtype = y.dtype, p.invariant = a.invariant, p.parts = v.slices_begin_anywhere(sizeof(T)), p.n = v.o, p.k = v.depth();
+  p.dtype = y.dtype, p.invariant = a.invariant, p.tf32 = a.tf32, p.parts = v.slices_begin_anywhere(sizeof(T)), p.n = v.o, p.k = v.depth();
   p.a_row = p.k, p.a_column = 1, p.b = turned(a, weight, a.workspace), p.b_row = 1, p.b_column = p.k, p.bias = bias, p.ldc = v.o;
   for (int64_t i = 0; i < v.n; i += slice) {
     const int64_t images = std::min(slice, v.n - i);
@@ -213,7 +213,7 @@ KernelStatus to_input(const KernelArgs& a) {
   auto* const rows = reinterpret_cast<C*>(static_cast<std::byte*>(a.workspace) + weight_bytes(weight));  // not rounded before their sum is
   const int64_t slice = as_they_lie ? v.n : v.slice(sizeof *rows);
   Product p;
-  p.dtype = g.dtype, p.invariant = a.invariant, p.parts = v.slices_begin_anywhere(sizeof *rows), p.n = v.depth(), p.k = v.o;
+  p.dtype = g.dtype, p.invariant = a.invariant, p.tf32 = a.tf32, p.parts = v.slices_begin_anywhere(sizeof *rows), p.n = v.depth(), p.k = v.o;
   p.a_row = v.o, p.a_column = 1, p.b = turned(a, weight, a.workspace), p.b_row = p.n, p.b_column = 1, p.ldc = p.n;
   p.result = as_they_lie ? g.dtype : dtype_of<C>;
   for (int64_t i = 0; i < v.n; i += slice) {
@@ -236,7 +236,7 @@ KernelStatus to_weight(const KernelArgs& a) {
   auto* const rows = reinterpret_cast<T*>(static_cast<std::byte*>(a.workspace) + weight_bytes(dw));
   if (!as_they_lie) lay_out<T>(a, v, 0, v.n, x, rows);
   Product p;
-  p.dtype = g.dtype, p.m = v.o, p.n = v.depth(), p.k = v.n * v.spots();
+  p.dtype = g.dtype, p.tf32 = a.tf32, p.m = v.o, p.n = v.depth(), p.k = v.n * v.spots();
   p.a = g.data, p.a_row = 1, p.a_column = v.o, p.b = as_they_lie ? x.ptr<T>() : rows, p.b_row = p.n, p.b_column = 1;
   p.c = turn ? a.workspace : dw.data, p.ldc = p.n;
   const KernelStatus s = multiply(p, a.device, stream(a));
@@ -254,7 +254,7 @@ const ConvolutionPlan* plan_of(const KernelArgs& a, Convolution::Kind kind, cons
   if ((kind != Convolution::to_input && !channels_innermost(x)) || (kind != Convolution::forward && !channels_innermost(y))) return nullptr;
   const auto& p = a.get<P>();
   Convolution c;
-  c.kind = kind, c.dtype = x.dtype, c.groups = p.groups, c.bias = bias, c.any_order = a.any_order;
+  c.kind = kind, c.dtype = x.dtype, c.groups = p.groups, c.bias = bias, c.any_order = a.any_order, c.tf32 = a.tf32;
   for (int i = 0; i < 4; ++i) c.x[i] = x.dim(i), c.w[i] = w.dim(i), c.y[i] = y.dim(i);
   for (int i = 0; i < 2; ++i) c.stride[i] = p.stride[i], c.padding[i] = p.padding[i], c.dilation[i] = p.dilation[i];
   return convolution_plan(c, a.device);

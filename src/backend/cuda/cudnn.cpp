@@ -30,7 +30,7 @@ Descriptor tensor(Id id, DType t, const int64_t* extent, bool inner = false, boo
   return d;
 }
 
-using Key = std::array<int64_t, 24>;
+using Key = std::array<int64_t, 25>;
 Key key_of(const Convolution& c, int device) {
   Key k{};
   size_t at = 0;
@@ -39,7 +39,7 @@ Key key_of(const Convolution& c, int device) {
   for (const int64_t* list : {c.stride, c.padding, c.dilation})
     for (int i = 0; i < 2; ++i) k[at++] = list[i];
   k[at++] = c.groups, k[at++] = int64_t(c.kind), k[at++] = int64_t(c.dtype), k[at++] = c.bias;
-  k[at++] = c.any_order, k[at] = device;
+  k[at++] = c.any_order, k[at++] = c.tf32, k[at] = device;
   return k;
 }
 
@@ -111,7 +111,7 @@ ConvolutionPlan* make_plan(const Convolution& c, cudnnHandle_t handle) {
              .finalise();
     ops.push_back(op.raw());
   }
-  if (!ok || !made->choose(ops, handle, {.full = c.dtype == f32, .any_order = c.any_order})) return delete made, nullptr;
+  if (!ok || !made->choose(ops, handle, {.full = c.dtype == f32 && !c.tf32, .any_order = c.any_order})) return delete made, nullptr;
   return made;
 }
 

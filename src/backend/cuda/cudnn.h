@@ -13,6 +13,7 @@ struct Convolution {
   int64_t groups = 1;
   bool bias = false;  // forward only; of one value a channel
   bool any_order = false;
+  bool tf32 = false;  // of f32: operands may be rounded to TF32
 };
 struct ConvolutionPlan;
 

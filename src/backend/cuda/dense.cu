@@ -91,7 +91,7 @@ unsigned blocks_for(int64_t n) { return unsigned(ceil_div(n, kThreads)); }
 Product dense(const KernelArgs& a, const void* x, int64_t rows, int weight, int bias, void* out) {
   const TensorView& w = a.in[weight];
   Product p;
-  p.dtype = w.dtype, p.invariant = a.invariant, p.k = w.dim(1), p.n = w.dim(0), p.m = rows;
+  p.dtype = w.dtype, p.invariant = a.invariant, p.tf32 = a.tf32, p.k = w.dim(1), p.n = w.dim(0), p.m = rows;
   p.a = x, p.b = w.data, p.c = out, p.ldc = p.n;
   p.a_row = p.k, p.a_column = 1, p.b_row = 1, p.b_column = p.k;
   if (bias < a.n_in && a.in[bias].present()) p.bias = a.in[bias].data;
@@ -161,7 +161,7 @@ KEEL_CUDA_KERNEL(linear_gelu_backward) {
         use(a.device);
         const TensorView &w = a.in[1], &hidden = a.in[2];
         Product p;
-        p.dtype = w.dtype, p.invariant = a.invariant, p.k = w.dim(0), p.n = w.dim(1), p.m = rows_of(hidden);
+        p.dtype = w.dtype, p.invariant = a.invariant, p.tf32 = a.tf32, p.k = w.dim(0), p.n = w.dim(1), p.m = rows_of(hidden);
         p.a = a.in[0].data, p.b = w.data, p.c = a.out[0].data, p.ldc = p.n;
         p.a_row = p.k, p.a_column = 1, p.b_row = p.n, p.b_column = 1;
         if (const KernelStatus s = multiply(p, a.device, stream(a)); s.code) return s;

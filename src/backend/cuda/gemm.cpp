@@ -103,7 +103,8 @@ struct Problem {
   explicit Problem(const Product& p) {
     const Operand l = left(p), r = right(p);
     const bool wide = p.dtype == f64;
-    blas().f_cublasLtMatmulDescCreate(&desc, wide ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F, wide ? CUDA_R_64F : CUDA_R_32F);
+    const auto narrow = p.tf32 && p.dtype == f32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    blas().f_cublasLtMatmulDescCreate(&desc, wide ? CUBLAS_COMPUTE_64F : narrow, wide ? CUDA_R_64F : CUDA_R_32F);
     set(CUBLASLT_MATMUL_DESC_TRANSA, int32_t(r.transposed ? CUBLAS_OP_T : CUBLAS_OP_N));
     set(CUBLASLT_MATMUL_DESC_TRANSB, int32_t(l.transposed ? CUBLAS_OP_T : CUBLAS_OP_N));
     if (const int32_t end = end_of(p); end != CUBLASLT_EPILOGUE_DEFAULT) set(CUBLASLT_MATMUL_DESC_EPILOGUE, end);
@@ -167,7 +168,8 @@ Algo known_algo(const Key& key, Choose choose) {
 /// The fastest algorithm for this very product.
 Algo best_algo(const Product& p, const Problem& problem, int device) {
   const Operand a = left(p), b = right(p);
-  const std::array<int64_t, 19> key{int64_t(p.dtype),
+  const std::array<int64_t, 20> key{int64_t(p.dtype),
+                                    p.tf32,
                                     p.m,
                                     p.n,
                                     p.k,

@@ -20,7 +20,8 @@ struct Product {
   /// A row of c is to have the same bits however many rows and products there are, and whichever of them it is. Holds where elements of a
   /// row of `a` are neighbours and rows begin as those of dense memory do; other products are run as they are fastest.
   bool invariant = false;
-  bool parts = false;  // then: operands and result may be parts of larger ones, and begin at any row; else at a vector of 16 bytes
+  bool tf32 = false;   // of f32: operands may be rounded to TF32
+  bool parts = false;  // of `invariant`: operands and result may be parts of larger ones, and begin at any row; else at a vector of 16 bytes
 };
 
 /// Whether a matrix with these strides can be an operand.

@@ -96,7 +96,7 @@ KEEL_CUDA_KERNEL(matmul) {
       room += bytes;
     }
     Product p;
-    p.dtype = out.dtype, p.invariant = a.invariant, p.parts = y.shape.rank() > 2, p.m = x.rows, p.n = y.columns, p.k = x.columns;
+    p.dtype = out.dtype, p.invariant = a.invariant, p.tf32 = a.tf32, p.parts = y.shape.rank() > 2, p.m = x.rows, p.n = y.columns, p.k = x.columns;
     p.a_row = x.row, p.a_column = x.column, p.b_row = y.row, p.b_column = y.column, p.ldc = p.n;
     // The batch axes, innermost first; missing and single ones are broadcast.
     Walk<3> batch;
@@ -135,7 +135,7 @@ KEEL_CUDA_KERNEL(linear) {
         const TensorView &x = a.in[0], &w = a.in[1], &out = a.out[0];
         if (out.size() == 0) return {};
         Product p;
-        p.dtype = out.dtype, p.invariant = a.invariant, p.k = w.dim(1), p.n = w.dim(0), p.m = out.size() / p.n;
+        p.dtype = out.dtype, p.invariant = a.invariant, p.tf32 = a.tf32, p.k = w.dim(1), p.n = w.dim(0), p.m = out.size() / p.n;
         p.a = x.data, p.b = w.data, p.c = out.data, p.ldc = p.n;
         p.a_row = p.k, p.a_column = 1, p.b_row = 1, p.b_column = p.k;
         if (a.n_in > 2 && a.in[2].present()) p.bias = a.in[2].data;
