@@ -39,18 +39,25 @@ HWY_INLINE void sum_narrow(int64_t rows, size_t count, bool join, T* const (&out
     }
   }
 }
-/// R rows from `r` on, onto the sums in memory.
+/// Columns [from, to) of the tile at c, R rows from `r` on, onto the sums in memory.
 template <int A, int R, class T, class F>
-HWY_INLINE void sum_wide(int64_t r, int64_t width, T (&acc)[A][kColumnTile], int64_t c, F f) {
-  each<T>(width, [&](int64_t i, auto load, auto store) HWY_ATTR {
-    Vec<Tag<T>> v[A];
-    KEEL_UNROLL for (int a = 0; a < A; ++a) v[a] = r ? load(acc[a] + i) : hn::Zero(Tag<T>());
-    KEEL_UNROLL for (int k = 0; k < R; ++k) f(r + k, c + i, load, v);
-    KEEL_UNROLL for (int a = 0; a < A; ++a) store(v[a], acc[a] + i);
-  });
+HWY_INLINE void sum_wide(int64_t r, int64_t from, int64_t to, T (&acc)[A][kColumnTile], int64_t c, F f) {
+  const auto onto = [&](auto begin) HWY_ATTR {
+    each<T>(to - from, [&](int64_t at, auto load, auto store) HWY_ATTR {
+      const int64_t i = from + at;
+      Vec<Tag<T>> v[A];
+      KEEL_UNROLL for (int a = 0; a < A; ++a) v[a] = begin(load, acc[a] + i);
+      KEEL_UNROLL for (int k = 0; k < R; ++k) f(r + k, c + i, load, v);
+      KEEL_UNROLL for (int a = 0; a < A; ++a) store(v[a], acc[a] + i);
+    });
+  };
+  if (r)
+    onto([](auto load, const T* at) HWY_ATTR { return load(at); });
+  else
+    onto([](auto, const T*) HWY_ATTR { return hn::Zero(Tag<T>()); });
 }
 /// out[a][c] = (join ? out[a][c] : 0) + the sum over the rows, in order. f(r, c, load, v) adds to the A vectors v what the vector at row r
-/// and column c gives; load(p) is a whole vector or the masked rest. Rows go `at_once` at a time: kRowsAtOnce, 2 or 1.
+/// and column c gives; load(p) is a whole vector or the masked rest. Rows go `at_once` at a time: kRowsAtOnce or 1.
 template <int A, class T, class F>
 HWY_INLINE void sum_columns(int64_t rows, int64_t width, bool join, int64_t at_once, T* const (&out)[A], F f) {
   constexpr int64_t N = hn::MaxLanes(Tag<T>());
@@ -69,14 +76,32 @@ HWY_INLINE void sum_columns(int64_t rows, int64_t width, bool join, int64_t at_o
     const int64_t w = width - c < kColumnTile ? width - c : kColumnTile;
     int64_t r = 0;
     if (at_once == kRowsAtOnce)
-      for (; r + kRowsAtOnce <= rows; r += kRowsAtOnce) sum_wide<A, kRowsAtOnce>(r, w, acc, c, f);
-    if (at_once == 2)
-      for (; r + 2 <= rows; r += 2) sum_wide<A, 2>(r, w, acc, c, f);
-    for (; r < rows; ++r) sum_wide<A, 1>(r, w, acc, c, f);
+      for (; r + kRowsAtOnce <= rows; r += kRowsAtOnce) sum_wide<A, kRowsAtOnce>(r, 0, w, acc, c, f);
+    for (; r < rows; ++r) sum_wide<A, 1>(r, 0, w, acc, c, f);
     for (int a = 0; a < A; ++a)
       each<T>(w, [&](int64_t i, auto load, auto store)
                      HWY_ATTR { store(join ? hn::Add(load(out[a] + c + i), load(acc[a] + i)) : load(acc[a] + i), out[a] + c + i); });
   }
+}
+
+/// The same for at most kColumnTile columns that come from memory in order, two rows at a time. Before a piece of both, ahead(r, from, to)
+/// fetches as many lines that follow: asked for at once they come a tenth quicker than one beside each line that is read.
+template <int A, class T, class F, class Ahead>
+HWY_INLINE void sum_pairs(int64_t rows, int64_t w, bool join, T* const (&out)[A], F f, Ahead ahead) {
+  constexpr int64_t kPiece = 2048 / int64_t(sizeof(T));
+  alignas(64) T acc[A][kColumnTile];
+  for (int64_t r = 0; r < rows; r += 2)
+    for (int64_t from = 0; from < w; from += kPiece) {
+      const int64_t to = w - from < kPiece ? w : from + kPiece;
+      ahead(r, from, to);
+      if (r + 2 <= rows)
+        sum_wide<A, 2>(r, from, to, acc, 0, f);
+      else
+        sum_wide<A, 1>(r, from, to, acc, 0, f);
+    }
+  for (int a = 0; a < A; ++a)
+    each<T>(w, [&](int64_t i, auto load, auto store)
+                   HWY_ATTR { store(join ? hn::Add(load(out[a] + i), load(acc[a] + i)) : load(acc[a] + i), out[a] + i); });
 }
 
 }  // namespace keel::cpu::HWY_NAMESPACE

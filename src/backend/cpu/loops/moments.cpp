@@ -56,13 +56,24 @@ void row(const void* x_, int64_t n, bool far, void* out_) {
   out[0] = T(all.mean), out[1] = T(all.mean - double(out[0])), out[2] = T(all.square);
 }
 
-/// Beside p, which is at row r and column c of w of a strip that is read two rows at a time: a line of the two that follow, in the order in
-/// which they lie, since the processor follows no other.
+/// Beside columns [from, to) of rows r and r + 1 of a strip of w columns at x, as many lines of the two that follow, in the order in which
+/// they lie and by one instruction, since the processor follows nothing else. A lambda that only fetches would be dropped as one without
+/// effect.
 template <class T>
-HWY_INLINE void fetch_pair(const T* p, int64_t r, int64_t c, int64_t w, int64_t stride) {
-  const int64_t odd = r & 1, at = 2 * c + odd * (64 / int64_t(sizeof(T)));
-  fetch_soon(p + (2 - odd) * stride - c + (at < w ? at : at - w + stride));
-}
+struct PairAhead {
+  const T* x;
+  int64_t stride, w;
+  HWY_INLINE void operator()(int64_t r, int64_t from, int64_t to) const {
+    constexpr int64_t kLine = 64 / int64_t(sizeof(T));
+    const T* next = x + (r + 2) * stride;
+    for (int64_t at = 2 * from, end; at < 2 * to; at = end) {
+      const bool second = at >= w;
+      end = !second && 2 * to > w ? w : 2 * to;
+      const T* p = next + at + (second ? stride - w : 0);
+      for (int64_t k = at; k < end; k += kLine, p += kLine) fetch_soon(p);
+    }
+  }
+};
 template <class T>
 void columns(const void* x_, int64_t rows, int64_t stride, int64_t width, bool far, void* out_, int64_t apart) {
   const T* x = static_cast<const T*>(x_);
@@ -76,23 +87,40 @@ void columns(const void* x_, int64_t rows, int64_t stride, int64_t width, bool f
       if (near) fetch_near(p);
     };
     const bool pairs = far && !near && 2 * w >= kColumnTile;
-    const int64_t at_once = pairs ? 2 : far ? 1 : kRowsAtOnce;
-    sum_columns<1, T>(head, w, false, far ? 1 : kRowsAtOnce, {shift}, [&](int64_t r, int64_t c, auto load, auto& v) HWY_ATTR {
-      const T* p = x + r * stride + c;
-      fetch(p);
-      v[0] = hn::Add(v[0], load(p));
-    });
     const Tag<T> d;
     const auto n = hn::Set(d, T(rows)), some = hn::Set(d, T(head));
-    each<T>(w, [&](int64_t c, auto load, auto store) HWY_ATTR { store(hn::Div(load(shift + c), some), shift + c); });
-    for (int64_t g = 0; g < rows; g += kReduceGroup)
-      sum_columns<2, T>(rows - g < kReduceGroup ? rows - g : kReduceGroup, w, g > 0, at_once, {off, square},
-                        [&](int64_t r, int64_t c, auto load, auto& v) HWY_ATTR {
-                          const T* p = x + (g + r) * stride + c;
-                          pairs ? fetch_pair(p, r, c, w, stride) : fetch(p);
-                          const auto from = hn::Sub(load(p), load(shift + c));
-                          v[0] = hn::Add(v[0], from), v[1] = fma(Tag<T>(), from, from, v[1]);
-                        });
+    const auto group = [&](int64_t g, bool join) HWY_ATTR {
+      const int64_t many = rows - g < kReduceGroup ? rows - g : kReduceGroup;
+      const T* first = x + g * stride;
+      const auto add = [=](int64_t r, int64_t c, auto load, auto& v) HWY_ATTR {
+        const auto from = hn::Sub(load(first + r * stride + c), load(shift + c));
+        v[0] = hn::Add(v[0], from), v[1] = fma(Tag<T>(), from, from, v[1]);
+      };
+      if (pairs) return sum_pairs<2, T>(many, w, join, {off, square}, add, PairAhead<T>{first, stride, w});
+      sum_columns<2, T>(many, w, join, far ? 1 : kRowsAtOnce, {off, square}, [&](int64_t r, int64_t c, auto load, auto& v) HWY_ATTR {
+        fetch(first + r * stride + c);
+        add(r, c, load, v);
+      });
+    };
+    // The first rows are summed about the first of them, so that they are read once, and then put about their mean.
+    each<T>(w, [&](int64_t c, auto load, auto store) HWY_ATTR { store(load(x + c), shift + c); });
+    group(0, false);
+    bool finite = true;
+    each<T>(w, [&](int64_t c, auto load, auto store) HWY_ATTR {
+      const auto sum = load(off + c), mean = hn::Div(sum, some), first = load(shift + c), about = hn::Add(first, mean);
+      const auto short_of = hn::Sub(mean, hn::Sub(about, first)), rest = hn::Mul(some, short_of);
+      const auto all = hn::Add(settle(d, sum, load(square + c), mean), hn::Mul(rest, short_of));
+      finite = finite && hn::AllTrue(d, hn::IsFinite(all));
+      store(about, shift + c), store(rest, off + c), store(all, square + c);
+    });
+    if (!finite) {  // numbers too far from the first row may not be from the mean
+      sum_columns<1, T>(head, w, false, kRowsAtOnce, {shift}, [&](int64_t r, int64_t c, auto load, auto& v) HWY_ATTR {
+        v[0] = hn::Add(v[0], load(x + r * stride + c));
+      });
+      each<T>(w, [&](int64_t c, auto load, auto store) HWY_ATTR { store(hn::Div(load(shift + c), some), shift + c); });
+      group(0, false);
+    }
+    for (int64_t g = kReduceGroup; g < rows; g += kReduceGroup) group(g, true);
     each<T>(w, [&](int64_t c, auto load, auto store) HWY_ATTR {
       const auto sum = load(off + c), mean = hn::Div(sum, n);
       store(settle(d, sum, load(square + c), mean), square + c);
