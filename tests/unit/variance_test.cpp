@@ -62,6 +62,9 @@ TEST(Variance, WhatIsNoNumberStays) {
       EXPECT_EQ(one(1, at)[7].item<float>(), 0) << at;
       EXPECT_EQ(one(1e20, at)[8].item<float>(), 0) << at;
     }
+    Tensor ends = ones({300, 300});  // farther from each other than any number, not from their mean
+    ends[{0}] = 3e38, ends[{1}] = -3e38;
+    EXPECT_EQ(var(axis == 0 ? ends : ends.transpose(0, 1).contiguous(), {.axis = {axis}})[7].item<float>(), inf);
     const Tensor same = full({777, 777}, 0.1);
     EXPECT_GE(min(var(same, {.axis = {axis}})).item<float>(), 0);
     EXPECT_LT(max(var(same, {.axis = {axis}})).item<float>(), 1e-14);

@@ -114,9 +114,8 @@ void columns(const void* x_, int64_t rows, int64_t stride, int64_t width, bool f
       store(about, shift + c), store(rest, off + c), store(all, square + c);
     });
     if (!finite) {  // numbers too far from the first row may not be from the mean
-      sum_columns<1, T>(head, w, false, kRowsAtOnce, {shift}, [&](int64_t r, int64_t c, auto load, auto& v) HWY_ATTR {
-        v[0] = hn::Add(v[0], load(x + r * stride + c));
-      });
+      sum_columns<1, T>(head, w, false, kRowsAtOnce, {shift},
+                        [&](int64_t r, int64_t c, auto load, auto& v) HWY_ATTR { v[0] = hn::Add(v[0], load(x + r * stride + c)); });
       each<T>(w, [&](int64_t c, auto load, auto store) HWY_ATTR { store(hn::Div(load(shift + c), some), shift + c); });
       group(0, false);
     }
