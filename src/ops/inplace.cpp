@@ -55,6 +55,7 @@ Tensor& write_back(Tensor& self, const Tensor& y, const char* name) {
   if (linked) {
     Tensor fit = y.dtype() == self.dtype() && y.shape() == self.shape() ? y : expand(cast(y, self.dtype()), self.shape());
     if (fit.tracked() && fit.is_leaf()) fit = reshape(fit, fit.shape());  // a leaf has no node to take over
+    if (fit.is(self)) return self;
     GradMeta& m = grad_meta(self);
     m.node = {}, m.slot = 0, m.requires_grad = false, m.is_view = false;
     if (fit.tracked()) m.node = impl(fit).grad->node, m.slot = impl(fit).grad->slot;  // else the tensor is a constant from now on

@@ -205,6 +205,8 @@ TEST(AutogradGraph, CopiesIntoAResultTakeTheGradientOfWhatIsCopied) {
   EXPECT_TRUE(allclose(leaf_copied[0], v.detach()));
   ASSERT_TRUE(leaf_copied[1].defined());
   EXPECT_TRUE(allclose(leaf_copied[1], w.detach()));
+  const Tensors itself_copied = gradient([&](Tensor& h) { h.copy_(h); });
+  EXPECT_TRUE(allclose(itself_copied[0], w.detach() * 4));
   const Tensors result_copied = gradient([&](Tensor& h) { h.copy_(v * 3); });
   EXPECT_TRUE(allclose(result_copied[1], w.detach() * 3));
   const Tensors into_plain = gradient([&](Tensor& h) { Tensor plain = zeros({3}); plain.copy_(v); h = plain; });
