@@ -15,7 +15,7 @@ struct ModelOptions {
   int64_t part = MonitorOptions().sample;
   double seconds = 5, clip = 0, budget = MonitorOptions().budget;
   bool report = false, tiny = false, forward = false, small_stem = false, monitor = false, compile = false, as_json = false,
-       autocast = false, tf32 = false;
+       autocast = false;
 };
 
 /// What a network is fed with, and how its work is counted.
@@ -28,7 +28,7 @@ struct Work {
 class ModelBench {
  public:
   explicit ModelBench(const ModelOptions& o)
-      : o_(o), where_(device(o.device)), low_(o.dtype == "f32" ? DType::none : o.dtype == "f16" ? f16 : bf16) {}
+      : o_(o), where_(device(o.device)), low_(o.dtype == "f32" || o.dtype == "tf32" ? DType::none : o.dtype == "f16" ? f16 : bf16) {}
 
   /// Lowers the weights where it should: the optimiser has seen all their digits by now.
   template <class Net, class Opt>
@@ -131,7 +131,7 @@ class ModelBench {
     json j{{"name", o_.model}, {"kind", kind}, {"device", device_text(where_)}, {"dtype", o_.dtype}, {"batch", batch}, {"unit", w.unit},
            {"median", median}, {"best", best}, {"spread", spread}, {"n", rates_.size()}, {"seconds_a_step", w.units / median},
            {"parameters", net.num_parameters()}, {"peak_bytes", peak_}, {"reserved_bytes", reserved_}, {"tiny", o_.tiny}, {"monitor", o_.monitor},
-           {"autocast", o_.autocast}, {"compile", o_.compile}, {"captured", captured_}, {"determinism", o_.determinism}, {"tf32", o_.tf32}};
+           {"autocast", o_.autocast}, {"compile", o_.compile}, {"captured", captured_}, {"determinism", o_.determinism}};
     if (!why_not_.empty()) j["not_captured"] = why_not_;
     if (loss) j["loss"] = *loss;
     if (!added_.empty())
@@ -201,7 +201,7 @@ void bench_bert(const ModelOptions& o, ModelBench& b) {
 int bench_model(const ModelOptions& o) {
   if (o.threads > 0) set_num_threads(o.threads);
   manual_seed(0);
-  if (o.tf32) set_float32_matmul_precision(MatmulPrecision::high);
+  if (o.dtype == "tf32") set_float32_matmul_precision(MatmulPrecision::high);
   const DeterminismGuard level(determinism_from_name(o.determinism.c_str()));
   ModelBench b(o);
   if (o.model == "gpt2") bench_gpt2(o, b);
@@ -222,8 +222,8 @@ void add_bench_model(CLI::App& bench, Outcome& out) {
       ->required()
       ->check(CLI::IsMember({"gpt2", "resnet18", "resnet50", "bert", "mlp", "cnn"}));
   a->add_option("--device", o->device, "cpu, cuda, cuda:N or auto")->check(device_name())->capture_default_str();
-  a->add_option("--dtype", o->dtype, "Of weights and activations; in training bf16 with f32 masters in the optimiser, f16 by autocast")
-      ->check(CLI::IsMember({"bf16", "f16", "f32"}))
+  a->add_option("--dtype", o->dtype, "Of weights and activations; in training bf16 has f32 masters, f16 is by autocast, tf32 is f32's products")
+      ->check(CLI::IsMember({"bf16", "f16", "f32", "tf32"}))
       ->capture_default_str();
   a->add_option("--batch", o->batch, "Examples a step; 0: 16, 128, 1 or 64 by network")->check(whole(0));
   a->add_option("--context", o->context, "Tokens an example; 0: 1024 for gpt2, 128 for bert")->check(whole(0));
@@ -241,7 +241,6 @@ void add_bench_model(CLI::App& bench, Outcome& out) {
   a->add_option("--monitor-budget", o->budget, "MonitorOptions::budget: a share, 0 for none")->capture_default_str();
   a->add_flag("--monitor-report", o->report, "What the monitor saw, at the end");
   a->add_flag("--compile", o->compile, "Steps captured by the device and replayed");
-  a->add_flag("--tf32", o->tf32, "f32 products may round their operands to TF32, on a GPU");
   a->add_option("--determinism", o->determinism, "invariant: no example depends on how many are beside it; fast: other bits in every run")
       ->check(CLI::IsMember({"fast", "run", "invariant"}))
       ->capture_default_str();
