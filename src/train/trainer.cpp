@@ -18,6 +18,7 @@
 #include "core/impl.h"
 #include "keel/io/svg_chart.h"
 #include "keel/autograd.h"
+#include "keel/autocast.h"
 #include "keel/compile.h"
 #include "keel/error.h"
 #include "keel/io/checkpoint.h"
@@ -104,6 +105,8 @@ struct Trainer::Session {
                 .op("Trainer::fit"));
     };
     at_least("epochs", 0, o.epochs), at_least("accumulate", 1, o.accumulate);
+    if (o.autocast != DType::none && o.autocast != bf16 && o.autocast != f16)
+      raise(Error(ErrorCode::dtype, "autocast is to bf16 or f16, got " + std::string(name_of(o.autocast))).op("Trainer::fit"));
     if (!dir.empty()) {
       for (size_t i = 1; i <= dir.size(); ++i)
         if (i == dir.size() || dir[i] == '/') mkdir(dir.substr(0, i).c_str(), 0777);
@@ -196,7 +199,7 @@ struct Trainer::Epoch {
 
 /// A step that the monitor kept from the weights is computed once more, from the same weights, batch and random numbers. What breaks again is
 /// the program's, and the first op that makes it out of clean inputs is to blame; what does not break again was the machine's.
-Monitor::Finding Trainer::replay(const Tensor& x, const Tensor& y, const Generator::State& before, int64_t step) {
+Monitor::Finding Trainer::replay(const Tensor& x, const Tensor& y, const Generator::State& before, const Session& session) {
   const Generator::State after = default_generator().state();
   StateDict kept;  // running statistics move in a forward pass
   for (const StateDict::Entry& e : model_.state_dict()) kept.set(e.name, copy(e.tensor.detach()));
@@ -206,7 +209,7 @@ Monitor::Finding Trainer::replay(const Tensor& x, const Tensor& y, const Generat
     optimizer_.zero_grad();
     Monitor again(MonitorOptions{.sample = 1, .foretell = false, .shadow_every = 0});  // everything, on devices too
     again.step();
-    loss_(forward_(x), y).backward();
+    add_gradients(x, y, session.o);
     again.step();
     std::vector<Monitor::Finding> all = again.findings();
     const std::vector<Monitor::Finding> notes = again.notes();  // gradients of a narrow dtype, which no update used here
@@ -220,7 +223,7 @@ Monitor::Finding Trainer::replay(const Tensor& x, const Tensor& y, const Generat
       f.text = "computed again, it broke again; first: " + f.text;
     }
   }
-  f.severity = Severity::fault, f.detector = "replay", f.step = step;
+  f.severity = Severity::fault, f.detector = "replay", f.step = session.monitor->current_step();
   if (f.op.empty()) f.op = "step", f.phase = "forward";
   model_.load_state_dict(kept);
   optimizer_.zero_grad();
@@ -228,20 +231,34 @@ Monitor::Finding Trainer::replay(const Tensor& x, const Tensor& y, const Generat
   return f;
 }
 
-/// What a step does to the weights; gives the loss. Gradients are cleared before and after.
-Tensor Trainer::update(const Tensors& batch, const FitOptions& o) {
-  const Tensor loss = loss_(forward_(batch[0]), batch[1]);
-  loss.backward();
+/// Adds the gradients of a batch's loss, or of its share of a step, to those of the parameters; gives the loss.
+Tensor Trainer::add_gradients(const Tensor& x, const Tensor& y, const FitOptions& o) {
+  Tensor loss;
+  {
+    std::optional<Autocast> low;
+    if (o.autocast != DType::none) low.emplace(o.autocast);
+    loss = loss_(forward_(x), y);
+  }
+  scaler_.scale(o.accumulate > 1 ? loss / o.accumulate : loss).backward();
+  return loss.detach();
+}
+
+void Trainer::move_weights(const FitOptions& o) {
+  if (o.clip_norm > 0 || o.clip_value > 0) scaler_.unscale_(optimizer_);
   if (o.clip_norm > 0) nn::clip_grad_norm(optimizer_.parameters(), o.clip_norm);
   if (o.clip_value > 0) nn::clip_grad_value(optimizer_.parameters(), o.clip_value);
-  optimizer_.step();
-  optimizer_.zero_grad();
-  return loss.detach();
+  scaler_.step(optimizer_);
+  scaler_.update();
 }
 
 Tensor Trainer::compiled_step(const data::Batch& b, Session& session) {
   if (!std::exchange(session.compiled, true))
-    session.step = compile([this, &o = session.o](const Tensors& batch) { return update(batch, o); });
+    session.step = compile([this, &o = session.o](const Tensors& batch) {
+      const Tensor loss = add_gradients(batch[0], batch[1], o);
+      move_weights(o);
+      optimizer_.zero_grad();
+      return loss;
+    });
   const Tensor loss = session.step({b.x, b.y})[0];
   session.alike = b.x.shape() == session.batch_shape ? session.alike + 1 : 1;
   session.batch_shape = b.x.shape();
@@ -260,22 +277,18 @@ Tensor Trainer::step(data::Batch b, bool last_of_group, Session& session) {
     base::log(LogLevel::info, "train",
               std::string("steps are not captured: ") + (guarded ? "the monitor guards them" : "gradients of several batches add up"));
   const Generator::State before = guarded ? default_generator().state() : Generator::State{};
-  const Tensor &x = b.x, &y = b.y;
-  Tensor loss = loss_(forward_(x), y);
-  (o.accumulate > 1 ? loss / o.accumulate : loss).backward();
+  const Tensor loss = add_gradients(b.x, b.y, o);
   if (last_of_group) {
-    if (o.clip_norm > 0) nn::clip_grad_norm(optimizer_.parameters(), o.clip_norm);
-    if (o.clip_value > 0) nn::clip_grad_value(optimizer_.parameters(), o.clip_value);
-    optimizer_.step();
+    move_weights(o);
     if (guarded && session.monitor->blocked_steps() > session.blocked) {
       session.blocked = session.monitor->blocked_steps();
-      session.replayed.push_back(replay(x, y, before, session.monitor->current_step()));
+      session.replayed.push_back(replay(b.x, b.y, before, session));
     }
     optimizer_.zero_grad();
     if (schedule_.defined() && !o.schedule_by_epoch) schedule_.step();
     ++steps_;
   }
-  return loss.detach();
+  return loss;
 }
 
 Result Trainer::fit(data::Loader& batches, const FitOptions& o) { return run(batches, nullptr, o); }
@@ -286,6 +299,9 @@ void Trainer::begin(data::Loader& batches, const FitOptions& o) {
   schedule_ = o.schedule;
   if (schedule_.defined() && !pending_schedule_.empty()) schedule_.load_state_dict(pending_schedule_);
   pending_schedule_ = {};
+  scaler_ = optim::GradScaler({.enabled = o.autocast == f16});
+  if (scaler_.is_enabled() && !pending_scaler_.empty()) scaler_.load_state_dict(pending_scaler_);
+  pending_scaler_ = {};
   batches_ = &batches;
   if (!std::exchange(has_position_, false)) return;
   if (position_.batch > 0 && resumed_batch_size_ > 0 && resumed_batch_size_ != batches.batch_size())
@@ -428,6 +444,7 @@ void Trainer::save_checkpoint(const std::string& path) {
   all.merge(model_.state_dict(), "model.");
   all.merge(optimizer_.state_dict(), "optimizer.");
   if (schedule_.defined()) all.merge(schedule_.state_dict(), "schedule.");
+  if (scaler_.is_enabled()) all.merge(scaler_.state_dict(), "scaler.");
   const Generator::State g = default_generator().state();
   const data::Loader::Position p = batches_ ? batches_->position() : position_;
   StateText t;
@@ -461,7 +478,7 @@ void Trainer::resume(const std::string& run_dir) {
   if (t.text("kind") != "trainer") raise(Error(ErrorCode::io, path + ": was not written by a Trainer").op("Trainer::resume").hint("it holds tensors only; load and load_state_dict read them"));
   model_.load_state_dict(file->tensors.strip("model."));
   optimizer_.load_state_dict(file->tensors.strip("optimizer."));
-  pending_schedule_ = file->tensors.strip("schedule.");
+  pending_schedule_ = file->tensors.strip("schedule."), pending_scaler_ = file->tensors.strip("scaler.");
   steps_ = t.integer("steps"), epochs_done_ = t.integer("epochs");
   default_generator().set_state({uint64_t(t.integer("generator.seed")), uint64_t(t.integer("generator.base")), t.integer("generator.offset")});
   position_ = {uint64_t(t.integer("data.seed")), uint64_t(t.integer("data.epoch")), t.integer("data.batch")};

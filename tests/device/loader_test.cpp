@@ -159,7 +159,7 @@ TEST_F(LoaderOnDevice, NumbersArriveLater) {
 
 /// Batches that travel ahead, into steps that are captured; the last one of an epoch is smaller.
 TEST_F(LoaderOnDevice, CompiledStepsOfATrainerGiveTheSameBits) {
-  const auto fit = [&](bool compiled) {
+  const auto fit = [&](bool compiled, DType low) {
     manual_seed(3);
     nn::Sequential net(nn::Linear(4, 16), nn::Dropout(0.1), nn::ReLU(), nn::Linear(16, 4));
     net.to(d);
@@ -168,11 +168,14 @@ TEST_F(LoaderOnDevice, CompiledStepsOfATrainerGiveTheSameBits) {
     data::Loader batches(data::Dataset::from_tensors(x, argmax(x, {.axis = 1})), {.batch_size = 16, .shuffle = true, .workers = 2});
     train::Trainer trainer(net, opt, [](const Tensor& out, const Tensor& y) { return cross_entropy(out, y); });
     const optim::CosineAnnealing schedule(opt, {.total_steps = 36});
-    trainer.fit(batches, {.epochs = 6, .progress = false, .schedule = schedule, .clip_norm = 0.5, .compile = compiled});
+    trainer.fit(batches, {.epochs = 6, .progress = false, .schedule = schedule, .clip_norm = 0.5, .autocast = low, .compile = compiled});
     return net.state_dict();
   };
-  const StateDict want = fit(false), got = fit(true);
-  for (const StateDict::Entry& e : want) EXPECT_TRUE(array_equal(got.find(e.name)->to(cpu_device), e.tensor.to(cpu_device))) << e.name;
+  for (const DType low : {DType::none, bf16, f16}) {
+    const StateDict want = fit(false, low), got = fit(true, low);
+    for (const StateDict::Entry& e : want)
+      EXPECT_TRUE(array_equal(got.find(e.name)->to(cpu_device), e.tensor.to(cpu_device))) << name_of(low) << ", " << e.name;
+  }
 }
 
 }  // namespace

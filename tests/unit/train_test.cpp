@@ -163,6 +163,70 @@ TEST(Trainer, CompiledStepsGiveTheSameBits) {
   EXPECT_EQ(fit(true), fit(false));
 }
 
+/// Small images of f16 whose losses overflow at the scale that a scaler begins with, so that steps are left out.
+struct MixedRun {
+  nn::Sequential net{nn::Linear(3, 16), nn::ReLU(), nn::Linear(16, 4)};
+  optim::AdamW opt{net.parameters(), {.lr = 1e-2}};
+  Tensor x = randn({64, 3}) * 30, y = argmax(x, {.axis = 1});
+  data::Loader batches{data::Dataset::from_tensors(x, y), {.batch_size = 16}};
+  static Tensor loss(const Tensor& out, const Tensor& y) { return cross_entropy(out, y) * 30; }
+  train::Trainer trainer{net, opt, &MixedRun::loss};
+  std::string weights() const {
+    std::string all;
+    for (const auto& [name, t] : net.state_dict()) all += to_string(t.contiguous().reshape({-1})) + to_string(sum(t));
+    return all;
+  }
+};
+
+TEST(Trainer, MixedPrecisionIsThatOfALoopByHand) {
+  for (const DType low : {f16, bf16})
+    for (const bool compiled : {false, true}) {
+      manual_seed(5);
+      MixedRun whole;
+      whole.trainer.fit(whole.batches, {.epochs = 3, .progress = false, .clip_norm = 1, .autocast = low, .compile = compiled});
+      manual_seed(5);
+      MixedRun hand;
+      optim::GradScaler scaler({.enabled = low == f16});
+      int left_out = 0;
+      for (int epoch = 0; epoch < 3; ++epoch)
+        for (auto& [x, y] : hand.batches) {
+          Tensor loss;
+          {
+            const Autocast guard(low);
+            loss = MixedRun::loss(hand.net(x), y);
+          }
+          scaler.scale(loss).backward();
+          scaler.unscale_(hand.opt);
+          nn::clip_grad_norm(hand.opt.parameters(), 1);
+          scaler.step(hand.opt);
+          const double before = scaler.get_scale();
+          scaler.update();
+          left_out += scaler.get_scale() < before;
+          hand.opt.zero_grad();
+        }
+      EXPECT_EQ(whole.weights(), hand.weights()) << name_of(low) << (compiled ? ", compiled" : "");
+      EXPECT_EQ(left_out > 0, low == f16) << left_out << " steps were left out";
+    }
+  MixedRun other;
+  EXPECT_THROW(other.trainer.fit(other.batches, {.progress = false, .autocast = f64}), Error);
+}
+
+TEST(Trainer, ScaledRunsResumeWithTheSameBits) {
+  const std::string dir = temporary_folder();
+  manual_seed(6);
+  MixedRun whole;
+  whole.trainer.fit(whole.batches, {.epochs = 4, .progress = false, .autocast = f16});
+  manual_seed(6);
+  MixedRun first;
+  first.trainer.fit(first.batches, {.epochs = 2, .run_dir = dir, .progress = false, .autocast = f16});
+  manual_seed(7);
+  MixedRun second;
+  second.batches = data::Loader(first.batches.dataset(), {.batch_size = 16});
+  second.trainer.resume(dir);
+  second.trainer.fit(second.batches, {.epochs = 4, .progress = false, .autocast = f16});
+  EXPECT_EQ(second.weights(), whole.weights());
+}
+
 TEST(Trainer, StopsEarlyAndAccumulates) {
   manual_seed(1);
   Fixture s;

@@ -7,6 +7,7 @@
 #include "keel/monitor.h"
 #include "keel/nn/module.h"
 #include "keel/optim/optimizer.h"
+#include "keel/optim/scaler.h"
 #include "keel/optim/schedule.h"
 #include "keel/random.h"
 
@@ -61,6 +62,8 @@ struct FitOptions {
   double clip_norm = 0;               // 0: off
   double clip_value = 0;              // 0: off
   int64_t accumulate = 1;             // batches a step
+  DType autocast = DType::none;       // bf16 or f16: steps run under Autocast (keel/autocast.h), weights stay f32 and evaluations are whole; with f16
+                                      // losses are scaled by an optim::GradScaler of the trainer's, which leaves out steps that overflow
   int64_t patience = 0;               // epochs without a better held-out loss before stopping; 0: never stop early
   bool compile = false;               // steps are recorded, and captured where the device can (keel/compile.h): the same bits, less of the
                                       // host; not steps that a monitor watches whole or guards, nor with `accumulate`
@@ -103,7 +106,8 @@ class Trainer {
   Callback<Tensor(const Tensor&)> forward_;
   Callback<Tensor(const Tensor&, const Tensor&)> loss_;
   optim::Scheduler schedule_;
-  StateDict pending_schedule_;
+  optim::GradScaler scaler_{{.enabled = false}};
+  StateDict pending_schedule_, pending_scaler_;
   data::Loader* batches_ = nullptr;
   data::Loader::Position position_{};
   bool has_position_ = false;
@@ -124,9 +128,10 @@ class Trainer {
   void settle(Epoch& e, Session& s);
   void end_epoch(Epoch& epoch, data::Loader* held_out, Session& s);
   Tensor step(data::Batch b, bool last_of_group, Session& session);
-  Tensor update(const Tensors& batch, const FitOptions& o);
+  Tensor add_gradients(const Tensor& x, const Tensor& y, const FitOptions& o);
+  void move_weights(const FitOptions& o);
   Tensor compiled_step(const data::Batch& b, Session& session);
-  Monitor::Finding replay(const Tensor& x, const Tensor& y, const Generator::State& before, int64_t step);
+  Monitor::Finding replay(const Tensor& x, const Tensor& y, const Generator::State& before, const Session& session);
 };
 
 }  // namespace keel::train
