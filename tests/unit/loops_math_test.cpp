@@ -410,6 +410,7 @@ TEST(LoopsMath, F32IsWithinTwoUlp) {
   std::vector<float> x, y;
   for (uint64_t bits = 0; bits < uint64_t(1) << 32; bits += 40'009) x.push_back(std::bit_cast<float>(uint32_t(bits)));
   for (float far = -120; far < -4; far += 0.0117f) x.push_back(far);  // where the tails end
+  x.push_back(-0.0f);
   y.resize(x.size());
   for (const auto& [name, op, want] : functions) {
     unary_loop(op, DType::f32)(x.data(), y.data(), int64_t(x.size()), nullptr);
@@ -420,6 +421,7 @@ TEST(LoopsMath, F32IsWithinTwoUlp) {
         ASSERT_TRUE(same(y[i], float(exact))) << name << " of " << x[i] << " gave " << y[i];
         continue;
       }
+      ASSERT_TRUE(y[i] != 0 || std::signbit(y[i]) == std::signbit(exact)) << name << " of " << x[i];
       ASSERT_LE(std::fabs(y[i] - exact), 2 * (double(std::nextafter(near, INFINITY)) - near)) << name << " of " << x[i] << " gave " << y[i];
     }
   }

@@ -27,7 +27,7 @@ constexpr double left_of(double v, double low) {
 template <class D>
 HWY_INLINE Vec<D> but_tail(D d, Vec<D> x, double last, Vec<D> tail) {
   const Vec<D> zero = hn::Zero(d), beyond = hn::Mul(x, hn::IfThenElseZero(hn::Gt(x, zero), num(d, 1)));
-  return hn::IfThenElse(hn::Gt(hn::Abs(x), num(d, last)), beyond, hn::Sub(at_least(d, x, zero), tail));
+  return hn::IfThenElse(hn::Gt(hn::Abs(x), num(d, last)), beyond, hn::CopySign(hn::Sub(at_least(d, x, zero), tail), x));
 }
 /// The same of F(-|x|) by pieces where they reach, and far() elsewhere.
 template <class D, class P, class Far>
@@ -131,14 +131,14 @@ HWY_INLINE Vec<D> tanh_softplus(D d, Vec<D> x) {
 /// the second, of which 3 / 5 is the larger part, above.
 template <class D>
 HWY_INLINE Vec<D> mish(D d, Vec<D> x) {
-  constexpr double kShare = 0.6, kShareLow = 0x1.999999999999ap-56;
+  constexpr double kShare = 0x1.333332p-1, kShareLeft = 0x1.3333333333333p-25;  // 3 / 5; what f32 leaves is not negative, so that -0 stays
   const auto vanishes = hn::Lt(x, num(d, -kVanishes<D>));
   const Vec<D> c = hn::IfThenElseZero(hn::Not(vanishes), at_most(d, x, num(d, 30)));
   const auto below = hn::Lt(x, num(d, -0.5));
   const Power<D> power_of_x = power(d, c);
   const Vec<D> e = rounded(d, power_of_x), m = fma(d, e, hn::Add(e, num(d, 2)), num(d, 2));
   const Vec<D> q = hn::Div(hn::IfThenElse(below, fma(d, e, e, e), hn::Mul(hn::Sub(e, num(d, 1)), hn::Add(e, num(d, 3)))), m);
-  const Vec<D> rest = fma(d, q, num(d, 0.4), num(d, left_of<D>(kShare, kShareLow)));
+  const Vec<D> rest = fma(d, q, num(d, 0.4), num(d, kShareLeft));
   const Vec<D> above = hn::IfThenElse(hn::Gt(x, c), x, fma(d, x, num(d, kShare), hn::Mul(x, rest)));
   return hn::IfThenElse(below, hn::IfThenElse(vanishes, hn::Mul(x, hn::Zero(d)), times_power(d, c, power_of_x, q)), above);
 }
